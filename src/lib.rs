@@ -1,0 +1,35 @@
+//! An embeddable Multi-Paxos transaction ledger.
+
+#[cfg(not(feature = "internals"))]
+mod journal;
+#[cfg(not(feature = "internals"))]
+mod paxos;
+#[cfg(not(feature = "internals"))]
+mod runtime;
+#[cfg(not(feature = "internals"))]
+mod store;
+#[cfg(not(feature = "internals"))]
+mod transport;
+#[cfg(not(feature = "internals"))]
+mod types;
+
+// Open for benches and tools that measure one layer; no promise of stability.
+#[cfg(feature = "internals")]
+pub mod journal;
+#[cfg(feature = "internals")]
+pub mod paxos;
+#[cfg(feature = "internals")]
+pub mod runtime;
+#[cfg(feature = "internals")]
+pub mod store;
+#[cfg(feature = "internals")]
+pub mod transport;
+#[cfg(feature = "internals")]
+pub mod types;
+
+#[cfg(feature = "sim")]
+pub mod sim;
+
+pub use types::error::{Conflict, Error, ErrorKind, Expectation, Result};
+pub use types::ids::{ReplicaId, RequestId, TxId};
+pub use types::time::Time;

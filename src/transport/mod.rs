@@ -1,0 +1,138 @@
+//! How messages travel between replicas.
+//!
+//! A transport may lose, delay, duplicate and reorder messages. It never corrupts one, and never
+//! says that a message came from another replica than the one that the connection's hello named.
+//! It spawns nothing and calls nothing in the layers above but the two functions in [`Link`]: its
+//! loops are [`Task`]s, and `runtime/threads.rs` runs them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::types::ids::ReplicaId;
+use crate::types::message::{Envelope, Hello, Message};
+
+/// Sends messages to peers, and delivers what they send.
+pub trait Transport: Send + Sync + 'static {
+    /// Begins to listen and to connect. What must run meanwhile is handed to [`Link::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// Where the listening address cannot be used.
+    fn start(&self, link: Link) -> std::io::Result<()>;
+
+    /// Takes a message on its way, or drops it: where the peer is not connected, or where its
+    /// queue is full. Never blocks. It may stay in a buffer until [`Transport::flush`].
+    fn send(&self, envelope: Envelope);
+
+    /// Everything taken so far leaves now, as far as it can without blocking.
+    fn flush(&self);
+
+    /// What later connections say of this replica.
+    fn set_hello(&self, hello: Hello);
+
+    /// Ends all connections and makes every task return soon.
+    fn close(&self);
+
+    /// What was counted for each peer so far.
+    fn counters(&self) -> Vec<PeerCounters>;
+}
+
+/// What a transport is given to work with.
+#[derive(Clone)]
+pub struct Link {
+    /// Takes what arrived, in order for one connection. May run a turn of the replica.
+    pub deliver: Arc<dyn Fn(Vec<Arrival>) + Send + Sync>,
+    /// Whether to talk to a peer that says this hello.
+    pub admit: Arc<dyn Fn(&Hello) -> Result<(), Refusal> + Send + Sync>,
+    /// Runs a task on a thread of its own.
+    pub spawn: Arc<dyn Fn(Task) + Send + Sync>,
+}
+
+/// A loop of a transport.
+pub struct Task {
+    /// What the thread is called.
+    pub name: String,
+    /// Returns soon after [`Transport::close`].
+    pub run: Box<dyn FnOnce() + Send>,
+}
+
+/// Something that a peer did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It sent a message.
+    Message {
+        /// The sender, as its hello said.
+        from: ReplicaId,
+        /// What it said.
+        message: Message,
+    },
+    /// Its last connection ended: nothing more will come of what was said before.
+    Down {
+        /// The peer.
+        peer: ReplicaId,
+    },
+}
+
+/// Why a connection was refused at hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The peer belongs to another cluster.
+    WrongCluster,
+    /// The peer is no voter of this cluster.
+    UnknownReplica,
+    /// The peer meant to reach another replica.
+    WrongReceiver,
+    /// The address leads back to this replica.
+    SelfConnection,
+    /// The peer's directory is not the one that the membership names.
+    WrongIncarnation,
+    /// The peer's directory was seen with a higher boot counter or a later frontier: it is a copy
+    /// or an old state.
+    Regressed,
+}
+
+/// What a transport counted for one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// The peer.
+    pub peer: ReplicaId,
+    /// Whether a connection stands.
+    pub connected: bool,
+    /// Bytes waiting to be sent.
+    pub queued_bytes: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received.
+    pub received: u64,
+    /// Messages dropped because there was no connection, or no room in the queue.
+    pub dropped: u64,
+    /// Connections ended because of bytes that are no message.
+    pub garbage: u64,
+    /// The last hello from or to this peer that was refused.
+    pub refused: Option<Refusal>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WrongCluster => "it belongs to another cluster",
+            Self::UnknownReplica => "it is no voter of this cluster",
+            Self::WrongReceiver => "it meant to reach another replica",
+            Self::SelfConnection => "the address leads back to this replica",
+            Self::WrongIncarnation => "its directory is not the one that the membership names",
+            Self::Regressed => "its directory is a copy, or was set back to an earlier state",
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! One transaction as it travels and is stored: conditions and operations, encoded once.
+//!
+//! A command borrows from the bytes it was decoded from, so that applying one copies only what the
+//! state keeps. It names its tables in a list, and every condition and operation points into that
+//! list; the first command that puts into a table thereby registers its key kind and codec.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{self, DecodeError};
+use super::ids::{RequestId, TxId};
+
+/// A transaction: if every condition holds, all operations happen, under one id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command<'a> {
+    /// Who asked; a command is known by this for ever.
+    pub request: RequestId,
+    /// The tables that conditions and operations point to.
+    #[serde(borrow)]
+    pub tables: Vec<TableUse<'a>>,
+    /// All must hold for the operations to happen. Judged in order; the first that fails is told.
+    #[serde(borrow)]
+    pub conditions: Vec<Condition<'a>>,
+    /// What happens, in order; of two operations on one key the later one stands.
+    #[serde(borrow)]
+    pub operations: Vec<Operation<'a>>,
+}
+
+/// A table as a command names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableUse<'a> {
+    /// The name of the table.
+    pub name: &'a str,
+    /// How its keys are encoded. Two key types of different kinds have different orders.
+    #[serde(borrow)]
+    pub key_kind: KeyKind<'a>,
+    /// How its values are encoded.
+    pub codec: ValueCodec,
+}
+
+/// The kind of a table's keys: a short text such as `u64` or `(str,u32)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyKind<'a>(pub &'a str);
+
+/// How the values of a table are encoded. Append only: a variant's place is its number on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ValueCodec {
+    /// Bytes as the caller gave them.
+    Raw,
+    /// serde through bincode 1.3, little-endian, fixed-width integers.
+    Bincode,
+}
+
+/// A condition on one key. Append only: a variant's place is its number on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition<'a> {
+    /// The key has no value.
+    Absent(#[serde(borrow)] Key<'a>),
+    /// The key has a value.
+    Present(#[serde(borrow)] Key<'a>),
+    /// The key's value was written by this transaction.
+    Version(#[serde(borrow)] Key<'a>, TxId),
+}
+
+impl<'a> Condition<'a> {
+    /// The key that the condition speaks of.
+    #[must_use]
+    pub fn key(&self) -> Key<'a> {
+        match self {
+            Self::Absent(key) | Self::Present(key) | Self::Version(key, _) => *key,
+        }
+    }
+}
+
+/// A change to one key. Append only: a variant's place is its number on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation<'a> {
+    /// The key gets this value.
+    Put(#[serde(borrow)] Key<'a>, #[serde(with = "serde_bytes")] &'a [u8]),
+    /// The key has no value any more.
+    Delete(#[serde(borrow)] Key<'a>),
+}
+
+impl<'a> Operation<'a> {
+    /// The key that the operation changes.
+    #[must_use]
+    pub fn key(&self) -> Key<'a> {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => *key,
+        }
+    }
+}
+
+/// A key in one of the command's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key<'a> {
+    /// The place of the table in [`Command::tables`].
+    pub table: u32,
+    /// The key as the table encodes it.
+    #[serde(with = "serde_bytes")]
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Command<'a> {
+    /// The command that `bytes` encode.
+    ///
+    /// # Errors
+    ///
+    /// Where the bytes are no command, or one of its keys points to no table.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let command: Self = codec::decode("command", bytes)?;
+        let tables = command.tables.len();
+        let conditions = command.conditions.iter().map(|condition| condition.key().table);
+        let operations = command.operations.iter().map(|operation| operation.key().table);
+        match conditions.chain(operations).find(|table| *table as usize >= tables) {
+            Some(table) => {
+                Err(DecodeError::new("command", format!("table {table} of {tables} is named")))
+            }
+            None => Ok(command),
+        }
+    }
+
+    /// The bytes of this command.
+    ///
+    /// # Panics
+    ///
+    /// Never: a command consists of types that always encode.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self).expect("plain data always encodes")
+    }
+}

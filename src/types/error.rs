@@ -1,0 +1,263 @@
+//! The one public error: opaque, with a kind, predicates and what a caller needs to go on.
+//!
+//! It stands at the bottom of the crate so that no layer has to name the types of a layer above it:
+//! each layer keeps a small error enum beside its cause, and boxes it in here as the source.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::ids::{RequestId, TxId};
+
+/// The result of a fallible call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+///
+/// There are three classes: the *caller's* errors (a condition failed, a value is too large), the
+/// *unknown outcome* (asked, not answered in time), and errors of *this replica* (its disk, its
+/// directory, its state). An error is cheap to clone.
+///
+/// ```
+/// use indelible::{Replica, RawTable};
+///
+/// # fn main() -> indelible::Result<()> {
+/// const NOTES: RawTable<u64> = RawTable::new("notes");
+/// let replica = Replica::in_memory()?;
+/// let mut create = replica.transaction();
+/// create.present(NOTES, 1).put(NOTES, 1, b"text");
+/// let err = create.commit().wait().expect_err("there is no note 1 yet");
+/// assert!(err.is_refused());
+/// assert!(err.conflict().is_some());
+/// # replica.close()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    request: Option<RequestId>,
+    conflict: Option<Conflict>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument or a setting is not usable; the message names it. Nothing was done.
+    InvalidArgument,
+    /// A key, value or transaction is over its limit. Nothing was proposed.
+    TooLarge,
+    /// A key or value could not be encoded or decoded as its table's type.
+    Encoding,
+    /// A table was used with other types than those it was first written with.
+    TableMismatch,
+    /// A condition of the transaction did not hold. Nothing was written.
+    Refused,
+    /// Too much is waiting already. Nothing was proposed; try again later.
+    Busy,
+    /// The deadline passed before the transaction was proposed: it did not and will not happen.
+    TimedOut,
+    /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
+    /// happened, it may happen yet, or it may never happen.
+    OutcomeUnknown,
+    /// The replica was closed before the call was carried out: it did not and will not happen.
+    Closed,
+    /// This replica stopped for good: a sync failed, or a panic was caught. Open it anew.
+    Poisoned,
+    /// The data directory is open already, here or in another process.
+    Locked,
+    /// A file is of a format that this version of the crate does not know.
+    UnsupportedFormat,
+    /// A file or a peer belongs to another cluster.
+    WrongCluster,
+    /// A data directory belongs to another replica than the one it was opened as.
+    IdentityMismatch,
+    /// The voters given differ from those that the ledger itself names.
+    MembershipMismatch,
+    /// A file of the journal is missing.
+    MissingSegment,
+    /// A file of the journal is damaged where it was acknowledged. Nothing was changed.
+    Corrupt,
+    /// The operating system refused an operation on a file or a socket.
+    Io,
+}
+
+/// Which condition refused a transaction, what it wanted and what it found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The place of the condition in the transaction, from 0, in the order they were added.
+    pub condition: usize,
+    /// The name of the table.
+    pub table: String,
+    /// The key, as its table encodes it.
+    pub key: Vec<u8>,
+    /// What the condition wanted to find.
+    pub wanted: Expectation,
+    /// The version of the key that was found: the id of the transaction that was faster, or `None`
+    /// where the key was absent.
+    pub found: Option<TxId>,
+}
+
+/// What a condition wants to find at a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expectation {
+    /// No value.
+    Absent,
+    /// Any value.
+    Present,
+    /// The value that this transaction wrote.
+    Version(TxId),
+}
+
+impl Error {
+    /// An error of this kind. The message is lower case, names the thing, and ends without a stop.
+    #[must_use]
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            request: None,
+            conflict: None,
+            source: None,
+        }))
+    }
+
+    /// An error that a layer's own error caused; it is printed after the message.
+    #[must_use]
+    pub(crate) fn caused(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            request: None,
+            conflict: None,
+            source: Some(source.into()),
+        }))
+    }
+
+    /// The outcome of `request` is not known.
+    #[must_use]
+    pub(crate) fn outcome_unknown(request: RequestId, why: &str) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::OutcomeUnknown,
+            message: format!("outcome of transaction {request} is unknown: {why}"),
+            request: Some(request),
+            conflict: None,
+            source: None,
+        }))
+    }
+
+    /// A condition did not hold.
+    #[must_use]
+    pub(crate) fn refused(request: RequestId, conflict: Conflict) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Refused,
+            message: conflict.to_string(),
+            request: Some(request),
+            conflict: Some(conflict),
+            source: None,
+        }))
+    }
+
+    /// The kind of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether a condition of the transaction did not hold. Nothing was written; what was found is
+    /// in [`Error::conflict`].
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.kind() == ErrorKind::Refused
+    }
+
+    /// Whether the transaction may or may not have happened. Its identity is in
+    /// [`Error::request`]; a transaction that writes a record of its own can be settled by
+    /// reading that record.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.kind() == ErrorKind::OutcomeUnknown
+    }
+
+    /// Whether the same call may succeed later without any change by the caller: the replica was
+    /// busy, or no leader was found in time. The call had no effect.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Busy | ErrorKind::TimedOut)
+    }
+
+    /// Whether this replica can no longer serve: it is closed or poisoned.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Closed | ErrorKind::Poisoned)
+    }
+
+    /// The condition that failed, where [`Error::is_refused`].
+    #[must_use]
+    pub fn conflict(&self) -> Option<&Conflict> {
+        self.0.conflict.as_ref()
+    }
+
+    /// The identity of the transaction that this error speaks of, where it had got one.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        self.0.request
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match &self.0.source {
+            Some(source) if self.0.message.is_empty() => write!(f, "{source}"),
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { condition, table, key, wanted, found } = self;
+        write!(f, "condition {condition} on table {table:?} key 0x")?;
+        for byte in key {
+            write!(f, "{byte:02x}")?;
+        }
+        write!(f, ": wanted {wanted}, found ")?;
+        match found {
+            Some(version) => write!(f, "version {version}"),
+            None => f.write_str("no value"),
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("no value"),
+            Self::Present => f.write_str("any value"),
+            Self::Version(version) => write!(f, "version {version}"),
+        }
+    }
+}

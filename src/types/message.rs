@@ -1,0 +1,303 @@
+//! Everything that one replica says to another.
+//!
+//! ```text
+//! who leads         all       -> all        Heartbeat
+//! phase 1           candidate -> voters     Prepare
+//!                   voter     -> candidate  Promise (in parts), or Reject
+//! phase 2           leader    -> voters     Accept
+//!                   voter     -> leader     Accepted, or Reject
+//! catching up       anyone    -> anyone     Fetch
+//!                   anyone    -> anyone     Chosen
+//! reading           leader    -> voters     Confirm
+//!                   voter     -> leader     Confirmed, or Reject
+//!                   follower  -> leader     Barrier
+//!                   leader    -> follower   BarrierAt
+//! writing           follower  -> leader     Forward
+//!                   anyone    -> follower   Bounced
+//! formation         blank     -> all        Introduce
+//!                   anyone    -> blank      Agreed
+//! ```
+//!
+//! Every message may be lost, delayed, duplicated and reordered, also across restarts of both ends.
+//! The transport vouches for who sent it and that its bytes are whole; what it says is the world's,
+//! and is checked. Append only: a variant's place is its number on the wire.
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::Entry;
+use super::ids::{
+    Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange,
+};
+use super::membership::Membership;
+
+/// A message and the replica it goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The receiver. A replica also sends to itself: its own vote travels the same road.
+    pub to: ReplicaId,
+    /// What is said.
+    pub message: Message,
+}
+
+/// What one replica says to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// I am here, this is whom I follow, and this is how far I know the log.
+    Heartbeat(Heartbeat),
+    /// Phase 1a: promise to vote for nothing below `ballot`, and tell what you voted for in every
+    /// slot from `from` on.
+    Prepare {
+        /// The candidate's ballot. Its own promise is durable before this is sent.
+        ballot: Ballot,
+        /// The first slot that the candidate does not know to be chosen.
+        from: Slot,
+    },
+    /// Phase 1b: promised; here is what I voted for.
+    Promise(Promise),
+    /// Phase 2a: vote for these entries.
+    Accept(Accept),
+    /// Phase 2b: voted, durably.
+    Accepted(Accepted),
+    /// I promised a higher ballot than yours.
+    Reject {
+        /// The ballot that is refused.
+        ballot: Ballot,
+        /// The ballot that was promised.
+        promised: Ballot,
+    },
+    /// Send me the chosen entries from this slot on.
+    Fetch {
+        /// The first slot wanted.
+        from: Slot,
+    },
+    /// Chosen entries.
+    Chosen(Chosen),
+    /// Do you still follow no higher ballot than mine?
+    Confirm {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The number of the question at this ballot; never used twice.
+        nonce: u64,
+    },
+    /// When I was asked, I had promised nothing higher.
+    Confirmed {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Who answers.
+        incarnation: Incarnation,
+        /// The number of the question.
+        nonce: u64,
+    },
+    /// Which slot must I have applied, so that a read that begins now is linearizable?
+    Barrier {
+        /// The asker's opening, so that an answer to an earlier life is not taken for one to this.
+        boot: Boot,
+        /// The asker's number for the question.
+        read: u64,
+    },
+    /// Everything below this slot.
+    BarrierAt {
+        /// The asker's opening, as it was asked.
+        boot: Boot,
+        /// The asker's number for the question.
+        read: u64,
+        /// Exclusive.
+        slot: Slot,
+    },
+    /// Propose these commands. Sent once; if it is lost, their outcome is unknown.
+    Forward(Forward),
+    /// I did not propose these commands and never will.
+    Bounced {
+        /// The receiver's opening, as it stood in the message that is answered.
+        boot: Boot,
+        /// The commands.
+        requests: Vec<RequestId>,
+    },
+    /// I belong to no cluster yet.
+    Introduce(Introduce),
+    /// I agreed to this membership, durably.
+    Agreed {
+        /// The membership that slot 0 holds.
+        membership: Membership,
+        /// Whether every voter is known to have agreed.
+        formed: bool,
+    },
+}
+
+/// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The sender's directory; one that the membership does not name is not listened to.
+    pub incarnation: Incarnation,
+    /// The sender's opening. Commands are forwarded to an opening, not to a replica, so that an
+    /// old copy of the message is not taken for a new one after a restart.
+    pub boot: Boot,
+    /// The highest ballot that the sender knows a leader of; its own where it leads.
+    pub ballot: Ballot,
+    /// Whether the sender leads at `ballot`.
+    pub leads: bool,
+    /// Whether the sender leads, or heard the leader of `ballot` itself within its timeout.
+    /// A replica campaigns only with peers who hear no leader either.
+    pub hears_leader: bool,
+    /// What the sender promised, so that a leader below it can take a higher ballot at once.
+    pub promised: Ballot,
+    /// The first slot that the sender does not know to be chosen.
+    pub slot_chosen: Slot,
+    /// The ledger chain below `slot_chosen`.
+    pub chain: Chain,
+    /// The sender's count of heartbeats to the receiver in this boot.
+    pub sent: u64,
+    /// The highest `sent` that the sender had from the receiver lately, with the receiver's boot;
+    /// so each end knows whether the link carries both ways.
+    pub echo: Option<(Boot, u64)>,
+}
+
+/// The body of [`Message::Promise`]: one part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// The ballot that was promised, durably.
+    pub ballot: Ballot,
+    /// Who promised.
+    pub incarnation: Incarnation,
+    /// The first slot asked for, as it stood in the `Prepare`.
+    pub from: Slot,
+    /// The place of this part, from 0.
+    pub part: u32,
+    /// How many parts there are.
+    pub parts: u32,
+    /// Slots below are chosen: they are not told here, they are fetched.
+    pub slot_chosen: Slot,
+    /// What was voted for, in slots from `max(from, slot_chosen)` on.
+    pub votes: Vec<Vote>,
+    /// Slots for which this replica cannot tell what it voted for. In none of them is the absence
+    /// of a vote an answer.
+    pub abstained: Vec<SlotRange>,
+    /// How far the voter's journal was durable when this was sent.
+    pub frontier: Lsn,
+}
+
+/// A vote as phase 1 tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    /// The slot.
+    pub slot: Slot,
+    /// The highest ballot at which the voter voted in this slot.
+    pub ballot: Ballot,
+    /// What it voted for.
+    pub entry: Entry,
+}
+
+/// The body of [`Message::Accept`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The slot of the first entry; the others follow without a gap.
+    pub first_slot: Slot,
+    /// What to vote for.
+    pub entries: Vec<Entry>,
+    /// The first slot that the leader does not know to be chosen.
+    pub slot_chosen: Slot,
+    /// The ledger chain below `slot_chosen`.
+    pub chain: Chain,
+}
+
+/// The body of [`Message::Accepted`]: votes, durable where they were cast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The ballot *of the durable votes*, which may be below what the voter has promised since.
+    pub ballot: Ballot,
+    /// Who voted.
+    pub incarnation: Incarnation,
+    /// Where it voted.
+    pub slots: SlotRange,
+    /// How far the voter's journal was durable when this was sent.
+    pub frontier: Lsn,
+}
+
+/// The body of [`Message::Chosen`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// The slot of the first entry; the others follow without a gap.
+    pub first_slot: Slot,
+    /// What was chosen.
+    pub entries: Vec<Entry>,
+    /// The first slot that the sender does not know to be chosen.
+    pub slot_chosen: Slot,
+    /// The ledger chain below `slot_chosen`: who reaches that slot can compare.
+    pub chain: Chain,
+}
+
+/// The body of [`Message::Forward`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The sender's opening, to be sent back when the commands bounce.
+    pub boot: Boot,
+    /// The receiver's opening; a receiver that was opened anew since drops the message.
+    pub receiver: Boot,
+    /// The commands.
+    pub commands: Vec<EncodedCommand>,
+}
+
+/// A command with its identity beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncodedCommand {
+    /// The identity, equal to the one within the bytes.
+    pub request: RequestId,
+    /// The encoded [`Command`](super::command::Command).
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// The body of [`Message::Introduce`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduce {
+    /// The sender's directory.
+    pub incarnation: Incarnation,
+    /// Where the sender is to be reached, as its own settings say.
+    pub address: String,
+    /// The voters that the sender was told of, itself included, in increasing order.
+    pub voters: Vec<ReplicaId>,
+}
+
+/// What a connection begins with; it comes before any [`Message`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The sender's cluster; zero where it belongs to none yet.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub replica: ReplicaId,
+    /// Whom the sender believes to talk to.
+    pub receiver: ReplicaId,
+    /// The sender's directory.
+    pub incarnation: Incarnation,
+    /// The sender's opening.
+    pub boot: Boot,
+    /// How far the sender's journal was durable when it connected.
+    pub frontier: Lsn,
+}
+
+impl Message {
+    /// The name of the variant, for logs and traces.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Heartbeat(_) => "Heartbeat",
+            Self::Prepare { .. } => "Prepare",
+            Self::Promise(_) => "Promise",
+            Self::Accept(_) => "Accept",
+            Self::Accepted(_) => "Accepted",
+            Self::Reject { .. } => "Reject",
+            Self::Fetch { .. } => "Fetch",
+            Self::Chosen(_) => "Chosen",
+            Self::Confirm { .. } => "Confirm",
+            Self::Confirmed { .. } => "Confirmed",
+            Self::Barrier { .. } => "Barrier",
+            Self::BarrierAt { .. } => "BarrierAt",
+            Self::Forward(_) => "Forward",
+            Self::Bounced { .. } => "Bounced",
+            Self::Introduce(_) => "Introduce",
+            Self::Agreed { .. } => "Agreed",
+        }
+    }
+}

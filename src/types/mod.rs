@@ -1,0 +1,20 @@
+//! Plain data that every layer speaks of: identities, entries, messages, records, errors.
+//!
+//! Nothing here behaves: there are comparisons, checks and encodings, and no clock, disk, socket,
+//! thread or source of randomness. Every other layer may import this one; it imports none.
+
+pub mod ids;
+pub mod time;
+
+pub mod limits;
+
+pub mod error;
+
+pub mod codec;
+
+pub mod command;
+pub mod entry;
+pub mod membership;
+
+pub mod message;
+pub mod record;

@@ -1,0 +1,113 @@
+//! What a replica must not forget, and the token that proves that it will not.
+//!
+//! The protocol core returns records together with the messages that may leave only once the
+//! records are durable. Such a message is [`Held`]: nobody can look into it, and the only way to
+//! get it out is a [`DurableFrontier`], which only the journal makes, after a sync succeeded.
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::Entry;
+use super::ids::{Ballot, Chain, Lsn, ReplicaId, Slot, SlotRange, TxId};
+use super::message::{Envelope, Message};
+
+/// A fact that must be durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// This replica votes for nothing below the ballot any more.
+    Promise {
+        /// What was promised.
+        ballot: Ballot,
+    },
+    /// This replica voted.
+    Vote {
+        /// Where.
+        slot: Slot,
+        /// At which ballot.
+        ballot: Ballot,
+        /// For what.
+        entry: Entry,
+    },
+    /// This replica was told by a peer that the entry is chosen.
+    Chosen {
+        /// Where.
+        slot: Slot,
+        /// What.
+        entry: Entry,
+    },
+    /// How the commands of applied entries ended. Written lazily: nothing waits for it, and it can
+    /// be computed anew by executing the log.
+    Verdicts(Verdicts),
+}
+
+/// How the commands in a run of applied slots ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// The slots.
+    pub slots: SlotRange,
+    /// The id before the first one that was taken in these slots.
+    pub after: TxId,
+    /// One bit for each command of these slots, in order, lowest bit first: whether it took an id.
+    #[serde(with = "serde_bytes")]
+    pub took_id: Vec<u8>,
+}
+
+/// Proof that everything up to a position of this replica's journal is durable.
+///
+/// Only `journal/` constructs one (`tests/tidy.rs` checks), and only after every sync up to that
+/// position succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DurableFrontier(Lsn);
+
+impl DurableFrontier {
+    /// Everything up to `lsn`, this frame included, is durable. For the journal only.
+    #[must_use]
+    pub fn mint(lsn: Lsn) -> Self {
+        Self(lsn)
+    }
+
+    /// The position: the last durable frame.
+    #[must_use]
+    pub fn lsn(self) -> Lsn {
+        self.0
+    }
+}
+
+/// A message that may leave only once everything journaled before it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    to: ReplicaId,
+    message: Message,
+}
+
+impl Held {
+    /// A message that waits for the records returned with it, and for all before them.
+    #[must_use]
+    pub fn new(to: ReplicaId, message: Message) -> Self {
+        Self { to, message }
+    }
+
+    /// The message, stamped with how far the journal is durable.
+    #[must_use]
+    pub fn release(self, frontier: DurableFrontier) -> Envelope {
+        let Self { to, mut message } = self;
+        match &mut message {
+            Message::Accepted(accepted) => accepted.frontier = frontier.lsn(),
+            Message::Promise(promise) => promise.frontier = frontier.lsn(),
+            _ => {}
+        }
+        Envelope { to, message }
+    }
+}
+
+/// What a journal knew when it was opened, as the protocol core needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// The first slot not known to be chosen.
+    pub slot_chosen: Slot,
+    /// The ledger chain below `slot_chosen`.
+    pub chain: Chain,
+    /// The newest vote for each slot from `slot_chosen` on, in order of slots.
+    pub votes: Vec<(Slot, Ballot, Entry)>,
+}
