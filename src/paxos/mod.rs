@@ -1,1 +1,272 @@
-//! Room for the paxos layer.
+//! Multi-Paxos without I/O: one log, slot by slot.
+//!
+//! [`Paxos`] is a plain value. Its owner gives it events and the time ([`Paxos::step`]), then takes
+//! what there is to do ([`Paxos::take_output`]): records to journal, messages that may leave at
+//! once, messages that must wait until the records are durable, and entries that became chosen. It
+//! holds no clock, disk, socket, thread or source of randomness but the seed that it was given.
+//!
+//! # The protocol
+//!
+//! Each slot of the log ends with exactly one *chosen* entry: the one that a phase-2 quorum of
+//! voters accepted at one ballot. A replica that wants to lead runs **phase 1** once for all slots
+//! from its `slot_chosen` on ([`candidate`]): a phase-1 quorum promises to vote for nothing below
+//! its ballot, and tells what it voted for. The candidate fetches what the promisers know to be
+//! chosen, proposes in each further slot the entry voted for at the highest ballot, fills holes
+//! with no-ops, and leads: in **phase 2** ([`leader`]) it gives each new entry the next slot and
+//! counts votes. Everyone votes and promises ([`acceptor`]), and everyone learns ([`learner`]).
+//!
+//! ```text
+//!   caller      leader            voter 2           voter 3
+//!     | propose   |   Accept         |                 |
+//!     |---------->|----------------->|                 |
+//!     |           |------------------|---------------->|
+//!     |         journal, sync     journal, sync     journal, sync      in parallel
+//!     |           |<-----------------| Accepted        |
+//!     | chosen    |   (own vote, once durable)         |
+//!     |<----------|<-----------------------------------|
+//! ```
+//!
+//! # Invariants
+//!
+//! * At most one entry is ever chosen in a slot.
+//! * Whatever a message claims about this replica is durable when the message leaves: promises and
+//!   votes are [`Held`](crate::types::record::Held) until their sync.
+//! * Same events, same times, same seed: same output.
+//! * A message from a peer is the world: what breaks the protocol is dropped, never asserted.
+//!
+//! # Caveats
+//!
+//! The membership is the one that slot 0 holds; changing it, observers, leases, handing over
+//! and checkpoints are not here. A replica with a damaged journal does not get here: opening it
+//! refuses. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van Renesse
+//! and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*; Howard et
+//! al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
+
+pub mod step;
+
+mod acceptor;
+mod candidate;
+mod leader;
+mod learner;
+
+mod election;
+mod read;
+
+pub mod formation;
+
+pub mod log;
+pub mod quorum;
+
+use crate::types::entry::EntryKind;
+use crate::types::ids::{Ballot, Boot, Chain, ReplicaId, Slot};
+use crate::types::message::{Envelope, Message};
+use crate::types::record::{Held, Recovered};
+use crate::types::time::Moment;
+
+use candidate::Candidate;
+use election::Election;
+use leader::Leader;
+use learner::Fetching;
+use log::Log;
+use quorum::Quorum;
+use read::Reads;
+use step::{Input, Options, Output, RoleName, View};
+
+/// One replica's part in the protocol.
+#[derive(Debug)]
+pub struct Paxos {
+    options: Options,
+    quorum: Quorum,
+    /// Never goes back: a clock that does is clamped.
+    now: Moment,
+
+    // What is durable, or waits in `output.records` to become so.
+    promised: Ballot,
+    log: Log,
+
+    // What is known to be chosen.
+    slot_chosen: Slot,
+    chain: Chain,
+    /// When `slot_chosen` last moved.
+    learned_at: Moment,
+    fetching: Option<Fetching>,
+
+    role: Role,
+    election: Election,
+    reads: Reads,
+
+    output: Output,
+}
+
+/// What a replica does besides voting and learning.
+#[derive(Debug)]
+enum Role {
+    Follower,
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
+impl Paxos {
+    /// A core that goes on from what its journal recovered.
+    ///
+    /// # Panics
+    ///
+    /// Where the membership does not name this replica, or breaks its own rules.
+    #[must_use]
+    pub fn new(options: Options, recovered: Recovered, now: Moment) -> Self {
+        let quorum = Quorum::of(&options.membership);
+        assert!(quorum.is_voter(options.id), "replica {} is no voter", options.id);
+        options.membership.check().expect("the owner checked the membership");
+        let Recovered { promised, slot_chosen, chain, votes } = recovered;
+        let mut log = Log::new(slot_chosen);
+        for (slot, ballot, entry) in votes {
+            assert!(ballot <= promised, "vote at {ballot} above the promise {promised}");
+            log.set_vote(slot, ballot, entry);
+        }
+        let election = Election::new(&options, now);
+        Self {
+            options,
+            quorum,
+            now,
+            promised,
+            log,
+            slot_chosen,
+            chain,
+            learned_at: now,
+            fetching: None,
+            role: Role::Follower,
+            election,
+            reads: Reads::default(),
+            output: Output::default(),
+        }
+    }
+
+    /// Takes in one event.
+    pub fn step(&mut self, now: Moment, input: Input) {
+        let paused = now.since(self.now) >= self.options.election_timeout / 2;
+        self.now = self.now.max(now);
+        if paused {
+            self.on_pause();
+        }
+        match input {
+            Input::Tick => self.on_tick(),
+            Input::Message { from, message } => self.on_message(from, message),
+            Input::PeerDown(peer) => self.on_peer_down(peer),
+            Input::Propose(entry) => {
+                assert!(entry.kind() == EntryKind::Commands, "only commands are proposed here");
+                assert!(self.has_room(), "the owner asks has_room before it proposes");
+                self.propose(entry);
+            }
+            Input::Read(read) => self.on_read(read),
+        }
+    }
+
+    /// What there is to do since the last call.
+    #[must_use]
+    pub fn take_output(&mut self) -> Output {
+        self.send_proposals();
+        self.announce_chosen();
+        self.output.wake_at = Some(self.wake_at());
+        std::mem::take(&mut self.output)
+    }
+
+    /// What this core can tell about itself at `now`.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            role: match self.role {
+                Role::Follower => RoleName::Follower,
+                Role::Candidate(_) => RoleName::Candidate,
+                Role::Leader(_) => RoleName::Leader,
+            },
+            leader: match &self.role {
+                Role::Leader(leader) => Some(leader.ballot),
+                Role::Follower | Role::Candidate(_) => self.election.leader(self.now),
+            },
+            promised: self.promised,
+            slot_chosen: self.slot_chosen,
+            chain: self.chain,
+            ready: self.is_ready(),
+        }
+    }
+
+    /// Whether `peer` was heard within the election timeout, the opening it was in, and how far it
+    /// said that it knows the log.
+    #[must_use]
+    pub fn peer(&self, peer: ReplicaId) -> Option<(bool, Boot, Slot)> {
+        let state = self.election.peer(peer)?;
+        let heard = state.is_heard(self.now, self.options.election_timeout);
+        Some((heard, state.boot(), state.slot_chosen()))
+    }
+
+    /// Every other voter, in increasing order.
+    #[must_use]
+    pub fn peers(&self) -> Vec<ReplicaId> {
+        self.quorum.ids().iter().copied().filter(|id| *id != self.options.id).collect()
+    }
+
+    fn on_message(&mut self, from: ReplicaId, message: Message) {
+        if !self.quorum.is_voter(from) {
+            return;
+        }
+        match message {
+            Message::Heartbeat(heartbeat) => {
+                if self.is_incarnation(from, heartbeat.incarnation) {
+                    self.on_heartbeat(from, &heartbeat);
+                }
+            }
+            Message::Prepare { ballot, from: first } => self.on_prepare(from, ballot, first),
+            Message::Promise(promise) => {
+                if self.is_incarnation(from, promise.incarnation) {
+                    self.on_promise(from, promise);
+                }
+            }
+            Message::Accept(accept) => self.on_accept(from, accept),
+            Message::Accepted(accepted) => {
+                if self.is_incarnation(from, accepted.incarnation) {
+                    self.on_accepted(from, &accepted);
+                }
+            }
+            Message::Reject { ballot, promised } => {
+                if self.own_ballot() == Some(ballot) {
+                    self.on_preempted(promised);
+                }
+            }
+            Message::Fetch { from: first } => self.on_fetch(from, first),
+            Message::Chosen(chosen) => self.on_chosen(from, chosen),
+            Message::Confirm { ballot, nonce } => self.on_confirm(from, ballot, nonce),
+            Message::Confirmed { ballot, incarnation, nonce } => {
+                if self.is_incarnation(from, incarnation) {
+                    self.on_confirmed(from, ballot, nonce);
+                }
+            }
+            Message::Barrier { boot, read } => self.on_barrier(from, boot, read),
+            Message::BarrierAt { boot, read, slot } => self.on_barrier_at(boot, read, slot),
+            // Commands are the owner's business, and a formed cluster needs no formation.
+            Message::Forward(_)
+            | Message::Bounced { .. }
+            | Message::Introduce(_)
+            | Message::Agreed { .. } => {}
+        }
+    }
+
+    /// The message leaves at once.
+    fn send(&mut self, to: ReplicaId, message: Message) {
+        self.output.send_now.push(Envelope { to, message });
+    }
+
+    /// The message leaves when everything journaled so far is durable.
+    fn hold(&mut self, to: ReplicaId, message: Message) {
+        self.output.send_when_durable.push(Held::new(to, message));
+    }
+
+    fn wake_at(&self) -> Moment {
+        let waits = self.fetching.is_some() || self.reads_wait() || self.inflight_slots() > 0;
+        let retransmits = waits || matches!(self.role, Role::Candidate(_));
+        let election = self.election.wake_at(matches!(self.role, Role::Leader(_)));
+        match retransmits && !self.election.is_alone() {
+            true => election.min(self.now + self.options.retransmit_interval),
+            false => election,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The acceptor: what this replica has promised, and what it has voted for.
+//!
+//! Everything here must be durable before anyone hears of it. The acceptor does not write; it
+//! returns the record and, with it, the message that may leave once the record is synced.
+//!
+//! Invariants:
+//! * `promised` never decreases.
+//! * A vote is never cast below `promised`                          (Lamport, Paxos.tla: Phase2b).
+//! * In one ballot and slot, at most one entry is ever voted for    (Voting.tla: OneVote).
+//! * No vote at a ballot precedes, in the journal, the promise of that ballot. Otherwise the loss
+//!   of one frame would let the replica vote lower.
+//! * A slot below `slot_chosen` is chosen: its vote is forgotten here and in the journal for good.
+//!
+//! Not here: counting votes (`leader`), deciding when to campaign (`election`).
+
+use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
+use crate::types::message::{Accept, Accepted, Message, Promise, Vote};
+use crate::types::record::Record;
+
+use super::step::Serve;
+use super::{Paxos, Role};
+
+impl Paxos {
+    /// Phase 1b.
+    pub(super) fn on_prepare(&mut self, from: ReplicaId, ballot: Ballot, first: Slot) {
+        if ballot.leader != from {
+            return;
+        }
+        self.election.note_ballot(ballot);
+        if ballot < self.promised {
+            self.send(from, Message::Reject { ballot, promised: self.promised });
+            return;
+        }
+        self.raise_promise(ballot);
+        self.answer_prepare(from, ballot, first);
+    }
+
+    /// Promises to vote for nothing below `ballot`. Whoever leads or campaigns lower gives up.
+    pub(super) fn raise_promise(&mut self, ballot: Ballot) {
+        assert!(ballot >= self.promised, "promise regression {} -> {ballot}", self.promised);
+        if ballot == self.promised {
+            return;
+        }
+        self.promised = ballot;
+        self.election.note_ballot(ballot);
+        self.output.records.push(Record::Promise { ballot });
+        if self.own_ballot().is_some_and(|own| own < ballot) {
+            self.become_follower();
+        }
+    }
+
+    /// Tells what was voted for from `first` on. Also for a repeated `Prepare`: the answer waits
+    /// for everything journaled so far, so a duplicate cannot overtake the promise's own sync.
+    pub(super) fn answer_prepare(&mut self, to: ReplicaId, ballot: Ballot, first: Slot) {
+        let mut parts = vec![Vec::new()];
+        let mut bytes = 0;
+        for (slot, (voted, entry)) in self.log.votes_from(first.max(self.slot_chosen)) {
+            if bytes > 0 && bytes + entry.bytes().len() > self.options.message_bytes_max {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += entry.bytes().len();
+            let vote = Vote { slot, ballot: *voted, entry: entry.clone() };
+            parts.last_mut().expect("there is always a last part").push(vote);
+        }
+        let count = parts.len() as u32;
+        for (part, votes) in parts.into_iter().enumerate() {
+            let promise = Promise {
+                ballot,
+                incarnation: self.options.incarnation,
+                from: first,
+                part: part as u32,
+                parts: count,
+                slot_chosen: self.slot_chosen,
+                votes,
+                abstained: Vec::new(),
+                frontier: Default::default(),
+            };
+            self.hold(to, Message::Promise(promise));
+        }
+    }
+
+    /// Phase 2b.
+    pub(super) fn on_accept(&mut self, from: ReplicaId, accept: Accept) {
+        let Accept { ballot, first_slot, entries, slot_chosen, chain } = accept;
+        if ballot.leader != from {
+            return;
+        }
+        self.election.note_ballot(ballot);
+        if ballot < self.promised {
+            self.send(from, Message::Reject { ballot, promised: self.promised });
+            return;
+        }
+        self.raise_promise(ballot);
+        self.hear_leader(ballot);
+
+        // A slot that is chosen needs no vote; the leader is told what was chosen instead.
+        let mut first_voted = first_slot;
+        let mut slot = first_slot;
+        for entry in entries {
+            if slot < self.slot_chosen {
+                slot = slot.next();
+                first_voted = slot;
+                continue;
+            }
+            if slot >= self.vote_limit() {
+                break;
+            }
+            match self.log.vote(slot) {
+                Some((voted, earlier)) if *voted == ballot && *earlier == entry => {}
+                // Two entries at one ballot: the sender breaks the protocol. It gets no vote.
+                Some((voted, _)) if *voted == ballot => break,
+                _ => {
+                    self.log.set_vote(slot, ballot, entry.clone());
+                    self.output.records.push(Record::Vote { slot, ballot, entry });
+                }
+            }
+            slot = slot.next();
+        }
+        let slots = SlotRange { first: first_voted, end: slot };
+        if !slots.is_empty() {
+            // The votes are in `records`; the leader may count them only once they cannot be
+            // forgotten. The ballot is theirs, whatever is promised until then.
+            self.hold_accepted(from, ballot, slots);
+        }
+        if first_slot < self.slot_chosen && slot_chosen < self.slot_chosen {
+            self.output.serve.push(Serve { to: from, from: first_slot.max(slot_chosen) });
+        }
+        self.learn_from_leader(from, ballot, slot_chosen, chain);
+    }
+
+    /// An acknowledgement that leaves when the votes are durable.
+    pub(super) fn hold_accepted(&mut self, to: ReplicaId, ballot: Ballot, slots: SlotRange) {
+        let accepted = Accepted {
+            ballot,
+            incarnation: self.options.incarnation,
+            slots,
+            frontier: Default::default(),
+        };
+        self.hold(to, Message::Accepted(accepted));
+    }
+
+    /// Votes beyond this slot wait until this replica has caught up, so that a forged or far-off
+    /// slot cannot make the log grow.
+    fn vote_limit(&self) -> Slot {
+        self.slot_chosen.plus(2 * self.options.membership.alpha())
+    }
+
+    /// The ballot at which this replica leads or campaigns.
+    pub(super) fn own_ballot(&self) -> Option<Ballot> {
+        match &self.role {
+            Role::Follower => None,
+            Role::Candidate(candidate) => Some(candidate.ballot),
+            Role::Leader(leader) => Some(leader.ballot),
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Who campaigns when: heartbeats, connectivity, stepping down.
+//!
+//! Everyone sends heartbeats to everyone, and echoes what it had from the other end, so that each
+//! replica knows which of its links carry both ways. A replica campaigns only when it hears no
+//! leader and reaches, both ways, a phase-1 and a phase-2 quorum of replicas that hear none either
+//! (compare Ng et al., *Omni-Paxos*, section 5). So a replica behind a broken link does not unseat
+//! a leader whom the others hear, the hub of a star leads, and a chain has a stable leader.
+//!
+//! No safety depends on anything here: with a wrong guess, two replicas campaign, and ballots
+//! decide.
+//!
+//! Invariants:
+//! * A leader that has not heard a phase-2 quorum for an election timeout steps down.
+//! * A campaign's ballot is above every ballot that this replica has seen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
+use crate::types::message::{Heartbeat, Message};
+use crate::types::time::Moment;
+
+use super::quorum::VoterSet;
+use super::step::Options;
+use super::{Paxos, Role};
+
+/// How often the wait between failed campaigns doubles.
+const CAMPAIGN_DOUBLINGS_MAX: u32 = 4;
+
+/// What this replica believes of the others.
+#[derive(Debug)]
+pub(super) struct Election {
+    peers: BTreeMap<ReplicaId, Peer>,
+    /// The highest ballot seen anywhere.
+    ballot_seen: Ballot,
+    /// The leader heard last, and when.
+    leader: Option<(Ballot, Moment)>,
+    /// When to campaign, should no leader be heard until then.
+    campaign_at: Moment,
+    heartbeat_at: Moment,
+    /// When this replica last took a higher ballot while leading.
+    campaigned_again_at: Option<Moment>,
+    leading_since: Moment,
+    /// Campaigns since a leader was heard.
+    failed_campaigns: u32,
+    heartbeat_interval: Duration,
+    election_timeout: Duration,
+    random: SplitMix,
+}
+
+/// What was last heard of one peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    heard_at: Option<Moment>,
+    boot: Boot,
+    hears_leader: bool,
+    slot_chosen: Slot,
+    /// The count of heartbeats sent to it.
+    sent: u64,
+    /// The highest of those that it says it has.
+    echoed: Option<u64>,
+    /// The highest `sent` that was heard from it.
+    heard: u64,
+}
+
+impl Election {
+    pub(super) fn new(options: &Options, now: Moment) -> Self {
+        let others = options.membership.voters().iter().filter(|voter| voter.id != options.id);
+        let peers = others.map(|voter| (voter.id, Peer::default())).collect::<BTreeMap<_, _>>();
+        let mut random = SplitMix(options.seed);
+        // Alone, there is nobody to hear. Otherwise a short while lets heartbeats come first, and
+        // no leader can have been lost yet.
+        let wait = match peers.is_empty() {
+            true => Duration::ZERO,
+            false => options.heartbeat_interval + random.up_to(options.election_timeout / 2),
+        };
+        Self {
+            peers,
+            ballot_seen: Ballot::ZERO,
+            leader: None,
+            campaign_at: now + wait,
+            heartbeat_at: now,
+            campaigned_again_at: None,
+            leading_since: now,
+            failed_campaigns: 0,
+            heartbeat_interval: options.heartbeat_interval,
+            election_timeout: options.election_timeout,
+            random,
+        }
+    }
+
+    pub(super) fn note_ballot(&mut self, ballot: Ballot) {
+        self.ballot_seen = self.ballot_seen.max(ballot);
+    }
+
+    pub(super) fn ballot_seen(&self) -> Ballot {
+        self.ballot_seen
+    }
+
+    /// The ballot of the leader that was heard lately.
+    pub(super) fn leader(&self, now: Moment) -> Option<Ballot> {
+        let (ballot, heard_at) = self.leader?;
+        (now.since(heard_at) < self.election_timeout / 2).then_some(ballot)
+    }
+
+    /// The highest ballot of which a leader was ever heard.
+    fn leader_ballot(&self) -> Ballot {
+        self.leader.map_or(Ballot::ZERO, |(ballot, _)| ballot)
+    }
+
+    pub(super) fn leader_lost(&mut self) {
+        self.leader = None;
+    }
+
+    /// This replica leads.
+    pub(super) fn lead(&mut self, ballot: Ballot, now: Moment) {
+        self.leader = Some((ballot, now));
+        self.leading_since = now;
+        self.failed_campaigns = 0;
+    }
+
+    /// The next campaign comes after a random part of the timeout, so that two replicas seldom
+    /// campaign at once.
+    ///
+    /// It comes later and later while campaigns fail: where a sync takes longer than the timeout,
+    /// a promise would otherwise always come too late for its ballot.
+    pub(super) fn rearm(&mut self, now: Moment) {
+        let half = self.election_timeout / 2;
+        let wait = half + self.random.up_to(half);
+        self.campaign_at = now + wait * (1 << self.failed_campaigns.min(CAMPAIGN_DOUBLINGS_MAX));
+    }
+
+    /// This replica begins to campaign.
+    pub(super) fn begin_campaign(&mut self, now: Moment) {
+        self.leader = None;
+        self.rearm(now);
+        self.failed_campaigns += 1;
+    }
+
+    /// Whether a leader may answer a higher ballot with a higher one: once in a timeout, lest two
+    /// that hear each other outbid each other for ever.
+    pub(super) fn may_campaign_again(&mut self, now: Moment) -> bool {
+        let long_ago = |at| now.since(at) >= self.election_timeout;
+        let may = self.campaigned_again_at.is_none_or(long_ago);
+        if may {
+            self.campaigned_again_at = Some(now);
+        }
+        may
+    }
+
+    /// When something is due: who leads does not campaign, and who is alone has nobody to tell.
+    pub(super) fn wake_at(&self, leads: bool) -> Moment {
+        let campaign_at = if leads { Moment(u64::MAX) } else { self.campaign_at };
+        let heartbeat_at = if self.is_alone() { Moment(u64::MAX) } else { self.heartbeat_at };
+        campaign_at.min(heartbeat_at)
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    pub(super) fn peer(&self, id: ReplicaId) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+}
+
+impl Peer {
+    /// Whether it was heard within `timeout`.
+    pub(super) fn is_heard(&self, now: Moment, timeout: Duration) -> bool {
+        self.heard_at.is_some_and(|at| now.since(at) < timeout)
+    }
+
+    /// The opening that was heard last.
+    pub(super) fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// How far it said that it knows the log.
+    pub(super) fn slot_chosen(&self) -> Slot {
+        self.slot_chosen
+    }
+}
+
+impl Paxos {
+    /// Everything that is due at `now`.
+    pub(super) fn on_tick(&mut self) {
+        let now = self.now;
+        if !self.election.is_alone() && now >= self.election.heartbeat_at {
+            self.send_heartbeats();
+        }
+        match self.role {
+            Role::Leader(_) => {
+                if self.leads_unheard() {
+                    self.become_follower();
+                }
+                self.retransmit_accepts();
+            }
+            Role::Candidate(_) | Role::Follower => {
+                if now >= self.election.campaign_at {
+                    self.maybe_campaign();
+                }
+                self.retransmit_prepare();
+            }
+        }
+        self.retransmit_fetch();
+        self.retransmit_reads();
+    }
+
+    /// This process did not run for a while: what the peers said meanwhile is still unread, so
+    /// silence proves nothing yet.
+    pub(super) fn on_pause(&mut self) {
+        if !self.election.is_alone() {
+            self.election.rearm(self.now);
+        }
+    }
+
+    fn maybe_campaign(&mut self) {
+        let waits_for_own_disk =
+            self.election.is_alone() && matches!(self.role, Role::Candidate(_));
+        if waits_for_own_disk || self.election.leader(self.now).is_some() {
+            self.election.rearm(self.now);
+        } else if self.can_reach_quorums() {
+            self.campaign();
+        } else {
+            self.election.campaign_at = self.now + self.options.heartbeat_interval;
+        }
+    }
+
+    /// Whether those who can be reached both ways, and hear no other leader, are enough for both
+    /// phases.
+    pub(super) fn can_reach_quorums(&self) -> bool {
+        let election = &self.election;
+        let interval = election.heartbeat_interval.as_nanos().max(1);
+        let echoes_late = (election.election_timeout.as_nanos() / interval) as u64 + 1;
+        let mut reached = VoterSet::default();
+        self.quorum.insert(&mut reached, self.options.id);
+        for (id, peer) in &election.peers {
+            let both_ways = peer.is_heard(self.now, election.election_timeout)
+                && peer.echoed.is_some_and(|echoed| peer.sent - echoed <= echoes_late);
+            let follows_me = matches!(self.role, Role::Leader(_));
+            if both_ways && (follows_me || !peer.hears_leader) {
+                self.quorum.insert(&mut reached, *id);
+            }
+        }
+        self.quorum.is_phase1(reached) && self.quorum.is_phase2(reached)
+    }
+
+    /// Whether this leader has heard too few voters for too long.
+    fn leads_unheard(&self) -> bool {
+        let election = &self.election;
+        if self.now.since(election.leading_since) < election.election_timeout {
+            return false;
+        }
+        let mut heard = VoterSet::default();
+        self.quorum.insert(&mut heard, self.options.id);
+        for (id, peer) in &election.peers {
+            if peer.is_heard(self.now, election.election_timeout) {
+                self.quorum.insert(&mut heard, *id);
+            }
+        }
+        !self.quorum.is_phase2(heard)
+    }
+
+    pub(super) fn become_follower(&mut self) {
+        if matches!(self.role, Role::Follower) {
+            return;
+        }
+        let led = matches!(self.role, Role::Leader(_));
+        self.role = Role::Follower;
+        self.reads_lost_leader();
+        if led {
+            self.election.leader_lost();
+            // Those who followed learn at once that nobody leads.
+            self.send_heartbeats();
+        }
+        self.election.rearm(self.now);
+    }
+
+    /// The leader of `ballot` lives.
+    pub(super) fn hear_leader(&mut self, ballot: Ballot) {
+        if ballot < self.election.leader_ballot()
+            || self.own_ballot().is_some_and(|own| own > ballot)
+        {
+            return;
+        }
+        self.become_follower();
+        self.election.leader = Some((ballot, self.now));
+        self.election.failed_campaigns = 0;
+        self.election.rearm(self.now);
+        self.retransmit_reads();
+    }
+
+    pub(super) fn on_heartbeat(&mut self, from: ReplicaId, heartbeat: &Heartbeat) {
+        let now = self.now;
+        let own_boot = self.options.boot;
+        let Some(peer) = self.election.peers.get_mut(&from) else { return };
+        if peer.boot != heartbeat.boot {
+            // An older opening of the same directory has nothing to say any more.
+            if heartbeat.boot.sequence < peer.boot.sequence {
+                return;
+            }
+            *peer = Peer { sent: peer.sent, boot: heartbeat.boot, ..Peer::default() };
+        }
+        if heartbeat.sent >= peer.heard {
+            peer.heard = heartbeat.sent;
+            peer.heard_at = Some(now);
+            peer.hears_leader = heartbeat.hears_leader;
+            let echo = heartbeat.echo.filter(|(boot, _)| *boot == own_boot);
+            peer.echoed = echo.map(|(_, sent)| sent.min(peer.sent));
+        }
+        peer.slot_chosen = peer.slot_chosen.max(heartbeat.slot_chosen);
+        self.election.note_ballot(heartbeat.ballot);
+        self.election.note_ballot(heartbeat.promised);
+
+        if heartbeat.leads && heartbeat.ballot.leader == from {
+            self.hear_leader(heartbeat.ballot);
+            let Heartbeat { ballot, slot_chosen, chain, .. } = *heartbeat;
+            self.learn_from_leader(from, ballot, slot_chosen, chain);
+        } else {
+            if self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
+                // It says itself that it leads no longer.
+                self.election.leader_lost();
+            }
+            self.learn_from_peer(from, heartbeat.slot_chosen);
+        }
+        self.on_preempted_while_leading(heartbeat.promised);
+    }
+
+    fn on_preempted_while_leading(&mut self, promised: Ballot) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.on_preempted(promised);
+        }
+    }
+
+    /// The connection to a peer ended. Where it led, a short random wait replaces the timeout.
+    pub(super) fn on_peer_down(&mut self, peer: ReplicaId) {
+        let Some(state) = self.election.peers.get_mut(&peer) else { return };
+        state.echoed = None;
+        if self.election.leader.is_some_and(|(ballot, _)| ballot.leader == peer) {
+            self.election.leader_lost();
+            let interval = self.options.heartbeat_interval;
+            let soon = self.now + interval / 4 + self.election.random.up_to(interval);
+            self.election.campaign_at = self.election.campaign_at.min(soon);
+            self.send_heartbeats();
+        }
+    }
+
+    /// To everyone: I am here, and this is what I know.
+    pub(super) fn send_heartbeats(&mut self) {
+        let ballot = self.own_ballot().unwrap_or(self.election.leader_ballot());
+        let leads = matches!(self.role, Role::Leader(_));
+        let hears_leader = leads || self.election.leader(self.now).is_some();
+        let due = self.now >= self.election.heartbeat_at;
+        if due {
+            self.election.heartbeat_at = self.now + self.election.heartbeat_interval;
+        }
+        for id in self.peers() {
+            let peer = self.election.peers.get_mut(&id).expect("every peer has its place");
+            // Only those on time count, so that counts measure time.
+            peer.sent += u64::from(due);
+            let heard = peer.is_heard(self.now, self.election.election_timeout);
+            let heartbeat = Heartbeat {
+                incarnation: self.options.incarnation,
+                boot: self.options.boot,
+                ballot,
+                leads,
+                hears_leader,
+                promised: self.promised,
+                slot_chosen: self.slot_chosen,
+                chain: self.chain,
+                sent: peer.sent,
+                echo: heard.then_some((peer.boot, peer.heard)),
+            };
+            self.send(id, Message::Heartbeat(heartbeat));
+        }
+        self.note_announced();
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): enough for timeouts, and ours for ever.
+#[derive(Debug)]
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A time from zero to `longest`.
+    fn up_to(&mut self, longest: Duration) -> Duration {
+        let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX - 1);
+        Duration::from_nanos(self.next() % (nanos + 1))
+    }
+}

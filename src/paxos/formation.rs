@@ -1,0 +1,215 @@
+//! Formation: how blank replicas become a cluster.
+//!
+//! Every replica named at first open must take part. Each introduces its directory to all others;
+//! who knows all of them knows the membership, for it is made of nothing else. It agrees to that
+//! membership durably, once and for ever, and says so. The cluster is formed when *every* voter
+//! has agreed: then slot 0 holds the membership, and the cluster id is its hash.
+//!
+//! ```text
+//!   blank --- all introduced, or a peer's agreement names me ---> agreed --- all agreed ---> formed
+//!                                                                   |  or a peer says so      ^
+//!                                                                   +-------------------------+
+//! ```
+//!
+//! Unanimity is what makes this safe. A directory that was wiped meanwhile comes back as another
+//! incarnation, which the agreed membership does not name; no second membership can then find all
+//! its voters, so a blank replica never joins a formed cluster, and two clusters never share one.
+//!
+//! Invariants:
+//! * A replica agrees to one membership at most, and says so only when that is durable.
+//! * Before it is formed, a replica neither promises nor votes.
+
+use std::collections::BTreeMap;
+
+use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::membership::{Membership, Voter};
+use crate::types::message::{Introduce, Message};
+
+/// How far a replica has come.
+#[derive(Debug)]
+pub struct Formation {
+    own: Introduce,
+    id: ReplicaId,
+    introduced: BTreeMap<ReplicaId, Voter>,
+    agreed: Option<Membership>,
+    /// Who is known to have agreed to `agreed`.
+    agreements: BTreeMap<ReplicaId, Membership>,
+    formed: bool,
+    trouble: Option<Trouble>,
+}
+
+/// Why formation cannot go on. It is told, not acted on: the operator decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// A peer was opened with other voters.
+    VotersDiffer(ReplicaId),
+    /// A peer agreed to a membership that does not name this directory: this one was wiped, or
+    /// that one belongs to another cluster.
+    NotNamed(ReplicaId),
+    /// A peer agreed to another membership than this replica did.
+    MembershipsDiffer(ReplicaId),
+    /// The voters as they introduced themselves cannot be a membership.
+    NoMembership(String),
+}
+
+/// What the owner must do: make the agreement durable, then call [`Formation::agreed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// What is agreed to.
+    pub membership: Membership,
+    /// Whether all have agreed.
+    pub formed: bool,
+}
+
+impl Formation {
+    /// A replica as its identity file has it.
+    #[must_use]
+    pub fn new(id: ReplicaId, own: Introduce, agreed: Option<Membership>) -> Self {
+        Self {
+            own,
+            id,
+            introduced: BTreeMap::new(),
+            agreed,
+            agreements: BTreeMap::new(),
+            formed: false,
+            trouble: None,
+        }
+    }
+
+    /// What to send to every peer, now and again on a timer.
+    #[must_use]
+    pub fn announcement(&self) -> Message {
+        match &self.agreed {
+            None => Message::Introduce(self.own.clone()),
+            Some(membership) => {
+                Message::Agreed { membership: membership.clone(), formed: self.formed }
+            }
+        }
+    }
+
+    /// Takes in what a peer says. Returns what must be made durable, if anything.
+    pub fn on_message(&mut self, from: ReplicaId, message: Message) -> Option<Agreement> {
+        match message {
+            Message::Introduce(introduce) => self.on_introduce(from, introduce),
+            Message::Agreed { membership, formed } => self.on_agreed(from, membership, formed),
+            _ => None,
+        }
+    }
+
+    /// What must be made durable when nobody has to be waited for.
+    #[must_use]
+    pub fn next_agreement(&self) -> Option<Agreement> {
+        if self.formed {
+            return None;
+        }
+        if let Some(membership) = &self.agreed {
+            let all = membership.voters().iter().all(|voter| {
+                voter.id == self.id || self.agreements.get(&voter.id) == Some(membership)
+            });
+            return all.then(|| Agreement { membership: membership.clone(), formed: true });
+        }
+        let own = Voter {
+            id: self.id,
+            incarnation: self.own.incarnation,
+            address: self.own.address.clone(),
+        };
+        let known = self.own.voters.iter().map(|id| match *id == self.id {
+            true => Some(own.clone()),
+            false => self.introduced.get(id).cloned(),
+        });
+        let membership = Membership::majority(known.collect::<Option<Vec<_>>>()?).ok()?;
+        // Alone, the agreement of all is this one.
+        let formed = membership.voters().len() == 1;
+        Some(Agreement { membership, formed })
+    }
+
+    /// The agreement is durable.
+    pub fn agreed(&mut self, agreement: Agreement) {
+        assert!(
+            self.agreed.as_ref().is_none_or(|agreed| *agreed == agreement.membership),
+            "a replica agrees to one membership only"
+        );
+        self.agreed = Some(agreement.membership);
+        self.formed |= agreement.formed;
+    }
+
+    /// Whether every voter agreed.
+    #[must_use]
+    pub fn is_formed(&self) -> bool {
+        self.formed
+    }
+
+    /// What keeps the cluster from forming, if something was noticed.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// The voters that were not heard yet.
+    #[must_use]
+    pub fn missing(&self) -> Vec<ReplicaId> {
+        let heard = |id: &ReplicaId| {
+            *id == self.id || self.introduced.contains_key(id) || self.agreements.contains_key(id)
+        };
+        self.own.voters.iter().copied().filter(|id| !heard(id)).collect()
+    }
+
+    fn on_introduce(&mut self, from: ReplicaId, introduce: Introduce) -> Option<Agreement> {
+        if !self.own.voters.contains(&from) {
+            return None;
+        }
+        if introduce.voters != self.own.voters {
+            self.trouble = Some(Trouble::VotersDiffer(from));
+            return None;
+        }
+        let Introduce { incarnation, address, .. } = introduce;
+        if let Some(agreed) = &self.agreed {
+            if agreed.voter(from).is_none_or(|voter| voter.incarnation != incarnation) {
+                self.trouble = Some(Trouble::MembershipsDiffer(from));
+            }
+            return None;
+        }
+        self.introduced.insert(from, Voter { id: from, incarnation, address });
+        let next = self.next_agreement();
+        if next.is_none() && self.missing().is_empty() {
+            self.trouble = Some(Trouble::NoMembership("two voters share an address".into()));
+        }
+        next
+    }
+
+    fn on_agreed(
+        &mut self,
+        from: ReplicaId,
+        membership: Membership,
+        formed: bool,
+    ) -> Option<Agreement> {
+        if membership.check().is_err() || membership.voter(from).is_none() {
+            return None;
+        }
+        if !self.names_me(&membership) {
+            self.trouble = Some(Trouble::NotNamed(from));
+            return None;
+        }
+        if membership.voters().iter().map(|voter| voter.id).ne(self.own.voters.iter().copied()) {
+            self.trouble = Some(Trouble::VotersDiffer(from));
+            return None;
+        }
+        if self.agreed.as_ref().is_some_and(|agreed| *agreed != membership) {
+            self.trouble = Some(Trouble::MembershipsDiffer(from));
+            return None;
+        }
+        self.agreements.insert(from, membership.clone());
+        if formed && !self.formed {
+            return Some(Agreement { membership, formed });
+        }
+        if self.agreed.is_none() {
+            return Some(Agreement { membership, formed: false });
+        }
+        self.next_agreement()
+    }
+
+    fn names_me(&self, membership: &Membership) -> bool {
+        let incarnation: Incarnation = self.own.incarnation;
+        membership.voter(self.id).is_some_and(|voter| voter.incarnation == incarnation)
+    }
+}

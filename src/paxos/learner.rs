@@ -1,0 +1,156 @@
+//! The learner: which slots are chosen, and how a replica that lags catches up.
+//!
+//! A follower learns in three ways, each of which proves that its own copy is the chosen entry:
+//! its vote has the ballot of the leader who says that the slot is chosen; or the ledger chain over
+//! its votes equals the leader's; or a peer sends it the chosen entry itself, from its journal.
+//!
+//! Invariants:
+//! * `slot_chosen` never decreases, and moves one slot at a time.
+//! * `chain` is the chain below `slot_chosen`.
+//! * An entry that a peer sent is journaled before anything that depends on it, unless this
+//!   replica's own vote in the slot is the same entry.
+
+use crate::types::entry::Entry;
+use crate::types::ids::{Ballot, Chain, ReplicaId, Slot};
+use crate::types::message::{Chosen, Message};
+use crate::types::record::Record;
+use crate::types::time::Moment;
+
+use super::step::{Divergence, Serve};
+use super::{Paxos, Role};
+
+/// A question for chosen entries that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetching {
+    peer: ReplicaId,
+    /// How far the peer said that it knows the log.
+    until: Slot,
+    asked_at: Moment,
+}
+
+impl Paxos {
+    /// The next slot is chosen, and this is what it holds. Its vote has left the log.
+    pub(super) fn learn(&mut self, entry: Entry) {
+        let slot = self.slot_chosen;
+        self.chain = self.chain.extend(entry.hash());
+        self.slot_chosen = slot.next();
+        self.learned_at = self.now;
+        self.pop_window(&entry);
+        self.output.chosen.push((slot, entry));
+    }
+
+    /// The leader of `ballot` says that every slot below `chosen` is chosen.
+    pub(super) fn learn_from_leader(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        chosen: Slot,
+        chain: Chain,
+    ) {
+        // A leader proposes one entry in a slot at its ballot, and it is the chosen one.
+        while self.slot_chosen < chosen
+            && self.log.vote(self.slot_chosen).is_some_and(|(voted, _)| *voted == ballot)
+        {
+            self.learn_own_vote();
+        }
+        if self.slot_chosen < chosen && self.votes_chain(chosen) == Some(chain) {
+            while self.slot_chosen < chosen {
+                self.learn_own_vote();
+            }
+        }
+        self.check_chain(chosen, chain);
+        if self.slot_chosen < chosen {
+            self.fetch_from(from, chosen);
+        }
+    }
+
+    /// Someone who need not lead knows the log further. Who hears a leader has it from there; who
+    /// does not, or does not get on, asks whom it can.
+    pub(super) fn learn_from_peer(&mut self, from: ReplicaId, chosen: Slot) {
+        let stalled = self.now.since(self.learned_at) >= self.options.retransmit_interval;
+        let leads = matches!(self.role, Role::Leader(_));
+        if self.slot_chosen < chosen && (stalled || leads) {
+            self.fetch_from(from, chosen);
+        }
+    }
+
+    /// Asks `peer` for what it knows and this replica does not. One question at a time.
+    pub(super) fn fetch_from(&mut self, peer: ReplicaId, until: Slot) {
+        if let Some(fetching) = &mut self.fetching {
+            let waiting = self.now.since(fetching.asked_at) < self.options.retransmit_interval;
+            if waiting && self.slot_chosen < fetching.until {
+                return;
+            }
+        }
+        self.fetching = Some(Fetching { peer, until, asked_at: self.now });
+        self.send(peer, Message::Fetch { from: self.slot_chosen });
+    }
+
+    /// A candidate cannot go on without what it asked for, and may hear nobody else meanwhile.
+    pub(super) fn retransmit_fetch(&mut self) {
+        let Some(fetching) = self.fetching else { return };
+        if fetching.until <= self.slot_chosen {
+            self.fetching = None;
+        } else if self.now.since(fetching.asked_at) >= self.options.retransmit_interval {
+            self.fetch_from(fetching.peer, fetching.until);
+        }
+    }
+
+    /// A peer lacks what this replica may have.
+    pub(super) fn on_fetch(&mut self, to: ReplicaId, from: Slot) {
+        if from < self.slot_chosen {
+            self.output.serve.push(Serve { to, from });
+        }
+    }
+
+    /// A peer sends what is chosen.
+    pub(super) fn on_chosen(&mut self, from: ReplicaId, chosen: Chosen) {
+        let mut slot = chosen.first_slot;
+        for entry in chosen.entries {
+            // The sender's word counts only for what it knows.
+            if slot == self.slot_chosen && slot < chosen.slot_chosen {
+                let voted = self.log.pop_first();
+                if voted.is_none_or(|(_, voted)| voted != entry) {
+                    self.output.records.push(Record::Chosen { slot, entry: entry.clone() });
+                }
+                self.learn(entry);
+            }
+            slot = slot.next();
+        }
+        self.check_chain(chosen.slot_chosen, chosen.chain);
+        self.fetching = None;
+        if self.slot_chosen < chosen.slot_chosen && chosen.first_slot <= self.slot_chosen {
+            self.fetch_from(from, chosen.slot_chosen);
+        }
+        self.propose_adopted();
+        self.reads_may_begin();
+        self.maybe_lead();
+    }
+
+    fn learn_own_vote(&mut self) {
+        let (_, entry) = self.log.pop_first().expect("the caller found a vote in this slot");
+        self.learn(entry);
+    }
+
+    /// The chain below `end`, should every vote in between be what was chosen; `None` where one is
+    /// missing.
+    fn votes_chain(&self, end: Slot) -> Option<Chain> {
+        if self.log.end() < end {
+            return None;
+        }
+        let mut slot = self.slot_chosen;
+        let mut chain = self.chain;
+        while slot < end {
+            chain = chain.extend(self.log.vote(slot)?.1.hash());
+            slot = slot.next();
+        }
+        Some(chain)
+    }
+
+    /// Equal watermarks with unequal chains: one of the two logs is wrong.
+    fn check_chain(&mut self, slot: Slot, theirs: Chain) {
+        if slot == self.slot_chosen && theirs != self.chain {
+            self.output.divergence = Some(Divergence { slot, ours: self.chain, theirs });
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Sets of voters that intersect. Knows ids, and nothing else of the protocol.
+//!
+//! Any phase-1 quorum and any phase-2 quorum have a voter in common, because
+//! `phase1 + phase2 > voters` (Howard et al., *Flexible Paxos*, section 4). A [`VoterSet`] has a
+//! meaning only together with the [`Quorum`] that filled it.
+
+use crate::types::ids::ReplicaId;
+use crate::types::membership::Membership;
+
+/// Which sets of voters decide, for one membership.
+#[derive(Clone, Debug)]
+pub struct Quorum {
+    /// In increasing order, each once.
+    ids: Vec<ReplicaId>,
+    phase1: u32,
+    phase2: u32,
+}
+
+/// A set of voters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VoterSet(u64);
+
+impl Quorum {
+    /// The quorums of `membership`.
+    #[must_use]
+    pub fn of(membership: &Membership) -> Self {
+        Self {
+            ids: membership.voters().iter().map(|voter| voter.id).collect(),
+            phase1: membership.phase1(),
+            phase2: membership.phase2(),
+        }
+    }
+
+    /// The voters, in increasing order.
+    #[must_use]
+    pub fn ids(&self) -> &[ReplicaId] {
+        &self.ids
+    }
+
+    /// Whether `id` votes.
+    #[must_use]
+    pub fn is_voter(&self, id: ReplicaId) -> bool {
+        self.bit(id).is_some()
+    }
+
+    /// Adds `id` to `set`. Who is no voter is not added, and adding twice counts once.
+    pub fn insert(&self, set: &mut VoterSet, id: ReplicaId) {
+        if let Some(bit) = self.bit(id) {
+            set.0 |= bit;
+        }
+    }
+
+    /// Whether `id` is in `set`.
+    #[must_use]
+    pub fn contains(&self, set: VoterSet, id: ReplicaId) -> bool {
+        self.bit(id).is_some_and(|bit| set.0 & bit != 0)
+    }
+
+    /// Whether the promises of `set` complete phase 1.
+    #[must_use]
+    pub fn is_phase1(&self, set: VoterSet) -> bool {
+        set.len() >= self.phase1
+    }
+
+    /// Whether the votes of `set` choose an entry.
+    #[must_use]
+    pub fn is_phase2(&self, set: VoterSet) -> bool {
+        set.len() >= self.phase2
+    }
+
+    /// Whether `set`, none of whom promised a higher ballot, proves that nobody leads above: it has
+    /// a voter in common with every phase-1 quorum, or with every phase-2 quorum.
+    #[must_use]
+    pub fn confirms(&self, set: VoterSet) -> bool {
+        let smaller = self.phase1.max(self.phase2);
+        set.len() + smaller > self.ids.len() as u32
+    }
+
+    fn bit(&self, id: ReplicaId) -> Option<u64> {
+        self.ids.binary_search(&id).ok().map(|index| 1 << index)
+    }
+}
+
+impl VoterSet {
+    /// How many voters there are in the set.
+    #[must_use]
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether nobody is in the set.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}

@@ -1,0 +1,225 @@
+//! Linearizable reads: take a barrier, confirm the leadership, then wait for a slot.
+//!
+//! ```text
+//!  follower        leader              voters
+//!     |  Barrier     |                    |
+//!     |------------->| barrier = slot_chosen, while ready
+//!     |              |  Confirm(nonce)    |
+//!     |              |------------------->|
+//!     |              |     Confirmed      |   by a set that intersects every phase-1 quorum
+//!     |  BarrierAt   |<-------------------|   or every phase-2 quorum
+//!     |<-------------|
+//!   apply below the barrier, then read
+//! ```
+//!
+//! The round of confirmation begins after the barrier was taken, and one round serves all reads
+//! that were waiting then. A confirmer that had promised nothing higher when it was asked proves
+//! that nobody had completed phase 1 above, so nothing was chosen elsewhere before the read began.
+//!
+//! Invariants:
+//! * A barrier is taken, and its round begun, only while the leader is ready.
+//! * A nonce is used once at a ballot, and a ballot is used once for ever.
+//! * At most one question of each replica waits, the newest: it answers the older ones too.
+
+use crate::types::ids::{Ballot, Boot, Incarnation, ReplicaId, Slot};
+use crate::types::message::Message;
+use crate::types::time::Moment;
+
+use super::quorum::VoterSet;
+use super::step::ReadBarrier;
+use super::{Paxos, Role};
+
+/// Reads under way.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// The newest local read that has no barrier yet; all up to it are answered together.
+    local: Option<u64>,
+    /// Questions that wait for the next round.
+    queued: Vec<Asker>,
+    /// The round under way. Only while leading.
+    round: Option<Round>,
+    /// The number of the last round.
+    nonce: u64,
+    /// When the leader was last asked, and at which ballot it led.
+    asked: Option<(Moment, Ballot)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    Local(u64),
+    Peer { peer: ReplicaId, boot: Boot, read: u64 },
+}
+
+#[derive(Debug)]
+struct Round {
+    nonce: u64,
+    barrier: Slot,
+    confirmed: VoterSet,
+    askers: Vec<Asker>,
+    sent_at: Moment,
+}
+
+impl Paxos {
+    /// A linearizable read begins here.
+    pub(super) fn on_read(&mut self, read: u64) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.enqueue_read(Asker::Local(read));
+        } else {
+            self.reads.local = Some(self.reads.local.map_or(read, |earlier| earlier.max(read)));
+            self.reads.asked = None;
+            self.ask_leader();
+        }
+    }
+
+    /// A peer asks for a barrier.
+    pub(super) fn on_barrier(&mut self, peer: ReplicaId, boot: Boot, read: u64) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.enqueue_read(Asker::Peer { peer, boot, read });
+        }
+    }
+
+    /// The leader answers.
+    pub(super) fn on_barrier_at(&mut self, boot: Boot, read: u64, slot: Slot) {
+        if boot != self.options.boot || self.reads.local.is_none_or(|newest| read > newest) {
+            return;
+        }
+        self.output.reads.push(ReadBarrier { read, slot });
+        if self.reads.local == Some(read) {
+            self.reads.local = None;
+        }
+    }
+
+    /// A leader asks whether it still leads.
+    pub(super) fn on_confirm(&mut self, from: ReplicaId, ballot: Ballot, nonce: u64) {
+        if ballot.leader != from {
+            return;
+        }
+        let answer = if ballot < self.promised {
+            Message::Reject { ballot, promised: self.promised }
+        } else {
+            Message::Confirmed { ballot, incarnation: self.options.incarnation, nonce }
+        };
+        self.send(from, answer);
+    }
+
+    /// A voter confirms.
+    pub(super) fn on_confirmed(&mut self, from: ReplicaId, ballot: Ballot, nonce: u64) {
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(round) = &mut self.reads.round else { return };
+        if (ballot, nonce) == (leader.ballot, round.nonce) {
+            self.quorum.insert(&mut round.confirmed, from);
+            self.maybe_end_round();
+        }
+    }
+
+    /// Begins a round, if reads wait, none is under way, and this replica is ready.
+    pub(super) fn reads_may_begin(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let ballot = leader.ballot;
+        if let Some(read) = self.reads.local.take() {
+            self.reads.queued.push(Asker::Local(read));
+        }
+        if self.reads.queued.is_empty() || self.reads.round.is_some() || !self.is_ready() {
+            return;
+        }
+        self.reads.nonce += 1;
+        let nonce = self.reads.nonce;
+        let mut confirmed = VoterSet::default();
+        self.quorum.insert(&mut confirmed, self.options.id);
+        self.reads.round = Some(Round {
+            nonce,
+            barrier: self.slot_chosen,
+            confirmed,
+            askers: std::mem::take(&mut self.reads.queued),
+            sent_at: self.now,
+        });
+        for peer in self.peers() {
+            self.send(peer, Message::Confirm { ballot, nonce });
+        }
+        self.maybe_end_round();
+    }
+
+    /// Asks again where a question or its answer seems lost, or where another replica leads now.
+    pub(super) fn retransmit_reads(&mut self) {
+        self.ask_leader();
+        let interval = self.options.retransmit_interval;
+        let Role::Leader(leader) = &self.role else { return };
+        let ballot = leader.ballot;
+        let Some(round) = &mut self.reads.round else { return };
+        if self.now.since(round.sent_at) < interval {
+            return;
+        }
+        round.sent_at = self.now;
+        let (nonce, confirmed) = (round.nonce, round.confirmed);
+        for peer in self.peers() {
+            if !self.quorum.contains(confirmed, peer) {
+                self.send(peer, Message::Confirm { ballot, nonce });
+            }
+        }
+    }
+
+    /// This replica leads no longer: its own reads wait for the next leader, and the peers ask
+    /// there by themselves.
+    pub(super) fn reads_lost_leader(&mut self) {
+        let round = self.reads.round.take().map_or(Vec::new(), |round| round.askers);
+        for asker in round.into_iter().chain(std::mem::take(&mut self.reads.queued)) {
+            if let Asker::Local(read) = asker {
+                self.reads.local = Some(self.reads.local.map_or(read, |newest| newest.max(read)));
+            }
+        }
+        self.reads.asked = None;
+    }
+
+    /// Whether reads wait for an answer that might have to be asked for again.
+    pub(super) fn reads_wait(&self) -> bool {
+        self.reads.local.is_some() || self.reads.round.is_some()
+    }
+
+    fn ask_leader(&mut self) {
+        let Some(read) = self.reads.local else { return };
+        let Some(ballot) = self.election.leader(self.now) else { return };
+        if ballot.leader == self.options.id {
+            return;
+        }
+        let interval = self.options.retransmit_interval;
+        let waiting =
+            |(at, asked): (Moment, Ballot)| asked == ballot && self.now.since(at) < interval;
+        if self.reads.asked.is_some_and(waiting) {
+            return;
+        }
+        self.reads.asked = Some((self.now, ballot));
+        self.send(ballot.leader, Message::Barrier { boot: self.options.boot, read });
+    }
+
+    fn enqueue_read(&mut self, asker: Asker) {
+        let same = |queued: &Asker| match (queued, &asker) {
+            (Asker::Local(_), Asker::Local(_)) => true,
+            (Asker::Peer { peer: queued, .. }, Asker::Peer { peer, .. }) => queued == peer,
+            (Asker::Local(_), Asker::Peer { .. }) | (Asker::Peer { .. }, Asker::Local(_)) => false,
+        };
+        self.reads.queued.retain(|queued| !same(queued));
+        self.reads.queued.push(asker);
+        self.reads_may_begin();
+    }
+
+    fn maybe_end_round(&mut self) {
+        let ends = |round: &mut Round| self.quorum.confirms(round.confirmed);
+        let Some(round) = self.reads.round.take_if(ends) else { return };
+        for asker in round.askers {
+            let slot = round.barrier;
+            match asker {
+                Asker::Local(read) => self.output.reads.push(ReadBarrier { read, slot }),
+                Asker::Peer { peer, boot, read } => {
+                    self.send(peer, Message::BarrierAt { boot, read, slot });
+                }
+            }
+        }
+        self.reads_may_begin();
+    }
+
+    /// Whether an answer comes from the directory that the membership names.
+    pub(super) fn is_incarnation(&self, id: ReplicaId, incarnation: Incarnation) -> bool {
+        let voter = self.options.membership.voter(id);
+        voter.is_some_and(|voter| voter.incarnation == incarnation)
+    }
+}

@@ -1,0 +1,141 @@
+//! What goes into the protocol core, and what comes out.
+//!
+//! The core never acts. An event and the time go in; records to keep, messages to send and entries
+//! that became chosen come out, and the output says which messages must wait for which records.
+
+use std::time::Duration;
+
+use crate::types::entry::Entry;
+use crate::types::ids::{Ballot, Boot, Chain, Incarnation, ReplicaId, Slot};
+use crate::types::membership::Membership;
+use crate::types::message::{Envelope, Message};
+use crate::types::record::{Held, Record};
+use crate::types::time::Moment;
+
+/// What a core is told at its start, besides what its journal recovered.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This replica.
+    pub id: ReplicaId,
+    /// Its directory.
+    pub incarnation: Incarnation,
+    /// Its opening.
+    pub boot: Boot,
+    /// Who votes.
+    pub membership: Membership,
+    /// Where random timeouts come from. Nothing else is random.
+    pub seed: u64,
+    /// How often a replica says that it is there.
+    pub heartbeat_interval: Duration,
+    /// A replica that heard no leader campaigns after a random time between half of this and this.
+    pub election_timeout: Duration,
+    /// What is not acknowledged after this time is sent again.
+    pub retransmit_interval: Duration,
+    /// Most slots that a leader has in flight. Below the membership's alpha.
+    pub inflight_slots_max: u64,
+    /// Most bytes of entries that a leader has in flight; one entry is always allowed.
+    pub inflight_bytes_max: usize,
+    /// Most bytes of entries in one `Accept` or one part of a `Promise`; one entry is always
+    /// allowed.
+    pub message_bytes_max: usize,
+}
+
+/// An event.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passed.
+    Tick,
+    /// A message arrived.
+    Message {
+        /// Who sent it, as the transport vouches.
+        from: ReplicaId,
+        /// What it says.
+        message: Message,
+    },
+    /// The connection to a peer ended. A hint: it may be alive.
+    PeerDown(ReplicaId),
+    /// Propose an entry. Only where [`Paxos::has_room`](super::Paxos::has_room).
+    Propose(Entry),
+    /// A linearizable read began here. Numbers increase.
+    Read(u64),
+}
+
+/// What the owner of a core has to do, in this order.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Append these to the journal, in order, and sync them soon.
+    pub records: Vec<Record>,
+    /// Send these at once.
+    pub send_now: Vec<Envelope>,
+    /// Send these once `records`, and everything appended before, is durable. Those to this
+    /// replica itself come back as [`Input::Message`].
+    pub send_when_durable: Vec<Held>,
+    /// Apply these: newly chosen, in order of slots, without a gap.
+    pub chosen: Vec<(Slot, Entry)>,
+    /// Let these reads go on once everything below their slot is applied.
+    pub reads: Vec<ReadBarrier>,
+    /// Read these slots from the journal, as many as fit a message, and send them.
+    pub serve: Vec<Serve>,
+    /// This replica's log differs from what a peer says was chosen: it must stop.
+    pub divergence: Option<Divergence>,
+    /// Step again at this time, if not before.
+    pub wake_at: Option<Moment>,
+}
+
+/// A local read may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBarrier {
+    /// All reads up to this number.
+    pub read: u64,
+    /// Everything below this slot must be applied first.
+    pub slot: Slot,
+}
+
+/// A peer lacks chosen entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// The peer.
+    pub to: ReplicaId,
+    /// The first slot that it lacks.
+    pub from: Slot,
+}
+
+/// Two replicas hold different entries in some slot below `slot`. This cannot happen while
+/// journals keep what they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The watermark at which the chains were compared.
+    pub slot: Slot,
+    /// The chain here.
+    pub ours: Chain,
+    /// The chain there.
+    pub theirs: Chain,
+}
+
+/// What a core can tell about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Follower, candidate or leader.
+    pub role: RoleName,
+    /// The highest ballot of which a leader is known, and whether it was heard lately.
+    pub leader: Option<Ballot>,
+    /// The promise.
+    pub promised: Ballot,
+    /// The first slot not known to be chosen.
+    pub slot_chosen: Slot,
+    /// The ledger chain below it.
+    pub chain: Chain,
+    /// Whether this replica leads and may serve reads.
+    pub ready: bool,
+}
+
+/// The roles by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    /// Votes, learns, and waits to hear a leader.
+    Follower,
+    /// Runs phase 1.
+    Candidate,
+    /// Runs phase 2.
+    Leader,
+}
