@@ -166,7 +166,6 @@ impl Paxos {
     pub fn take_output(&mut self) -> Output {
         self.send_proposals();
         self.announce_chosen();
-        self.output.wake_at = Some(self.wake_at());
         std::mem::take(&mut self.output)
     }
 
@@ -260,7 +259,9 @@ impl Paxos {
         self.output.send_when_durable.push(Held::new(to, message));
     }
 
-    fn wake_at(&self) -> Moment {
+    /// When to step again, if nothing happens before: [`Input::Tick`] is due then.
+    #[must_use]
+    pub fn wake_at(&self) -> Moment {
         let waits = self.fetching.is_some() || self.reads_wait() || self.inflight_slots() > 0;
         let retransmits = waits || matches!(self.role, Role::Candidate(_));
         let election = self.election.wake_at(matches!(self.role, Role::Leader(_)));

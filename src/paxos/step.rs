@@ -10,7 +10,6 @@ use crate::types::ids::{Ballot, Boot, Chain, Incarnation, ReplicaId, Slot};
 use crate::types::membership::Membership;
 use crate::types::message::{Envelope, Message};
 use crate::types::record::{Held, Record};
-use crate::types::time::Moment;
 
 /// What a core is told at its start, besides what its journal recovered.
 #[derive(Clone, Debug)]
@@ -78,8 +77,20 @@ pub struct Output {
     pub serve: Vec<Serve>,
     /// This replica's log differs from what a peer says was chosen: it must stop.
     pub divergence: Option<Divergence>,
-    /// Step again at this time, if not before.
-    pub wake_at: Option<Moment>,
+}
+
+impl Output {
+    /// Whether there is nothing to do but to wait.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.records.is_empty()
+            && self.send_now.is_empty()
+            && self.send_when_durable.is_empty()
+            && self.chosen.is_empty()
+            && self.reads.is_empty()
+            && self.serve.is_empty()
+            && self.divergence.is_none()
+    }
 }
 
 /// A local read may go on.

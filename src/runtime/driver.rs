@@ -1,0 +1,584 @@
+//! One replica, one turn at a time: events in, effects out. Deterministic.
+//!
+//! ```text
+//!   events                                                      effects
+//!   calls ----------> requests -> batcher -+                 +-> answers
+//!   messages -----------------------------> paxos -> store --+-> messages
+//!   journal writes done -> held messages ---+  |             |
+//!                                              +-> journal --+-> journal writes
+//! ```
+//!
+//! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
+//! happened and the time, and returns what there is to do; the journal's writes are among it, as
+//! jobs that any thread may run. What is simulated is what ships.
+//!
+//! Invariants:
+//! * Records are appended before anything that depends on them can leave: a held message waits for
+//!   the position of the last record before it, and only a [`DurableFrontier`] releases it.
+//! * Every slot is applied once, in order, before anyone hears that it is chosen.
+//! * After the journal failed, or the log diverged, nothing is sent, written or acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::journal::disk::Disk;
+use crate::journal::{Done, Job, Journal, Reader};
+use crate::paxos::Paxos;
+use crate::paxos::formation::{Formation, Trouble};
+use crate::paxos::step::{self, Divergence, Input, Output, RoleName, Serve, View};
+use crate::store::Store;
+use crate::store::verdict::Committed;
+use crate::transport::{Arrival, Refusal};
+use crate::types::command::Command;
+use crate::types::entry::Entry;
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{Boot, Lsn, ReplicaId, RequestId, SessionId, Slot, SlotRange};
+use crate::types::message::{Chosen, EncodedCommand, Envelope, Forward, Hello, Message};
+use crate::types::record::{Held, Record};
+use crate::types::time::{Moment, Time};
+
+use super::batcher::{self, Batcher, Queued};
+use super::forwards::Forwards;
+use super::pending::Completer;
+use super::requests::{Answer, Requests};
+
+/// What a replica is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This replica.
+    pub id: ReplicaId,
+    /// All voters and where they listen, this replica included; empty where the caller named none.
+    pub voters: Vec<(ReplicaId, String)>,
+    /// Every call is answered within this time.
+    pub request_timeout: Duration,
+    /// Most bytes of commands that wait for a slot; more are refused as busy.
+    pub queued_bytes_max: usize,
+    /// See [`step::Options`].
+    pub heartbeat_interval: Duration,
+    /// See [`step::Options`].
+    pub election_timeout: Duration,
+    /// See [`step::Options`].
+    pub retransmit_interval: Duration,
+    /// See [`step::Options`].
+    pub inflight_slots_max: u64,
+    /// See [`step::Options`].
+    pub inflight_bytes_max: usize,
+    /// See [`step::Options`].
+    pub message_bytes_max: usize,
+    /// A journal that was idle for so long is sealed.
+    pub seal_after: Duration,
+    /// How commands become entries.
+    pub batcher: batcher::Options,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<D: Disk> {
+    /// A caller submits a transaction.
+    Propose {
+        /// The encoded command with its identity, which is of this replica's session.
+        command: EncodedCommand,
+        /// Who waits.
+        completer: Completer<Committed>,
+    },
+    /// A caller begins a linearizable read.
+    Read {
+        /// Who waits for the state to be fresh enough.
+        completer: Completer<()>,
+        /// How long it waits at most.
+        timeout: Duration,
+    },
+    /// A peer did something.
+    Arrived(Arrival),
+    /// A journal write ended.
+    Written(Done<D>),
+    /// The owner closes the replica; what was proposed may still end for so long.
+    Close(Duration),
+    /// A panic was caught outside of the driver, or in it.
+    Failed(Error),
+}
+
+/// What there is to do after a turn.
+#[derive(Debug)]
+pub struct Effects<D: Disk> {
+    /// Messages to send.
+    pub sends: Vec<Envelope>,
+    /// Journal writes to run, each ending in an [`Event::Written`].
+    pub jobs: Vec<Job<D>>,
+    /// Callers to answer.
+    pub answers: Vec<Answer>,
+    /// What connections say of this replica from now on, where that changed.
+    pub hello: Option<Hello>,
+    /// Take another turn at this time, if not before.
+    pub wake_at: Option<Moment>,
+    /// The replica is closed or poisoned: its connections end.
+    pub stopped: bool,
+}
+
+/// One replica without threads, sockets and clocks.
+#[derive(Debug)]
+pub struct Driver<D: Disk> {
+    pub(super) options: Options,
+    pub(super) now: Moment,
+
+    pub(super) journal: Journal<D>,
+    pub(super) reader: Reader<D>,
+    /// Messages that wait for a journal position, in its order.
+    pub(super) held: VecDeque<(Lsn, Held)>,
+    /// Below this slot, verdicts are in the journal.
+    pub(super) verdicts_journaled: Slot,
+    /// When the journal was last appended to.
+    pub(super) appended_at: Moment,
+
+    pub(super) formation: Formation,
+    pub(super) announce_at: Moment,
+    /// Once the cluster is formed.
+    pub(super) paxos: Option<Paxos>,
+    pub(super) store: Arc<Store>,
+    /// The newest time given to an entry.
+    pub(super) time: Time,
+
+    pub(super) session: SessionId,
+    pub(super) sequences: Arc<AtomicU64>,
+    pub(super) requests: Requests,
+    pub(super) batcher: Batcher,
+    pub(super) forwards: Forwards,
+
+    pub(super) stage: Stage,
+    pub(super) effects: Effects<D>,
+}
+
+/// Whether the replica serves.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Serving,
+    /// What was proposed may still end until then.
+    Closing(Moment),
+    /// What every call is answered with.
+    Stopped(Error),
+}
+
+impl<D: Disk> Driver<D> {
+    /// A replica that goes on from its journal.
+    ///
+    /// # Errors
+    ///
+    /// Where the ledger names other voters than the options, or the journal cannot be read.
+    pub fn open(journal: Journal<D>, options: Options, now: Moment) -> Result<Self> {
+        let identity = journal.identity().clone();
+        let mut options = options;
+        let formation = super::forming::begin(&identity, &mut options)?;
+        let session = u128::from(identity.boot.nonce) << 64 | (identity.incarnation.0 >> 64);
+        let session = SessionId(session);
+        let mut driver = Self {
+            now,
+            reader: journal.reader(),
+            held: VecDeque::new(),
+            verdicts_journaled: Slot::ZERO,
+            appended_at: now,
+            formation,
+            announce_at: now,
+            paxos: None,
+            store: Arc::new(Store::new()),
+            time: Time::default(),
+            session,
+            sequences: Arc::new(AtomicU64::new(1)),
+            requests: Requests::new(session),
+            batcher: Batcher::new(options.batcher),
+            forwards: Forwards::default(),
+            stage: Stage::Serving,
+            effects: Effects::none(),
+            options,
+            journal,
+        };
+        if identity.formed {
+            driver.begin_serving()?;
+        } else if let Some(agreement) = driver.formation.next_agreement() {
+            driver.agree(agreement)?;
+        }
+        Ok(driver)
+    }
+
+    /// The state, which readers share.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Reads the ledger beside the driver.
+    #[must_use]
+    pub fn reader(&self) -> Reader<D> {
+        self.reader.clone()
+    }
+
+    /// Under which session commands of this replica are known, and their next number.
+    #[must_use]
+    pub fn session(&self) -> (SessionId, Arc<AtomicU64>) {
+        (self.session, Arc::clone(&self.sequences))
+    }
+
+    /// What connections say of this replica.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        let identity = self.journal.identity();
+        Hello {
+            cluster: identity.cluster,
+            replica: self.options.id,
+            receiver: ReplicaId::default(),
+            incarnation: identity.incarnation,
+            boot: identity.boot,
+            frontier: self.journal.frontier().lsn(),
+        }
+    }
+
+    /// Takes in what happened, and returns what there is to do.
+    pub fn turn(&mut self, now: Moment, wall: Time, events: Vec<Event<D>>) -> Effects<D> {
+        self.now = self.now.max(now);
+        self.time = self.time.max(wall);
+        if let Err(err) = self.try_turn(events) {
+            self.stop(err);
+        }
+        self.effects.wake_at = self.wake_at();
+        std::mem::replace(&mut self.effects, Effects::none())
+    }
+
+    fn try_turn(&mut self, events: Vec<Event<D>>) -> Result<()> {
+        let mut events = events.into_iter();
+        while let Some(event) = events.next() {
+            if let Err(err) = self.on_event(event) {
+                // The callers among the rest must be answered all the same.
+                self.stop(err);
+            }
+        }
+        if matches!(self.stage, Stage::Stopped(_)) {
+            return Ok(());
+        }
+        self.tick()?;
+        self.work()?;
+        self.seal_when_idle()?;
+        while let Some(job) = self.journal.next_job()? {
+            self.effects.jobs.push(job);
+        }
+        if let Stage::Closing(deadline) = self.stage {
+            let drained = self.requests.is_empty() && self.journal.is_idle();
+            if drained || deadline <= self.now {
+                self.stop(Error::new(ErrorKind::Closed, "the replica is closed"));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event<D>) -> Result<()> {
+        if let Stage::Stopped(err) = &self.stage {
+            let err = err.clone();
+            match event {
+                Event::Propose { completer, .. } => {
+                    self.effects.answers.push(Answer::Write(completer, Err(err)));
+                }
+                Event::Read { completer, .. } => {
+                    self.effects.answers.push(Answer::Read(completer, Err(err)));
+                }
+                Event::Arrived(_) | Event::Written(_) | Event::Close(_) | Event::Failed(_) => {}
+            }
+            return Ok(());
+        }
+        match event {
+            Event::Propose { command, completer } => self.on_propose(command, completer),
+            Event::Read { completer, timeout } => self.on_read(completer, timeout),
+            Event::Arrived(Arrival::Down { peer }) => self.step(Input::PeerDown(peer)),
+            Event::Arrived(Arrival::Message { from, message }) => self.on_message(from, message)?,
+            Event::Written(done) => {
+                self.journal.complete(done)?;
+            }
+            Event::Close(patience) => self.on_close(patience),
+            Event::Failed(err) => return Err(err),
+        }
+        Ok(())
+    }
+
+    fn on_propose(&mut self, command: EncodedCommand, completer: Completer<Committed>) {
+        let refuse = if matches!(self.stage, Stage::Closing(_)) {
+            Some(Error::new(ErrorKind::Closed, "the replica is being closed"))
+        } else if self.batcher.bytes() + command.bytes.len() > self.options.queued_bytes_max {
+            let max = self.options.queued_bytes_max;
+            let message = format!("more than {max} bytes of transactions wait for a slot");
+            Some(Error::new(ErrorKind::Busy, message))
+        } else {
+            None
+        };
+        if let Some(err) = refuse {
+            self.effects.answers.push(Answer::Write(completer, Err(err)));
+            return;
+        }
+        let deadline = self.now + self.options.request_timeout;
+        self.requests.add_write(command.request.sequence, completer, deadline);
+        self.batcher.push(Queued { command, origin: None });
+    }
+
+    fn on_read(&mut self, completer: Completer<()>, timeout: Duration) {
+        if matches!(self.stage, Stage::Closing(_)) {
+            let err = Error::new(ErrorKind::Closed, "the replica is being closed");
+            self.effects.answers.push(Answer::Read(completer, Err(err)));
+            return;
+        }
+        let read = self.requests.add_read(completer, self.now + timeout);
+        self.step(Input::Read(read));
+    }
+
+    fn on_close(&mut self, patience: Duration) {
+        if matches!(self.stage, Stage::Serving) {
+            self.stage = Stage::Closing(self.now + patience);
+            let closed = Error::new(ErrorKind::Closed, "the replica is being closed");
+            self.requests.fail_unproposed(&closed, &mut self.effects.answers);
+            let requests = &self.requests;
+            self.batcher.retain(|queued| {
+                queued.origin.is_some() || requests.is_waiting(queued.command.request)
+            });
+        }
+    }
+
+    fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
+        match message {
+            Message::Forward(forward) => self.on_forward(from, forward),
+            Message::Bounced { boot, requests } => self.on_bounced(from, boot, requests),
+            Message::Introduce(_) | Message::Agreed { .. } => {
+                self.on_formation_message(from, message)?;
+            }
+            message => self.step(Input::Message { from, message }),
+        }
+        Ok(())
+    }
+
+    /// Everything that time alone brings about.
+    fn tick(&mut self) -> Result<()> {
+        self.step(Input::Tick);
+        self.announce_when_forming();
+        let answers = &mut self.effects.answers;
+        let before = answers.len();
+        self.requests.expire(self.now, answers);
+        if answers.len() > before {
+            let requests = &self.requests;
+            self.batcher.retain(|queued| {
+                queued.origin.is_some() || requests.is_waiting(queued.command.request)
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets the core, the journal and the store work until nothing moves.
+    fn work(&mut self) -> Result<()> {
+        loop {
+            self.propose_or_forward();
+            let Some(paxos) = &mut self.paxos else { return Ok(()) };
+            let output = paxos.take_output();
+            let idle = output.is_idle();
+            self.perform(output)?;
+            let released = self.release_held();
+            if idle && !released {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives waiting commands a slot, or sends them to who can.
+    fn propose_or_forward(&mut self) {
+        if self.batcher.is_empty() {
+            return;
+        }
+        if self.leads() {
+            while let Some(paxos) = &mut self.paxos
+                && paxos.has_room()
+                && let Some((entry, requests)) =
+                    self.batcher.next_entry(self.time, paxos.inflight_slots())
+            {
+                requests.into_iter().for_each(|request| self.requests.note_proposed(request));
+                paxos.step(self.now, Input::Propose(entry));
+            }
+            return;
+        }
+        let leader = self.leader_to_forward_to();
+        let mut commands = Vec::new();
+        for Queued { command, origin } in self.batcher.take_all() {
+            match (origin, leader) {
+                // Forwarded once only: its sender knows best whom to ask next.
+                (Some((origin, boot)), _) => self.bounce(origin, boot, vec![command.request]),
+                (None, Some((leader, _))) => {
+                    self.requests.note_forwarded(leader, command.clone());
+                    commands.push(command);
+                }
+                (None, None) => self.batcher.push(Queued { command, origin: None }),
+            }
+        }
+        if let Some((to, receiver)) = leader {
+            self.forward(to, receiver, commands);
+        }
+    }
+
+    fn perform(&mut self, output: Output) -> Result<()> {
+        if let Some(divergence) = output.divergence {
+            return Err(diverged(divergence));
+        }
+        if !output.records.is_empty() {
+            self.append(&output.records)?;
+        }
+        let lsn = self.journal.last_lsn();
+        self.held.extend(output.send_when_durable.into_iter().map(|held| (lsn, held)));
+        self.effects.sends.extend(output.send_now);
+        for (slot, entry) in output.chosen {
+            self.apply(slot, &entry)?;
+        }
+        for barrier in output.reads {
+            self.requests.add_barrier(barrier.slot, barrier.read);
+        }
+        let applied = self.store.applied().slot;
+        self.requests.answer_reads(applied, &mut self.effects.answers);
+        for serve in output.serve {
+            self.serve(serve)?;
+        }
+        Ok(())
+    }
+
+    /// Appends records, and with them what is known lazily: how applied commands ended.
+    fn append(&mut self, records: &[Record]) -> Result<()> {
+        let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
+        let applied = self.store.applied().slot;
+        if self.verdicts_journaled < applied {
+            let slots = SlotRange { first: self.verdicts_journaled, end: applied };
+            let verdicts = Record::Verdicts(self.store.verdicts(slots));
+            self.journal.append(&[verdicts], chosen)?;
+            self.verdicts_journaled = applied;
+        }
+        self.journal.append(records, chosen)?;
+        self.appended_at = self.now;
+        Ok(())
+    }
+
+    fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
+        let applied = self.store.apply(slot, entry)?;
+        self.time = self.time.max(applied.time);
+        for (request, verdict) in applied.verdicts {
+            let result = || verdict.into_result(request);
+            self.effects.answers.extend(self.requests.answer_write(request, result));
+        }
+        Ok(())
+    }
+
+    /// Lets go of the messages whose records are durable. Those to this replica itself go on in
+    /// the core: its own promise and its own votes count like everyone's.
+    fn release_held(&mut self) -> bool {
+        let frontier = self.journal.frontier();
+        let mut any = false;
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn())
+            && let Some((_, held)) = self.held.pop_front()
+        {
+            any = true;
+            let envelope = held.release(frontier);
+            if envelope.to == self.options.id {
+                let (from, message) = (envelope.to, envelope.message);
+                self.step(Input::Message { from, message });
+            } else {
+                self.effects.sends.push(envelope);
+            }
+        }
+        any
+    }
+
+    /// Sends chosen entries from the journal, as many as fit a message. What this replica did not
+    /// yet sync itself it does not send; the peer asks again.
+    fn serve(&mut self, serve: Serve) -> Result<()> {
+        let Some(view) = self.view() else { return Ok(()) };
+        let bytes_max = self.options.message_bytes_max;
+        let entries = self.reader.read(serve.from, view.slot_chosen, bytes_max)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let message = Message::Chosen(Chosen {
+            first_slot: serve.from,
+            entries,
+            slot_chosen: view.slot_chosen,
+            chain: view.chain,
+        });
+        self.effects.sends.push(Envelope { to: serve.to, message });
+        Ok(())
+    }
+
+    /// After a while without appends, a seal says that everything before it is durable: evidence
+    /// for the next opening that a damaged tail was no torn one.
+    fn seal_when_idle(&mut self) -> Result<()> {
+        let idle = self.journal.is_idle() && !self.journal.is_sealed();
+        if idle && self.now.since(self.appended_at) >= self.options.seal_after {
+            self.append(&[])?;
+            let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
+            self.journal.seal(chosen)?;
+        }
+        Ok(())
+    }
+
+    /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
+    fn stop(&mut self, err: Error) {
+        let why = match err.kind() {
+            ErrorKind::Closed => "this replica was closed before its verdict was known",
+            _ => "this replica stopped before its verdict was known",
+        };
+        self.requests.fail_all(&err, why, &mut self.effects.answers);
+        self.batcher.take_all();
+        self.held.clear();
+        self.effects.sends.clear();
+        self.effects.jobs.clear();
+        self.effects.stopped = true;
+        self.stage = Stage::Stopped(err);
+    }
+
+    pub(super) fn step(&mut self, input: Input) {
+        if let Some(paxos) = &mut self.paxos {
+            paxos.step(self.now, input);
+        }
+    }
+
+    pub(super) fn view(&self) -> Option<View> {
+        Some(self.paxos.as_ref()?.view())
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.view().is_some_and(|view| view.role == RoleName::Leader)
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        if matches!(self.stage, Stage::Stopped(_)) {
+            return None;
+        }
+        let paxos = self.paxos.as_ref().map(Paxos::wake_at);
+        let forming = self.paxos.is_none().then_some(self.announce_at);
+        let sealing = (self.journal.is_idle() && !self.journal.is_sealed())
+            .then_some(self.appended_at + self.options.seal_after);
+        let closing = match self.stage {
+            Stage::Closing(deadline) => Some(deadline),
+            Stage::Serving | Stage::Stopped(_) => None,
+        };
+        let deadline = self.requests.next_deadline();
+        [paxos, forming, sealing, closing, deadline].into_iter().flatten().min()
+    }
+}
+
+impl<D: Disk> Effects<D> {
+    fn none() -> Self {
+        Self {
+            sends: Vec::new(),
+            jobs: Vec::new(),
+            answers: Vec::new(),
+            hello: None,
+            wake_at: None,
+            stopped: false,
+        }
+    }
+}
+
+fn diverged(divergence: Divergence) -> Error {
+    let Divergence { slot, ours, theirs } = divergence;
+    let message = format!(
+        "this log differs from a peer's below slot {slot}: chain {ours} here, {theirs} there"
+    );
+    Error::new(ErrorKind::Poisoned, message)
+}

@@ -1,0 +1,155 @@
+//! How a driver comes to serve: the cluster forms, or a formed one is read back from the journal.
+//!
+//! The rules of formation are in `paxos/formation.rs`; here they meet the disk. An agreement is
+//! durable before it is spoken of. When all have agreed, slot 0 is journaled as chosen, and the
+//! protocol core begins behind it.
+
+use crate::journal::disk::Disk;
+use crate::journal::identity::Identity;
+use crate::paxos::formation::{Agreement, Formation};
+use crate::paxos::step::{self, Input};
+use crate::paxos::Paxos;
+use crate::types::entry::Entry;
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{Chain, ReplicaId, Slot};
+use crate::types::membership::Membership;
+use crate::types::message::{Envelope, Introduce, Message};
+use crate::types::record::{Record, Recovered};
+
+use super::driver::{Driver, Options};
+
+/// Checks the voters given against those that the directory knows, and fills them in where none
+/// were given.
+pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Formation> {
+    options.voters.sort();
+    if let Some(membership) = &identity.membership {
+        let known = membership.voters().iter().map(|voter| (voter.id, voter.address.clone()));
+        let known = known.collect::<Vec<_>>();
+        if options.voters.is_empty() {
+            options.voters = known;
+        } else if options.voters != known {
+            return Err(membership_mismatch(membership, &options.voters));
+        }
+    } else if options.voters.is_empty() {
+        options.voters = vec![(options.id, String::new())];
+    }
+    let Some((_, address)) = options.voters.iter().find(|(id, _)| *id == options.id) else {
+        let message = format!("peers: replica {} itself is not among them", options.id);
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    };
+    let own = Introduce {
+        incarnation: identity.incarnation,
+        address: address.clone(),
+        voters: options.voters.iter().map(|(id, _)| *id).collect(),
+    };
+    Ok(Formation::new(options.id, own, identity.membership.clone()))
+}
+
+impl<D: Disk> Driver<D> {
+    /// Formation messages while this replica forms; afterwards, the answer that it has formed.
+    pub(super) fn on_formation_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
+        if self.paxos.is_some() {
+            let is_forming = !matches!(message, Message::Agreed { formed: true, .. });
+            if is_forming && let Some(membership) = self.journal.identity().membership.clone() {
+                let message = Message::Agreed { membership, formed: true };
+                self.effects.sends.push(Envelope { to: from, message });
+            }
+            return Ok(());
+        }
+        match self.formation.on_message(from, message) {
+            Some(agreement) => self.agree(agreement),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes agreements durable until somebody else has to be waited for.
+    pub(super) fn agree(&mut self, agreement: Agreement) -> Result<()> {
+        let mut next = Some(agreement);
+        while let Some(agreement) = next {
+            self.journal.agree(&agreement.membership, agreement.formed)?;
+            self.formation.agreed(agreement);
+            next = self.formation.next_agreement();
+        }
+        self.effects.hello = Some(self.hello());
+        self.announce();
+        match self.formation.is_formed() {
+            true => self.begin_serving(),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells everyone how far this replica has come, now and then, until it is formed.
+    pub(super) fn announce_when_forming(&mut self) {
+        if self.paxos.is_none() && self.now >= self.announce_at {
+            self.announce();
+        }
+    }
+
+    fn announce(&mut self) {
+        self.announce_at = self.now + self.options.heartbeat_interval;
+        let message = self.formation.announcement();
+        for (to, _) in self.options.voters.iter().filter(|(id, _)| *id != self.options.id) {
+            self.effects.sends.push(Envelope { to: *to, message: message.clone() });
+        }
+    }
+
+    /// Applies what the journal knows to be chosen, and starts the protocol core behind it.
+    pub(super) fn begin_serving(&mut self) -> Result<()> {
+        let identity = self.journal.identity().clone();
+        let membership =
+            identity.membership.ok_or_else(|| not_formed("there is no membership in it"))?;
+        let first = Entry::membership(&membership);
+        let Recovered { promised, slot_chosen, votes, .. } = self.journal.recovered();
+        let mut chain = Chain::EMPTY;
+        for entry in self.reader.entries(Slot::ZERO, slot_chosen) {
+            let (slot, entry) = entry?;
+            if slot == Slot::ZERO && entry != first {
+                return Err(not_formed("it differs from slot 0 of the journal"));
+            }
+            chain = chain.extend(entry.hash());
+            self.apply(slot, &entry)?;
+        }
+        self.verdicts_journaled = slot_chosen;
+        let mut recovered = Recovered { promised, slot_chosen, chain, votes };
+        if slot_chosen == Slot::ZERO {
+            recovered.slot_chosen = Slot::ZERO.next();
+            recovered.chain = chain.extend(first.hash());
+            self.apply(Slot::ZERO, &first)?;
+            self.verdicts_journaled = recovered.slot_chosen;
+            let record = Record::Chosen { slot: Slot::ZERO, entry: first };
+            self.journal.append(&[record], recovered.slot_chosen)?;
+            self.appended_at = self.now;
+        }
+        let options = step::Options {
+            id: self.options.id,
+            incarnation: identity.incarnation,
+            boot: identity.boot,
+            membership,
+            seed: identity.boot.nonce,
+            heartbeat_interval: self.options.heartbeat_interval,
+            election_timeout: self.options.election_timeout,
+            retransmit_interval: self.options.retransmit_interval,
+            inflight_slots_max: self.options.inflight_slots_max,
+            inflight_bytes_max: self.options.inflight_bytes_max,
+            message_bytes_max: self.options.message_bytes_max,
+        };
+        self.paxos = Some(Paxos::new(options, recovered, self.now));
+        if let Some(read) = self.requests.newest_read() {
+            self.step(Input::Read(read));
+        }
+        Ok(())
+    }
+}
+
+fn not_formed(why: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("file identity: the membership cannot be used: {why}"))
+}
+
+fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -> Error {
+    let given = given.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>();
+    let message = format!(
+        "the ledger names the voters {membership}, but the replica was opened with [{}]",
+        given.join(", ")
+    );
+    Error::new(ErrorKind::MembershipMismatch, message)
+}

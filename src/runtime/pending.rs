@@ -1,0 +1,310 @@
+//! An answer that is on its way: to be waited for, or awaited.
+//!
+//! ```text
+//!   caller                       replica
+//!     Pending<T> <--- Oneshot ---> Completer
+//! ```
+//!
+//! Invariants:
+//! * A call is submitted before its [`Pending`] is returned; dropping that does not cancel it.
+//! * Polling never blocks and does no I/O. Waiting may: it helps the replica along (see
+//!   `threads.rs`), so that a lone caller pays for no hand-off between threads.
+//! * A [`Completer`] that is dropped unanswered answers [`Stopped`], so nobody waits for ever.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::types::error::{Error, ErrorKind, Result};
+
+/// The answer to a call, once there is one.
+///
+/// The call was submitted when this was returned. Dropping it does not cancel the call. Every call
+/// is answered within its deadline (`request_timeout` in [`Config`](crate::Config)), whatever
+/// happens to the leader, the peers or this replica.
+///
+/// Use [`Pending::wait`] in a thread, or `.await` on any executor.
+///
+/// ```
+/// use indelible::{RawTable, Replica};
+///
+/// const NOTES: RawTable<u64> = RawTable::new("notes");
+///
+/// # fn main() -> indelible::Result<()> {
+/// let replica = Replica::in_memory()?;
+/// // Both are under way at once.
+/// let first = replica.put(NOTES, 1, b"one");
+/// let second = replica.put(NOTES, 2, b"two");
+/// first.wait()?;
+/// second.wait()?;
+/// # replica.close()
+/// # }
+/// ```
+#[must_use = "the outcome is known only after `.wait()` or `.await`"]
+pub struct Pending<T> {
+    answer: Arc<dyn Answer<T>>,
+    helper: Option<Arc<dyn Helper>>,
+}
+
+/// Somebody who can make answers come sooner by working on the waiting thread.
+pub trait Helper: Send + Sync {
+    /// Does something that is due, and returns whether there was anything.
+    fn help(&self) -> bool;
+}
+
+/// The one answer is taken by the one [`Pending`].
+trait Answer<T>: Send + Sync {
+    fn take(&self) -> Option<Result<T>>;
+    /// Parks until answered, or for so long.
+    fn park(&self, timeout: Option<Duration>);
+    fn set_waker(&self, waker: &Waker);
+}
+
+/// Answers a [`Pending`].
+pub struct Completer<R>(Option<Arc<Oneshot<R>>>);
+
+struct Oneshot<R> {
+    state: Mutex<State<R>>,
+    answered: Condvar,
+}
+
+struct State<R> {
+    value: Option<Result<R>>,
+    taken: bool,
+    waker: Option<Waker>,
+}
+
+/// An answer, and what the caller wanted made of it.
+struct Mapped<R, F> {
+    oneshot: Arc<Oneshot<R>>,
+    finish: Mutex<Option<F>>,
+}
+
+impl<T> Pending<T> {
+    /// An answer that is to come, and who gives it. `finish` runs on the thread that takes it.
+    pub fn new<R, F>(helper: Option<Arc<dyn Helper>>, finish: F) -> (Self, Completer<R>)
+    where
+        R: Send + 'static,
+        F: FnOnce(R) -> Result<T> + Send + 'static,
+    {
+        let state = State { value: None, taken: false, waker: None };
+        let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
+        let completer = Completer(Some(Arc::clone(&oneshot)));
+        let answer = Arc::new(Mapped { oneshot, finish: Mutex::new(Some(finish)) });
+        (Self { answer, helper }, completer)
+    }
+
+    /// A call that failed before it was submitted.
+    pub fn failed(err: Error) -> Self
+    where
+        T: Send + 'static,
+    {
+        let (pending, completer) = Self::new(None, Ok);
+        completer.complete(Err(err));
+        pending
+    }
+
+    /// Blocks until the answer is there, which it is within the call's deadline.
+    ///
+    /// On a lone replica, this thread may do the replica's work meanwhile: the write to the journal
+    /// and its sync among it. Where a disk hangs, so does this call; [`Pending::wait_timeout`]
+    /// does no I/O.
+    ///
+    /// # Errors
+    ///
+    /// What the call itself ends with.
+    pub fn wait(self) -> Result<T> {
+        loop {
+            if let Some(result) = self.answer.take() {
+                return result;
+            }
+            if !self.helper.as_ref().is_some_and(|helper| helper.help()) {
+                self.answer.park(None);
+            }
+        }
+    }
+
+    /// Blocks until the answer is there, or until `timeout` has passed; then it is `None`, and
+    /// this can be waited for again.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # use std::time::Duration;
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// let mut put = replica.put(NOTES, 1, b"one");
+    /// let result = loop {
+    ///     match put.wait_timeout(Duration::from_millis(10)) {
+    ///         Some(result) => break result,
+    ///         None => println!("still waiting"),
+    ///     }
+    /// };
+    /// assert!(result?.txid.is_some());
+    /// # replica.close()
+    /// # }
+    /// ```
+    #[must_use = "the outcome is in the returned value"]
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T>> {
+        self.answer.take().or_else(|| {
+            self.answer.park(Some(timeout));
+            self.answer.take()
+        })
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(result) = self.answer.take() {
+            return Poll::Ready(result);
+        }
+        self.answer.set_waker(context.waker());
+        // The answer may have come before the waker was there to be woken.
+        self.answer.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+impl<R, T, F> Answer<T> for Mapped<R, F>
+where
+    R: Send,
+    F: FnOnce(R) -> Result<T> + Send,
+{
+    fn take(&self) -> Option<Result<T>> {
+        let value = {
+            let mut state = self.oneshot.state.lock();
+            if state.taken {
+                let message = "the answer of this call was taken before";
+                return Some(Err(Error::new(ErrorKind::InvalidArgument, message)));
+            }
+            let value = state.value.take()?;
+            state.taken = true;
+            value
+        };
+        // Outside of the lock: it may take others, such as the store's.
+        let finish = self.finish.lock().take().expect("an answer is taken once");
+        Some(value.and_then(finish))
+    }
+
+    fn park(&self, timeout: Option<Duration>) {
+        let mut state = self.oneshot.state.lock();
+        if state.value.is_some() || state.taken {
+            return;
+        }
+        match timeout {
+            None => self.oneshot.answered.wait(&mut state),
+            Some(timeout) => {
+                let is_unanswered = |state: &mut State<R>| state.value.is_none();
+                self.oneshot.answered.wait_while_for(&mut state, is_unanswered, timeout);
+            }
+        }
+    }
+
+    fn set_waker(&self, waker: &Waker) {
+        self.oneshot.state.lock().waker = Some(waker.clone());
+    }
+}
+
+impl<R> Completer<R> {
+    /// Gives the answer, and wakes who waits for it.
+    pub fn complete(mut self, value: Result<R>) {
+        self.answer(value);
+    }
+
+    fn answer(&mut self, value: Result<R>) {
+        let Some(oneshot) = self.0.take() else { return };
+        let waker = {
+            let mut state = oneshot.state.lock();
+            state.value = Some(value);
+            oneshot.answered.notify_all();
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<R> Drop for Completer<R> {
+    fn drop(&mut self) {
+        // Only where the replica is torn down with calls still in it; what they did is not known
+        // here, but no request may be left without an answer.
+        self.answer(Err(Error::new(ErrorKind::Poisoned, "the replica stopped without an answer")));
+    }
+}
+
+impl<R> fmt::Debug for Completer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn an_answer_wakes_who_awaits_it() {
+        let (mut pending, completer) = Pending::<u32>::new(None, |value: u32| Ok(value + 1));
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut context = Context::from_waker(&waker);
+        assert!(Pin::new(&mut pending).poll(&mut context).is_pending());
+        completer.complete(Ok(1));
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        match Pin::new(&mut pending).poll(&mut context) {
+            Poll::Ready(result) => assert_eq!(result.unwrap(), 2),
+            Poll::Pending => panic!("it was answered"),
+        }
+        assert!(pending.wait_timeout(Duration::ZERO).unwrap().is_err(), "it was taken before");
+    }
+
+    #[test]
+    fn a_dropped_completer_answers() {
+        let (pending, completer) = Pending::<()>::new(None, |(): ()| Ok(()));
+        drop(completer);
+        assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+
+    #[test]
+    fn waiting_ends_with_the_timeout() {
+        let (mut pending, completer) = Pending::<()>::new(None, |(): ()| Ok(()));
+        assert!(pending.wait_timeout(Duration::from_millis(1)).is_none());
+        completer.complete(Ok(()));
+        assert!(pending.wait_timeout(Duration::from_secs(60)).unwrap().is_ok());
+    }
+
+    #[test]
+    fn an_answer_crosses_threads() {
+        for _ in 0..1000 {
+            let (pending, completer) = Pending::<u8>::new(None, Ok);
+            std::thread::scope(|scope| {
+                scope.spawn(move || completer.complete(Ok(7)));
+                assert_eq!(pending.wait().unwrap(), 7);
+            });
+        }
+    }
+}

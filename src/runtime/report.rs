@@ -1,0 +1,59 @@
+//! What a replica tells about itself, layer by layer; `status.rs` makes it readable.
+
+use crate::journal::disk::Disk;
+use crate::paxos::formation::Trouble;
+use crate::paxos::step::View;
+use crate::types::error::Error;
+use crate::types::ids::{ReplicaId, Slot};
+
+use super::driver::{Driver, Stage};
+
+/// What a replica can tell about itself.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// This replica.
+    pub id: ReplicaId,
+    /// What the protocol core tells; `None` while the cluster forms.
+    pub view: Option<View>,
+    /// What keeps the cluster from forming.
+    pub trouble: Option<Trouble>,
+    /// Voters that were not heard while the cluster forms.
+    pub missing: Vec<ReplicaId>,
+    /// The peers: whether each is heard, and how far it said that it knows the log.
+    pub peers: Vec<(ReplicaId, bool, Slot)>,
+    /// Bytes of commands that wait for a slot.
+    pub queued_bytes: usize,
+    /// Calls that wait for an answer.
+    pub waiting: usize,
+    /// Bytes of the journal's files.
+    pub journal_bytes: u64,
+    /// Why the replica stopped, if it did.
+    pub stopped: Option<Error>,
+}
+
+impl<D: Disk> Driver<D> {
+    /// What this replica can tell about itself.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let peers = self.options.voters.iter().map(|(id, _)| *id);
+        let peers = peers.filter(|id| *id != self.options.id).map(|id| {
+            let peer = self.paxos.as_ref().and_then(|paxos| paxos.peer(id));
+            peer.map_or((id, false, Slot::ZERO), |(heard, _, chosen)| (id, heard, chosen))
+        });
+        let forming = self.paxos.is_none();
+        Report {
+            id: self.options.id,
+            view: self.view(),
+            trouble: self.formation.trouble().filter(|_| forming).cloned(),
+            missing: if forming { self.formation.missing() } else { Vec::new() },
+            peers: peers.collect(),
+            queued_bytes: self.batcher.bytes(),
+            waiting: self.requests.len(),
+            journal_bytes: self.journal.bytes_on_disk(),
+            stopped: match &self.stage {
+                Stage::Stopped(err) => Some(err.clone()),
+                Stage::Serving | Stage::Closing(_) => None,
+            },
+        }
+    }
+}

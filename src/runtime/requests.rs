@@ -1,0 +1,286 @@
+//! Who waits for what: every call that was submitted and not answered, with its deadline.
+//!
+//! Invariants:
+//! * A request is in the table from its submission until its answer, and is answered once.
+//! * What was never proposed ends as a definite error; what was proposed, or handed to another
+//!   replica, ends as an unknown outcome if no verdict comes in time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::store::verdict::Committed;
+use crate::types::error::{Error, ErrorKind};
+use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
+use crate::types::message::EncodedCommand;
+use crate::types::time::Moment;
+
+use super::pending::Completer;
+
+/// Calls without an answer.
+#[derive(Debug)]
+pub struct Requests {
+    session: SessionId,
+    writes: BTreeMap<u64, Write>,
+    reads: BTreeMap<u64, Completer<()>>,
+    /// In order of time. Calls that were answered stay until they come to the front.
+    deadlines: VecDeque<(Moment, Call)>,
+    /// Reads up to a number go on when a slot is applied.
+    barriers: Vec<(Slot, u64)>,
+    read_numbers: u64,
+}
+
+#[derive(Debug)]
+struct Write {
+    completer: Completer<Committed>,
+    deadline: Moment,
+    state: WriteState,
+}
+
+/// How far a transaction has got.
+#[derive(Debug)]
+enum WriteState {
+    /// In this replica's queue.
+    Queued,
+    /// In an entry that this replica proposed.
+    Proposed,
+    /// Handed to a replica that seemed to lead. The command is kept in case it bounces.
+    Forwarded(ReplicaId, EncodedCommand),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Write(u64),
+    Read(u64),
+}
+
+/// An answer to give. Giving it wakes somebody, so it happens outside of the driver.
+#[derive(Debug)]
+pub enum Answer {
+    /// To a transaction.
+    Write(Completer<Committed>, Result<Committed, Error>),
+    /// To a read: it may go on.
+    Read(Completer<()>, Result<(), Error>),
+}
+
+impl Answer {
+    /// Tells the caller.
+    pub fn give(self) {
+        match self {
+            Self::Write(completer, result) => completer.complete(result),
+            Self::Read(completer, result) => completer.complete(result),
+        }
+    }
+}
+
+impl Requests {
+    /// No calls yet, of this session.
+    #[must_use]
+    pub fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            writes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            deadlines: VecDeque::new(),
+            barriers: Vec::new(),
+            read_numbers: 0,
+        }
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.reads.is_empty()
+    }
+
+    /// How many calls wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.writes.len() + self.reads.len()
+    }
+
+    /// When the next deadline passes.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        Some(self.deadlines.front()?.0)
+    }
+
+    /// Notes a transaction that was put in the queue.
+    pub fn add_write(&mut self, sequence: u64, completer: Completer<Committed>, deadline: Moment) {
+        let write = Write { completer, deadline, state: WriteState::Queued };
+        let earlier = self.writes.insert(sequence, write);
+        assert!(earlier.is_none(), "request {sequence} was submitted twice");
+        self.add_deadline(deadline, Call::Write(sequence));
+    }
+
+    /// Notes a read, and gives it the number by which the protocol core knows it.
+    pub fn add_read(&mut self, completer: Completer<()>, deadline: Moment) -> u64 {
+        self.read_numbers += 1;
+        self.reads.insert(self.read_numbers, completer);
+        self.add_deadline(deadline, Call::Read(self.read_numbers));
+        self.read_numbers
+    }
+
+    /// The newest read that waits: an answer to it answers all.
+    #[must_use]
+    pub fn newest_read(&self) -> Option<u64> {
+        Some(*self.reads.last_key_value()?.0)
+    }
+
+    /// Whether somebody here still waits for `request`, which is in the queue.
+    #[must_use]
+    pub fn is_waiting(&self, request: RequestId) -> bool {
+        request.session == self.session && self.writes.contains_key(&request.sequence)
+    }
+
+    /// The request is in an entry that this replica proposes.
+    pub fn note_proposed(&mut self, request: RequestId) {
+        if let Some(write) = self.write_mut(request) {
+            write.state = WriteState::Proposed;
+        }
+    }
+
+    /// The request is on its way to `leader`.
+    pub fn note_forwarded(&mut self, leader: ReplicaId, command: EncodedCommand) {
+        if let Some(write) = self.write_mut(command.request) {
+            write.state = WriteState::Forwarded(leader, command);
+        }
+    }
+
+    /// `from` did not propose the request and never will. It waits again, under a new number, so
+    /// that no old copy of the message can be taken for the new one.
+    pub fn take_bounced(
+        &mut self,
+        from: ReplicaId,
+        request: RequestId,
+        sequence: u64,
+    ) -> Option<EncodedCommand> {
+        let write = self.write_mut(request)?;
+        let command = match std::mem::replace(&mut write.state, WriteState::Queued) {
+            WriteState::Forwarded(to, command) if to == from => command,
+            other => {
+                write.state = other;
+                return None;
+            }
+        };
+        let write = self.writes.remove(&request.sequence).expect("found above");
+        self.add_deadline(write.deadline, Call::Write(sequence));
+        self.writes.insert(sequence, write);
+        Some(command)
+    }
+
+    /// The verdict over a request is known.
+    pub fn answer_write(
+        &mut self,
+        request: RequestId,
+        result: impl FnOnce() -> Result<Committed, Error>,
+    ) -> Option<Answer> {
+        if request.session != self.session {
+            return None;
+        }
+        let write = self.writes.remove(&request.sequence)?;
+        Some(Answer::Write(write.completer, result()))
+    }
+
+    /// All reads up to `read` may go on once every slot below `slot` is applied.
+    pub fn add_barrier(&mut self, slot: Slot, read: u64) {
+        self.barriers.push((slot, read));
+    }
+
+    /// The reads that may go on now that every slot below `applied` is applied.
+    pub fn answer_reads(&mut self, applied: Slot, answers: &mut Vec<Answer>) {
+        let reads = &mut self.reads;
+        self.barriers.retain(|(slot, last)| {
+            if *slot > applied {
+                return true;
+            }
+            let later = reads.split_off(&(last + 1));
+            let ready = std::mem::replace(reads, later);
+            answers.extend(ready.into_values().map(|read| Answer::Read(read, Ok(()))));
+            false
+        });
+    }
+
+    /// Answers everyone whose deadline has passed.
+    pub fn expire(&mut self, now: Moment, answers: &mut Vec<Answer>) {
+        while let Some((deadline, call)) = self.deadlines.front().copied() {
+            let over = match call {
+                Call::Write(sequence) => !self.writes.contains_key(&sequence),
+                Call::Read(number) => !self.reads.contains_key(&number),
+            };
+            if !over && deadline > now {
+                break;
+            }
+            self.deadlines.pop_front();
+            match call {
+                Call::Write(sequence) => {
+                    let Some(write) = self.writes.remove(&sequence) else { continue };
+                    let request = RequestId { session: self.session, sequence };
+                    let why = "it was proposed, and no verdict came in time";
+                    let late = Error::new(
+                        ErrorKind::TimedOut,
+                        "no leader took the transaction in time; it did not happen",
+                    );
+                    answers.push(write.fail(request, late, why));
+                }
+                Call::Read(number) => {
+                    let Some(read) = self.reads.remove(&number) else { continue };
+                    let message = "no leader confirmed the read in time";
+                    let late = Error::new(ErrorKind::TimedOut, message);
+                    answers.push(Answer::Read(read, Err(late)));
+                }
+            }
+        }
+    }
+
+    /// Answers all reads, and all transactions that were not proposed, with `definite`; those that
+    /// were proposed stay.
+    pub fn fail_unproposed(&mut self, definite: &Error, answers: &mut Vec<Answer>) {
+        for read in std::mem::take(&mut self.reads).into_values() {
+            answers.push(Answer::Read(read, Err(definite.clone())));
+        }
+        let is_queued = |write: &Write| matches!(write.state, WriteState::Queued);
+        let writes = std::mem::take(&mut self.writes);
+        let (queued, proposed) = writes.into_iter().partition(|(_, write)| is_queued(write));
+        self.writes = proposed;
+        let queued: BTreeMap<u64, Write> = queued;
+        for write in queued.into_values() {
+            answers.push(Answer::Write(write.completer, Err(definite.clone())));
+        }
+    }
+
+    /// Answers everyone: what was not proposed with `definite`, the rest as unknown because of
+    /// `why`.
+    pub fn fail_all(&mut self, definite: &Error, why: &str, answers: &mut Vec<Answer>) {
+        self.fail_unproposed(definite, answers);
+        for (sequence, write) in std::mem::take(&mut self.writes) {
+            let request = RequestId { session: self.session, sequence };
+            answers.push(write.fail(request, definite.clone(), why));
+        }
+        self.deadlines.clear();
+        self.barriers.clear();
+    }
+
+    /// Deadlines mostly come in order, so that the place is at the end.
+    fn add_deadline(&mut self, deadline: Moment, call: Call) {
+        let place = self.deadlines.partition_point(|(earlier, _)| *earlier <= deadline);
+        self.deadlines.insert(place, (deadline, call));
+    }
+
+    fn write_mut(&mut self, request: RequestId) -> Option<&mut Write> {
+        if request.session != self.session {
+            return None;
+        }
+        self.writes.get_mut(&request.sequence)
+    }
+}
+
+impl Write {
+    fn fail(self, request: RequestId, definite: Error, why: &str) -> Answer {
+        let err = match self.state {
+            WriteState::Queued => definite,
+            WriteState::Proposed | WriteState::Forwarded(..) => {
+                Error::outcome_unknown(request, why)
+            }
+        };
+        Answer::Write(self.completer, Err(err))
+    }
+}
