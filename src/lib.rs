@@ -1,5 +1,11 @@
 //! An embeddable Multi-Paxos transaction ledger.
 
+mod key;
+mod record;
+mod snapshot;
+mod table;
+mod transaction;
+
 #[cfg(not(feature = "internals"))]
 mod journal;
 #[cfg(not(feature = "internals"))]
@@ -30,6 +36,12 @@ pub mod types;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+pub use key::{Key, Prefix, PrefixOf};
+pub use record::{Change, Changes, RawChange, Record, Requirement};
+pub use snapshot::{Range, Snapshot, Versioned};
+pub use store::verdict::Committed;
+pub use table::{KeyOf, Puts, RawTable, Table, TableRef};
+pub use transaction::Transaction;
 pub use types::error::{Conflict, Error, ErrorKind, Expectation, Result};
 pub use types::ids::{ReplicaId, RequestId, TxId};
 pub use types::time::Time;

@@ -1,1 +1,291 @@
-//! Room for the store layer.
+//! The state that all replicas agree on: what the transactions of the ledger add up to.
+//!
+//! [`Store::apply`] takes the chosen entries, slot after slot, on every replica. What a transaction
+//! does depends on nothing but the entries before it: there is no clock, no randomness and no local
+//! setting here, so all replicas give equal verdicts, ids and states.
+//!
+//! ```text
+//!   entry ─► decode all ─► for each command: judge its tables and conditions ─► refused
+//!                               │ all hold                       (apply.rs)
+//!                               ▼
+//!                        a net change? ── no ─► committed without an id
+//!                               │ yes
+//!                               ▼
+//!                        next TxId ─► versions (versions.rs), digest (digest.rs)
+//!          └──► then once for the entry: index of the ledger (ledger.rs), boundary
+//! ```
+//!
+//! Readers ask for the state at an id. A version, once written, stays where it is found by its id,
+//! so that a reader needs the lock for one look-up or one page of a range, and then sees the same
+//! state however far the writer has moved on. Readers see ids only up to the *boundary*: the state
+//! behind the last whole entry.
+//!
+//! Invariants:
+//! * Slots are applied in order, each once.
+//! * An id is given to a transaction if and only if it changes something; ids are dense.
+//! * A transaction happens as a whole or not at all.
+//! * The time of the boundary never goes back, whatever time an entry carries.
+//!
+//! Not here: discarding old versions, and what makes a retried command happen once.
+
+pub mod verdict;
+
+pub mod tables;
+pub mod versions;
+
+pub mod digest;
+pub mod ledger;
+
+mod apply;
+
+use std::fmt;
+
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use crate::types::codec::DecodeError;
+use crate::types::command::{Command, TableUse};
+use crate::types::entry::{Entry, EntryKind};
+use crate::types::ids::{RequestId, Slot, SlotRange, TxId};
+use crate::types::record::Verdicts;
+use crate::types::time::Time;
+
+use digest::Digest;
+use ledger::{Ledger, SlotOutcome};
+use tables::{Table, Tables};
+use verdict::{TableMismatch, Verdict};
+use versions::{Found, Page, PageRequest};
+
+/// The state at every id up to the boundary. One writer, many readers.
+#[derive(Debug, Default)]
+pub struct Store {
+    state: RwLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    boundary: Boundary,
+    /// The newest id given; above the boundary's while an entry is applied.
+    txid: TxId,
+    tables: Tables,
+    digest: Digest,
+    ledger: Ledger,
+}
+
+/// Where the state stands between two entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Boundary {
+    /// Every slot below this one is applied: `slot_applied`.
+    pub slot: Slot,
+    /// The newest id that was given.
+    pub txid: TxId,
+    /// The time of the newest entry of commands.
+    pub time: Time,
+    /// The digest of the state; equal on replicas with an equal `slot`.
+    pub digest: u128,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The newest id before the entry.
+    pub after: TxId,
+    /// The newest id behind the entry.
+    pub last: TxId,
+    /// The time of the entry, clamped so that it does not go back.
+    pub time: Time,
+    /// How each command ended, in order.
+    pub verdicts: Vec<(RequestId, Verdict)>,
+}
+
+/// Why an entry cannot be applied. This replica must stop: to skip it would be to fork.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// A command is none that this version of the crate knows.
+    Undecodable {
+        /// The slot of its entry.
+        slot: Slot,
+        /// Its place in the entry, from 0.
+        command: usize,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The epoch has no ids left for the commands of this entry.
+    IdsExhausted {
+        /// The slot of the entry.
+        slot: Slot,
+    },
+}
+
+impl Store {
+    /// The empty state, below the first slot.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies the entry that was chosen for `slot`.
+    ///
+    /// # Errors
+    ///
+    /// Where the entry cannot be applied; the state is then as before.
+    ///
+    /// # Panics
+    ///
+    /// Where `slot` is not the next one.
+    pub fn apply(&self, slot: Slot, entry: &Entry) -> Result<Applied, ApplyError> {
+        let commands = decode_commands(slot, entry)?;
+        let mut state = self.state.write();
+        let Boundary { slot: slot_applied, txid: after, time: last_time, .. } = state.boundary;
+        assert_eq!(slot, slot_applied, "slots are applied in order, each once");
+        assert_eq!(state.txid, after, "the entry before was applied as a whole");
+        if !has_ids_for(after, commands.len()) {
+            return Err(ApplyError::IdsExhausted { slot });
+        }
+        let time = match entry.kind() {
+            EntryKind::Commands => entry.time().max(last_time),
+            EntryKind::NoOp | EntryKind::Membership => last_time,
+        };
+
+        let mut verdicts = Vec::with_capacity(commands.len());
+        for command in &commands {
+            let State { txid, tables, digest, .. } = &mut *state;
+            let verdict = apply::apply_command(command, *txid, tables, digest);
+            *txid = verdict.txid().unwrap_or(*txid);
+            verdicts.push((command.request, verdict));
+            // A large entry must not keep readers out: what is written so far, they cannot see.
+            RwLockWriteGuard::bump(&mut state);
+        }
+
+        let took_id = verdicts.iter().map(|(_, verdict)| verdict.txid().is_some());
+        let clamped = (!commands.is_empty() && time != entry.time()).then_some(time);
+        state.ledger.push(after, took_id, clamped);
+        let (last, digest) = (state.txid, state.digest.value());
+        state.boundary = Boundary { slot: slot.next(), txid: last, time, digest };
+        Ok(Applied { after, last, time, verdicts })
+    }
+
+    /// Where the state stands: behind which slot, at which id and time, with which digest.
+    #[must_use]
+    pub fn applied(&self) -> Boundary {
+        self.state.read().boundary
+    }
+
+    /// What `key` of `table` held at `at`, or `None` where it had no value.
+    ///
+    /// # Errors
+    ///
+    /// Where the table was written with other types.
+    ///
+    /// # Panics
+    ///
+    /// Where `at` is above the boundary.
+    pub fn get(
+        &self,
+        table: &TableUse<'_>,
+        key: &[u8],
+        at: TxId,
+    ) -> Result<Option<Found>, TableMismatch> {
+        let state = self.state.read();
+        let table = state.table_at(table, at)?;
+        Ok(table.and_then(|table| table.versions.get(key, at)))
+    }
+
+    /// The first keys of a range of `table`, with what they held at `at`.
+    ///
+    /// # Errors
+    ///
+    /// Where the table was written with other types.
+    ///
+    /// # Panics
+    ///
+    /// Where `at` is above the boundary.
+    pub fn page(
+        &self,
+        table: &TableUse<'_>,
+        request: PageRequest<'_>,
+        at: TxId,
+    ) -> Result<Page, TableMismatch> {
+        let state = self.state.read();
+        let table = state.table_at(table, at)?;
+        Ok(table.map_or_else(Page::default, |table| table.versions.page(request, at)))
+    }
+
+    /// The slot of the transaction `txid`, or `None` where no applied slot holds it.
+    #[must_use]
+    pub fn find(&self, txid: TxId) -> Option<Slot> {
+        let state = self.state.read();
+        (txid <= state.boundary.txid).then(|| state.ledger.find(txid, state.boundary.txid))?
+    }
+
+    /// How the commands of an applied slot ended, or `None` where it is not applied.
+    #[must_use]
+    pub fn outcome(&self, slot: Slot) -> Option<SlotOutcome> {
+        let state = self.state.read();
+        state.ledger.outcome(slot, state.boundary.txid)
+    }
+
+    /// How the commands of a run of applied slots ended, as the journal keeps it.
+    ///
+    /// # Panics
+    ///
+    /// Where one of the slots is not applied.
+    #[must_use]
+    pub fn verdicts(&self, slots: SlotRange) -> Verdicts {
+        let state = self.state.read();
+        state.ledger.verdicts(slots, state.boundary.txid)
+    }
+
+    /// The digest of the state, with the slot and the id that it stands for.
+    #[must_use]
+    pub fn digest(&self) -> (Slot, TxId, u128) {
+        let Boundary { slot, txid, digest, .. } = self.applied();
+        (slot, txid, digest)
+    }
+}
+
+impl State {
+    /// The table as it was registered at `at`, if it was.
+    fn table_at(&self, table: &TableUse<'_>, at: TxId) -> Result<Option<&Table>, TableMismatch> {
+        assert!(at <= self.boundary.txid, "a read at {at}, above {}", self.boundary.txid);
+        match self.tables.find(table.name) {
+            Some(id) if self.tables[id].created <= at => {
+                self.tables[id].check(table)?;
+                Ok(Some(&self.tables[id]))
+            }
+            // A table that came later is no more there than a key that came later.
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Undecodable { slot, command, source } => {
+                write!(f, "slot {slot} command {command}: {source}")
+            }
+            Self::IdsExhausted { slot } => write!(f, "slot {slot}: the epoch has no ids left"),
+        }
+    }
+}
+
+impl std::error::Error for ApplyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Undecodable { source, .. } => Some(source),
+            Self::IdsExhausted { .. } => None,
+        }
+    }
+}
+
+/// All commands are decoded before the first is applied, so that an error leaves no half entry.
+fn decode_commands(slot: Slot, entry: &Entry) -> Result<Vec<Command<'_>>, ApplyError> {
+    let decode = |(command, bytes)| {
+        Command::decode(bytes).map_err(|source| ApplyError::Undecodable { slot, command, source })
+    };
+    entry.commands().enumerate().map(decode).collect()
+}
+
+fn has_ids_for(after: TxId, commands: usize) -> bool {
+    TxId::new(after.epoch(), after.counter() + commands as u64).is_some()
+}

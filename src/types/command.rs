@@ -119,6 +119,25 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// The operations that stand: of those on one key the last, in order.
+    #[must_use]
+    pub fn standing_operations(&self) -> Vec<&Operation<'a>> {
+        if self.operations.len() <= 1 {
+            return self.operations.iter().collect();
+        }
+        // A table may be in the list twice; its name is what it is known by.
+        let name_and_key = |operation: &Operation<'a>| {
+            let key = operation.key();
+            (self.tables[key.table as usize].name, key.bytes)
+        };
+        // The sort is stable: behind the reversal, the last operation on a key comes first.
+        let mut standing: Vec<_> = self.operations.iter().enumerate().rev().collect();
+        standing.sort_by_key(|(_, operation)| name_and_key(operation));
+        standing.dedup_by_key(|(_, operation)| name_and_key(operation));
+        standing.sort_unstable_by_key(|(index, _)| *index);
+        standing.into_iter().map(|(_, operation)| operation).collect()
+    }
+
     /// The bytes of this command.
     ///
     /// # Panics

@@ -1,0 +1,305 @@
+//! Transactions as they are built: what must hold, and what shall happen then.
+//!
+//! A [`Transaction`] collects calls, like `std::process::Command`. Keys and values are encoded at
+//! once, one behind the other in one buffer; nothing is sent before the commit. A key or value that
+//! cannot be encoded or is too large makes the commit fail, with the first such error, so that
+//! the calls can be chained and made in loops.
+//!
+//! Not here: conditions that are evaluated while building. All are judged when the transaction is
+//! applied, in the order of the ledger, on every replica.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::key::Key;
+use crate::table::{KeyOf, Puts, TableRef};
+use crate::types::command::{self, Command, Condition, Operation, TableUse};
+use crate::types::error::{Error, ErrorKind, Expectation, Result};
+use crate::types::ids::{RequestId, TxId};
+use crate::types::limits::{COMMAND_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// A transaction that is being built: if every condition holds, all operations happen at once.
+///
+/// Conditions speak of the state in front of the transaction, whatever the order of the calls. Of
+/// two operations on one key the later one stands. Without a condition, a transaction cannot be
+/// refused; without an operation, it is a check.
+///
+/// ```
+/// use indelible::{RawTable, Replica};
+///
+/// # fn main() -> indelible::Result<()> {
+/// const OWNERS: RawTable<u64> = RawTable::new("owners");
+/// const HOUSES: RawTable<(String, u64)> = RawTable::new("houses");
+///
+/// let replica = Replica::in_memory()?;
+/// let mut sale = replica.transaction();
+/// sale.absent(OWNERS, 7).put(OWNERS, 7, "Ada").put(HOUSES, ("Ada", 7), b"");
+/// let sold = sale.commit().wait()?;
+/// assert!(sold.txid.is_some());
+/// # replica.close()
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a transaction happens when it is committed"]
+pub struct Transaction {
+    builder: CommandBuilder,
+}
+
+impl Transaction {
+    pub(crate) fn new() -> Self {
+        Self { builder: CommandBuilder::default() }
+    }
+
+    /// Requires that `key` has no value.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # fn main() -> indelible::Result<()> {
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # let replica = Replica::in_memory()?;
+    /// let mut create = replica.transaction();
+    /// create.absent(NOTES, 1).put(NOTES, 1, b"text");
+    /// create.commit().wait()?;
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn absent<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) -> &mut Self {
+        self.require(table, key, Expectation::Absent)
+    }
+
+    /// Requires that `key` has a value.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # fn main() -> indelible::Result<()> {
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # let replica = Replica::in_memory()?;
+    /// let mut replace = replica.transaction();
+    /// replace.present(NOTES, 1).put(NOTES, 1, b"text");
+    /// assert!(replace.commit().wait().is_err_and(|err| err.is_refused()));
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn present<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) -> &mut Self {
+        self.require(table, key, Expectation::Present)
+    }
+
+    /// Requires that the value of `key` was written by the transaction `version`: that nobody was
+    /// faster since it was read.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # fn main() -> indelible::Result<()> {
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # let replica = Replica::in_memory()?;
+    /// replica.put(NOTES, 1, b"text").wait()?;
+    /// let note = replica.get(NOTES, 1).wait()?.expect("written above");
+    ///
+    /// let mut edit = replica.transaction();
+    /// edit.version(NOTES, 1, note.version).put(NOTES, 1, b"better text");
+    /// edit.commit().wait()?;
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn version<T: TableRef>(
+        &mut self,
+        table: T,
+        key: KeyOf<'_, T>,
+        version: TxId,
+    ) -> &mut Self {
+        self.require(table, key, Expectation::Version(version))
+    }
+
+    /// Gives `key` a value.
+    ///
+    /// ```
+    /// # use indelible::{Replica, Table};
+    /// # fn main() -> indelible::Result<()> {
+    /// # const NAMES: Table<u64, String> = Table::new("names");
+    /// # let replica = Replica::in_memory()?;
+    /// let mut transaction = replica.transaction();
+    /// for (id, name) in ["Ada", "Bob"].into_iter().enumerate() {
+    ///     transaction.put(NAMES, id as u64, &name.to_string());
+    /// }
+    /// transaction.commit().wait()?;
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn put<T: Puts<V>, V: ?Sized>(
+        &mut self,
+        table: T,
+        key: KeyOf<'_, T>,
+        value: &V,
+    ) -> &mut Self {
+        self.builder.put(table, key, value);
+        self
+    }
+
+    /// Takes the value of `key` away. Where there is none, this changes nothing.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # fn main() -> indelible::Result<()> {
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # let replica = Replica::in_memory()?;
+    /// let mut clear = replica.transaction();
+    /// clear.delete(NOTES, 1).delete(NOTES, 2);
+    /// assert_eq!(clear.commit().wait()?.txid, None);
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn delete<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) -> &mut Self {
+        self.builder.delete(table, key);
+        self
+    }
+
+    pub(crate) fn into_builder(self) -> CommandBuilder {
+        self.builder
+    }
+
+    fn require<T: TableRef>(
+        &mut self,
+        table: T,
+        key: KeyOf<'_, T>,
+        wanted: Expectation,
+    ) -> &mut Self {
+        self.builder.require(table, key, wanted);
+        self
+    }
+}
+
+/// The content of a transaction, encoded piece by piece, until it becomes a command.
+#[derive(Default)]
+pub(crate) struct CommandBuilder {
+    tables: Vec<TableUse<'static>>,
+    requirements: Vec<(KeyAt, Expectation)>,
+    /// With the value of a put; a deletion has none.
+    changes: Vec<(KeyAt, Option<Range<usize>>)>,
+    /// All keys and values.
+    bytes: Vec<u8>,
+    /// The first key or value that could not be taken.
+    failed: Option<Error>,
+}
+
+/// A key in the builder's bytes.
+struct KeyAt {
+    table: u32,
+    bytes: Range<usize>,
+}
+
+impl CommandBuilder {
+    pub(crate) fn require<T: TableRef>(
+        &mut self,
+        table: T,
+        key: KeyOf<'_, T>,
+        wanted: Expectation,
+    ) {
+        if let Some(key) = self.key(table, key) {
+            self.requirements.push((key, wanted));
+        }
+    }
+
+    pub(crate) fn put<T: Puts<V>, V: ?Sized>(&mut self, table: T, key: KeyOf<'_, T>, value: &V) {
+        let Some(key) = self.key(table, key) else { return };
+        let start = self.bytes.len();
+        if let Err(err) = table.encode_value(value, &mut self.bytes) {
+            return self.fail(err);
+        }
+        let value = start..self.bytes.len();
+        if value.len() > VALUE_BYTES_MAX {
+            return self.fail(too_large("value", table.name(), value.len(), VALUE_BYTES_MAX));
+        }
+        self.changes.push((key, Some(value)));
+    }
+
+    pub(crate) fn delete<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) {
+        if let Some(key) = self.key(table, key) {
+            self.changes.push((key, None));
+        }
+    }
+
+    /// The bytes of the command, as `request`.
+    ///
+    /// # Errors
+    ///
+    /// Where a key or value could not be taken, or the command is too large.
+    pub(crate) fn encode(&self, request: RequestId) -> Result<Vec<u8>> {
+        if let Some(err) = &self.failed {
+            return Err(err.clone());
+        }
+        let requirement = |(key, wanted): &(KeyAt, Expectation)| {
+            let key = self.borrow(key);
+            match wanted {
+                Expectation::Absent => Condition::Absent(key),
+                Expectation::Present => Condition::Present(key),
+                Expectation::Version(version) => Condition::Version(key, *version),
+            }
+        };
+        let change = |(key, value): &(KeyAt, Option<Range<usize>>)| match value {
+            Some(value) => Operation::Put(self.borrow(key), &self.bytes[value.clone()]),
+            None => Operation::Delete(self.borrow(key)),
+        };
+        let command = Command {
+            request,
+            tables: self.tables.clone(),
+            conditions: self.requirements.iter().map(requirement).collect(),
+            operations: self.changes.iter().map(change).collect(),
+        };
+        let bytes = command.encode();
+        if bytes.len() > COMMAND_BYTES_MAX {
+            let message =
+                format!("transaction of {} bytes, at most {COMMAND_BYTES_MAX}", bytes.len());
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        Ok(bytes)
+    }
+
+    fn key<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) -> Option<KeyAt> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let start = self.bytes.len();
+        T::Key::encode(key, &mut self.bytes);
+        let bytes = start..self.bytes.len();
+        if bytes.len() > KEY_BYTES_MAX {
+            self.fail(too_large("key", table.name(), bytes.len(), KEY_BYTES_MAX));
+            return None;
+        }
+        Some(KeyAt { table: self.table(table.table_use()), bytes })
+    }
+
+    /// The place of a table in the list; it is added where it is not there.
+    fn table(&mut self, table: TableUse<'static>) -> u32 {
+        let place = self.tables.iter().position(|known| *known == table).unwrap_or_else(|| {
+            self.tables.push(table);
+            self.tables.len() - 1
+        });
+        u32::try_from(place).expect("a program names far fewer tables")
+    }
+
+    fn borrow(&self, key: &KeyAt) -> command::Key<'_> {
+        command::Key { table: key.table, bytes: &self.bytes[key.bytes.clone()] }
+    }
+
+    /// What was collected is dropped: the transaction cannot be committed any more.
+    fn fail(&mut self, err: Error) {
+        *self = Self { failed: Some(err), ..Self::default() };
+    }
+}
+
+impl fmt::Debug for CommandBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandBuilder")
+            .field("tables", &self.tables)
+            .field("requirements", &self.requirements.len())
+            .field("changes", &self.changes.len())
+            .field("bytes", &self.bytes.len())
+            .field("failed", &self.failed)
+            .finish()
+    }
+}
+
+fn too_large(what: &str, table: &str, bytes: usize, bytes_max: usize) -> Error {
+    let message = format!("table {table:?}: {what} of {bytes} bytes, at most {bytes_max}");
+    Error::new(ErrorKind::TooLarge, message)
+}
