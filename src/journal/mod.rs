@@ -1,1 +1,285 @@
-//! Room for the journal layer.
+//! The journal: what this replica wrote down, and will know after any crash.
+//!
+//! One directory. `identity` says whose it is (`identity`), `lock` is held while it is open, and
+//! `segment-%016x` are the segments. All numbers are little-endian; a block is 4096 bytes.
+//!
+//! ```text
+//! segment   | superheader | group | group | group | zeros .................... |
+//!           0             4096    each begins and ends at a block boundary
+//! group     | Group | frame | frame | ... | zeros |      one write, one sync
+//! frame     | header, 144 bytes | payload | zeros to a multiple of 8 |
+//! ```
+//!
+//! Frame header:
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 4 | magic `iLfr` |
+//! | 4 | 2 | format version, 1 |
+//! | 6 | 1 | kind: 1 Group, 2 Promise, 3 Vote, 4 Chosen, 5 Verdicts, 6 Seal |
+//! | 7 | 1 | 1 or 2: which copy of a promise; else 0 |
+//! | 8 | 4 | length of the payload |
+//! | 12 | 4 | link: header checksum of the frame before; of the superheader for the first frame |
+//! | 16 | 16 | cluster |
+//! | 32 | 16 | incarnation |
+//! | 48 | 8 | number of the segment |
+//! | 56 | 8 | offset in the segment |
+//! | 64 | 8 | LSN: the number of the frame, from 1, dense within a segment |
+//! | 72 | 8 | slot |
+//! | 80 | 16 | ballot: round, leader |
+//! | 96 | 8 | `meta_seq`: number of the promise in force |
+//! | 104 | 8 | `durable_through`: all frames up to this one were durable before this was written |
+//! | 112 | 8 | `slot_chosen`: exclusive; with the frames up to this group's end |
+//! | 120 | 16 | content hash of the payload (XXH3, 128 bits); zero for a Promise |
+//! | 136 | 4 | zero |
+//! | 140 | 4 | CRC32 of the 140 bytes before |
+//!
+//! Superheader, the first 128 bytes of a segment; the rest of the block is zero:
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | magic `indelSEG` |
+//! | 8 | 8 | format version, 1 (2 bytes), zero |
+//! | 16 | 32 | cluster, incarnation |
+//! | 48 | 16 | number of the segment, its length when made |
+//! | 64 | 8 | LSN of its first frame |
+//! | 72 | 8 | `durable_through`, as in a frame |
+//! | 80 | 24 | the segment before: number (0: none), where it validly ends, its last LSN |
+//! | 104 | 8 | header checksum of that last frame (4 bytes), zero |
+//! | 112 | 16 | zero, but for the last 4 bytes: CRC32 of the 124 bytes before |
+//!
+//! **A frame is valid if and only if** its magic and version are right, its header checksum
+//! matches, its cluster, incarnation, segment and offset are those of the place it stands in, its
+//! LSN is one above that of the frame before it, its link is that frame's checksum, its payload
+//! lies within its group, and its payload has the content hash (except a Promise, whose payload is
+//! only distance). The length is used only after the checksum matched. **A group is valid if and
+//! only if** it begins with a Group frame, its frames are as many and as long as that one says, and
+//! all are valid; of a promise's two copies, which stand in different blocks, one is enough.
+//!
+//! **Reading**: from the segment with the highest number that has a valid superheader, follow the
+//! chain of previous segments; then read each group by group. Segments before the last must be
+//! whole up to where they are said to end. In the last one, the first invalid group is rot, and the
+//! journal is refused, if any frame behind it, in this segment or a newer one, is valid in its
+//! place and says by `durable_through` that the group had been durable. Otherwise the journal ends
+//! there. Zeros mean nothing by themselves. (`scan`)
+//!
+//! **Writing**: groups never share a block, and no block is written twice. A segment is made whole,
+//! of real zeros, and synced, before it is used; its superheader goes out with its first group, and
+//! only when all frames before are durable. Each segment begins with the promise, and each opening
+//! begins a new segment (`recovery`). What a replica hears about durability is a frontier, worked
+//! out from the syncs that succeeded (`writer`).
+//!
+//! **Assumed of the medium**: a sync that returns well made everything written to that file before
+//! durable. Nothing is assumed about writes that were not synced: any pieces of them may survive,
+//! of any size, in any order. Rot, lost and misplaced writes are detected wherever a later frame
+//! or seal covers the place; in the last group or two before a cut of power they cannot be told
+//! from a torn write, and are cut. One damaged copy of a promise is survived, two are refused.
+//!
+//! Invariants:
+//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused.
+//! * The promise that an opening finds is never below one that was covered.
+//! * A directory that is refused is not written to.
+//!
+//! Not here: threads, clocks, checkpoints; when to sync, and who waits for it (`runtime`).
+
+pub mod disk;
+pub mod memory;
+
+pub mod error;
+
+pub mod frame;
+mod group;
+pub mod identity;
+mod index;
+pub mod job;
+pub mod reader;
+mod recovery;
+mod scan;
+pub mod segment;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::types::ids::{Lsn, ReplicaId, Slot};
+use crate::types::membership::Membership;
+use crate::types::record::{DurableFrontier, Record, Recovered};
+
+pub use disk::{Disk, File, RealDisk};
+pub use error::JournalError;
+pub use identity::Identity;
+pub use job::{Done, Job};
+pub use memory::MemoryDisk;
+pub use reader::{Entries, Reader};
+pub use segment::Options;
+
+use index::Shared;
+use writer::Writer;
+
+/// One replica's journal, open.
+///
+/// It does no I/O in `append`, `next_job`, `complete` and `seal`; the I/O is in the [`Job`]s, which
+/// run wherever their owner likes. It is owned by one thread at a time; a [`Reader`] is shared.
+pub struct Journal<D: Disk> {
+    disk: Arc<D>,
+    options: Options,
+    identity: Identity,
+    recovered: Recovered,
+    shared: Arc<Shared<D::File>>,
+    /// `None` before the replica is part of a formed cluster: there is nothing to write down.
+    writer: Option<Writer<D>>,
+    /// Last, so that it is released after everything else.
+    _lock: D::Lock,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Opens the directory for replica `who`. A blank directory becomes that replica's.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory is open already, is another replica's, is of another format, is damaged
+    /// where it was acknowledged, or cannot be read or written.
+    pub fn open(disk: D, options: Options, who: ReplicaId) -> Result<Self, JournalError> {
+        let (disk, options) = (Arc::new(disk), options.bounded());
+        let recovery::Opened { lock, identity, shared, recovered, writer } =
+            recovery::open(&disk, options, who)?;
+        Ok(Self { disk, options, identity, recovered, shared, writer, _lock: lock })
+    }
+
+    /// Writes down, durably, the membership that this replica agreed to, and whether the cluster is
+    /// known to be formed. With the latter, records can be appended.
+    ///
+    /// # Errors
+    ///
+    /// Where a file cannot be written; then open the directory anew.
+    ///
+    /// # Panics
+    ///
+    /// Where a formed replica is made to agree to another cluster.
+    pub fn agree(&mut self, membership: &Membership, formed: bool) -> Result<(), JournalError> {
+        let cluster = membership.cluster_id();
+        let same = self.identity.cluster == cluster;
+        assert!(self.writer.is_none() || same, "cluster {cluster} for a formed replica");
+        assert!(formed || !self.identity.formed, "a cluster that is formed stays formed");
+        if !same || self.identity.membership.is_none() {
+            self.identity.cluster = cluster;
+            self.identity.membership = Some(membership.clone());
+            *self.shared.home.write() = self.identity.home();
+            identity::replace(&*self.disk, &self.identity)?;
+        }
+        if formed && self.writer.is_none() {
+            let writer = recovery::begin(&self.disk, &self.shared, self.options)?;
+            self.identity.segment_last = writer.segment();
+            self.writer = Some(writer);
+        }
+        if formed && !self.identity.formed {
+            // Last: a formed directory has a segment.
+            self.identity.formed = true;
+            identity::replace(&*self.disk, &self.identity)?;
+        }
+        Ok(())
+    }
+
+    /// Takes records in, to be written with the next group; returns the number of the last frame.
+    /// `slot_chosen` is told to the next opening once these records are durable; without records
+    /// it is taken note of and nothing is written for it.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal is poisoned.
+    ///
+    /// # Panics
+    ///
+    /// Where the replica is part of no formed cluster, a vote is above the promise, or the promise
+    /// or `slot_chosen` goes back.
+    pub fn append(&mut self, records: &[Record], slot_chosen: Slot) -> Result<Lsn, JournalError> {
+        self.writer_mut().append(records, slot_chosen)
+    }
+
+    /// Writes down that the last group is durable, where the journal is idle and nothing says so
+    /// yet. Returns whether there is a job for it. Without it, the last group is taken for a torn
+    /// one if it rots; and the next opening writes it again.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal is poisoned.
+    pub fn seal(&mut self) -> Result<bool, JournalError> {
+        self.writer.as_mut().map_or(Ok(false), Writer::seal)
+    }
+
+    /// The next piece of I/O that can be done now, if there is any. Writes come first; preparing
+    /// the next segment takes long, hinders nobody, and should not delay a write.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal is poisoned.
+    pub fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
+        self.writer.as_mut().map_or(Ok(None), Writer::next_job)
+    }
+
+    /// Takes a job's outcome in, and returns how far the journal is durable now.
+    ///
+    /// # Errors
+    ///
+    /// Where the job failed, or one before it did: the journal is poisoned, for good.
+    pub fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
+        self.writer_mut().complete(done)
+    }
+
+    /// Whose directory this is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What the journal knew when it was opened; given away at the first call. The chain is left
+    /// empty: it is computed while the entries are replayed.
+    #[must_use]
+    pub fn recovered(&mut self) -> Recovered {
+        std::mem::take(&mut self.recovered)
+    }
+
+    /// Reads entries, beside the journal.
+    #[must_use]
+    pub fn reader(&self) -> Reader<D> {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// The last frame appended.
+    #[must_use]
+    pub fn last_lsn(&self) -> Lsn {
+        self.writer.as_ref().map_or(Lsn::ZERO, Writer::last_lsn)
+    }
+
+    /// How far the journal is durable.
+    #[must_use]
+    pub fn frontier(&self) -> DurableFrontier {
+        self.writer.as_ref().map_or_else(|| DurableFrontier::mint(Lsn::ZERO), Writer::frontier)
+    }
+
+    /// How long all segments are together, a prepared one included.
+    #[must_use]
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.writer.as_ref().map_or(0, Writer::bytes_on_disk)
+    }
+
+    /// Whether everything appended is durable.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.writer.as_ref().is_none_or(Writer::is_idle)
+    }
+
+    fn writer_mut(&mut self) -> &mut Writer<D> {
+        self.writer.as_mut().expect("records are appended only in a formed cluster")
+    }
+}
+
+impl<D: Disk> fmt::Debug for Journal<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("identity", &self.identity)
+            .field("last_lsn", &self.last_lsn())
+            .field("frontier", &self.frontier())
+            .finish_non_exhaustive()
+    }
+}

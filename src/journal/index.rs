@@ -1,0 +1,101 @@
+//! Where each slot's newest durable frame stands, and the files to read it from.
+//!
+//! Eight bytes for each slot, in one vector: a million slots are 8 MB. The index is shared between
+//! the journal, which writes it as groups become durable, and any number of readers.
+//!
+//! Invariants:
+//! * A place in the index is durable.
+//! * From the moment a newer frame for a slot is appended until it is durable, the slot has no
+//!   place. The old frame may hold another entry than the one that is chosen; served as chosen, it
+//!   would be a well-formed lie.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::types::ids::Slot;
+
+use super::frame::{FRAME_ALIGNMENT, Home};
+
+/// Where a frame stands. Packed: the number of the segment and the offset in units of a frame's
+/// alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    segment: u32,
+    offset: u32,
+}
+
+impl Place {
+    const NONE: Self = Self { segment: 0, offset: 0 };
+
+    /// The place of a frame; `None` beyond four thousand million segments or 32 GiB of one.
+    pub(super) fn new(segment: u64, offset: u64) -> Option<Self> {
+        Some(Self {
+            segment: u32::try_from(segment).ok()?,
+            offset: u32::try_from(offset / FRAME_ALIGNMENT as u64).ok()?,
+        })
+    }
+
+    pub(super) fn segment(self) -> u64 {
+        u64::from(self.segment)
+    }
+
+    pub(super) fn offset(self) -> u64 {
+        u64::from(self.offset) * FRAME_ALIGNMENT as u64
+    }
+}
+
+/// The places of slots, from slot 0 on.
+#[derive(Debug, Default)]
+pub(super) struct Index(Vec<Place>);
+
+impl Index {
+    /// Where the slot's newest frame stands, where it is durable.
+    pub(super) fn get(&self, slot: Slot) -> Option<Place> {
+        let place = *self.0.get(usize::try_from(slot.0).ok()?)?;
+        (place != Place::NONE).then_some(place)
+    }
+
+    /// Whether the slot is near enough to the others to be held. Slots are written within alpha of
+    /// a watermark; one that is far beyond cannot be ours.
+    pub(super) fn can_hold(&self, slot: Slot) -> bool {
+        slot.0 < self.0.len() as u64 + GAP_MAX
+    }
+
+    pub(super) fn set(&mut self, slot: Slot, place: Place) {
+        assert!(self.can_hold(slot), "slot {slot} is far beyond slot {}", self.0.len());
+        let at = usize::try_from(slot.0).expect("bounded by the assertion above");
+        if at >= self.0.len() {
+            self.0.resize(at + 1, Place::NONE);
+        }
+        self.0[at] = place;
+    }
+
+    /// The slot has no durable newest frame for now.
+    pub(super) fn clear(&mut self, slot: Slot) {
+        if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.0.get_mut(at)) {
+            *place = Place::NONE;
+        }
+    }
+
+    /// The first slot below `end` that has no place.
+    pub(super) fn first_hole(&self, end: Slot) -> Option<Slot> {
+        let slots = usize::try_from(end.0).unwrap_or(usize::MAX);
+        let known = &self.0[..slots.min(self.0.len())];
+        let hole = known.iter().position(|place| *place == Place::NONE).unwrap_or(known.len());
+        (hole < slots).then_some(Slot(hole as u64))
+    }
+}
+
+/// What a journal and its readers share.
+#[derive(Debug)]
+pub(super) struct Shared<F> {
+    /// To whom the frames belong.
+    pub(super) home: RwLock<Home>,
+    pub(super) index: RwLock<Index>,
+    pub(super) files: RwLock<BTreeMap<u64, Arc<F>>>,
+}
+
+/// Farthest that a slot may lie behind the last one. Bounds what a wild slot can allocate.
+const GAP_MAX: u64 = 1 << 20;

@@ -1,0 +1,138 @@
+//! The journal's I/O, packed so that any thread can do it.
+//!
+//! A job owns all it needs. Two writes may run at once and end in any order; what each of them
+//! proves is worked out when they come back (`writer`).
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::disk::{Disk, File};
+use super::error::JournalError;
+use super::segment::{BLOCK_BYTES, prepare, segment_name};
+
+/// Work on the disk: one group to write and sync, or a segment to prepare.
+#[must_use = "a job that is dropped leaves the journal waiting for ever"]
+pub struct Job<D: Disk>(pub(super) Task<D>);
+
+pub(super) enum Task<D: Disk> {
+    Write { number: u64, segment: u64, file: Arc<D::File>, offset: u64, buffer: Buffer },
+    Prepare { disk: Arc<D>, number: u64, length: u64, replace: bool },
+}
+
+/// What became of a job.
+#[must_use = "the journal must be told"]
+pub struct Done<D: Disk>(pub(super) Outcome<D>);
+
+pub(super) enum Outcome<D: Disk> {
+    Written { number: u64, buffer: Buffer, result: Result<(), JournalError> },
+    Prepared { number: u64, length: u64, result: Result<D::File, JournalError> },
+}
+
+impl<D: Disk> Job<D> {
+    /// Does the work. Takes as long as the disk takes.
+    pub fn run(self) -> Done<D> {
+        Done(match self.0 {
+            Task::Write { number, segment, file, offset, buffer } => {
+                let name = segment_name(segment);
+                let result = file
+                    .write_at(offset, buffer.bytes())
+                    .map_err(JournalError::io("write", &name))
+                    .and_then(|()| file.sync().map_err(JournalError::io("sync", &name)));
+                Outcome::Written { number, buffer, result }
+            }
+            Task::Prepare { disk, number, length, replace } => {
+                let result = match replace {
+                    true => remove(&*disk, number),
+                    false => Ok(()),
+                };
+                let result = result.and_then(|()| prepare(&*disk, number, length));
+                Outcome::Prepared { number, length, result }
+            }
+        })
+    }
+
+    /// Whether this is the slow kind of job that nobody waits for: preparing the next segment.
+    #[must_use]
+    pub fn is_prepare(&self) -> bool {
+        matches!(self.0, Task::Prepare { .. })
+    }
+
+    /// How many bytes it writes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match &self.0 {
+            Task::Write { buffer, .. } => buffer.bytes().len() as u64,
+            Task::Prepare { length, .. } => *length,
+        }
+    }
+}
+
+fn remove<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
+    let name = segment_name(number);
+    match disk.remove(&name) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(JournalError::io("remove", &name)(err))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<D: Disk> fmt::Debug for Job<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Task::Write { segment, offset, buffer, .. } => {
+                write!(f, "write {} bytes at {segment}:{offset}", buffer.bytes().len())
+            }
+            Task::Prepare { number, length, .. } => {
+                write!(f, "prepare segment {number} of {length} bytes")
+            }
+        }
+    }
+}
+
+impl<D: Disk> fmt::Debug for Done<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Outcome::Written { number, result, .. } => write!(f, "write {number}: {result:?}"),
+            Outcome::Prepared { number, result, .. } => {
+                write!(f, "prepare segment {number}: {:?}", result.as_ref().map(|_| ()))
+            }
+        }
+    }
+}
+
+/// Bytes to write, beginning at a multiple of the block size in memory.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// An empty buffer that holds `length` bytes without moving.
+    pub(super) fn new(length: usize) -> Self {
+        let mut buffer = Self { bytes: Vec::with_capacity(length + BLOCK_BYTES), start: 0 };
+        buffer.clear();
+        buffer
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity() - BLOCK_BYTES
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.start = self.bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES - 1);
+        self.bytes.resize(self.start, 0);
+    }
+
+    /// What is written so far can be appended to; whoever appends more than the capacity loses
+    /// nothing but the alignment.
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}

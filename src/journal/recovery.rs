@@ -1,0 +1,323 @@
+//! Opening a journal: check everything, then make what was read durable again, then go on.
+//!
+//! Every opening that finds segments starts a new one:
+//!
+//! 1. Read and check everything (`scan`). Up to here nothing is written, so a refused directory is
+//!    left as it was.
+//! 2. Prepare a segment. Write into it the promise, and once more every frame that no evidence
+//!    covers; sync.
+//! 3. Write its superheader, which says where the kept part of the segments before it ends; sync.
+//!    *This* is the moment from which the tail counts as cut.
+//! 4. Replace the identity: one boot more, and the number of the new segment.
+//! 5. Give back what is no longer counted: the rest of the last segment, and segments without a
+//!    place in the chain.
+//!
+//! Why the tail is written again rather than synced where it stands: if this process, or the one
+//! before, was told that a sync failed, the kernel may hold the lost blocks as clean. They read
+//! back well and are not on the disk, and a second sync writes nothing. New blocks in a new file
+//! are the only ones of which a sync says anything.
+//!
+//! A crash between two steps leaves what the next opening reads as the same journal: before step 3
+//! the new segment has no superheader and is not in the chain; after it, the old tail is not.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::types::entry::Entry;
+use crate::types::ids::{Ballot, Lsn, ReplicaId, Slot};
+use crate::types::record::Recovered;
+
+use super::disk::{Disk, File};
+use super::error::JournalError;
+use super::frame::{Home, Kind};
+use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
+use super::identity::{self, Identity};
+use super::index::{Index, Place, Shared};
+use super::scan::{Scan, Seen};
+use super::segment::{
+    BLOCK_BYTES, End, Options, Superheader, prepare, segment_name, segment_number,
+};
+use super::writer::{Start, Writer};
+
+/// What an opened directory consists of.
+pub(super) struct Opened<D: Disk> {
+    pub(super) lock: D::Lock,
+    pub(super) identity: Identity,
+    pub(super) shared: Arc<Shared<D::File>>,
+    pub(super) recovered: Recovered,
+    /// `None` where no segment was ever in use.
+    pub(super) writer: Option<Writer<D>>,
+}
+
+/// What a new segment begins with.
+struct Head {
+    number: u64,
+    first_lsn: Lsn,
+    previous: End,
+    promised: Ballot,
+    meta_seq: u64,
+    slot_chosen: Slot,
+    slot_end: Slot,
+    tail: Vec<Item>,
+}
+
+/// Opens the directory for `who`.
+pub(super) fn open<D: Disk>(
+    disk: &Arc<D>,
+    options: Options,
+    who: ReplicaId,
+) -> Result<Opened<D>, JournalError> {
+    let lock = disk.lock().map_err(|err| match err.kind() {
+        io::ErrorKind::WouldBlock => JournalError::Locked,
+        _ => JournalError::io("lock", ".")(err),
+    })?;
+    let numbers = segment_numbers(&**disk)?;
+    let mut identity = match (identity::read(&**disk)?, numbers.first()) {
+        (Some(identity), _) => identity,
+        (None, None) => Identity::draw(who)?,
+        (None, Some(number)) => {
+            return Err(JournalError::IdentityLost { segment: segment_name(*number) });
+        }
+    };
+    if identity.replica != who {
+        return Err(JournalError::IdentityMismatch { wanted: who, found: identity.replica });
+    }
+    let mut scan = Scan::run(&**disk, identity.home(), &numbers, identity.segment_last)?;
+    let recovered = recovered(&mut scan)?;
+    let tail = tail_items(&mut scan)?;
+    // All checks have passed; from here on the directory is written to.
+    let shared = Arc::new(Shared {
+        home: RwLock::new(identity.home()),
+        index: RwLock::new(std::mem::take(&mut scan.index)),
+        files: RwLock::new(BTreeMap::new()),
+    });
+    let mut writer = None;
+    if scan.last > 0 {
+        let head = head(&scan, &numbers, tail);
+        {
+            let mut files = shared.files.write();
+            files
+                .extend(scan.chain.iter().map(|number| (*number, Arc::clone(&scan.files[number]))));
+        }
+        identity.segment_last = head.number;
+        let start = begin_segment(&**disk, &shared, options, head)?;
+        writer = Some(Writer::new(Arc::clone(disk), Arc::clone(&shared), options, start));
+    }
+    identity.boot = identity.next_boot()?;
+    identity::replace(&**disk, &identity)?;
+    if scan.last > 0 {
+        give_back(&**disk, &shared, &numbers, scan.kept)?;
+    }
+    if let Some(writer) = &mut writer {
+        writer.count_bytes()?;
+    }
+    Ok(Opened { lock, identity, shared, recovered, writer })
+}
+
+/// Makes the first segment of a directory that has just become part of a cluster.
+pub(super) fn begin<D: Disk>(
+    disk: &Arc<D>,
+    shared: &Arc<Shared<D::File>>,
+    options: Options,
+) -> Result<Writer<D>, JournalError> {
+    // What a crash in here left has no superheader, and its number is not used again.
+    let numbers = segment_numbers(&**disk)?;
+    let head = Head {
+        number: numbers.last().map_or(1, |number| number + 1),
+        first_lsn: Lsn(1),
+        previous: End::default(),
+        promised: Ballot::ZERO,
+        meta_seq: 1,
+        slot_chosen: Slot::ZERO,
+        slot_end: Slot::ZERO,
+        tail: Vec::new(),
+    };
+    let start = begin_segment(&**disk, shared, options, head)?;
+    give_back(&**disk, shared, &numbers, End::default())?;
+    let mut writer = Writer::new(Arc::clone(disk), Arc::clone(shared), options, start);
+    writer.count_bytes()?;
+    Ok(writer)
+}
+
+fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {
+    let names = disk.list().map_err(JournalError::io("list", "."))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn recovered<F: File>(scan: &mut Scan<F>) -> Result<Recovered, JournalError> {
+    let mut votes = Vec::with_capacity(scan.votes.len());
+    for (slot, (ballot, place)) in std::mem::take(&mut scan.votes) {
+        let entry = entry(scan, slot, place)?;
+        votes.push((slot, ballot, entry));
+    }
+    let (promised, slot_chosen) = (scan.promised, scan.slot_chosen);
+    Ok(Recovered { promised, slot_chosen, votes, ..Recovered::default() })
+}
+
+/// What stands behind the kept part, to be written again. The promise is not in it: it is at the
+/// head of every segment anyway.
+fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
+    let mut items = Vec::new();
+    for Seen(header) in std::mem::take(&mut scan.tail) {
+        let Some(place) = Place::new(header.segment, header.offset) else { continue };
+        let slot = header.slot;
+        match header.kind {
+            Kind::Vote => {
+                let entry = entry(scan, slot, place)?;
+                items.push(Item::Vote { slot, ballot: header.ballot, entry });
+            }
+            Kind::Chosen => items.push(Item::Chosen { slot, entry: entry(scan, slot, place)? }),
+            Kind::Verdicts => {
+                items.push(Item::Verdicts { slot, bytes: scan.payload(place)? });
+            }
+            Kind::Group | Kind::Promise | Kind::Seal => {}
+        }
+    }
+    Ok(items)
+}
+
+fn entry<F: File>(scan: &mut Scan<F>, slot: Slot, place: Place) -> Result<Entry, JournalError> {
+    let bytes = scan.payload(place)?;
+    Entry::decode(bytes).map_err(|_| JournalError::Corrupt {
+        file: segment_name(place.segment()),
+        offset: place.offset(),
+        slot: Some(slot),
+        reason: "not an entry",
+    })
+}
+
+fn head<F: File>(scan: &Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {
+    let (number, ballot) = scan.promise;
+    Head {
+        // Never a number that was used: what a lost file left behind must stay foreign.
+        number: numbers.last().map_or(1, |number| number + 1),
+        first_lsn: scan.lsn_seen.next(),
+        previous: scan.kept,
+        promised: scan.promised,
+        meta_seq: if scan.promised > ballot { number + 1 } else { number },
+        slot_chosen: scan.slot_chosen,
+        slot_end: scan.slot_end,
+        tail,
+    }
+}
+
+/// Writes a segment that begins with the promise and the tail. When this returns, both are durable
+/// and the segment counts.
+fn begin_segment<D: Disk>(
+    disk: &D,
+    shared: &Shared<D::File>,
+    options: Options,
+    head: Head,
+) -> Result<Start<D::File>, JournalError> {
+    let (promised, meta_seq) = (head.promised, head.meta_seq);
+    let groups = plan(&head, options);
+    let last = groups.last().expect("there is a group for the promise");
+    let end = last.offset + last.padded_bytes() as u64;
+    let last_lsn = Lsn(last.end_lsn.0 - 1);
+    let length = options.segment_bytes.max(end);
+    let home: Home = *shared.home.read();
+    let superheader = Superheader {
+        home,
+        number: head.number,
+        length,
+        first_lsn: head.first_lsn,
+        // It is written after the groups are synced, so it can vouch for them.
+        durable_through: last_lsn,
+        previous: head.previous,
+    };
+    let (block, checksum) = superheader.encode();
+    let file = prepare(disk, head.number, length)?;
+    let name = segment_name(head.number);
+    let (mut link, mut places) = (checksum, Vec::new());
+    for group in &groups {
+        let mut bytes = Vec::with_capacity(group.padded_bytes());
+        let context = Context { home, durable_through: head.previous.last_lsn, link };
+        link = group.encode(context, &mut bytes, &mut places);
+        file.write_at(group.offset, &bytes).map_err(JournalError::io("write", &name))?;
+    }
+    file.sync().map_err(JournalError::io("sync", &name))?;
+    file.write_at(0, &block).map_err(JournalError::io("write", &name))?;
+    file.sync().map_err(JournalError::io("sync", &name))?;
+    let file = Arc::new(file);
+    shared.files.write().insert(head.number, Arc::clone(&file));
+    show(&mut shared.index.write(), head.number, &places);
+    Ok(Start {
+        file,
+        end: End { number: head.number, offset: end, last_lsn, link },
+        length,
+        promised,
+        meta_seq,
+        slot_chosen: head.slot_chosen,
+        slot_end: head.slot_end,
+    })
+}
+
+fn show(index: &mut Index, segment: u64, places: &[(Slot, Lsn, u64)]) {
+    for &(slot, _, offset) in places {
+        let place = Place::new(segment, offset);
+        index.set(slot, place.expect("segments are bounded in number and length"));
+    }
+}
+
+/// The groups that hold the promise and the tail.
+fn plan(head: &Head, options: Options) -> Vec<Group> {
+    let promise = Item::Promise { ballot: head.promised, meta_seq: head.meta_seq };
+    let mut groups: Vec<Group> = Vec::new();
+    for item in [promise].into_iter().chain(head.tail.iter().cloned()) {
+        let fits = |group: &Group| item.end(group.bytes) <= options.group_bytes_max;
+        if !groups.last().is_some_and(fits) {
+            let last = groups.last();
+            let offset =
+                last.map_or(BLOCK_BYTES as u64, |last| last.offset + last.padded_bytes() as u64);
+            let lsn = last.map_or(head.first_lsn, |last| last.end_lsn);
+            groups.push(Group {
+                segment: head.number,
+                offset,
+                segment_bytes: u64::MAX,
+                first: last.is_none(),
+                first_lsn: lsn,
+                end_lsn: lsn.next(),
+                meta_seq: head.meta_seq,
+                slot_chosen: Slot::ZERO,
+                items: Vec::new(),
+                bytes: GROUP_FRAME_BYTES,
+            });
+        }
+        groups.last_mut().expect("one was just added").push(item);
+    }
+    // The watermark needs the whole tail, so only the last group may say it.
+    groups.last_mut().expect("there is a promise").slot_chosen = head.slot_chosen;
+    groups
+}
+
+/// Cuts the last segment to what is kept of it and removes the segments that are not in the chain.
+fn give_back<D: Disk>(
+    disk: &D,
+    shared: &Shared<D::File>,
+    numbers: &[u64],
+    kept: End,
+) -> Result<(), JournalError> {
+    let files = shared.files.read();
+    if let Some(file) = files.get(&kept.number) {
+        let name = segment_name(kept.number);
+        let length = file.len().map_err(JournalError::io("measure", &name))?;
+        if length > kept.offset {
+            file.set_len(kept.offset).map_err(JournalError::io("truncate", &name))?;
+        }
+    }
+    let mut removed = false;
+    for number in numbers.iter().filter(|number| !files.contains_key(number)) {
+        let name = segment_name(*number);
+        disk.remove(&name).map_err(JournalError::io("remove", &name))?;
+        removed = true;
+    }
+    match removed {
+        true => disk.sync_directory().map_err(JournalError::io("sync", ".")),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,502 @@
+//! From records to durable groups.
+//!
+//! ```text
+//! append -> open group -> closed groups -> next_job -> Job::run (any thread) -> complete
+//!           collects       wait for a lane  encodes     write, sync             frontier
+//! ```
+//!
+//! Group commit happens by itself: while `inflight_max` groups are being written, whatever is
+//! appended gathers in the open group, and becomes the next one as soon as a lane is free.
+//!
+//! When a sync counts. The kernel reports a failed write-back once, to whichever sync asks first
+//! (Rebello et al., *Can Applications Recover from fsync Failures?*, ATC'20). With two groups A and
+//! B in flight, A's sync can return well although A's blocks were lost, because B's sync was the
+//! one that was told. So A counts only once every sync that overlapped it has succeeded too.
+//!
+//! Invariants:
+//! * The frontier is a contiguous prefix of frame numbers, and never decreases.
+//! * No vote is appended above the promise in force (Lamport: Phase2b needs the promise first).
+//! * The first group of a segment is handed out only when all before it are durable.
+//! * After the first failure nothing is written any more.
+//!
+//! Not here: the I/O itself (`job`), what an opening writes before the first append (`recovery`).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+
+use crate::types::ids::{Ballot, Lsn, Slot};
+use crate::types::record::{DurableFrontier, Record};
+
+use super::disk::{Disk, File};
+use super::error::JournalError;
+use super::frame::Home;
+use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
+use super::index::{Place, Shared};
+use super::job::{Buffer, Done, Job, Outcome, Task};
+use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
+
+/// Collects records into groups, hands the groups out, and works out what is durable.
+pub(super) struct Writer<D: Disk> {
+    disk: Arc<D>,
+    shared: Arc<Shared<D::File>>,
+    options: Options,
+    home: Home,
+    /// Groups that are complete, in order; their places are fixed.
+    closed: VecDeque<Group>,
+    /// The group that collects; without items where there is nothing to write.
+    open: Group,
+    /// Groups handed out, in order, until they count as durable.
+    flights: VecDeque<Flight>,
+    /// How many groups were handed out in all.
+    handed_out: u64,
+    next_lsn: Lsn,
+    /// The last frame of the last group that holds anything but evidence.
+    content_lsn: Lsn,
+    /// What the last group handed out says is durable, and chosen.
+    evidence: (Lsn, Slot),
+    frontier: Lsn,
+    promised: Ballot,
+    meta_seq: u64,
+    slot_chosen: Slot,
+    /// The segment that is written to, and where its last group ends.
+    file: Arc<D::File>,
+    end: End,
+    spare: Spare<D::File>,
+    /// How long all segments are together.
+    bytes_on_disk: u64,
+    /// One behind the highest slot ever appended: a slot from here on has no older frame.
+    slot_end: Slot,
+    /// Slots with an older frame, whose newest one is not durable yet.
+    newest: BTreeMap<Slot, Lsn>,
+    /// Buffers to use again; at most one for each lane.
+    buffers: Vec<Buffer>,
+    poison: Option<JournalError>,
+}
+
+/// A group that is being written, or waits for one that is.
+struct Flight {
+    number: u64,
+    last_lsn: Lsn,
+    segment: u64,
+    written: bool,
+    /// The writes that ran beside it and have not succeeded yet.
+    overlaps: Vec<u64>,
+    places: Vec<(Slot, Lsn, u64)>,
+}
+
+/// The next segment.
+enum Spare<F> {
+    None,
+    Preparing { number: u64 },
+    Ready { number: u64, length: u64, file: Arc<F> },
+}
+
+/// Where a writer begins: behind what an opening wrote.
+pub(super) struct Start<F> {
+    pub(super) file: Arc<F>,
+    pub(super) end: End,
+    /// How long the segment is that is written to.
+    pub(super) length: u64,
+    pub(super) promised: Ballot,
+    pub(super) meta_seq: u64,
+    pub(super) slot_chosen: Slot,
+    pub(super) slot_end: Slot,
+}
+
+impl<D: Disk> Writer<D> {
+    pub(super) fn new(
+        disk: Arc<D>,
+        shared: Arc<Shared<D::File>>,
+        options: Options,
+        start: Start<D::File>,
+    ) -> Self {
+        let home = *shared.home.read();
+        let next_lsn = start.end.last_lsn.next();
+        Self {
+            disk,
+            shared,
+            options,
+            home,
+            closed: VecDeque::new(),
+            open: empty_group(start.end.number, start.end.offset, start.length, next_lsn),
+            flights: VecDeque::new(),
+            handed_out: 0,
+            next_lsn,
+            content_lsn: start.end.last_lsn,
+            // What an opening writes is vouched for by its superheader.
+            evidence: (start.end.last_lsn, start.slot_chosen),
+            frontier: start.end.last_lsn,
+            promised: start.promised,
+            meta_seq: start.meta_seq,
+            slot_chosen: start.slot_chosen,
+            file: start.file,
+            end: start.end,
+            spare: Spare::None,
+            bytes_on_disk: 0,
+            slot_end: start.slot_end,
+            newest: BTreeMap::new(),
+            buffers: Vec::new(),
+            poison: None,
+        }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        records: &[Record],
+        slot_chosen: Slot,
+    ) -> Result<Lsn, JournalError> {
+        self.check_poison()?;
+        assert!(
+            slot_chosen >= self.slot_chosen,
+            "slot_chosen went back from {} to {slot_chosen}",
+            self.slot_chosen
+        );
+        for record in records {
+            self.note(record);
+            self.push(Item::of(record, self.meta_seq));
+            self.content_lsn = Lsn(self.next_lsn.0 - 1);
+        }
+        self.slot_chosen = slot_chosen;
+        // Not earlier: a group that was closed on the way does not hold all these records.
+        self.open.slot_chosen = slot_chosen;
+        Ok(self.last_lsn())
+    }
+
+    pub(super) fn seal(&mut self) -> Result<bool, JournalError> {
+        self.check_poison()?;
+        let due = self.evidence.0 < self.content_lsn || self.evidence.1 < self.slot_chosen;
+        let idle = self.is_idle();
+        if due && idle {
+            self.push(Item::Seal);
+        }
+        Ok(due && idle)
+    }
+
+    pub(super) fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
+        self.check_poison()?;
+        let running = self.flights.iter().filter(|flight| !flight.written).count();
+        if running < self.options.inflight_max && self.head_is_ready() {
+            if self.closed.is_empty() {
+                self.close();
+            }
+            let group = self.closed.pop_front().expect("there is a group that is ready");
+            return Ok(Some(self.hand_out(&group)));
+        }
+        Ok(self.prepare_next())
+    }
+
+    pub(super) fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
+        self.check_poison()?;
+        match done.0 {
+            Outcome::Prepared { number, length, result } => {
+                let file = Arc::new(result.map_err(|err| self.poison_with(err))?);
+                self.bytes_on_disk += length;
+                self.spare = Spare::Ready { number, length, file };
+            }
+            Outcome::Written { number, buffer, result } => {
+                result.map_err(|err| self.poison_with(err))?;
+                if self.buffers.len() < self.options.inflight_max {
+                    self.buffers.push(buffer);
+                }
+                for flight in &mut self.flights {
+                    flight.written |= flight.number == number;
+                    flight.overlaps.retain(|other| *other != number);
+                }
+                self.advance();
+            }
+        }
+        Ok(self.frontier())
+    }
+
+    pub(super) fn frontier(&self) -> DurableFrontier {
+        DurableFrontier::mint(self.frontier)
+    }
+
+    pub(super) fn last_lsn(&self) -> Lsn {
+        Lsn(self.next_lsn.0 - 1)
+    }
+
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        self.bytes_on_disk
+    }
+
+    /// The segment that is written to.
+    pub(super) fn segment(&self) -> u64 {
+        self.end.number
+    }
+
+    /// Measures the segments there are. Later ones are counted as they are made.
+    pub(super) fn count_bytes(&mut self) -> Result<(), JournalError> {
+        self.bytes_on_disk = 0;
+        for (number, file) in &*self.shared.files.read() {
+            let length = file.len();
+            self.bytes_on_disk +=
+                length.map_err(|err| JournalError::io("measure", &segment_name(*number))(err))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.closed.is_empty() && self.open.items.is_empty() && self.flights.is_empty()
+    }
+
+    /// Checks a record against what was promised, and takes its slot out of the readers' sight.
+    fn note(&mut self, record: &Record) {
+        let slot = match record {
+            Record::Promise { ballot } => {
+                assert!(*ballot >= self.promised, "promise {ballot} after {}", self.promised);
+                self.promised = *ballot;
+                self.meta_seq += 1;
+                return;
+            }
+            Record::Verdicts(_) => return,
+            Record::Vote { slot, ballot, .. } => {
+                assert!(*ballot <= self.promised, "vote {ballot} above {}", self.promised);
+                *slot
+            }
+            Record::Chosen { slot, .. } => *slot,
+        };
+        if slot < self.slot_end {
+            self.newest.insert(slot, self.next_lsn);
+            self.shared.index.write().clear(slot);
+        }
+        self.slot_end = self.slot_end.max(slot.next());
+    }
+
+    /// Puts an item into the open group, or into a new one where it does not fit.
+    fn push(&mut self, item: Item) {
+        let grown = item.end(self.open.bytes);
+        let too_long = grown > self.options.group_bytes_max || !fits(&self.open, grown);
+        if too_long && !self.open.items.is_empty() {
+            self.close();
+        }
+        if self.open.items.is_empty() && !fits(&self.open, item.end(GROUP_FRAME_BYTES)) {
+            self.begin_segment(&item);
+        }
+        if self.open.items.is_empty() {
+            // A promise that comes first is not in force before itself.
+            self.open.meta_seq = match item {
+                Item::Promise { meta_seq, .. } => meta_seq - 1,
+                _ => self.meta_seq,
+            };
+        }
+        let end = item.end(self.open.bytes);
+        assert!(fits(&self.open, end), "an item of a group that ends at {end} fits no segment");
+        self.open.push(item);
+        self.next_lsn = self.open.end_lsn;
+        // A newest frame is known by its own number, which is known only now.
+        if let Some(Item::Vote { slot, .. } | Item::Chosen { slot, .. }) = self.open.items.last()
+            && let Some(lsn) = self.newest.get_mut(slot)
+        {
+            *lsn = Lsn(self.next_lsn.0 - 1);
+        }
+    }
+
+    /// Moves the empty open group to the next segment, whose head repeats the promise: a segment
+    /// must not depend on an older one for it.
+    fn begin_segment(&mut self, item: &Item) {
+        let number = self.open.segment + 1;
+        let before_item = matches!(item, Item::Promise { .. });
+        let meta_seq = self.meta_seq - u64::from(before_item);
+        let ballot = self.promised;
+        let promise = Item::Promise { ballot, meta_seq: self.meta_seq };
+        let needed = item.end(promise.end(GROUP_FRAME_BYTES)).next_multiple_of(BLOCK_BYTES);
+        let length = self.options.segment_bytes.max((BLOCK_BYTES + needed) as u64);
+        let lsn = self.open.first_lsn;
+        let slot_chosen = self.open.slot_chosen;
+        self.open = empty_group(number, BLOCK_BYTES as u64, length, lsn);
+        self.open.first = true;
+        self.open.meta_seq = meta_seq;
+        self.open.slot_chosen = slot_chosen;
+        if before_item {
+            // The item itself is the newest promise, twice.
+            return;
+        }
+        self.open.push(promise);
+        self.next_lsn = self.open.end_lsn;
+    }
+
+    /// Ends the open group and begins an empty one behind it.
+    fn close(&mut self) {
+        let offset = self.open.offset + self.open.padded_bytes() as u64;
+        let Group { segment, segment_bytes, slot_chosen, .. } = self.open;
+        let mut next = empty_group(segment, offset, segment_bytes, self.next_lsn);
+        next.slot_chosen = slot_chosen;
+        self.closed.push_back(mem::replace(&mut self.open, next));
+    }
+
+    fn head(&self) -> Option<&Group> {
+        let open = Some(&self.open).filter(|open| !open.items.is_empty());
+        self.closed.front().or(open)
+    }
+
+    fn head_is_ready(&self) -> bool {
+        let Some(group) = self.head() else { return false };
+        if !group.first {
+            return true;
+        }
+        // The new superheader vouches for the whole segment before it.
+        let spare = matches!(&self.spare, Spare::Ready { number, length, .. }
+            if *number == group.segment && *length >= group.segment_bytes);
+        spare && self.flights.is_empty()
+    }
+
+    fn hand_out(&mut self, group: &Group) -> Job<D> {
+        let header_bytes = if group.first { BLOCK_BYTES } else { 0 };
+        let mut buffer = self.buffer(header_bytes + group.padded_bytes());
+        let offset = group.offset - header_bytes as u64;
+        if group.first {
+            self.enter_segment(group, &mut buffer);
+        }
+        let context =
+            Context { home: self.home, durable_through: self.frontier, link: self.end.link };
+        let mut places = Vec::with_capacity(group.items.len());
+        let link = group.encode(context, buffer.output(), &mut places);
+        let last_lsn = Lsn(group.end_lsn.0 - 1);
+        let end = group.offset + group.padded_bytes() as u64;
+        self.end = End { number: group.segment, offset: end, last_lsn, link };
+        self.evidence = (self.frontier, group.slot_chosen);
+        self.handed_out += 1;
+        let number = self.handed_out;
+        let mut overlaps = Vec::new();
+        for flight in self.flights.iter_mut().filter(|flight| !flight.written) {
+            flight.overlaps.push(number);
+            overlaps.push(flight.number);
+        }
+        let segment = group.segment;
+        self.flights.push_back(Flight {
+            number,
+            last_lsn,
+            segment,
+            written: false,
+            overlaps,
+            places,
+        });
+        Job(Task::Write { number, segment, file: Arc::clone(&self.file), offset, buffer })
+    }
+
+    /// Takes the spare into use. Its superheader goes out with its first group.
+    fn enter_segment(&mut self, group: &Group, buffer: &mut Buffer) {
+        let spare = mem::replace(&mut self.spare, Spare::None);
+        let Spare::Ready { number, length, file } = spare else {
+            unreachable!("a first group is ready only with its segment");
+        };
+        assert!(self.frontier == self.end.last_lsn, "segment {number} before its past is durable");
+        let superheader = Superheader {
+            home: self.home,
+            number,
+            length,
+            first_lsn: group.first_lsn,
+            durable_through: self.frontier,
+            previous: self.end,
+        };
+        let (bytes, checksum) = superheader.encode();
+        buffer.output().extend_from_slice(&bytes);
+        self.end.link = checksum;
+        self.shared.files.write().insert(number, Arc::clone(&file));
+        self.file = file;
+    }
+
+    /// The job that makes the next segment, where it is not made or too short.
+    fn prepare_next(&mut self) -> Option<Job<D>> {
+        let number = self.end.number + 1;
+        let groups = self.closed.iter().chain([&self.open]);
+        let planned = groups.filter(|group| group.first && group.segment == number).next_back();
+        let length = planned.map_or(self.options.segment_bytes, |group| group.segment_bytes);
+        let replace = match &self.spare {
+            Spare::None => false,
+            Spare::Preparing { .. } => return None,
+            Spare::Ready { length: ready, .. } if *ready >= length => return None,
+            Spare::Ready { length: ready, .. } => {
+                self.bytes_on_disk -= ready;
+                true
+            }
+        };
+        self.spare = Spare::Preparing { number };
+        Some(Job(Task::Prepare { disk: Arc::clone(&self.disk), number, length, replace }))
+    }
+
+    /// Moves the frontier over every group that counts, and shows their entries to readers.
+    fn advance(&mut self) {
+        while let Some(flight) =
+            self.flights.pop_front_if(|flight| flight.written && flight.overlaps.is_empty())
+        {
+            assert!(flight.last_lsn > self.frontier, "the frontier must grow");
+            self.frontier = flight.last_lsn;
+            let mut index = self.shared.index.write();
+            for (slot, lsn, offset) in flight.places {
+                match self.newest.get(&slot) {
+                    Some(newest) if *newest > lsn => continue,
+                    Some(_) => drop(self.newest.remove(&slot)),
+                    None => {}
+                }
+                let place = Place::new(flight.segment, offset);
+                index.set(slot, place.expect("segments are bounded in number and length"));
+            }
+        }
+    }
+
+    fn buffer(&mut self, length: usize) -> Buffer {
+        match self.buffers.pop() {
+            Some(mut buffer) if buffer.capacity() >= length => {
+                buffer.clear();
+                buffer
+            }
+            _ => Buffer::new(length.max(BUFFER_BYTES_MIN)),
+        }
+    }
+
+    fn check_poison(&self) -> Result<(), JournalError> {
+        match &self.poison {
+            Some(poison) => Err(again(poison)),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers the first failure. It is never retried: after a failed sync the kernel may hold
+    /// the lost blocks as clean, and a second sync would succeed without writing them.
+    fn poison_with(&mut self, err: JournalError) -> JournalError {
+        let poison = match err {
+            JournalError::Io { file, operation, source } => {
+                JournalError::Poisoned { file, operation, source: Arc::new(source) }
+            }
+            other => other,
+        };
+        let returned = again(&poison);
+        self.poison = Some(poison);
+        returned
+    }
+}
+
+/// The same error once more.
+fn again(poison: &JournalError) -> JournalError {
+    match poison {
+        JournalError::Poisoned { file, operation, source } => {
+            JournalError::Poisoned { file: file.clone(), operation, source: Arc::clone(source) }
+        }
+        _ => unreachable!("a job fails with nothing but an error of the operating system"),
+    }
+}
+
+fn empty_group(segment: u64, offset: u64, segment_bytes: u64, lsn: Lsn) -> Group {
+    Group {
+        segment,
+        offset,
+        segment_bytes,
+        first: false,
+        first_lsn: lsn,
+        end_lsn: lsn.next(),
+        meta_seq: 0,
+        slot_chosen: Slot::ZERO,
+        items: Vec::new(),
+        bytes: GROUP_FRAME_BYTES,
+    }
+}
+
+/// Whether the group, grown to `bytes`, still fits its segment.
+fn fits(group: &Group, bytes: usize) -> bool {
+    group.offset + bytes.next_multiple_of(BLOCK_BYTES) as u64 <= group.segment_bytes
+}
+
+const BUFFER_BYTES_MIN: usize = 64 * 1024;
