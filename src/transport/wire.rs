@@ -144,6 +144,7 @@ impl Decoder {
         if self.buffer.len() - self.end < read / 2 {
             // As much again as is there: a large message takes few reads, a forged length no memory.
             let room = unread.clamp(read, MESSAGE_BYTES_MAX);
+            self.buffer.reserve_exact(unread + room - self.buffer.len());
             self.buffer.resize(unread + room, 0);
         }
         &mut self.buffer[self.end..]

@@ -186,11 +186,6 @@ impl Outbox {
         (self.sent, self.dropped)
     }
 
-    /// Counts a message that was dropped before it came here.
-    pub fn count_dropped(&mut self) {
-        self.dropped += 1;
-    }
-
     /// Whether everything was sent.
     fn try_send(&mut self) -> io::Result<bool> {
         let Some(connection) = &self.connection else { return Ok(true) };
