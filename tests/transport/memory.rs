@@ -9,7 +9,7 @@ use indelible::types::ids::ClusterId;
 use indelible::types::message::Hello;
 
 use crate::samples;
-use crate::support::{Admit, Node, anyone, until};
+use crate::support::{self, Admit, Node, anyone, until};
 
 fn start(network: &MemoryNetwork, id: u64, admit: Admit) -> Node<MemoryTransport> {
     Node::start(network.transport(samples::hello(id)), admit)
@@ -37,7 +37,7 @@ fn every_kind_of_message_arrives_in_order() {
         assert_eq!(node.counters(1).received, expected.len() as u64);
     }
     assert_eq!(nodes[0].counters(2).sent, expected.len() as u64);
-    nodes.into_iter().for_each(|node| drop(node.close()));
+    support::close(nodes);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_cut_stops_one_direction_and_is_told_once() {
     nodes[0].send(2, samples::numbered(4));
     until("arrived", || nodes[1].messages(1) == [samples::numbered(4)]);
     assert_eq!((nodes[1].downs(1), nodes[0].downs(2)), (1, 0));
-    nodes.into_iter().for_each(|node| drop(node.close()));
+    support::close(nodes);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_replica_that_goes_is_told_down_and_may_come_back() {
     until("arrived", || two.messages(1) == [samples::numbered(2)]);
     drop(two);
     until("down", || nodes.iter().all(|node| node.downs(2) == 2));
-    nodes.into_iter().for_each(|node| drop(node.close()));
+    support::close(nodes);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_receiver_that_does_not_take_costs_bounded_memory() {
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let blocked = parking_lot::Mutex::new(blocked);
     let two = network.transport(samples::hello(2));
-    let deliver = Arc::new(move |_| drop(blocked.lock().recv()));
+    let deliver = Arc::new(move |_| assert!(blocked.lock().recv().is_err()));
     two.start(one.link(deliver, anyone())).unwrap();
     until("connected", || one.is_connected(2));
     for number in 0..100 {

@@ -106,6 +106,13 @@ impl<T: Transport> Node<T> {
     }
 }
 
+/// Closes them all.
+pub fn close<T: Transport>(nodes: Vec<Node<T>>) {
+    for node in nodes {
+        node.close();
+    }
+}
+
 /// Admits everyone.
 pub fn anyone() -> Admit {
     Arc::new(|_| Ok(()))
