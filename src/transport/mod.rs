@@ -5,6 +5,10 @@
 //! It spawns nothing and calls nothing in the layers above but the two functions in [`Link`]: its
 //! loops are [`Task`]s, and `runtime/threads.rs` runs them.
 
+pub mod memory;
+pub mod tcp;
+pub mod wire;
+
 use std::fmt;
 use std::sync::Arc;
 

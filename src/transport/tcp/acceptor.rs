@@ -1,0 +1,174 @@
+//! The incoming side: accepts connections, hears their hellos, and hands them to their readers.
+//!
+//! One task accepts and greets, with one `poll` over everything; a connection gets a task of its
+//! own only once its hello was accepted. So strangers cost no threads, at most [`GREETINGS_MAX`]
+//! sockets, and for each at most one hello's worth of memory, until the handshake deadline. Where
+//! one more connects, the oldest that has not said hello is dropped: a peer says hello at once, so
+//! it is greeted however many others only hold their connections open.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::Shared;
+use super::peer::{Peer, Place};
+use super::socket::{self, Received};
+use crate::transport::wire::{self, Decoder, Frame};
+use crate::transport::{Arrival, Link, Refusal, Task};
+use crate::types::message::Hello;
+
+/// Connections that have not said hello, at most.
+const GREETINGS_MAX: usize = 64;
+/// How long to accept nothing where accepting fails, as it does without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection of which it is not known who it is.
+struct Greeting {
+    socket: TcpStream,
+    decoder: Decoder,
+    deadline: Instant,
+}
+
+/// Accepts connections until the transport closes.
+pub fn run(shared: &Arc<Shared>, link: &Link, listener: &TcpListener) {
+    let mut greetings: VecDeque<Greeting> = VecDeque::new();
+    while !shared.is_closing() {
+        let mut fds = Vec::with_capacity(2 + greetings.len());
+        fds.push(shared.accept_waker.poll_fd());
+        fds.push(PollFd::new(listener, PollFlags::IN));
+        let sockets = greetings.iter().map(|greeting| &greeting.socket);
+        fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+        // All have the same time, so the oldest is the first whose time is over.
+        socket::poll(&mut fds, greetings.front().map(|greeting| greeting.deadline));
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[0] {
+            shared.accept_waker.drain();
+        }
+        let now = Instant::now();
+        let mut waiting = VecDeque::with_capacity(GREETINGS_MAX);
+        for (greeting, ready) in greetings.drain(..).zip(&ready[2..]) {
+            let undecided = if *ready { hear(shared, link, greeting) } else { Some(greeting) };
+            waiting.extend(undecided.filter(|greeting| now < greeting.deadline));
+        }
+        greetings = waiting;
+        if ready[1] && !accept(shared, listener, &mut greetings) {
+            socket::pause(&shared.accept_waker, Instant::now() + ACCEPT_PAUSE);
+        }
+    }
+}
+
+/// Accepts what waits to be accepted; false where that fails.
+fn accept(shared: &Shared, listener: &TcpListener, greetings: &mut VecDeque<Greeting>) -> bool {
+    for _ in 0..GREETINGS_MAX {
+        let socket = match listener.accept() {
+            Ok((socket, _)) => socket,
+            Err(err) if socket::is_transient(&err) => return true,
+            // The peer gave up while it waited to be accepted.
+            Err(err) if err.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(_) => return false,
+        };
+        if socket.set_nonblocking(true).is_err() {
+            continue;
+        }
+        if greetings.len() == GREETINGS_MAX {
+            greetings.pop_front();
+        }
+        let deadline = Instant::now() + shared.options.handshake_timeout;
+        greetings.push_back(Greeting { socket, decoder: Decoder::new(), deadline });
+    }
+    true
+}
+
+/// Reads of a hello what is there. Gives the connection back where that is not all of it.
+fn hear(shared: &Arc<Shared>, link: &Link, mut greeting: Greeting) -> Option<Greeting> {
+    match socket::receive(&greeting.socket, greeting.decoder.room()) {
+        Received::Bytes(count) => greeting.decoder.fill(count),
+        Received::Nothing => return Some(greeting),
+        Received::End => return None,
+    }
+    match greeting.decoder.next_frame() {
+        Ok(None) => return Some(greeting),
+        Ok(Some(Frame::Hello(hello))) => greet(shared, link, greeting, &hello),
+        Ok(Some(Frame::Refused(_) | Frame::Message(_))) | Err(_) => {
+            shared.strangers.count_garbage();
+        }
+    }
+    None
+}
+
+/// Answers a hello, and has what follows received where it is accepted.
+fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
+    let Greeting { socket, mut decoder, .. } = greeting;
+    let peer = match (shared.judge(hello), shared.peer(hello.replica)) {
+        (Ok(()), Some(peer)) => peer,
+        (verdict, peer) => {
+            let refusal = verdict.err().unwrap_or(Refusal::UnknownReplica);
+            let _ = socket::send_first(&socket, &wire::encode_refusal(&refusal, shared.cluster()));
+            match peer {
+                Some(peer) => peer.note_refusal(refusal),
+                None => shared.strangers.note_refusal(refusal),
+            }
+            return;
+        }
+    };
+    let mut answer = shared.hello();
+    answer.receiver = hello.replica;
+    let usable = socket::configure(&socket, shared.options.unacknowledged_timeout)
+        .and_then(|()| socket.set_nonblocking(false))
+        .and_then(|()| socket::send_first(&socket, &wire::encode_hello(&answer)));
+    if usable.is_err() {
+        return;
+    }
+    let socket = Arc::new(socket);
+    let Some(place) = peer.admit(&socket, hello.boot) else { return };
+    decoder.expect_messages(hello.cluster);
+    peer.nudge();
+    let deliver = Arc::clone(&link.deliver);
+    let name = format!("from-{}", peer.id);
+    let run = move || receive(&peer, place, &socket, decoder, &*deliver);
+    (link.spawn)(Task { name, run: Box::new(run) });
+}
+
+/// Delivers what a connection brings until it ends: all that one read brought, at once.
+fn receive(
+    peer: &Peer,
+    place: Place,
+    mut socket: &TcpStream,
+    mut decoder: Decoder,
+    deliver: &(dyn Fn(Vec<Arrival>) + Send + Sync),
+) {
+    let down = || deliver(vec![Arrival::Down { peer: peer.id }]);
+    let mut going = !place.replaced_boot || peer.deliver(place, down);
+    while going {
+        let mut arrivals = Vec::new();
+        let intact = loop {
+            match decoder.next_frame() {
+                Ok(Some(Frame::Message(message))) => {
+                    arrivals.push(Arrival::Message { from: peer.id, message });
+                }
+                Ok(None) => break true,
+                Ok(Some(Frame::Hello(_) | Frame::Refused(_))) | Err(_) => break false,
+            }
+        };
+        if !arrivals.is_empty() {
+            peer.count_received(arrivals.len());
+            going = peer.deliver(place, || deliver(arrivals));
+        }
+        if !intact {
+            peer.count_garbage();
+            break;
+        }
+        match socket.read(decoder.room()) {
+            Ok(0) => break,
+            Ok(count) => decoder.fill(count),
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    let _ = socket.shutdown(Shutdown::Both);
+    peer.end(place, down);
+}

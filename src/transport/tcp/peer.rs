@@ -1,0 +1,202 @@
+//! One peer as this replica sees it: the outgoing connection, the incoming one, and the counts.
+//!
+//! Invariants:
+//! * At most one incoming connection of a peer is *current*: the newest. Only what the current one
+//!   brings is delivered, and only its end is told as `Down`.
+//! * `turn` is held while something of this peer is delivered, so that what an older connection
+//!   brought, and its end, is delivered before anything of a newer one. No other lock is held then,
+//!   and nothing but the peer's own receiving tasks waits for it.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::outbox::{Flushed, Outbox};
+use super::socket::Waker;
+use crate::transport::{PeerCounters, Refusal};
+use crate::types::ids::{Boot, ReplicaId};
+use crate::types::message::Message;
+
+/// A peer.
+pub struct Peer {
+    /// Who it is.
+    pub id: ReplicaId,
+    /// Wakes the task that connects and, where there is a backlog, sends.
+    pub waker: Waker,
+    /// Where it listens, as it was given; resolved at each attempt to connect.
+    address: Mutex<String>,
+    /// No task shall go on for this peer.
+    retired: AtomicBool,
+    /// The peer was heard of: it is worth connecting now.
+    nudged: AtomicBool,
+    outbox: Mutex<Outbox>,
+    incoming: Mutex<Incoming>,
+    turn: Mutex<()>,
+    received: AtomicU64,
+    garbage: AtomicU64,
+    refused: Mutex<Option<Refusal>>,
+}
+
+#[derive(Default)]
+struct Incoming {
+    /// The number of the newest connection; none has the number 0.
+    newest: u64,
+    current: Option<(Arc<TcpStream>, Boot)>,
+}
+
+/// A place among the incoming connections of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    number: u64,
+    /// It took the place of a connection of an earlier opening, whose end nobody will tell.
+    pub replaced_boot: bool,
+}
+
+impl Peer {
+    /// A peer to which nothing is connected yet.
+    pub fn new(id: ReplicaId, address: String, queue_bytes_max: usize) -> io::Result<Self> {
+        Ok(Self {
+            id,
+            waker: Waker::new()?,
+            address: Mutex::new(address),
+            retired: AtomicBool::new(false),
+            nudged: AtomicBool::new(false),
+            outbox: Mutex::new(Outbox::new(queue_bytes_max)),
+            incoming: Mutex::default(),
+            turn: Mutex::new(()),
+            received: AtomicU64::new(0),
+            garbage: AtomicU64::new(0),
+            refused: Mutex::new(None),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        self.address.lock().clone()
+    }
+
+    /// It listens elsewhere. A connection that stands is kept.
+    pub fn set_address(&self, address: String) {
+        *self.address.lock() = address;
+        self.nudge();
+    }
+
+    /// The queue to this peer.
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock()
+    }
+
+    /// Takes a message on its way.
+    pub fn push(&self, message: &Message) {
+        self.outbox.lock().push(message);
+    }
+
+    /// Sends what waits; what cannot leave now is left to the task.
+    pub fn flush(&self) {
+        match self.outbox.lock().flush() {
+            Flushed::Everything => {}
+            Flushed::Part | Flushed::Ended => self.waker.wake(),
+        }
+    }
+
+    /// Worth connecting to now, rather than after the pause.
+    pub fn nudge(&self) {
+        self.nudged.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was nudged since last asked.
+    pub fn take_nudge(&self) -> bool {
+        self.nudged.swap(false, Ordering::AcqRel)
+    }
+
+    /// Ends both connections and all tasks, for good.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.outbox.lock().disconnect();
+        if let Some((socket, _)) = &self.incoming.lock().current {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.waker.wake();
+    }
+
+    /// Whether [`Peer::retire`] was called.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
+    /// Makes a connection of this peer the current one, and ends the one that was; or refuses,
+    /// where nothing shall be received any more.
+    pub fn admit(&self, socket: &Arc<TcpStream>, boot: Boot) -> Option<Place> {
+        let mut incoming = self.incoming.lock();
+        // Under the lock that `retire` takes after it set the flag: one of the two sees the other.
+        if self.is_retired() {
+            return None;
+        }
+        incoming.newest += 1;
+        let replaced = incoming.current.replace((Arc::clone(socket), boot));
+        if let Some((old, _)) = &replaced {
+            let _ = old.shutdown(Shutdown::Both);
+        }
+        let replaced_boot = replaced.is_some_and(|(_, old)| old != boot);
+        Some(Place { number: incoming.newest, replaced_boot })
+    }
+
+    /// Delivers what the connection at `place` brought; false where that is no longer current.
+    pub fn deliver(&self, place: Place, deliver: impl FnOnce()) -> bool {
+        let _turn = self.turn.lock();
+        let current = self.incoming.lock().newest == place.number && !self.is_retired();
+        if current {
+            deliver();
+        }
+        current
+    }
+
+    /// The connection at `place` ended; calls `down` where it was the last one.
+    pub fn end(&self, place: Place, down: impl FnOnce()) {
+        let _turn = self.turn.lock();
+        let mut incoming = self.incoming.lock();
+        if incoming.newest != place.number || incoming.current.take().is_none() {
+            return;
+        }
+        drop(incoming);
+        if !self.is_retired() {
+            down();
+        }
+    }
+
+    /// Counts messages that arrived.
+    pub fn count_received(&self, count: usize) {
+        self.received.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that ended because of its bytes.
+    pub fn count_garbage(&self) {
+        self.garbage.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a refused hello from or to this peer.
+    pub fn note_refusal(&self, refusal: Refusal) {
+        *self.refused.lock() = Some(refusal);
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> PeerCounters {
+        let incoming = self.incoming.lock().current.is_some();
+        let outbox = self.outbox.lock();
+        let (sent, dropped) = outbox.counts();
+        PeerCounters {
+            peer: self.id,
+            connected: incoming && outbox.is_connected(),
+            queued_bytes: outbox.queued_bytes() as u64,
+            sent,
+            received: self.received.load(Ordering::Relaxed),
+            dropped,
+            garbage: self.garbage.load(Ordering::Relaxed),
+            refused: self.refused.lock().clone(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Replicas in one process: the same rules without sockets.
+
+use std::sync::Arc;
+
+use indelible::ReplicaId;
+use indelible::transport::memory::{MemoryNetwork, MemoryTransport};
+use indelible::transport::{Refusal, Transport};
+use indelible::types::ids::ClusterId;
+use indelible::types::message::Hello;
+
+use crate::samples;
+use crate::support::{self, Admit, Node, anyone, until};
+
+fn start(network: &MemoryNetwork, id: u64, admit: Admit) -> Node<MemoryTransport> {
+    Node::start(network.transport(samples::hello(id)), admit)
+}
+
+fn cluster(network: &MemoryNetwork) -> Vec<Node<MemoryTransport>> {
+    let nodes: Vec<_> = (1..=3).map(|id| start(network, id, anyone())).collect();
+    until("connected", || {
+        nodes.iter().all(|node| (1..=3).filter(|peer| node.is_connected(*peer)).count() == 2)
+    });
+    nodes
+}
+
+#[test]
+fn every_kind_of_message_arrives_in_order() {
+    let nodes = cluster(&MemoryNetwork::new());
+    for message in samples::one_of_each() {
+        nodes[0].send(2, message.clone());
+        nodes[0].send(3, message);
+    }
+    let expected = samples::one_of_each();
+    for node in &nodes[1..] {
+        until("all arrived", || node.messages(1).len() == expected.len());
+        assert_eq!(node.messages(1), expected);
+        assert_eq!(node.counters(1).received, expected.len() as u64);
+    }
+    assert_eq!(nodes[0].counters(2).sent, expected.len() as u64);
+    support::close(nodes);
+}
+
+#[test]
+fn a_cut_stops_one_direction_and_is_told_once() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network);
+    network.cut(ReplicaId(1), ReplicaId(2));
+    network.cut(ReplicaId(1), ReplicaId(2));
+    until("down", || nodes[1].downs(1) == 1);
+    nodes[0].send(2, samples::numbered(1));
+    nodes[1].send(1, samples::numbered(2));
+    nodes[0].send(3, samples::numbered(3));
+    until("the others arrived", || {
+        nodes[0].messages(2).len() == 1 && nodes[2].messages(1).len() == 1
+    });
+    assert_eq!(nodes[0].counters(2).dropped, 1);
+    assert!(!nodes[0].is_connected(2));
+    network.heal(ReplicaId(1), ReplicaId(2));
+    nodes[0].send(2, samples::numbered(4));
+    until("arrived", || nodes[1].messages(1) == [samples::numbered(4)]);
+    assert_eq!((nodes[1].downs(1), nodes[0].downs(2)), (1, 0));
+    support::close(nodes);
+}
+
+#[test]
+fn a_replica_that_goes_is_told_down_and_may_come_back() {
+    let network = MemoryNetwork::new();
+    let mut nodes = cluster(&network);
+    let two = nodes.remove(1);
+    assert!(
+        network.transport(samples::hello(2)).start(two.link(Arc::new(|_| ()), anyone())).is_err()
+    );
+    two.close();
+    for node in &nodes {
+        until("down", || node.downs(2) == 1);
+        node.send(2, samples::numbered(1));
+        assert_eq!(node.counters(2).dropped, 1);
+    }
+    let two = start(&network, 2, anyone());
+    until("connected", || nodes.iter().all(|node| node.is_connected(2)));
+    nodes[0].send(2, samples::numbered(2));
+    until("arrived", || two.messages(1) == [samples::numbered(2)]);
+    drop(two);
+    until("down", || nodes.iter().all(|node| node.downs(2) == 2));
+    support::close(nodes);
+}
+
+#[test]
+fn hellos_are_judged_at_the_start_and_when_they_change() {
+    let admit: Admit = Arc::new(|hello: &Hello| match hello.cluster {
+        ClusterId(5) => Err(Refusal::WrongCluster),
+        _ => Ok(()),
+    });
+    let network = MemoryNetwork::new();
+    let one = start(&network, 1, Arc::clone(&admit));
+    let mut foreign = samples::hello(2);
+    foreign.cluster = ClusterId(5);
+    let two = Node::start(network.transport(foreign.clone()), admit);
+    until("refused", || one.counters(2).refused == Some(Refusal::WrongCluster));
+    until("told", || two.counters(1).refused == Some(Refusal::WrongCluster));
+    assert!(!one.is_connected(2));
+    two.transport.set_hello(samples::hello(2));
+    until("connected", || one.is_connected(2) && two.is_connected(1));
+    assert_eq!(one.downs(2), 0);
+    two.transport.set_hello(foreign);
+    until("down", || one.downs(2) == 1 && two.downs(1) == 1);
+    one.close();
+    two.close();
+}
+
+#[test]
+fn a_receiver_that_does_not_take_costs_bounded_memory() {
+    const MESSAGE_BYTES: usize = 1024 * 1024;
+    let network = MemoryNetwork::new();
+    let one = start(&network, 1, anyone());
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = parking_lot::Mutex::new(blocked);
+    let two = network.transport(samples::hello(2));
+    let deliver = Arc::new(move |_| assert!(blocked.lock().recv().is_err()));
+    two.start(one.link(deliver, anyone())).unwrap();
+    until("connected", || one.is_connected(2));
+    for number in 0..100 {
+        one.send(2, samples::bulky(number, MESSAGE_BYTES));
+    }
+    let counters = one.counters(2);
+    assert!(counters.queued_bytes <= 32 * 1024 * 1024, "{counters:?}");
+    assert!(counters.dropped > 0 && counters.sent > 0, "{counters:?}");
+    drop(release);
+    two.close();
+    one.close();
+}

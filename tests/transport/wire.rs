@@ -1,0 +1,258 @@
+//! Frames: what goes in comes out, however it is cut; and what is no frame costs nothing.
+
+use indelible::transport::Refusal;
+use indelible::transport::wire::{self, Decoder, Frame, HEADER_BYTES, HELLO_BYTES_MAX, WireError};
+use indelible::types::ids::ClusterId;
+use indelible::types::limits::MESSAGE_BYTES_MAX;
+use indelible::types::message::Message;
+use proptest::prelude::*;
+
+use crate::samples::{self, CLUSTER};
+
+/// What a decoder may hold beyond twice what it was fed.
+const MEMORY_CONSTANT: usize = 256 * 1024;
+
+fn frames_of(messages: &[Message]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for message in messages {
+        wire::encode_message(message, CLUSTER, &mut bytes).unwrap();
+    }
+    bytes
+}
+
+fn message_decoder() -> Decoder {
+    let mut decoder = Decoder::new();
+    decoder.expect_messages(CLUSTER);
+    decoder
+}
+
+fn drain(decoder: &mut Decoder) -> Result<Vec<Message>, WireError> {
+    let mut messages = Vec::new();
+    while let Some(frame) = decoder.next_frame()? {
+        match frame {
+            Frame::Message(message) => messages.push(message),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    Ok(messages)
+}
+
+/// The error for one frame of a message whose bytes were changed, with its checksums as they were.
+fn error_after(change: impl FnOnce(&mut Vec<u8>)) -> WireError {
+    let mut bytes = frames_of(&[samples::numbered(1)]);
+    change(&mut bytes);
+    let mut decoder = message_decoder();
+    decoder.feed(&bytes);
+    drain(&mut decoder).unwrap_err()
+}
+
+fn reseal(frame: &mut [u8]) {
+    let crc = crc32fast::hash(&frame[..32]);
+    frame[32..36].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn frames_are_the_same_at_every_split() {
+    let messages = samples::one_of_each();
+    let bytes = frames_of(&messages);
+    for split in 0..=bytes.len() {
+        let mut decoder = message_decoder();
+        decoder.feed(&bytes[..split]);
+        let mut found = drain(&mut decoder).unwrap();
+        decoder.feed(&bytes[split..]);
+        found.extend(drain(&mut decoder).unwrap());
+        assert_eq!(found, messages, "split at {split}");
+    }
+    let mut decoder = message_decoder();
+    let mut found = Vec::new();
+    for byte in bytes {
+        decoder.feed(&[byte]);
+        found.extend(drain(&mut decoder).unwrap());
+    }
+    assert_eq!(found, messages);
+}
+
+#[test]
+fn hello_and_refusal_come_before_messages_and_not_after() {
+    let hello = samples::hello(3);
+    let mut decoder = Decoder::new();
+    decoder.feed(&wire::encode_hello(&hello));
+    assert_eq!(decoder.next_frame(), Ok(Some(Frame::Hello(hello.clone()))));
+    decoder.expect_messages(hello.cluster);
+    decoder.feed(&frames_of(&[samples::numbered(4)]));
+    assert_eq!(drain(&mut decoder), Ok(vec![samples::numbered(4)]));
+    decoder.feed(&wire::encode_hello(&hello));
+    assert_eq!(decoder.next_frame(), Err(WireError::Misplaced(1)));
+
+    let mut decoder = Decoder::new();
+    decoder.feed(&frames_of(&[samples::numbered(4)]));
+    assert_eq!(decoder.next_frame(), Err(WireError::Misplaced(3)));
+
+    for refusal in [
+        Refusal::WrongCluster,
+        Refusal::UnknownReplica,
+        Refusal::WrongReceiver,
+        Refusal::SelfConnection,
+        Refusal::WrongIncarnation,
+        Refusal::Regressed,
+    ] {
+        let mut decoder = Decoder::new();
+        decoder.feed(&wire::encode_refusal(&refusal, CLUSTER));
+        assert_eq!(decoder.next_frame(), Ok(Some(Frame::Refused(refusal))));
+    }
+}
+
+#[test]
+fn every_damage_has_its_error() {
+    assert_eq!(error_after(|frame| frame[0] = b'X'), WireError::Magic);
+    assert_eq!(error_after(|frame| frame[4] = 2), WireError::Version(2));
+    assert_eq!(error_after(|frame| frame[20] ^= 1), WireError::HeaderChecksum);
+    assert_eq!(error_after(|frame| frame[8] ^= 1), WireError::HeaderChecksum);
+    assert_eq!(error_after(|frame| frame[HEADER_BYTES] ^= 1), WireError::BodyChecksum);
+    let kind = error_after(|frame| {
+        frame[6] = 9;
+        reseal(frame);
+    });
+    assert_eq!(kind, WireError::Kind(9));
+    let too_long = error_after(|frame| {
+        frame[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        reseal(frame);
+    });
+    assert!(matches!(too_long, WireError::Length { max: MESSAGE_BYTES_MAX, .. }));
+    let foreign = error_after(|frame| {
+        frame[16] ^= 1;
+        reseal(frame);
+    });
+    assert!(matches!(foreign, WireError::Cluster { wanted: CLUSTER, .. }));
+    let malformed = error_after(|frame| {
+        frame[HEADER_BYTES] = 0xff;
+        let crc = crc32fast::hash(&frame[HEADER_BYTES..]);
+        frame[12..16].copy_from_slice(&crc.to_le_bytes());
+        reseal(frame);
+    });
+    assert!(matches!(malformed, WireError::Body(_)));
+}
+
+#[test]
+fn an_error_is_final() {
+    let mut decoder = message_decoder();
+    decoder.feed(b"garbage");
+    assert_eq!(decoder.next_frame(), Err(WireError::Magic));
+    decoder.feed(&frames_of(&[samples::numbered(1)]));
+    assert_eq!(decoder.next_frame(), Err(WireError::Magic));
+}
+
+#[test]
+fn a_hello_that_announces_more_than_a_hello_is_refused_at_its_header() {
+    let mut frame = wire::encode_hello(&samples::hello(1));
+    frame[8..12].copy_from_slice(&(HELLO_BYTES_MAX as u32).to_le_bytes());
+    reseal(&mut frame);
+    let mut decoder = Decoder::new();
+    decoder.feed(&frame[..HEADER_BYTES]);
+    let max = HELLO_BYTES_MAX;
+    let announced = (HELLO_BYTES_MAX + HEADER_BYTES) as u64;
+    assert_eq!(decoder.next_frame(), Err(WireError::Length { announced, max }));
+}
+
+#[test]
+fn the_largest_message_fits_and_one_byte_more_does_not() {
+    let mut bytes = Vec::new();
+    let largest = samples::sized(MESSAGE_BYTES_MAX);
+    wire::encode_message(&largest, CLUSTER, &mut bytes).unwrap();
+    assert_eq!(bytes.len(), MESSAGE_BYTES_MAX);
+    let mut decoder = message_decoder();
+    decoder.feed(&bytes);
+    assert_eq!(drain(&mut decoder), Ok(vec![largest]));
+
+    let before = bytes.len();
+    let over = samples::sized(MESSAGE_BYTES_MAX + 1);
+    assert!(wire::encode_message(&over, CLUSTER, &mut bytes).is_err());
+    assert_eq!(bytes.len(), before);
+}
+
+#[test]
+fn an_announced_length_allocates_nothing() {
+    let mut bytes = Vec::new();
+    wire::encode_message(&samples::sized(MESSAGE_BYTES_MAX), CLUSTER, &mut bytes).unwrap();
+    let mut decoder = message_decoder();
+    let mut fed = 0;
+    for chunk in bytes.chunks(50_000) {
+        decoder.feed(chunk);
+        fed += chunk.len();
+        assert!(decoder.memory_bytes() <= 2 * fed + MEMORY_CONSTANT, "{fed} fed");
+        if fed < MESSAGE_BYTES_MAX {
+            assert_eq!(decoder.next_frame(), Ok(None));
+        }
+    }
+    assert_eq!(drain(&mut decoder).map(|messages| messages.len()), Ok(1));
+    // What it no longer needs it gives back.
+    decoder.room();
+    assert!(decoder.memory_bytes() <= MEMORY_CONSTANT);
+}
+
+#[test]
+fn clusters_do_not_mix() {
+    let mut bytes = Vec::new();
+    wire::encode_message(&samples::numbered(1), ClusterId(5), &mut bytes).unwrap();
+    let mut decoder = message_decoder();
+    decoder.feed(&bytes);
+    let found = ClusterId(5);
+    assert_eq!(decoder.next_frame(), Err(WireError::Cluster { found, wanted: CLUSTER }));
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+        for mut decoder in [Decoder::new(), message_decoder()] {
+            decoder.feed(&bytes);
+            while let Ok(Some(_)) = decoder.next_frame() {}
+            prop_assert!(decoder.memory_bytes() <= 2 * bytes.len() + MEMORY_CONSTANT);
+        }
+    }
+
+    #[test]
+    fn mutated_frames_never_panic_and_never_become_others(
+        mutations in proptest::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..8),
+        split in any::<prop::sample::Index>(),
+    ) {
+        let messages = samples::one_of_each();
+        let mut bytes = frames_of(&messages);
+        for (at, change) in mutations {
+            let at = at.index(bytes.len());
+            bytes[at] ^= change;
+        }
+        let (first, second) = bytes.split_at(split.index(bytes.len()));
+        let mut decoder = message_decoder();
+        let mut found = Vec::new();
+        for part in [first, second] {
+            decoder.feed(part);
+            while let Ok(Some(Frame::Message(message))) = decoder.next_frame() {
+                found.push(message);
+            }
+        }
+        prop_assert!(messages.starts_with(&found));
+        prop_assert!(decoder.memory_bytes() <= 2 * bytes.len() + MEMORY_CONSTANT);
+    }
+
+    #[test]
+    fn bodies_with_valid_checksums_never_panic(
+        which in any::<prop::sample::Index>(),
+        mutations in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let messages = samples::one_of_each();
+        let mut frame = frames_of(&messages[which.index(messages.len())..][..1]);
+        for (at, value) in mutations {
+            let at = HEADER_BYTES + at.index(frame.len() - HEADER_BYTES);
+            frame[at] = value;
+        }
+        let crc = crc32fast::hash(&frame[HEADER_BYTES..]);
+        frame[12..16].copy_from_slice(&crc.to_le_bytes());
+        reseal(&mut frame);
+        let mut decoder = message_decoder();
+        decoder.feed(&frame);
+        match decoder.next_frame() {
+            Ok(Some(Frame::Message(_))) | Err(WireError::Body(_)) => {}
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+}
