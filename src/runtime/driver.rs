@@ -131,6 +131,8 @@ pub struct Driver<D: Disk> {
     pub(super) verdicts_journaled: Slot,
     /// When the journal was last appended to.
     pub(super) appended_at: Moment,
+    /// The journal ended here when it was last sealed.
+    pub(super) sealed: Lsn,
 
     pub(super) formation: Formation,
     pub(super) announce_at: Moment,
@@ -178,6 +180,7 @@ impl<D: Disk> Driver<D> {
             held: VecDeque::new(),
             verdicts_journaled: Slot::ZERO,
             appended_at: now,
+            sealed: Lsn::ZERO,
             formation,
             announce_at: now,
             paxos: None,
@@ -507,13 +510,21 @@ impl<D: Disk> Driver<D> {
     /// After a while without appends, a seal says that everything before it is durable: evidence
     /// for the next opening that a damaged tail was no torn one.
     fn seal_when_idle(&mut self) -> Result<()> {
-        let idle = self.journal.is_idle() && !self.journal.is_sealed();
-        if idle && self.now.since(self.appended_at) >= self.options.seal_after {
-            self.append(&[])?;
-            let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
-            self.journal.seal(chosen)?;
+        if self.seal_at().is_none_or(|at| self.now < at) {
+            return Ok(());
         }
+        if self.verdicts_journaled < self.store.applied().slot {
+            return self.append(&[]);
+        }
+        self.journal.seal()?;
+        self.sealed = self.journal.last_lsn();
         Ok(())
+    }
+
+    /// When a seal is due, if the journal stays as it is.
+    fn seal_at(&self) -> Option<Moment> {
+        let due = self.journal.is_idle() && self.sealed < self.journal.last_lsn();
+        due.then_some(self.appended_at + self.options.seal_after)
     }
 
     /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
@@ -551,14 +562,12 @@ impl<D: Disk> Driver<D> {
         }
         let paxos = self.paxos.as_ref().map(Paxos::wake_at);
         let forming = self.paxos.is_none().then_some(self.announce_at);
-        let sealing = (self.journal.is_idle() && !self.journal.is_sealed())
-            .then_some(self.appended_at + self.options.seal_after);
         let closing = match self.stage {
             Stage::Closing(deadline) => Some(deadline),
             Stage::Serving | Stage::Stopped(_) => None,
         };
         let deadline = self.requests.next_deadline();
-        [paxos, forming, sealing, closing, deadline].into_iter().flatten().min()
+        [paxos, forming, self.seal_at(), closing, deadline].into_iter().flatten().min()
     }
 }
 

@@ -66,48 +66,54 @@ trait Answer<T>: Send + Sync {
 }
 
 /// Answers a [`Pending`].
-pub struct Completer<R>(Option<Arc<Oneshot<R>>>);
+pub struct Completer<T>(Option<Arc<Oneshot<T>>>);
 
-struct Oneshot<R> {
-    state: Mutex<State<R>>,
+struct Oneshot<T> {
+    state: Mutex<State<T>>,
     answered: Condvar,
 }
 
-struct State<R> {
-    value: Option<Result<R>>,
+struct State<T> {
+    value: Option<Result<T>>,
     taken: bool,
     waker: Option<Waker>,
 }
 
-/// An answer, and what the caller wanted made of it.
-struct Mapped<R, F> {
-    oneshot: Arc<Oneshot<R>>,
+/// An answer, and what the caller wants made of it.
+struct Then<T, F> {
+    answer: Arc<dyn Answer<T>>,
     finish: Mutex<Option<F>>,
 }
 
-impl<T> Pending<T> {
-    /// An answer that is to come, and who gives it. `finish` runs on the thread that takes it.
-    pub fn new<R, F>(helper: Option<Arc<dyn Helper>>, finish: F) -> (Self, Completer<R>)
+impl<T: 'static> Pending<T> {
+    /// This answer, and then what `finish` makes of it on the thread that takes it.
+    pub fn then<U, F>(self, finish: F) -> Pending<U>
     where
-        R: Send + 'static,
-        F: FnOnce(R) -> Result<T> + Send + 'static,
+        F: FnOnce(T) -> Result<U> + Send + 'static,
     {
+        let then = Then { answer: self.answer, finish: Mutex::new(Some(finish)) };
+        Pending { answer: Arc::new(then), helper: self.helper }
+    }
+}
+
+impl<T: Send + 'static> Pending<T> {
+    /// An answer that is to come, and who gives it.
+    pub fn new(helper: Option<Arc<dyn Helper>>) -> (Self, Completer<T>) {
         let state = State { value: None, taken: false, waker: None };
         let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
         let completer = Completer(Some(Arc::clone(&oneshot)));
-        let answer = Arc::new(Mapped { oneshot, finish: Mutex::new(Some(finish)) });
-        (Self { answer, helper }, completer)
+        (Self { answer: oneshot, helper }, completer)
     }
 
     /// A call that failed before it was submitted.
-    pub fn failed(err: Error) -> Self
-    where
-        T: Send + 'static,
-    {
-        let (pending, completer) = Self::new(None, Ok);
+    pub fn failed(err: Error) -> Self {
+        let (pending, completer) = Self::new(None);
         completer.complete(Err(err));
         pending
     }
+}
+
+impl<T> Pending<T> {
 
     /// Blocks until the answer is there, which it is within the call's deadline.
     ///
@@ -177,53 +183,66 @@ impl<T> fmt::Debug for Pending<T> {
     }
 }
 
-impl<R, T, F> Answer<T> for Mapped<R, F>
-where
-    R: Send,
-    F: FnOnce(R) -> Result<T> + Send,
-{
+impl<T: Send> Answer<T> for Oneshot<T> {
     fn take(&self) -> Option<Result<T>> {
-        let value = {
-            let mut state = self.oneshot.state.lock();
-            if state.taken {
-                let message = "the answer of this call was taken before";
-                return Some(Err(Error::new(ErrorKind::InvalidArgument, message)));
-            }
-            let value = state.value.take()?;
-            state.taken = true;
-            value
-        };
-        // Outside of the lock: it may take others, such as the store's.
-        let finish = self.finish.lock().take().expect("an answer is taken once");
-        Some(value.and_then(finish))
+        let mut state = self.state.lock();
+        if state.taken {
+            let message = "the answer of this call was taken before";
+            return Some(Err(Error::new(ErrorKind::InvalidArgument, message)));
+        }
+        let value = state.value.take()?;
+        state.taken = true;
+        Some(value)
     }
 
     fn park(&self, timeout: Option<Duration>) {
-        let mut state = self.oneshot.state.lock();
+        let mut state = self.state.lock();
         if state.value.is_some() || state.taken {
             return;
         }
         match timeout {
-            None => self.oneshot.answered.wait(&mut state),
+            None => self.answered.wait(&mut state),
             Some(timeout) => {
-                let is_unanswered = |state: &mut State<R>| state.value.is_none();
-                self.oneshot.answered.wait_while_for(&mut state, is_unanswered, timeout);
+                let is_unanswered = |state: &mut State<T>| state.value.is_none();
+                self.answered.wait_while_for(&mut state, is_unanswered, timeout);
             }
         }
     }
 
     fn set_waker(&self, waker: &Waker) {
-        self.oneshot.state.lock().waker = Some(waker.clone());
+        self.state.lock().waker = Some(waker.clone());
     }
 }
 
-impl<R> Completer<R> {
+impl<T, U, F> Answer<U> for Then<T, F>
+where
+    F: FnOnce(T) -> Result<U> + Send,
+{
+    fn take(&self) -> Option<Result<U>> {
+        let result = self.answer.take()?;
+        Some(result.and_then(|value| {
+            // The answer below is taken once, so this is reached once.
+            let finish = self.finish.lock().take().expect("an answer is taken once");
+            finish(value)
+        }))
+    }
+
+    fn park(&self, timeout: Option<Duration>) {
+        self.answer.park(timeout);
+    }
+
+    fn set_waker(&self, waker: &Waker) {
+        self.answer.set_waker(waker);
+    }
+}
+
+impl<T> Completer<T> {
     /// Gives the answer, and wakes who waits for it.
-    pub fn complete(mut self, value: Result<R>) {
+    pub fn complete(mut self, value: Result<T>) {
         self.answer(value);
     }
 
-    fn answer(&mut self, value: Result<R>) {
+    fn answer(&mut self, value: Result<T>) {
         let Some(oneshot) = self.0.take() else { return };
         let waker = {
             let mut state = oneshot.state.lock();
@@ -237,7 +256,7 @@ impl<R> Completer<R> {
     }
 }
 
-impl<R> Drop for Completer<R> {
+impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
         // Only where the replica is torn down with calls still in it; what they did is not known
         // here, but no request may be left without an answer.
@@ -245,7 +264,7 @@ impl<R> Drop for Completer<R> {
     }
 }
 
-impl<R> fmt::Debug for Completer<R> {
+impl<T> fmt::Debug for Completer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Completer").finish_non_exhaustive()
     }
@@ -268,7 +287,8 @@ mod tests {
 
     #[test]
     fn an_answer_wakes_who_awaits_it() {
-        let (mut pending, completer) = Pending::<u32>::new(None, |value: u32| Ok(value + 1));
+        let (pending, completer) = Pending::<u32>::new(None);
+        let mut pending = pending.then(|value| Ok(value + 1));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let mut context = Context::from_waker(&waker);
@@ -284,14 +304,14 @@ mod tests {
 
     #[test]
     fn a_dropped_completer_answers() {
-        let (pending, completer) = Pending::<()>::new(None, |(): ()| Ok(()));
+        let (pending, completer) = Pending::<()>::new(None);
         drop(completer);
         assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Poisoned);
     }
 
     #[test]
     fn waiting_ends_with_the_timeout() {
-        let (mut pending, completer) = Pending::<()>::new(None, |(): ()| Ok(()));
+        let (mut pending, completer) = Pending::<()>::new(None);
         assert!(pending.wait_timeout(Duration::from_millis(1)).is_none());
         completer.complete(Ok(()));
         assert!(pending.wait_timeout(Duration::from_secs(60)).unwrap().is_ok());
@@ -300,7 +320,7 @@ mod tests {
     #[test]
     fn an_answer_crosses_threads() {
         for _ in 0..1000 {
-            let (pending, completer) = Pending::<u8>::new(None, Ok);
+            let (pending, completer) = Pending::<u8>::new(None);
             std::thread::scope(|scope| {
                 scope.spawn(move || completer.complete(Ok(7)));
                 assert_eq!(pending.wait().unwrap(), 7);

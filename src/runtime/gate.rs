@@ -1,0 +1,159 @@
+//! Whom this replica talks to: the identity fence at hello.
+//!
+//! A peer is known by its id, and once the cluster is formed by its directory. Every opening of a
+//! directory has a higher boot counter than the one before, and a nonce of its own; so a directory
+//! that was set back to an earlier state, or of which two copies run, shows itself to any peer that
+//! remembers a later opening or another nonce. What only absent peers could tell is not noticed.
+//!
+//! Invariants:
+//! * The boot of a peer that is remembered never goes back.
+//! * A refused hello changes nothing.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+use crate::transport::Refusal;
+use crate::types::ids::{Boot, ClusterId, Incarnation, Lsn, ReplicaId};
+use crate::types::message::Hello;
+
+/// What is known of the peers.
+#[derive(Debug)]
+pub struct Gate {
+    own: ReplicaId,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    cluster: ClusterId,
+    peers: BTreeMap<ReplicaId, Peer>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// Its directory, once a membership names it.
+    incarnation: Option<Incarnation>,
+    /// Its newest opening that was let in.
+    seen: Option<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    incarnation: Incarnation,
+    boot: Boot,
+    frontier: Lsn,
+}
+
+/// What this replica says of itself, and whom it expects. It changes when the cluster forms.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What connections say.
+    pub hello: Hello,
+    /// The voters, with their directories once they are agreed upon.
+    pub voters: Vec<(ReplicaId, Option<Incarnation>)>,
+}
+
+impl Gate {
+    /// A gate for this replica.
+    #[must_use]
+    pub fn new(standing: &Standing) -> Self {
+        let known = Known { cluster: ClusterId::UNFORMED, peers: BTreeMap::new() };
+        let gate = Self { own: standing.hello.replica, known: Mutex::new(known) };
+        gate.update(standing);
+        gate
+    }
+
+    /// The cluster was formed, or agreed upon.
+    pub fn update(&self, standing: &Standing) {
+        let mut known = self.known.lock();
+        known.cluster = standing.hello.cluster;
+        for (id, incarnation) in &standing.voters {
+            let peer = known.peers.entry(*id).or_default();
+            peer.incarnation = incarnation.or(peer.incarnation);
+        }
+    }
+
+    /// Whether to talk to a peer that says this.
+    ///
+    /// # Errors
+    ///
+    /// The reason why not.
+    pub fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.replica == self.own {
+            return Err(Refusal::SelfConnection);
+        }
+        if hello.receiver != self.own {
+            return Err(Refusal::WrongReceiver);
+        }
+        let mut known = self.known.lock();
+        let cluster = known.cluster;
+        let Some(peer) = known.peers.get_mut(&hello.replica) else {
+            return Err(Refusal::UnknownReplica);
+        };
+        if hello.cluster.is_formed() && cluster.is_formed() && hello.cluster != cluster {
+            return Err(Refusal::WrongCluster);
+        }
+        if peer.incarnation.is_some_and(|expected| expected != hello.incarnation) {
+            return Err(Refusal::WrongIncarnation);
+        }
+        if let Some(seen) = peer.seen.as_ref().filter(|seen| seen.incarnation == hello.incarnation)
+        {
+            let same_boot = seen.boot == hello.boot;
+            let later_boot = seen.boot.sequence < hello.boot.sequence;
+            if !same_boot && !later_boot || hello.frontier < seen.frontier {
+                return Err(Refusal::Regressed);
+            }
+        }
+        let Hello { incarnation, boot, frontier, .. } = *hello;
+        peer.seen = Some(Seen { incarnation, boot, frontier });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
+        Hello {
+            cluster: ClusterId(5),
+            replica: ReplicaId(replica),
+            receiver: ReplicaId(1),
+            incarnation: Incarnation(u128::from(replica)),
+            boot: Boot { sequence: boot, nonce: boot },
+            frontier: Lsn(frontier),
+        }
+    }
+
+    fn gate() -> Gate {
+        let voter = |id| (ReplicaId(id), Some(Incarnation(u128::from(id))));
+        Gate::new(&Standing { hello: hello(1, 1, 0), voters: vec![voter(1), voter(2)] })
+    }
+
+    #[test]
+    fn strangers_are_refused_with_a_reason() {
+        let gate = gate();
+        assert_eq!(gate.admit(&hello(2, 1, 0)), Ok(()));
+        assert_eq!(gate.admit(&hello(1, 1, 0)), Err(Refusal::SelfConnection));
+        assert_eq!(gate.admit(&hello(3, 1, 0)), Err(Refusal::UnknownReplica));
+        let stranger = Hello { receiver: ReplicaId(2), ..hello(2, 1, 0) };
+        assert_eq!(gate.admit(&stranger), Err(Refusal::WrongReceiver));
+        let stranger = Hello { cluster: ClusterId(6), ..hello(2, 1, 0) };
+        assert_eq!(gate.admit(&stranger), Err(Refusal::WrongCluster));
+        let stranger = Hello { incarnation: Incarnation(9), ..hello(2, 1, 0) };
+        assert_eq!(gate.admit(&stranger), Err(Refusal::WrongIncarnation));
+    }
+
+    #[test]
+    fn a_directory_that_was_set_back_or_copied_is_refused() {
+        let gate = gate();
+        assert_eq!(gate.admit(&hello(2, 3, 10)), Ok(()));
+        assert_eq!(gate.admit(&hello(2, 3, 12)), Ok(()), "the same opening connects again");
+        assert_eq!(gate.admit(&hello(2, 2, 12)), Err(Refusal::Regressed));
+        assert_eq!(gate.admit(&hello(2, 4, 11)), Err(Refusal::Regressed));
+        let copied = Hello { boot: Boot { sequence: 3, nonce: 99 }, ..hello(2, 3, 12) };
+        assert_eq!(gate.admit(&copied), Err(Refusal::Regressed));
+        assert_eq!(gate.admit(&hello(2, 4, 12)), Ok(()));
+    }
+}

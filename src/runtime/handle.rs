@@ -1,0 +1,97 @@
+//! The face of a running replica towards the facade: calls in, pending answers out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::Store;
+use crate::store::verdict::Committed;
+use crate::transport::PeerCounters;
+use crate::types::entry::Entry;
+use crate::types::error::Result;
+use crate::types::ids::{RequestId, Slot};
+
+use super::pending::{Helper, Pending};
+use super::report::Report;
+
+/// A replica that runs. Clones share it; when the last one is gone, it stops.
+#[derive(Clone)]
+pub struct Handle {
+    calls: Arc<dyn Calls>,
+    /// Stops the threads when the last clone is dropped.
+    _running: Arc<Running>,
+}
+
+/// Entries of the ledger in order, each with its slot.
+pub type EntryIterator = Box<dyn Iterator<Item = Result<(Slot, Entry)>> + Send>;
+
+/// What a handle asks of a replica, whatever disk that is on.
+pub(super) trait Calls: Helper {
+    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>)
+    -> Result<Pending<Committed>>;
+    fn read(&self, timeout: Option<Duration>) -> Pending<()>;
+    fn store(&self) -> &Arc<Store>;
+    fn entries(&self, from: Slot, end: Slot) -> EntryIterator;
+    fn report(&self) -> (Report, Vec<PeerCounters>);
+    fn close(&self) -> Result<()>;
+    fn shut_down(&self);
+}
+
+struct Running(Arc<dyn Calls>);
+
+impl Handle {
+    pub(super) fn new(calls: Arc<dyn Calls>) -> Self {
+        Self { _running: Arc::new(Running(Arc::clone(&calls))), calls }
+    }
+
+    /// Submits a transaction; `encode` gives its bytes for the identity that it gets.
+    pub fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Pending<Committed> {
+        self.calls.propose(encode).unwrap_or_else(Pending::failed)
+    }
+
+    /// Waits until the state here is at least as new as everything that was acknowledged anywhere
+    /// before this call: for `timeout` at most, or as long as any call where none is given.
+    pub fn read(&self, timeout: Option<Duration>) -> Pending<()> {
+        self.calls.read(timeout)
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        self.calls.store()
+    }
+
+    /// The entries of the slots `from..end`, all of which are applied here. Ends early where an
+    /// entry is not yet durable here.
+    #[must_use]
+    pub fn entries(&self, from: Slot, end: Slot) -> EntryIterator {
+        self.calls.entries(from, end)
+    }
+
+    /// What the replica tells about itself.
+    #[must_use]
+    pub fn report(&self) -> (Report, Vec<PeerCounters>) {
+        self.calls.report()
+    }
+
+    /// Takes no calls any more, lets what was proposed end, syncs, and ends all threads.
+    ///
+    /// # Errors
+    ///
+    /// Where the replica was poisoned.
+    pub fn close(&self) -> Result<()> {
+        self.calls.close()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
+}

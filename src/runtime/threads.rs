@@ -1,0 +1,482 @@
+//! Threads, the clocks, and the end of both. The only file that spawns and that reads a clock.
+//!
+//! Invariants:
+//! * An event that was pushed is taken in a turn soon, by whoever drives: a thread that fails to
+//!   take the driver knows that its holder looks at the inbox again after letting go.
+//! * No lock is held while waiting for a disk, but by formation, which happens once.
+//! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
+//! * When the last handle is gone, all threads end within a bounded time.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::journal::disk::Disk;
+use crate::journal::{Job, Reader};
+use crate::store::Store;
+use crate::store::verdict::Committed;
+use crate::transport::{Link, PeerCounters, Task, Transport};
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{RequestId, SessionId, Slot};
+use crate::types::message::EncodedCommand;
+use crate::types::time::{Moment, Time};
+
+use super::driver::{Driver, Effects, Event};
+use super::gate::Gate;
+use super::handle::{Calls, EntryIterator, Handle};
+use super::pending::{Helper, Pending};
+use super::report::Report;
+
+/// Journal writes in flight, and one more for a segment that is being prepared.
+const WRITERS: usize = 3;
+
+/// How long the end of a replica waits for its threads: a disk that hangs must not hang the host.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a replica is started with.
+pub struct Start<D: Disk> {
+    /// The replica.
+    pub driver: Driver<D>,
+    /// How it reaches its peers; `None` alone.
+    pub transport: Option<Arc<dyn Transport>>,
+    /// How long closing waits for what was proposed.
+    pub close_timeout: Duration,
+}
+
+/// One replica and its threads.
+struct Engine<D: Disk> {
+    request_timeout: Duration,
+    close_timeout: Duration,
+    started: Instant,
+
+    session: SessionId,
+    sequences: Arc<AtomicU64>,
+    store: Arc<Store>,
+    reader: Reader<D>,
+
+    inbox: Mutex<Vec<Event<D>>>,
+    driver: Mutex<Driver<D>>,
+    jobs: Jobs<D>,
+    clock: Clock,
+    transport: Option<Arc<dyn Transport>>,
+    gate: Gate,
+    life: Life,
+}
+
+/// Journal writes that wait for a thread.
+struct Jobs<D: Disk> {
+    queue: Mutex<VecDeque<Job<D>>>,
+    added: Condvar,
+}
+
+/// When the next turn is due.
+struct Clock {
+    wake_at: Mutex<Option<Moment>>,
+    sooner: Condvar,
+}
+
+/// Which threads live, and whether they should.
+#[derive(Default)]
+struct Life {
+    /// The driver takes no events any more but to answer them with an error.
+    stopped: AtomicBool,
+    /// Threads end.
+    ending: AtomicBool,
+    threads: AtomicUsize,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+/// Starts the threads of a replica.
+///
+/// # Errors
+///
+/// Where a thread or the listening address is refused.
+pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
+    let Start { driver, transport, close_timeout } = start;
+    let (session, sequences) = driver.session();
+    let engine = Arc::new(Engine {
+        request_timeout: driver.request_timeout(),
+        close_timeout,
+        started: Instant::now(),
+        session,
+        sequences,
+        store: Arc::clone(driver.store()),
+        reader: driver.reader(),
+        inbox: Mutex::new(Vec::new()),
+        gate: Gate::new(&driver.standing()),
+        driver: Mutex::new(driver),
+        jobs: Jobs { queue: Mutex::new(VecDeque::new()), added: Condvar::new() },
+        clock: Clock { wake_at: Mutex::new(None), sooner: Condvar::new() },
+        transport,
+        life: Life::default(),
+    });
+    // From here on, an early return drops the handle, which ends what was started.
+    let handle = Handle::new(Arc::clone(&engine) as Arc<dyn Calls>);
+    for number in 1..=WRITERS {
+        engine.spawn(&format!("writer {number}"), |engine| engine.write_journal())?;
+    }
+    engine.spawn("clock", |engine| engine.keep_time())?;
+    if let Some(transport) = &engine.transport {
+        let listens = transport.start(engine.link());
+        listens.map_err(|err| Error::caused(ErrorKind::Io, "cannot listen for peers", err))?;
+    }
+    engine.drive_now();
+    Ok(handle)
+}
+
+impl<D: Disk> Engine<D> {
+    /// Brings an event, and drives if nobody does.
+    fn push(&self, event: Event<D>) {
+        self.inbox.lock().push(event);
+        self.drive();
+    }
+
+    /// Takes turns until no event is left, unless somebody else does.
+    fn drive(&self) {
+        while !self.inbox.lock().is_empty() {
+            // Who holds the driver looks at the inbox again after letting go.
+            let Some(mut driver) = self.driver.try_lock() else { return };
+            let events = std::mem::take(&mut *self.inbox.lock());
+            if !events.is_empty() {
+                self.take_turn(&mut driver, events);
+            }
+        }
+    }
+
+    /// Takes a turn even without an event: time has passed.
+    fn drive_now(&self) {
+        {
+            let mut driver = self.driver.lock();
+            let events = std::mem::take(&mut *self.inbox.lock());
+            self.take_turn(&mut driver, events);
+        }
+        self.drive();
+    }
+
+    fn take_turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) {
+        let now = self.now();
+        let turn = |driver: &mut Driver<D>, events| {
+            catch_unwind(AssertUnwindSafe(|| driver.turn(now, wall(), events)))
+        };
+        let effects = turn(driver, events).or_else(|panic| {
+            // The driver may be half-way through a turn; it is only asked to answer its callers.
+            turn(driver, vec![Event::Failed(panicked(&*panic))])
+        });
+        match effects {
+            Ok(effects) => self.perform(effects),
+            // Not even that worked. The callers are answered when their completers are dropped.
+            Err(_) => self.stop(),
+        }
+    }
+
+    /// Carries out what a turn decided. Under the driver's lock, so that messages keep the order
+    /// of the turns; nothing here blocks.
+    fn perform(&self, effects: Effects<D>) {
+        if let Some(standing) = effects.standing {
+            self.gate.update(&standing);
+            if let Some(transport) = &self.transport {
+                transport.set_hello(standing.hello);
+            }
+        }
+        if let Some(transport) = &self.transport
+            && !effects.sends.is_empty()
+        {
+            effects.sends.into_iter().for_each(|envelope| transport.send(envelope));
+            transport.flush();
+        }
+        self.jobs.add(effects.jobs);
+        effects.answers.into_iter().for_each(|answer| answer.give());
+        self.clock.set(effects.wake_at);
+        if effects.stopped {
+            self.stop();
+        }
+    }
+
+    /// The replica serves no more: its peers learn it at once.
+    fn stop(&self) {
+        if let Some(transport) = &self.transport {
+            transport.close();
+        }
+        self.life.set_stopped();
+    }
+
+    /// What a writer thread does.
+    fn write_journal(&self) {
+        while let Some(job) = self.jobs.wait(&self.life) {
+            let done = job.run();
+            self.push(Event::Written(done));
+        }
+    }
+
+    /// What the clock thread does.
+    fn keep_time(&self) {
+        while self.clock.wait(&self.life, || self.now()) {
+            self.drive_now();
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::ZERO + self.started.elapsed()
+    }
+
+    fn link(self: &Arc<Self>) -> Link {
+        // The transport must not keep the replica alive, nor outlive it.
+        let (receiver, gate, spawner) =
+            (Arc::downgrade(self), Arc::downgrade(self), Arc::downgrade(self));
+        Link {
+            deliver: Arc::new(move |arrivals| {
+                if let Some(engine) = receiver.upgrade() {
+                    engine.inbox.lock().extend(arrivals.into_iter().map(Event::Arrived));
+                    engine.drive();
+                }
+            }),
+            admit: Arc::new(move |hello| match gate.upgrade() {
+                Some(engine) => engine.gate.admit(hello),
+                None => Err(crate::transport::Refusal::WrongReceiver),
+            }),
+            spawn: Arc::new(move |task: Task| {
+                if let Some(engine) = spawner.upgrade() {
+                    let Task { name, run } = task;
+                    if let Err(err) = engine.spawn(&name, |_| run()) {
+                        engine.push(Event::Failed(err));
+                    }
+                }
+            }),
+        }
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        run: impl FnOnce(&Self) + Send + 'static,
+    ) -> Result<()> {
+        let engine = Arc::clone(self);
+        self.life.threads.fetch_add(1, Ordering::SeqCst);
+        let thread = std::thread::Builder::new().name(format!("indelible {name}"));
+        let spawned = thread.spawn(move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| run(&engine)));
+            if let Err(panic) = ended {
+                engine.push(Event::Failed(panicked(&*panic)));
+            }
+            engine.life.thread_ended();
+        });
+        if let Err(err) = spawned {
+            self.life.thread_ended();
+            return Err(Error::caused(ErrorKind::Io, format!("cannot start thread {name}"), err));
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk> Helper for Engine<D> {
+    /// Alone, a caller that waits writes the journal itself: there is nothing else that it could
+    /// wait for, and a hand-off to a writer thread would cost it more than a tenth of a sync.
+    fn help(&self) -> bool {
+        if self.transport.is_some() {
+            return false;
+        }
+        let Some(job) = self.jobs.take_write() else { return false };
+        self.push(Event::Written(job.run()));
+        true
+    }
+}
+
+/// What an engine hands out that helps it along; keeps nothing alive but the engine.
+struct Help<D: Disk>(Arc<Engine<D>>);
+
+impl<D: Disk> Calls for Engine<D> {
+    fn propose(
+        &self,
+        encode: &dyn Fn(RequestId) -> Result<Vec<u8>>,
+    ) -> Result<Pending<Committed>> {
+        let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
+        let request = RequestId { session: self.session, sequence };
+        let command = EncodedCommand { request, bytes: encode(request)? };
+        let (pending, completer) = Pending::new(None);
+        self.push(Event::Propose { command, completer });
+        Ok(pending)
+    }
+
+    fn read(&self, timeout: Option<Duration>) -> Pending<()> {
+        let (pending, completer) = Pending::new(None);
+        let timeout = timeout.unwrap_or(self.request_timeout);
+        self.push(Event::Read { completer, timeout });
+        pending
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    fn entries(&self, from: Slot, end: Slot) -> EntryIterator {
+        Box::new(self.reader.entries(from, end).map(|entry| Ok(entry?)))
+    }
+
+    fn report(&self) -> (Report, Vec<PeerCounters>) {
+        let report = self.driver.lock().report();
+        // Somebody may have found the driver taken.
+        self.drive();
+        let counters = self.transport.as_ref().map(|transport| transport.counters());
+        (report, counters.unwrap_or_default())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.push(Event::Close(self.close_timeout));
+        self.life.wait_stopped(self.close_timeout + JOIN_PATIENCE);
+        self.shut_down();
+        match self.driver.lock().report().stopped {
+            Some(err) if err.kind() != ErrorKind::Closed => Err(err),
+            Some(_) => Ok(()),
+            None => Err(Error::new(ErrorKind::Io, "the replica did not stop in time")),
+        }
+    }
+
+    fn shut_down(&self) {
+        if !self.life.is_stopped() {
+            // Dropped without being closed: what was not proposed does not happen.
+            self.push(Event::Close(Duration::ZERO));
+        }
+        self.stop();
+        self.life.end();
+        self.jobs.wake_all();
+        self.clock.wake();
+        self.life.wait_ended(JOIN_PATIENCE);
+    }
+}
+
+impl<D: Disk> Jobs<D> {
+    fn add(&self, jobs: Vec<Job<D>>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let count = jobs.len();
+        self.queue.lock().extend(jobs);
+        (0..count).for_each(|_| {
+            self.added.notify_one();
+        });
+    }
+
+    /// The next job; `None` once the threads end.
+    fn wait(&self, life: &Life) -> Option<Job<D>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(job) = queue.pop_front() {
+                return Some(job);
+            }
+            if life.is_ending() {
+                return None;
+            }
+            self.added.wait(&mut queue);
+        }
+    }
+
+    /// A write, if one waits. Preparing a segment takes long: that is left to the threads.
+    fn take_write(&self) -> Option<Job<D>> {
+        let mut queue = self.queue.lock();
+        let write = queue.iter().position(|job| !job.is_prepare())?;
+        queue.remove(write)
+    }
+
+    fn wake_all(&self) {
+        let _queue = self.queue.lock();
+        self.added.notify_all();
+    }
+}
+
+impl Clock {
+    fn set(&self, wake_at: Option<Moment>) {
+        let mut current = self.wake_at.lock();
+        let sooner = match (wake_at, *current) {
+            (Some(new), Some(old)) => new < old,
+            (new, old) => new.is_some() && old.is_none(),
+        };
+        *current = wake_at;
+        if sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Waits until a turn is due; `false` once the threads end.
+    fn wait(&self, life: &Life, now: impl Fn() -> Moment) -> bool {
+        let mut wake_at = self.wake_at.lock();
+        loop {
+            if life.is_ending() {
+                return false;
+            }
+            match *wake_at {
+                None => self.sooner.wait(&mut wake_at),
+                Some(due) => {
+                    let left = due.since(now());
+                    if left.is_zero() {
+                        *wake_at = None;
+                        return true;
+                    }
+                    self.sooner.wait_for(&mut wake_at, left);
+                }
+            }
+        }
+    }
+
+    fn wake(&self) {
+        let _wake_at = self.wake_at.lock();
+        self.sooner.notify_all();
+    }
+}
+
+impl Life {
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    fn set_stopped(&self) {
+        let _lock = self.lock.lock();
+        self.stopped.store(true, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        let _lock = self.lock.lock();
+        self.ending.store(true, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    fn thread_ended(&self) {
+        let _lock = self.lock.lock();
+        self.threads.fetch_sub(1, Ordering::SeqCst);
+        self.changed.notify_all();
+    }
+
+    fn wait_stopped(&self, timeout: Duration) {
+        let mut lock = self.lock.lock();
+        self.changed.wait_while_for(&mut lock, |()| !self.is_stopped(), timeout);
+    }
+
+    fn wait_ended(&self, timeout: Duration) {
+        let mut lock = self.lock.lock();
+        let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > 0;
+        self.changed.wait_while_for(&mut lock, live, timeout);
+    }
+}
+
+/// The calendar time.
+fn wall() -> Time {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since_1970.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    Time(millis)
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "no message".into());
+    Error::new(ErrorKind::Poisoned, format!("the replica stopped on its own mistake: {text}"))
+}
