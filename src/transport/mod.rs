@@ -47,10 +47,13 @@ pub struct Link {
     /// Takes what arrived, in order for one connection. May run a turn of the replica.
     pub deliver: Arc<dyn Fn(Vec<Arrival>) + Send + Sync>,
     /// Whether to talk to a peer that says this hello.
-    pub admit: Arc<dyn Fn(&Hello) -> Result<(), Refusal> + Send + Sync>,
+    pub admit: Arc<Admit>,
     /// Runs a task on a thread of its own.
     pub spawn: Arc<dyn Fn(Task) + Send + Sync>,
 }
+
+/// Judges a hello.
+pub type Admit = dyn Fn(&Hello) -> Result<(), Refusal> + Send + Sync;
 
 /// A loop of a transport.
 pub struct Task {
@@ -98,9 +101,9 @@ pub enum Refusal {
 /// What a transport counted for one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounters {
-    /// The peer.
+    /// The peer. A row for 0 stands for everyone who is no peer, or never said who it is.
     pub peer: ReplicaId,
-    /// Whether a connection stands.
+    /// Whether connections stand, both ways.
     pub connected: bool,
     /// Bytes waiting to be sent.
     pub queued_bytes: u64,

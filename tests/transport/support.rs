@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
-use indelible::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
+use indelible::transport::{Arrival, Link, PeerCounters, Task, Transport};
 use indelible::types::message::{Envelope, Hello, Message};
 use parking_lot::Mutex;
 
@@ -19,7 +19,7 @@ use crate::samples;
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Whom a replica admits.
-pub type Admit = Arc<dyn Fn(&Hello) -> Result<(), Refusal> + Send + Sync>;
+pub type Admit = Arc<indelible::transport::Admit>;
 
 /// A transport, what it delivered, and the threads that it was given.
 pub struct Node<T: Transport> {

@@ -103,6 +103,21 @@ fn hello_and_refusal_come_before_messages_and_not_after() {
 }
 
 #[test]
+fn the_bytes_are_those_of_the_documentation() {
+    let hello = wire::encode_hello(&samples::hello(3));
+    assert_eq!(hello.len(), HEADER_BYTES + 72);
+    assert_eq!(hello[..12], *b"IDLP\x01\x00\x01\x00\x48\x00\x00\x00");
+    assert_eq!(hello[12..16], crc32fast::hash(&hello[36..]).to_le_bytes());
+    assert_eq!(hello[16..32], CLUSTER.0.to_le_bytes());
+    assert_eq!(hello[32..36], crc32fast::hash(&hello[..32]).to_le_bytes());
+    assert_eq!(hello[36..52], CLUSTER.0.to_le_bytes());
+    assert_eq!(hello[52..60], 3_u64.to_le_bytes());
+    assert_eq!(hello[100..], 17_u64.to_le_bytes());
+    let refusal = wire::encode_refusal(&Refusal::SelfConnection, CLUSTER);
+    assert_eq!((refusal.len(), refusal[6], refusal[36]), (HEADER_BYTES + 1, 2, 4));
+}
+
+#[test]
 fn every_damage_has_its_error() {
     assert_eq!(error_after(|frame| frame[0] = b'X'), WireError::Magic);
     assert_eq!(error_after(|frame| frame[4] = 2), WireError::Version(2));
