@@ -269,3 +269,58 @@ fn record(txid: TxId, time: Time, command: &Command<'_>) -> Record {
         changes: Changes(command.standing_operations().iter().map(change).collect()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{RawTable, Table};
+    use crate::transaction::Transaction;
+    use crate::types::entry::EntryBuilder;
+
+    const NAMES: Table<u64, String> = Table::new("names");
+    const BLOBS: RawTable<u64> = RawTable::new("blobs");
+
+    fn push(entry: &mut EntryBuilder, sequence: u64, build: impl FnOnce(&mut Transaction)) {
+        let mut transaction = Transaction::new();
+        build(&mut transaction);
+        let request = RequestId { sequence, ..RequestId::default() };
+        entry.push(&transaction.into_builder().encode(request).unwrap());
+    }
+
+    #[test]
+    fn records_are_the_transactions_with_an_id() {
+        let mut entry = EntryBuilder::new(Time(10), 0);
+        let (ada, bob) = (String::from("Ada"), String::from("Bob"));
+        push(&mut entry, 1, |tx| {
+            drop(tx.put(NAMES, 1, &bob).put(BLOBS, 1, b"x").put(NAMES, 1, &ada))
+        });
+        push(&mut entry, 2, |tx| drop(tx.absent(NAMES, 1).put(NAMES, 1, &bob)));
+        push(&mut entry, 3, |tx| drop(tx.present(NAMES, 1).delete(NAMES, 1).put(NAMES, 2, &bob)));
+        let entry = entry.finish();
+        let after = TxId::new(0, 7).unwrap();
+        let took_id = vec![true, false, true];
+        let outcome = SlotOutcome { after, clamped: Some(Time(11)), took_id };
+        let records = records_of(&entry, &outcome).unwrap();
+
+        let ids: Vec<_> =
+            records.iter().map(|it| (it.txid().get(), it.request().sequence)).collect();
+        assert_eq!(ids, [(8, 1), (9, 3)]);
+        assert!(records.iter().all(|record| record.time() == Time(11)));
+        assert!(records[0].requirements().is_empty());
+        assert_eq!(records[1].requirements()[0].wanted, Expectation::Present);
+
+        // Of the two puts of name 1, the last stands.
+        let names =
+            |record: &Record| record.changes().of(NAMES).collect::<Result<Vec<_>>>().unwrap();
+        assert_eq!(names(&records[0]), [Change { key: 1, value: Some(ada) }]);
+        let removed = Change { key: 1, value: None };
+        assert_eq!(names(&records[1]), [removed, Change { key: 2, value: Some(bob) }]);
+        assert_eq!(records[0].changes().iter().count(), 2);
+        let blob = records[0].changes().of(BLOBS).next().unwrap().unwrap();
+        assert_eq!(blob.value.as_deref(), Some(&b"x"[..]));
+
+        let other: RawTable<u64> = RawTable::new("names");
+        let err = records[0].changes().of(other).next().unwrap().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::TableMismatch);
+    }
+}

@@ -293,3 +293,107 @@ fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     behind[kept] += 1;
     Some(behind)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Prefix;
+    use crate::table::{RawTable, Table};
+    use crate::transaction::Transaction;
+    use crate::types::entry::EntryBuilder;
+    use crate::types::error::ErrorKind;
+    use crate::types::ids::RequestId;
+    use crate::types::time::Time;
+
+    const NUMBERS: Table<u64, u64> = Table::new("numbers");
+    const LINES: RawTable<(String, u8)> = RawTable::new("lines");
+
+    fn commit(store: &Store, build: impl FnOnce(&mut Transaction)) {
+        let mut transaction = Transaction::new();
+        build(&mut transaction);
+        let mut entry = EntryBuilder::new(Time(1), 0);
+        entry.push(&transaction.into_builder().encode(RequestId::default()).unwrap());
+        let applied = store.apply(store.applied().slot, &entry.finish()).unwrap();
+        assert!(applied.verdicts[0].1.txid().is_some());
+    }
+
+    /// Even numbers up to 8000, with gaps that are longer than a page of the store.
+    fn numbers() -> (Snapshot, Vec<u64>) {
+        let store = Arc::new(Store::new());
+        commit(&store, |tx| (0..4000).for_each(|key| drop(tx.put(NUMBERS, 2 * key, &key))));
+        commit(&store, |tx| (100..3000).for_each(|key| drop(tx.delete(NUMBERS, 2 * key))));
+        let snapshot = Snapshot::newest(Arc::clone(&store));
+        commit(&store, |tx| (0..4000).for_each(|key| drop(tx.put(NUMBERS, key, &0))));
+        let left = (0..100).chain(3000..4000).map(|key| 2 * key).collect();
+        (snapshot, left)
+    }
+
+    #[test]
+    fn a_range_is_read_from_either_end() {
+        let (snapshot, left) = numbers();
+        let read = |item: Result<(u64, Versioned<u64>)>| {
+            let (key, number) = item.unwrap();
+            assert_eq!(number.value * 2, key);
+            key
+        };
+        let keys = |range: Range<Table<u64, u64>>| range.map(read).collect::<Vec<_>>();
+        assert_eq!(keys(snapshot.range(NUMBERS, ..)), left);
+        assert_eq!(keys(snapshot.range(NUMBERS, 3..=8)), [4, 6, 8]);
+        assert_eq!(keys(snapshot.range(NUMBERS, 4..8)), [4, 6]);
+        assert_eq!(keys(snapshot.range(NUMBERS, 8..4)), []);
+        let backwards: Vec<_> = snapshot.range(NUMBERS, ..).rev().map(read).collect();
+        assert_eq!(backwards, left.iter().rev().copied().collect::<Vec<_>>());
+
+        // In turns, the ends meet wherever the pages happen to end.
+        for front_share in 1..5 {
+            let mut range = snapshot.range(NUMBERS, ..);
+            let (mut front, mut back) = (Vec::new(), Vec::new());
+            for turn in 0.. {
+                let forward = turn % 5 < front_share;
+                let item = if forward { range.next() } else { range.next_back() };
+                match item {
+                    Some(item) if forward => front.push(read(item)),
+                    Some(item) => back.push(read(item)),
+                    None => break,
+                }
+            }
+            front.extend(back.into_iter().rev());
+            assert_eq!(front, left);
+            assert!(range.next().is_none() && range.next_back().is_none());
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_where_its_keys_end() {
+        let store = Arc::new(Store::new());
+        commit(&store, |tx| {
+            for name in ["a", "a\0", "ab", "b", "\u{10ffff}"] {
+                tx.put(LINES, (name, 0), name).put(LINES, (name, 255), name);
+            }
+        });
+        let snapshot = Snapshot::newest(store);
+        for name in ["a", "a\0", "ab", "\u{10ffff}"] {
+            let lines = snapshot.prefix(LINES, Prefix((name,)));
+            let keys: Vec<_> = lines.map(|line| line.unwrap().0).collect();
+            assert_eq!(keys, [(name.to_owned(), 0), (name.to_owned(), 255)]);
+        }
+        assert_eq!(behind_prefix(&[1, 0xff, 0xff]), Some(vec![2]));
+        assert_eq!(behind_prefix(&[0xff]), None);
+        assert_eq!(behind_prefix(&[]), None);
+    }
+
+    #[test]
+    fn other_types_are_an_error() {
+        let store = Arc::new(Store::new());
+        commit(&store, |tx| drop(tx.put(NUMBERS, 1, &1)));
+        let snapshot = Snapshot::newest(store);
+        let other: RawTable<u64> = RawTable::new(NUMBERS.name());
+        let kind = |err: crate::Error| err.kind();
+        assert_eq!(snapshot.get(other, 1).unwrap_err().kind(), ErrorKind::TableMismatch);
+        let items: Vec<_> = snapshot.range(other, ..).map(|item| item.map_err(kind)).collect();
+        assert_eq!(items.len(), 1);
+        assert_eq!(items[0].as_ref().unwrap_err(), &ErrorKind::TableMismatch);
+        let narrow: Table<u64, u8> = Table::new(NUMBERS.name());
+        assert_eq!(snapshot.get(narrow, 1).unwrap_err().kind(), ErrorKind::Encoding);
+    }
+}

@@ -303,3 +303,59 @@ fn too_large(what: &str, table: &str, bytes: usize, bytes_max: usize) -> Error {
     let message = format!("table {table:?}: {what} of {bytes} bytes, at most {bytes_max}");
     Error::new(ErrorKind::TooLarge, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{RawTable, Table};
+
+    const BLOBS: RawTable<String> = RawTable::new("blobs");
+    const NAMES: Table<u64, String> = Table::new("names");
+
+    fn error(build: impl FnOnce(&mut Transaction)) -> Option<Error> {
+        let mut transaction = Transaction::new();
+        build(&mut transaction);
+        transaction.into_builder().encode(RequestId::default()).err()
+    }
+
+    #[test]
+    fn a_command_holds_what_was_called() {
+        let mut transaction = Transaction::new();
+        let name = String::from("Ada");
+        transaction.put(NAMES, 1, &name).absent(BLOBS, "a").version(NAMES, 2, TxId::ZERO);
+        transaction.delete(BLOBS, "b").put(BLOBS, "", b"\x01");
+        let request = RequestId { sequence: 5, ..RequestId::default() };
+        let bytes = transaction.into_builder().encode(request).unwrap();
+        let command = Command::decode(&bytes).unwrap();
+        assert_eq!(command.request, request);
+        assert_eq!(command.tables, [NAMES.table_use(), BLOBS.table_use()]);
+        let key = |table, bytes| command::Key { table, bytes };
+        let two = 2_u64.to_be_bytes();
+        let conditions =
+            [Condition::Absent(key(1, b"a")), Condition::Version(key(0, &two), TxId::ZERO)];
+        assert_eq!(command.conditions, conditions);
+        let ada = Operation::Put(key(0, &[0, 0, 0, 0, 0, 0, 0, 1]), b"\x03\0\0\0\0\0\0\0Ada");
+        let blob = Operation::Put(key(1, b""), b"\x01");
+        assert_eq!(command.operations, [ada, Operation::Delete(key(1, b"b")), blob]);
+    }
+
+    #[test]
+    fn limits_are_kept() {
+        let key = "k".repeat(KEY_BYTES_MAX + 1);
+        let value = vec![0; VALUE_BYTES_MAX + 1];
+        let fits = error(|tx| drop(tx.put(BLOBS, &key[1..], &value[1..])));
+        assert!(fits.is_none());
+        let told = |build: &dyn Fn(&mut Transaction)| {
+            let err = error(|tx| build(tx)).unwrap();
+            assert_eq!(err.kind(), ErrorKind::TooLarge);
+            err.to_string()
+        };
+        let key_told = r#"table "blobs": key of 4097 bytes, at most 4096"#;
+        assert_eq!(told(&|tx| drop(tx.delete(BLOBS, &key).put(BLOBS, "", &value))), key_told);
+        assert_eq!(told(&|tx| drop(tx.present(BLOBS, &key))), key_told);
+        let value_told = r#"table "blobs": value of 1048577 bytes, at most 1048576"#;
+        assert_eq!(told(&|tx| drop(tx.put(BLOBS, "", &value).put(BLOBS, &key, b""))), value_told);
+        let many = told(&|tx| (0..5).for_each(|_| drop(tx.put(BLOBS, "", &value[1..]))));
+        assert!(many.starts_with("transaction of 524"), "{many}");
+    }
+}

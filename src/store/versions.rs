@@ -17,7 +17,6 @@
 //! * The ids in a chain increase strictly; the newest is the greatest.
 //! * `created` and `writes` begin anew with the first put after a deletion.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -104,13 +103,16 @@ impl Versions {
     /// The newest version of `key`, unless it has no value.
     #[must_use]
     pub fn newest(&self, key: &[u8]) -> Option<&Version> {
-        self.keys.get(key).map(|chain| &chain.newest).filter(|newest| newest.value.is_some())
+        self.keys
+            .get(&KeyBytes::new(key))
+            .map(|chain| &chain.newest)
+            .filter(|newest| newest.value.is_some())
     }
 
     /// What `key` held at `at`.
     #[must_use]
     pub fn get(&self, key: &[u8], at: TxId) -> Option<Found> {
-        self.keys.get(key)?.at(at)?.found()
+        self.keys.get(&KeyBytes::new(key))?.at(at)?.found()
     }
 
     /// The next keys of a range, with what they held at `at`.
@@ -120,7 +122,7 @@ impl Versions {
         if is_empty(bounds) || limit == 0 {
             return Page::default();
         }
-        let keys = self.keys.range::<[u8], _>(bounds);
+        let keys = self.keys.range((bounds.0.map(KeyBytes::new), bounds.1.map(KeyBytes::new)));
         if reverse { fill_page(keys.rev(), limit, at) } else { fill_page(keys, limit, at) }
     }
 
@@ -239,15 +241,9 @@ impl KeyBytes {
     }
 }
 
-impl Borrow<[u8]> for KeyBytes {
-    fn borrow(&self) -> &[u8] {
-        self.as_bytes()
-    }
-}
-
 impl PartialEq for KeyBytes {
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        self.cmp(other).is_eq()
     }
 }
 
@@ -261,7 +257,22 @@ impl PartialOrd for KeyBytes {
 
 impl Ord for KeyBytes {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
+        match (self, other) {
+            // Filled up with zeros, byte strings sort as before but for those that then are equal:
+            // of these, the shorter is the prefix. Numbers compare faster than strings of bytes.
+            (
+                Self::Short { length, bytes },
+                Self::Short { length: other_length, bytes: other_bytes },
+            ) => {
+                let (first, rest) = numbers(bytes);
+                let (other_first, other_rest) = numbers(other_bytes);
+                first
+                    .cmp(&other_first)
+                    .then_with(|| rest.cmp(&other_rest))
+                    .then_with(|| length.cmp(other_length))
+            }
+            _ => self.as_bytes().cmp(other.as_bytes()),
+        }
     }
 }
 
@@ -269,4 +280,12 @@ impl fmt::Debug for KeyBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_bytes().fmt(f)
     }
+}
+
+/// The bytes as two numbers that sort as the bytes do.
+fn numbers(bytes: &[u8; SHORT_BYTES_MAX]) -> (u128, u64) {
+    let (first, rest) = bytes.split_first_chunk().expect("22 bytes are 16 and 6");
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    (u128::from_be_bytes(*first), u64::from_be_bytes(last))
 }

@@ -1,0 +1,102 @@
+//! The store by itself: what one transaction, one look-up and one short range cost.
+
+use std::hint::black_box;
+use std::ops::Bound;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use indelible::store::Store;
+use indelible::store::versions::PageRequest;
+use indelible::types::command::{
+    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{RequestId, SessionId};
+use indelible::{Time, TxId};
+
+const TABLE: TableUse<'static> =
+    TableUse { name: "bench", key_kind: KeyKind("bytes"), codec: ValueCodec::Raw };
+const KEYS: u64 = 100_000;
+/// How many entries are applied in one measurement of an apply.
+const BATCH: u64 = 10_000;
+const VALUE: [u8; 256] = [7; 256];
+
+/// 16 bytes; neighbouring numbers lie far apart.
+fn key(number: u64) -> [u8; 16] {
+    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (u128::from(mixed) << 64 | u128::from(number)).to_be_bytes()
+}
+
+fn put(number: u64, version: Option<TxId>) -> Entry {
+    let key = key(number);
+    let key = Key { table: 0, bytes: &key };
+    let command = Command {
+        request: RequestId { session: SessionId(1), sequence: number },
+        tables: vec![TABLE],
+        conditions: version.map(|version| Condition::Version(key, version)).into_iter().collect(),
+        operations: vec![Operation::Put(key, &VALUE)],
+    };
+    let mut builder = EntryBuilder::new(Time(0), 512);
+    builder.push(&command.encode());
+    builder.finish()
+}
+
+fn apply(store: &Store, entry: &Entry) -> TxId {
+    store.apply(store.applied().slot, entry).expect("an entry of known commands").last
+}
+
+fn filled() -> Store {
+    let store = Store::new();
+    for number in 0..KEYS {
+        apply(&store, &put(number, None));
+    }
+    store
+}
+
+fn applies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("store/apply");
+    group.throughput(Throughput::Elements(BATCH)).sample_size(20);
+    group.bench_function("put of a new key", |bencher| {
+        let setup = || (filled(), (KEYS..KEYS + BATCH).map(|number| put(number, None)).collect());
+        let routine = |(store, entries): (Store, Vec<Entry>)| {
+            entries.iter().for_each(|entry| drop(black_box(apply(&store, entry))));
+            (store, entries)
+        };
+        bencher.iter_batched(setup, routine, BatchSize::PerIteration);
+    });
+    group.bench_function("put of a key at its version", |bencher| {
+        let entry = |number| put(number, TxId::from_number(number + 1));
+        let setup = || (filled(), (0..BATCH).map(entry).collect());
+        let routine = |(store, entries): (Store, Vec<Entry>)| {
+            let mut last = TxId::ZERO;
+            entries.iter().for_each(|entry| last = apply(&store, entry));
+            assert_eq!(last.get(), KEYS + BATCH, "every condition held");
+            (store, entries)
+        };
+        bencher.iter_batched(setup, routine, BatchSize::PerIteration);
+    });
+}
+
+fn reads(criterion: &mut Criterion) {
+    let store = filled();
+    let at = store.applied().txid;
+    let mut group = criterion.benchmark_group("store/read");
+    let mut number = 0;
+    group.bench_function("get", |bencher| {
+        bencher.iter(|| {
+            number = (number + 7919) % KEYS;
+            store.get(&TABLE, &key(number), at).expect("the table's own types").expect("it is put")
+        });
+    });
+    group.bench_function("range of 100", |bencher| {
+        bencher.iter(|| {
+            number = (number + 7919) % KEYS;
+            let key = key(number);
+            let bounds = (Bound::Included(&key[..]), Bound::Unbounded);
+            let request = PageRequest { bounds, reverse: false, limit: 100 };
+            store.page(&TABLE, request, at).expect("the table's own types")
+        });
+    });
+}
+
+criterion_group!(benches, applies, reads);
+criterion_main!(benches);

@@ -1,0 +1,264 @@
+//! The store by text scripts: entries in, verdicts, ids and reads out.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `store NAME` | goes on with the store of that name, empty at first |
+//! | `tx OPERATION ; OPERATION ..` | adds a transaction to the next entry |
+//! | `mixed KEY` | adds a transaction that puts a key twice, with text and with number keys |
+//! | `apply [time=MS]` | applies the entry to the next slot, and tells how each transaction ended |
+//! | `apply-bytes BYTES` | applies an entry with one command of these bytes |
+//! | `no-op` | applies a no-op |
+//! | `get KEY [at=ID]` | the value of a key, with its facts |
+//! | `range [TABLE/]FROM..TO [at=ID] [limit=N] [reverse=true]` | one page of a range; `..=` too |
+//! | `prefix [TABLE/]BEGIN ..` | the same for the keys that begin so |
+//! | `applied` | the boundary |
+//! | `find ID` | in which slot a transaction is |
+//! | `outcomes` | for each slot, the id before it and which commands took one |
+//! | `compare NAME NAME` | whether the digests of two stores are equal |
+//!
+//! Operations: `put KEY VALUE`, `delete KEY`, and as conditions `absent KEY`, `present KEY` and
+//! `version KEY ID`. A key is `TABLE/KEY`, or `KEY` in table `t`. `kind=` and `codec=` say with which
+//! types a line uses its tables; without them it is text keys and raw values.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use indelible::store::Store;
+use indelible::store::versions::{Found, PageRequest};
+use indelible::types::command::{
+    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{RequestId, SessionId, Slot, SlotRange};
+use indelible::{Time, TxId};
+use support::script;
+
+#[test]
+fn scripts() {
+    for path in script::scripts("tests/store") {
+        let mut stores = Stores::default();
+        script::run(&path, &mut |command| stores.interpret(command));
+    }
+}
+
+#[derive(Default)]
+struct Stores {
+    stores: BTreeMap<String, Store>,
+    current: String,
+    /// The encoded commands of the next entry.
+    entry: Vec<Vec<u8>>,
+    requests: u64,
+}
+
+impl Stores {
+    fn interpret(&mut self, command: &script::Command) -> String {
+        match command.name.as_str() {
+            "store" => self.current = command.arg(0),
+            "tx" => self.add_transaction(command),
+            "mixed" => self.add_mixed(command),
+            "apply" => return self.apply_entry(Time(command.option_or("time", 0))),
+            "apply-bytes" => {
+                self.entry = vec![command.arg::<String>(0).into_bytes()];
+                return self.apply_entry(Time(0));
+            }
+            "no-op" => return self.apply(&Entry::no_op()),
+            "get" => return self.get(command),
+            "range" | "prefix" => return self.range(command),
+            "applied" => {
+                let boundary = self.store().applied();
+                return format!("slot {} id {} {}", boundary.slot, boundary.txid, boundary.time);
+            }
+            "find" => {
+                let slot = self.store().find(id(command.arg(0)));
+                return slot.map_or("in no slot".into(), |slot| format!("in slot {slot}"));
+            }
+            "outcomes" => return self.outcomes(),
+            "compare" => {
+                let mut digest = |name| self.stores.entry(command.arg(name)).or_default().digest();
+                return if digest(0) == digest(1) { "equal" } else { "different" }.into();
+            }
+            _ => command.reject("unknown command"),
+        }
+        String::new()
+    }
+
+    fn store(&mut self) -> &Store {
+        self.stores.entry(self.current.clone()).or_default()
+    }
+
+    fn add_transaction(&mut self, command: &script::Command) {
+        self.requests += 1;
+        let session = SessionId(7);
+        let mut built = Command {
+            request: RequestId { session, sequence: self.requests },
+            tables: Vec::new(),
+            conditions: Vec::new(),
+            operations: Vec::new(),
+        };
+        for words in command.args.split(|word| word == ";") {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let (name, bytes) = table_and_key(words[1]);
+            let used = table_use(command, name);
+            let known = built.tables.iter().position(|table| *table == used);
+            let table = known.unwrap_or(built.tables.len()) as u32;
+            if known.is_none() {
+                built.tables.push(used);
+            }
+            let key = Key { table, bytes };
+            match words[..] {
+                ["put", _, value] => built.operations.push(Operation::Put(key, value.as_bytes())),
+                ["delete", _] => built.operations.push(Operation::Delete(key)),
+                ["absent", _] => built.conditions.push(Condition::Absent(key)),
+                ["present", _] => built.conditions.push(Condition::Present(key)),
+                ["version", _, version] => {
+                    let version = id(version.parse().unwrap());
+                    built.conditions.push(Condition::Version(key, version));
+                }
+                _ => command.reject(format!("unknown operation {words:?}")),
+            }
+        }
+        self.entry.push(built.encode());
+    }
+
+    fn add_mixed(&mut self, command: &script::Command) {
+        let key = command.arg::<String>(0);
+        let (name, bytes) = table_and_key(&key);
+        let types = |kind| TableUse { name, key_kind: KeyKind(kind), codec: ValueCodec::Raw };
+        let put = |table| Operation::Put(Key { table, bytes }, b"1");
+        let built = Command {
+            request: RequestId::default(),
+            tables: vec![types("str"), types("u64")],
+            conditions: Vec::new(),
+            operations: vec![put(0), put(1)],
+        };
+        self.entry.push(built.encode());
+    }
+
+    fn apply_entry(&mut self, time: Time) -> String {
+        let mut builder = EntryBuilder::new(time, 0);
+        self.entry.drain(..).for_each(|command| builder.push(&command));
+        self.apply(&builder.finish())
+    }
+
+    fn apply(&mut self, entry: &Entry) -> String {
+        let store = self.store();
+        let slot = store.applied().slot;
+        let applied = match store.apply(slot, entry) {
+            Ok(applied) => applied,
+            Err(err) => return format!("error: {err}"),
+        };
+        assert_eq!(applied.last, store.applied().txid);
+        let mut lines = format!("slot {slot} after {}, {}\n", applied.after, applied.time);
+        for (request, verdict) in applied.verdicts {
+            let told = match verdict.into_result(request) {
+                Ok(done) => match done.txid {
+                    Some(txid) => format!("committed {txid}"),
+                    None => format!("committed without a change at {}", done.at),
+                },
+                Err(err) => format!("{err:?}"),
+            };
+            lines += &format!("  {told}\n");
+        }
+        lines
+    }
+
+    fn get(&mut self, command: &script::Command) -> String {
+        let (at, key) = (self.at(command), command.arg::<String>(0));
+        let (table, bytes) = table_and_key(&key);
+        match self.store().get(&table_use(command, table), bytes, at) {
+            Ok(Some(found)) => show(bytes, &found),
+            Ok(None) => format!("{key} has no value"),
+            Err(err) => format!("error: {err}"),
+        }
+    }
+
+    fn range(&mut self, command: &script::Command) -> String {
+        let (at, text) = (self.at(command), command.arg::<String>(0));
+        let (table, range) = table_and_key(&text);
+        let range = std::str::from_utf8(range).unwrap();
+        let mut behind = range.to_owned();
+        let bounds = match range.split_once("..") {
+            _ if command.name == "prefix" => {
+                behind.push(char::MAX);
+                (Bound::Included(range.as_bytes()), Bound::Excluded(behind.as_bytes()))
+            }
+            Some((from, to)) => {
+                let from = if from.is_empty() { Bound::Unbounded } else { Bound::Included(from) };
+                let to = match to.strip_prefix('=') {
+                    Some(to) => Bound::Included(to),
+                    None if to.is_empty() => Bound::Unbounded,
+                    None => Bound::Excluded(to),
+                };
+                (from.map(str::as_bytes), to.map(str::as_bytes))
+            }
+            None => command.reject("a range has two dots"),
+        };
+        let reverse = command.option_or("reverse", false);
+        let request = PageRequest { bounds, reverse, limit: command.option_or("limit", 100) };
+        let page = match self.store().page(&table_use(command, table), request, at) {
+            Ok(page) => page,
+            Err(err) => return format!("error: {err}"),
+        };
+        let mut lines: Vec<_> = page.items.iter().map(|(key, found)| show(key, found)).collect();
+        if let Some(key) = &page.resume {
+            lines.push(format!("more behind {}", String::from_utf8_lossy(key)));
+        }
+        if lines.is_empty() { "nothing".into() } else { lines.join("\n") }
+    }
+
+    fn outcomes(&mut self) -> String {
+        let store = self.store();
+        let end = store.applied().slot;
+        assert_eq!(store.outcome(end), None);
+        let mut lines = String::new();
+        for slot in (0..end.0).map(Slot) {
+            let outcome = store.outcome(slot).unwrap();
+            let bits = outcome.took_id.iter().map(|took_id| if *took_id { " id" } else { " -" });
+            lines += &format!("{slot} after {}:{}\n", outcome.after, bits.collect::<String>());
+        }
+        let all = store.verdicts(SlotRange { first: Slot(0), end });
+        lines + &format!("all after {}: {:08b}", all.after, FromHigh(&all.took_id))
+    }
+
+    fn at(&mut self, command: &script::Command) -> TxId {
+        command.option("at").map_or_else(|| self.store().applied().txid, id)
+    }
+}
+
+/// Bytes as binary numbers, with the first bit of the first byte at the right end.
+struct FromHigh<'a>(&'a [u8]);
+
+impl std::fmt::Binary for FromHigh<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().rev().try_for_each(|byte| std::fmt::Binary::fmt(byte, f))
+    }
+}
+
+fn table_and_key(text: &str) -> (&str, &[u8]) {
+    let (table, key) = text.split_once('/').unwrap_or(("t", text));
+    (table, key.as_bytes())
+}
+
+fn table_use<'a>(command: &'a script::Command, name: &'a str) -> TableUse<'a> {
+    TableUse {
+        name,
+        key_kind: KeyKind(command.options.get("kind").map_or("str", String::as_str)),
+        codec: match command.options.get("codec").map(String::as_str) {
+            None | Some("raw") => ValueCodec::Raw,
+            Some("bincode") => ValueCodec::Bincode,
+            Some(other) => command.reject(format!("unknown codec {other}")),
+        },
+    }
+}
+
+fn show(key: &[u8], found: &Found) -> String {
+    let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(&found.value));
+    let Found { version, created, writes, .. } = found;
+    format!("{key} = {value} (version {version}, created {created}, writes {writes})")
+}
+
+fn id(number: u64) -> TxId {
+    TxId::from_number(number).unwrap()
+}
