@@ -1,8 +1,12 @@
 //! An embeddable Multi-Paxos transaction ledger.
 
+mod config;
+mod history;
 mod key;
 mod record;
+mod replica;
 mod snapshot;
+mod status;
 mod table;
 mod transaction;
 
@@ -36,9 +40,14 @@ pub mod types;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+pub use config::Config;
+pub use history::Transactions;
 pub use key::{Key, Prefix, PrefixOf};
 pub use record::{Change, Changes, RawChange, Record, Requirement};
+pub use replica::{Builder, Network, Replica};
+pub use runtime::pending::Pending;
 pub use snapshot::{Range, Snapshot, Versioned};
+pub use status::{PeerStatus, Role, Status};
 pub use store::verdict::Committed;
 pub use table::{KeyOf, Puts, RawTable, Table, TableRef};
 pub use transaction::Transaction;

@@ -141,7 +141,15 @@ impl Snapshot {
     ) -> Result<Option<Versioned<T::Value>>> {
         let mut bytes = Vec::new();
         T::Key::encode(key, &mut bytes);
-        let found = self.store.get(&table.table_use(), &bytes, self.at)?;
+        self.get_encoded(table, &bytes)
+    }
+
+    pub(crate) fn get_encoded<T: TableRef>(
+        &self,
+        table: T,
+        key: &[u8],
+    ) -> Result<Option<Versioned<T::Value>>> {
+        let found = self.store.get(&table.table_use(), key, self.at)?;
         found.map(|found| decode(table, found)).transpose()
     }
 

@@ -12,6 +12,9 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::key::Key;
+use crate::runtime::handle::Handle;
+use crate::runtime::pending::Pending;
+use crate::store::verdict::Committed;
 use crate::table::{KeyOf, Puts, TableRef};
 use crate::types::command::{self, Command, Condition, Operation, TableUse};
 use crate::types::error::{Error, ErrorKind, Expectation, Result};
@@ -43,11 +46,12 @@ use crate::types::limits::{COMMAND_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 #[must_use = "a transaction happens when it is committed"]
 pub struct Transaction {
     builder: CommandBuilder,
+    handle: Handle,
 }
 
 impl Transaction {
-    pub(crate) fn new() -> Self {
-        Self { builder: CommandBuilder::default() }
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self { builder: CommandBuilder::default(), handle }
     }
 
     /// Requires that `key` has no value.
@@ -153,8 +157,30 @@ impl Transaction {
         self
     }
 
-    pub(crate) fn into_builder(self) -> CommandBuilder {
-        self.builder
+    /// Submits the transaction. It is under way when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The answer is an error where a condition did not hold ([`Error::is_refused`]), a key or
+    /// value could not be encoded or is too large, the transaction as a whole is too large, or
+    /// too much waits already; and, as for every call, where the deadline passed or this replica
+    /// stopped. Only where [`Error::is_outcome_unknown`] may the transaction have happened.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # fn main() -> indelible::Result<()> {
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # let replica = Replica::in_memory()?;
+    /// let mut create = replica.transaction();
+    /// create.absent(NOTES, 1).put(NOTES, 1, b"text");
+    /// let created = create.commit().wait()?;
+    /// assert!(created.txid.is_some());
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn commit(self) -> Pending<Committed> {
+        let Self { builder, handle } = self;
+        handle.propose(&|request| builder.encode(request))
     }
 
     fn require<T: TableRef>(

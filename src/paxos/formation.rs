@@ -20,6 +20,7 @@
 //! * Before it is formed, a replica neither promises nor votes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::types::ids::{Incarnation, ReplicaId};
 use crate::types::membership::{Membership, Voter};
@@ -59,6 +60,26 @@ pub struct Agreement {
     pub membership: Membership,
     /// Whether all have agreed.
     pub formed: bool,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VotersDiffer(peer) => {
+                write!(f, "replica {peer} was opened with other voters than this one")
+            }
+            Self::NotNamed(peer) => write!(
+                f,
+                "replica {peer} belongs to a cluster that does not name this directory: it is new, \
+                 or of another cluster"
+            ),
+            Self::MembershipsDiffer(peer) => write!(
+                f,
+                "replica {peer} is not the directory that this one agreed to form a cluster with"
+            ),
+            Self::NoMembership(why) => write!(f, "the voters cannot form a cluster: {why}"),
+        }
+    }
 }
 
 impl Formation {

@@ -20,29 +20,30 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::journal::{Done, Job, Journal, Reader};
 use crate::paxos::Paxos;
-use crate::paxos::formation::{Formation, Trouble};
-use crate::paxos::step::{self, Divergence, Input, Output, RoleName, Serve, View};
+use crate::paxos::formation::Formation;
+use crate::paxos::step::{Divergence, Input, Output, RoleName, Serve, View};
 use crate::store::Store;
 use crate::store::verdict::Committed;
-use crate::transport::{Arrival, Refusal};
-use crate::types::command::Command;
+use crate::transport::Arrival;
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Boot, Lsn, ReplicaId, RequestId, SessionId, Slot, SlotRange};
-use crate::types::message::{Chosen, EncodedCommand, Envelope, Forward, Hello, Message};
+use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot, SlotRange};
+use crate::types::message::{Chosen, EncodedCommand, Envelope, Hello, Message};
 use crate::types::record::{Held, Record};
 use crate::types::time::{Moment, Time};
 
 use super::batcher::{self, Batcher, Queued};
 use super::forwards::Forwards;
+use super::gate::Standing;
 use super::pending::Completer;
 use super::requests::{Answer, Requests};
+use super::tail::Tail;
 
 /// What a replica is told at its start.
 #[derive(Clone, Debug)]
@@ -55,17 +56,17 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Most bytes of commands that wait for a slot; more are refused as busy.
     pub queued_bytes_max: usize,
-    /// See [`step::Options`].
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub heartbeat_interval: Duration,
-    /// See [`step::Options`].
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub election_timeout: Duration,
-    /// See [`step::Options`].
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub retransmit_interval: Duration,
-    /// See [`step::Options`].
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub inflight_slots_max: u64,
-    /// See [`step::Options`].
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub inflight_bytes_max: usize,
-    /// See [`step::Options`].
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub message_bytes_max: usize,
     /// A journal that was idle for so long is sealed.
     pub seal_after: Duration,
@@ -109,8 +110,8 @@ pub struct Effects<D: Disk> {
     pub jobs: Vec<Job<D>>,
     /// Callers to answer.
     pub answers: Vec<Answer>,
-    /// What connections say of this replica from now on, where that changed.
-    pub hello: Option<Hello>,
+    /// What this replica says of itself from now on, and whom it expects, where that changed.
+    pub standing: Option<Standing>,
     /// Take another turn at this time, if not before.
     pub wake_at: Option<Moment>,
     /// The replica is closed or poisoned: its connections end.
@@ -139,6 +140,7 @@ pub struct Driver<D: Disk> {
     /// Once the cluster is formed.
     pub(super) paxos: Option<Paxos>,
     pub(super) store: Arc<Store>,
+    pub(super) tail: Tail,
     /// The newest time given to an entry.
     pub(super) time: Time,
 
@@ -185,6 +187,7 @@ impl<D: Disk> Driver<D> {
             announce_at: now,
             paxos: None,
             store: Arc::new(Store::new()),
+            tail: Tail::default(),
             time: Time::default(),
             session,
             sequences: Arc::new(AtomicU64::new(1)),
@@ -222,18 +225,39 @@ impl<D: Disk> Driver<D> {
         (self.session, Arc::clone(&self.sequences))
     }
 
-    /// What connections say of this replica.
+    /// What connections say of this replica, and whom it expects.
     #[must_use]
-    pub fn hello(&self) -> Hello {
+    pub fn standing(&self) -> Standing {
         let identity = self.journal.identity();
-        Hello {
+        let hello = Hello {
             cluster: identity.cluster,
             replica: self.options.id,
             receiver: ReplicaId::default(),
             incarnation: identity.incarnation,
             boot: identity.boot,
             frontier: self.journal.frontier().lsn(),
-        }
+        };
+        let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
+        let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));
+        Standing { hello, voters: voters.collect() }
+    }
+
+    /// All voters and where they listen.
+    #[must_use]
+    pub fn voters(&self) -> &[(ReplicaId, String)] {
+        &self.options.voters
+    }
+
+    /// Every call is answered within this time.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        self.options.request_timeout
+    }
+
+    /// The applied entries that the journal cannot be read for yet.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        self.tail.clone()
     }
 
     /// Takes in what happened, and returns what there is to do.
@@ -293,7 +317,8 @@ impl<D: Disk> Driver<D> {
             Event::Arrived(Arrival::Down { peer }) => self.step(Input::PeerDown(peer)),
             Event::Arrived(Arrival::Message { from, message }) => self.on_message(from, message)?,
             Event::Written(done) => {
-                self.journal.complete(done)?;
+                let frontier = self.journal.complete(done)?;
+                self.tail.release(frontier);
             }
             Event::Close(patience) => self.on_close(patience),
             Event::Failed(err) => return Err(err),
@@ -458,9 +483,12 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
-    fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
-        let applied = self.store.apply(slot, entry)?;
+    pub(super) fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
+        let applied = self.store.apply(slot, entry).map_err(|err| {
+            Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
+        })?;
         self.time = self.time.max(applied.time);
+        self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
         for (request, verdict) in applied.verdicts {
             let result = || verdict.into_result(request);
             self.effects.answers.extend(self.requests.answer_write(request, result));
@@ -577,7 +605,7 @@ impl<D: Disk> Effects<D> {
             sends: Vec::new(),
             jobs: Vec::new(),
             answers: Vec::new(),
-            hello: None,
+            standing: None,
             wake_at: None,
             stopped: false,
         }

@@ -6,9 +6,9 @@
 
 use crate::journal::disk::Disk;
 use crate::journal::identity::Identity;
+use crate::paxos::Paxos;
 use crate::paxos::formation::{Agreement, Formation};
 use crate::paxos::step::{self, Input};
-use crate::paxos::Paxos;
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Chain, ReplicaId, Slot};
@@ -70,7 +70,7 @@ impl<D: Disk> Driver<D> {
             self.formation.agreed(agreement);
             next = self.formation.next_agreement();
         }
-        self.effects.hello = Some(self.hello());
+        self.effects.standing = Some(self.standing());
         self.announce();
         match self.formation.is_formed() {
             true => self.begin_serving(),

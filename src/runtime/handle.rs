@@ -27,8 +27,7 @@ pub type EntryIterator = Box<dyn Iterator<Item = Result<(Slot, Entry)>> + Send>;
 
 /// What a handle asks of a replica, whatever disk that is on.
 pub(super) trait Calls: Helper {
-    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>)
-    -> Result<Pending<Committed>>;
+    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>>;
     fn read(&self, timeout: Option<Duration>) -> Pending<()>;
     fn store(&self) -> &Arc<Store>;
     fn entries(&self, from: Slot, end: Slot) -> EntryIterator;
@@ -46,13 +45,14 @@ impl Handle {
 
     /// Submits a transaction; `encode` gives its bytes for the identity that it gets.
     pub fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Pending<Committed> {
-        self.calls.propose(encode).unwrap_or_else(Pending::failed)
+        let pending = self.calls.propose(encode).unwrap_or_else(Pending::failed);
+        pending.helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// Waits until the state here is at least as new as everything that was acknowledged anywhere
     /// before this call: for `timeout` at most, or as long as any call where none is given.
     pub fn read(&self, timeout: Option<Duration>) -> Pending<()> {
-        self.calls.read(timeout)
+        self.calls.read(timeout).helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// The state.
@@ -61,8 +61,7 @@ impl Handle {
         self.calls.store()
     }
 
-    /// The entries of the slots `from..end`, all of which are applied here. Ends early where an
-    /// entry is not yet durable here.
+    /// The entries of the slots `from..end`, all of which are applied here.
     #[must_use]
     pub fn entries(&self, from: Slot, end: Slot) -> EntryIterator {
         self.calls.entries(from, end)

@@ -22,12 +22,16 @@
 //! only file of the crate that spawns and reads a clock.
 
 pub mod driver;
+
+pub mod batcher;
 mod forming;
 mod forwards;
 pub mod report;
-
-pub mod batcher;
-pub mod pending;
 pub mod requests;
+pub mod tail;
+
+pub mod gate;
+pub mod handle;
+pub mod pending;
 
 pub mod threads;

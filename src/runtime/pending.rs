@@ -98,22 +98,28 @@ impl<T: 'static> Pending<T> {
 
 impl<T: Send + 'static> Pending<T> {
     /// An answer that is to come, and who gives it.
-    pub fn new(helper: Option<Arc<dyn Helper>>) -> (Self, Completer<T>) {
+    #[must_use]
+    pub fn new() -> (Self, Completer<T>) {
         let state = State { value: None, taken: false, waker: None };
         let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
         let completer = Completer(Some(Arc::clone(&oneshot)));
-        (Self { answer: oneshot, helper }, completer)
+        (Self { answer: oneshot, helper: None }, completer)
     }
 
     /// A call that failed before it was submitted.
     pub fn failed(err: Error) -> Self {
-        let (pending, completer) = Self::new(None);
+        let (pending, completer) = Self::new();
         completer.complete(Err(err));
         pending
     }
 }
 
 impl<T> Pending<T> {
+    /// Who waits, helps.
+    pub fn helped_by(mut self, helper: Arc<dyn Helper>) -> Self {
+        self.helper = Some(helper);
+        self
+    }
 
     /// Blocks until the answer is there, which it is within the call's deadline.
     ///
@@ -287,7 +293,7 @@ mod tests {
 
     #[test]
     fn an_answer_wakes_who_awaits_it() {
-        let (pending, completer) = Pending::<u32>::new(None);
+        let (pending, completer) = Pending::<u32>::new();
         let mut pending = pending.then(|value| Ok(value + 1));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
@@ -304,14 +310,14 @@ mod tests {
 
     #[test]
     fn a_dropped_completer_answers() {
-        let (pending, completer) = Pending::<()>::new(None);
+        let (pending, completer) = Pending::<()>::new();
         drop(completer);
         assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Poisoned);
     }
 
     #[test]
     fn waiting_ends_with_the_timeout() {
-        let (mut pending, completer) = Pending::<()>::new(None);
+        let (mut pending, completer) = Pending::<()>::new();
         assert!(pending.wait_timeout(Duration::from_millis(1)).is_none());
         completer.complete(Ok(()));
         assert!(pending.wait_timeout(Duration::from_secs(60)).unwrap().is_ok());
@@ -320,7 +326,7 @@ mod tests {
     #[test]
     fn an_answer_crosses_threads() {
         for _ in 0..1000 {
-            let (pending, completer) = Pending::<u8>::new(None);
+            let (pending, completer) = Pending::<u8>::new();
             std::thread::scope(|scope| {
                 scope.spawn(move || completer.complete(Ok(7)));
                 assert_eq!(pending.wait().unwrap(), 7);

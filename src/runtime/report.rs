@@ -2,6 +2,7 @@
 
 use crate::journal::disk::Disk;
 use crate::paxos::formation::Trouble;
+pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
 use crate::types::error::Error;
 use crate::types::ids::{ReplicaId, Slot};
@@ -21,6 +22,8 @@ pub struct Report {
     pub missing: Vec<ReplicaId>,
     /// The peers: whether each is heard, and how far it said that it knows the log.
     pub peers: Vec<(ReplicaId, bool, Slot)>,
+    /// How many more voters may be lost before writes stop, as seen from here.
+    pub failures_tolerated: Option<usize>,
     /// Bytes of commands that wait for a slot.
     pub queued_bytes: usize,
     /// Calls that wait for an answer.
@@ -40,13 +43,20 @@ impl<D: Disk> Driver<D> {
             let peer = self.paxos.as_ref().and_then(|paxos| paxos.peer(id));
             peer.map_or((id, false, Slot::ZERO), |(heard, _, chosen)| (id, heard, chosen))
         });
+        let peers = peers.collect::<Vec<_>>();
         let forming = self.paxos.is_none();
+        let live = 1 + peers.iter().filter(|(_, heard, _)| *heard).count();
+        let needed =
+            self.journal.identity().membership.as_ref().map_or(usize::MAX, |membership| {
+                membership.phase1().max(membership.phase2()) as usize
+            });
         Report {
             id: self.options.id,
             view: self.view(),
             trouble: self.formation.trouble().filter(|_| forming).cloned(),
             missing: if forming { self.formation.missing() } else { Vec::new() },
-            peers: peers.collect(),
+            peers,
+            failures_tolerated: live.checked_sub(needed).filter(|_| !forming),
             queued_bytes: self.batcher.bytes(),
             waiting: self.requests.len(),
             journal_bytes: self.journal.bytes_on_disk(),

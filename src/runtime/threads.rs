@@ -30,6 +30,7 @@ use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
 use super::pending::{Helper, Pending};
 use super::report::Report;
+use super::tail::{AppliedEntries, Tail};
 
 /// Journal writes in flight, and one more for a segment that is being prepared.
 const WRITERS: usize = 3;
@@ -57,6 +58,7 @@ struct Engine<D: Disk> {
     sequences: Arc<AtomicU64>,
     store: Arc<Store>,
     reader: Reader<D>,
+    tail: Tail,
 
     inbox: Mutex<Vec<Event<D>>>,
     driver: Mutex<Driver<D>>,
@@ -107,6 +109,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         sequences,
         store: Arc::clone(driver.store()),
         reader: driver.reader(),
+        tail: driver.tail(),
         inbox: Mutex::new(Vec::new()),
         gate: Gate::new(&driver.standing()),
         driver: Mutex::new(driver),
@@ -250,11 +253,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    fn spawn(
-        self: &Arc<Self>,
-        name: &str,
-        run: impl FnOnce(&Self) + Send + 'static,
-    ) -> Result<()> {
+    fn spawn(self: &Arc<Self>, name: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
         let engine = Arc::clone(self);
         self.life.threads.fetch_add(1, Ordering::SeqCst);
         let thread = std::thread::Builder::new().name(format!("indelible {name}"));
@@ -286,24 +285,18 @@ impl<D: Disk> Helper for Engine<D> {
     }
 }
 
-/// What an engine hands out that helps it along; keeps nothing alive but the engine.
-struct Help<D: Disk>(Arc<Engine<D>>);
-
 impl<D: Disk> Calls for Engine<D> {
-    fn propose(
-        &self,
-        encode: &dyn Fn(RequestId) -> Result<Vec<u8>>,
-    ) -> Result<Pending<Committed>> {
+    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
         let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
         let request = RequestId { session: self.session, sequence };
         let command = EncodedCommand { request, bytes: encode(request)? };
-        let (pending, completer) = Pending::new(None);
+        let (pending, completer) = Pending::new();
         self.push(Event::Propose { command, completer });
         Ok(pending)
     }
 
     fn read(&self, timeout: Option<Duration>) -> Pending<()> {
-        let (pending, completer) = Pending::new(None);
+        let (pending, completer) = Pending::new();
         let timeout = timeout.unwrap_or(self.request_timeout);
         self.push(Event::Read { completer, timeout });
         pending
@@ -314,7 +307,7 @@ impl<D: Disk> Calls for Engine<D> {
     }
 
     fn entries(&self, from: Slot, end: Slot) -> EntryIterator {
-        Box::new(self.reader.entries(from, end).map(|entry| Ok(entry?)))
+        Box::new(AppliedEntries::new(self.reader.clone(), self.tail.clone(), from, end))
     }
 
     fn report(&self) -> (Report, Vec<PeerCounters>) {

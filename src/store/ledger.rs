@@ -69,6 +69,17 @@ impl Ledger {
         (txid <= self.id_behind(slot, last)?).then_some(slot)
     }
 
+    /// The slot of the first id above `txid`, where `last` is the newest id of all.
+    #[must_use]
+    pub fn find_after(&self, txid: TxId, last: TxId) -> Option<Slot> {
+        if txid >= last {
+            return None;
+        }
+        // The last slot that begins at or below `txid` is the one that ends above it.
+        let slots = self.after.partition_point(|after| *after <= txid);
+        Some(Slot(slots.checked_sub(1)? as u64))
+    }
+
     /// How the commands of `slot` ended, where `last` is the newest id of all.
     #[must_use]
     pub fn outcome(&self, slot: Slot, last: TxId) -> Option<SlotOutcome> {

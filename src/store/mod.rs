@@ -217,6 +217,13 @@ impl Store {
         (txid <= state.boundary.txid).then(|| state.ledger.find(txid, state.boundary.txid))?
     }
 
+    /// The slot of the first transaction after `txid`, or `None` where none is applied.
+    #[must_use]
+    pub fn find_after(&self, txid: TxId) -> Option<Slot> {
+        let state = self.state.read();
+        state.ledger.find_after(txid, state.boundary.txid)
+    }
+
     /// How the commands of an applied slot ended, or `None` where it is not applied.
     #[must_use]
     pub fn outcome(&self, slot: Slot) -> Option<SlotOutcome> {

@@ -1,0 +1,149 @@
+//! Limits and timings, with what happens at each of them.
+//!
+//! The maxima of the format itself (a key, a value, a transaction, a message) are in
+//! `types/limits.rs`: they cannot be set, since all replicas and all files share them.
+
+use std::time::Duration;
+
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::limits::{ALPHA, COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX, MESSAGE_BYTES_MAX};
+
+/// Settings of one replica. They are its own: replicas of a cluster may differ in them.
+///
+/// ```
+/// use std::time::Duration;
+/// use indelible::{Config, Replica};
+///
+/// # fn main() -> indelible::Result<()> {
+/// # let directory = tempfile::tempdir().expect("a temporary directory");
+/// let config = Config { request_timeout: Duration::from_secs(1), ..Config::default() };
+/// let replica = Replica::builder(directory.path()).config(config).open()?;
+/// # replica.close()
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Every call is answered within this time: with its outcome, or as timed out where it was not
+    /// proposed, or as unknown where it was. Default 5 s.
+    pub request_timeout: Duration,
+
+    /// How long [`Replica::close`](crate::Replica::close) waits for transactions that were
+    /// proposed; then they end as unknown. Default 2 s.
+    pub close_timeout: Duration,
+
+    /// A replica that heard no leader campaigns after a random time between half of this and this.
+    /// Shorter finds a lost leader sooner; shorter than a slow sync or a stalled process makes
+    /// replicas campaign for nothing. Default 500 ms, at least four heartbeat intervals.
+    pub election_timeout: Duration,
+
+    /// How often a replica tells the others that it is there. Default 50 ms.
+    pub heartbeat_interval: Duration,
+
+    /// What a peer has not acknowledged after this time is sent again. Default 100 ms.
+    pub retransmit_interval: Duration,
+
+    /// A batch of transactions ends before it would pass this many bytes; a larger transaction
+    /// gets a slot of its own. Default 256 KiB.
+    pub batch_bytes_max: usize,
+
+    /// A batch ends at this many transactions. Default 4096, which is also the maximum.
+    pub batch_transactions_max: usize,
+
+    /// Most slots that a leader has in flight; further transactions wait. Default 2048, at most
+    /// 4096 (the protocol's alpha).
+    pub inflight_slots_max: u64,
+
+    /// A leader with this many bytes in flight lets further transactions wait. Default 16 MiB.
+    pub inflight_bytes_max: usize,
+
+    /// Where this many bytes of transactions wait for a slot, further ones are refused as busy.
+    /// Default 64 MiB.
+    pub queued_bytes_max: usize,
+
+    /// Most bytes that wait to be sent to a peer; further messages to it are dropped, and sent
+    /// again later. Default 32 MiB.
+    pub peer_queue_bytes_max: usize,
+
+    /// How long a segment of the journal is. A segment is zeroed before it is used, and a replica
+    /// begins a new one at each opening. Default 16 MiB.
+    pub segment_bytes: u64,
+
+    /// A journal that was idle for so long writes down that it is durable; then damage to its end
+    /// can be told from a torn write. Default 100 ms.
+    pub seal_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(5),
+            close_timeout: Duration::from_secs(2),
+            election_timeout: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(50),
+            retransmit_interval: Duration::from_millis(100),
+            batch_bytes_max: 256 * 1024,
+            batch_transactions_max: ENTRY_COMMANDS_MAX,
+            inflight_slots_max: ALPHA / 2,
+            inflight_bytes_max: 16 * 1024 * 1024,
+            queued_bytes_max: 64 * 1024 * 1024,
+            peer_queue_bytes_max: 32 * 1024 * 1024,
+            segment_bytes: 16 * 1024 * 1024,
+            seal_after: Duration::from_millis(100),
+        }
+    }
+}
+
+/// How many bytes of entries a message carries: far below what a message may hold, so that catching
+/// up comes in small steps.
+pub(crate) const ENTRIES_PER_MESSAGE_BYTES: usize = 1024 * 1024;
+
+const _: () = assert!(ENTRIES_PER_MESSAGE_BYTES + COMMAND_BYTES_MAX < MESSAGE_BYTES_MAX);
+
+impl Config {
+    /// Whether a replica can work with these settings.
+    pub(crate) fn check(&self) -> Result<()> {
+        let nonzero = [
+            ("request_timeout", self.request_timeout),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("retransmit_interval", self.retransmit_interval),
+        ];
+        for (field, value) in nonzero {
+            if value.is_zero() {
+                return Err(invalid(field, "is zero, wanted a time"));
+            }
+        }
+        if self.election_timeout < 4 * self.heartbeat_interval {
+            let found = format!(
+                "is {:?}, wanted at least four heartbeat intervals of {:?}",
+                self.election_timeout, self.heartbeat_interval
+            );
+            return Err(invalid("election_timeout", &found));
+        }
+        let positive = [
+            ("batch_bytes_max", self.batch_bytes_max),
+            ("batch_transactions_max", self.batch_transactions_max),
+            ("inflight_bytes_max", self.inflight_bytes_max),
+            ("queued_bytes_max", self.queued_bytes_max),
+            ("peer_queue_bytes_max", self.peer_queue_bytes_max),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return Err(invalid(field, "is 0, wanted a positive number"));
+            }
+        }
+        if self.inflight_slots_max == 0 || self.inflight_slots_max > ALPHA {
+            let found = format!("is {}, wanted 1 to {ALPHA}", self.inflight_slots_max);
+            return Err(invalid("inflight_slots_max", &found));
+        }
+        if self.batch_transactions_max > ENTRY_COMMANDS_MAX {
+            let found = self.batch_transactions_max;
+            let found = format!("is {found}, wanted at most {ENTRY_COMMANDS_MAX}");
+            return Err(invalid("batch_transactions_max", &found));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(field: &str, found: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("config: {field} {found}"))
+}

@@ -1,0 +1,79 @@
+//! What happened: the ledger itself, read back from the journal.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use crate::record::{Record, records_of};
+use crate::runtime::handle::{EntryIterator, Handle};
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{Slot, TxId};
+
+/// Whole committed transactions of the ledger, in order of their ids.
+///
+/// Made by [`Replica::transactions`](crate::Replica::transactions). It ends with the last
+/// transaction that was applied here when it was made. Each step may read from the disk.
+pub struct Transactions {
+    handle: Handle,
+    after: TxId,
+    entries: EntryIterator,
+    /// The records of the entry that was read last.
+    records: VecDeque<Record>,
+}
+
+impl Transactions {
+    /// Everything after `after` that is applied now.
+    pub(crate) fn new(handle: Handle, after: TxId) -> Self {
+        let store = handle.store();
+        let end = store.applied().slot;
+        // Where no applied transaction has a later id, there is nothing to read.
+        let first = store.find_after(after).unwrap_or(end);
+        let entries = handle.entries(first, end);
+        Self { handle, after, entries, records: VecDeque::new() }
+    }
+
+    fn read_entry(&mut self) -> Option<Result<()>> {
+        let (slot, entry) = match self.entries.next()? {
+            Ok(read) => read,
+            Err(err) => return Some(Err(err)),
+        };
+        let Some(outcome) = self.handle.store().outcome(slot) else {
+            return Some(Err(unapplied(slot)));
+        };
+        match records_of(&entry, &outcome) {
+            Ok(records) => {
+                let later = |record: &Record| record.txid() > self.after;
+                self.records = records.into_iter().filter(later).collect();
+                Some(Ok(()))
+            }
+            Err(err) => {
+                let message = format!("slot {slot} of the ledger");
+                Some(Err(Error::caused(ErrorKind::Corrupt, message, err)))
+            }
+        }
+    }
+}
+
+impl Iterator for Transactions {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.records.pop_front() {
+                return Some(Ok(record));
+            }
+            if let Err(err) = self.read_entry()? {
+                return Some(Err(err));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Transactions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactions").field("after", &self.after).finish_non_exhaustive()
+    }
+}
+
+fn unapplied(slot: Slot) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("slot {slot} of the ledger is read but not applied"))
+}

@@ -1,0 +1,202 @@
+//! What a replica tells about itself, on one line or field by field.
+
+use std::fmt;
+
+use crate::runtime::report::{Report, RoleName};
+use crate::transport::{PeerCounters, Refusal};
+use crate::types::error::Error;
+use crate::types::ids::{ReplicaId, TxId};
+
+/// What a replica tells about itself at one moment. [`Display`](fmt::Display) puts it on one line.
+///
+/// ```
+/// use indelible::{Replica, Role};
+///
+/// # fn main() -> indelible::Result<()> {
+/// let replica = Replica::in_memory()?;
+/// replica.wait_ready(std::time::Duration::from_secs(10))?;
+/// let status = replica.status();
+/// assert_eq!(status.role, Role::Leader);
+/// println!("{status}");
+/// # replica.close()
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// This replica.
+    pub id: ReplicaId,
+    /// What it does besides voting.
+    pub role: Role,
+    /// The leader that it follows or is; `None` while it knows none.
+    pub leader: Option<ReplicaId>,
+    /// The round of the leader's ballot: it grows with every change of the leader.
+    pub round: u64,
+    /// Whether it leads, and may serve reads.
+    pub ready: bool,
+    /// The slots below are known to be chosen here.
+    pub slot_chosen: u64,
+    /// The slots below are applied here.
+    pub slot_applied: u64,
+    /// The newest transaction that is applied here.
+    pub txid: TxId,
+    /// The digest of the state: replicas with the same `slot_applied` have the same digest.
+    pub digest: u128,
+    /// How many more voters may be lost before writes stop, as seen from here; `None` where writes
+    /// have stopped.
+    pub failures_tolerated: Option<usize>,
+    /// The other voters.
+    pub peers: Vec<PeerStatus>,
+    /// Bytes of transactions that wait for a slot.
+    pub queued_bytes: usize,
+    /// Calls that wait for their answer.
+    pub waiting: usize,
+    /// Bytes of the journal's files.
+    pub journal_bytes: u64,
+    /// What keeps the cluster from forming, or this replica from serving; `None` where nothing does.
+    pub trouble: Option<String>,
+}
+
+/// What a replica knows of a peer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: ReplicaId,
+    /// Whether it was heard within the election timeout.
+    pub heard: bool,
+    /// How far it said that it knows the log.
+    pub slot_chosen: u64,
+    /// Whether connections stand both ways.
+    pub connected: bool,
+    /// Bytes that wait to be sent to it.
+    pub queued_bytes: u64,
+    /// Messages to it that were dropped: it was not connected, or did not keep up.
+    pub dropped: u64,
+    /// Connections that were ended because of bytes that are no message.
+    pub garbage: u64,
+    /// Why its last connection was refused, if one was.
+    pub refused: Option<String>,
+}
+
+/// What a replica does besides voting and learning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// The cluster is not formed yet: not all voters were seen.
+    Forming,
+    /// It follows a leader, or waits for one.
+    Follower,
+    /// It tries to lead.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// It is closed or poisoned.
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn new(
+        report: &Report,
+        counters: &[PeerCounters],
+        (slot_applied, txid, digest): (u64, TxId, u128),
+    ) -> Self {
+        let view = report.view;
+        let role = match (&report.stopped, view) {
+            (Some(_), _) => Role::Stopped,
+            (None, None) => Role::Forming,
+            (None, Some(view)) => view.role.into(),
+        };
+        let peers = report.peers.iter().map(|(id, heard, slot_chosen)| {
+            let counters = counters.iter().find(|counters| counters.peer == *id).cloned();
+            PeerStatus::new(*id, *heard, slot_chosen.0, counters.unwrap_or_default())
+        });
+        let leader = view.and_then(|view| view.leader);
+        Self {
+            id: report.id,
+            role,
+            leader: leader.map(|ballot| ballot.leader),
+            round: leader.map_or(0, |ballot| ballot.round),
+            ready: view.is_some_and(|view| view.ready),
+            slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
+            slot_applied,
+            txid,
+            digest,
+            failures_tolerated: report.failures_tolerated,
+            peers: peers.collect(),
+            queued_bytes: report.queued_bytes,
+            waiting: report.waiting,
+            journal_bytes: report.journal_bytes,
+            trouble: trouble(report),
+        }
+    }
+}
+
+impl PeerStatus {
+    fn new(id: ReplicaId, heard: bool, slot_chosen: u64, counters: PeerCounters) -> Self {
+        let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
+        let refused = refused.map(|refusal: Refusal| refusal.to_string());
+        Self { id, heard, slot_chosen, connected, queued_bytes, dropped, garbage, refused }
+    }
+}
+
+fn trouble(report: &Report) -> Option<String> {
+    let stopped = report.stopped.as_ref().map(Error::to_string);
+    let forming = || report.trouble.as_ref().map(ToString::to_string);
+    let missing = || {
+        let missing = report.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
+        (!missing.is_empty()).then_some(waits)
+    };
+    stopped.or_else(forming).or_else(missing)
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, role, round, slot_chosen, slot_applied, txid, .. } = self;
+        write!(f, "replica {id} {role}")?;
+        match self.leader {
+            Some(leader) => write!(f, " leader={leader} round={round}")?,
+            None => f.write_str(" leader=none")?,
+        }
+        write!(f, " txid={txid} chosen={slot_chosen} applied={slot_applied}")?;
+        match self.failures_tolerated {
+            Some(more) => write!(f, " tolerates={more}")?,
+            None => f.write_str(" tolerates=none, no quorum")?,
+        }
+        write!(f, " waiting={} journal={}B", self.waiting, self.journal_bytes)?;
+        for peer in &self.peers {
+            let heard = if peer.heard { "heard" } else { "silent" };
+            write!(f, " peer {}={heard}@{}", peer.id, peer.slot_chosen)?;
+            if let Some(refused) = &peer.refused {
+                write!(f, " (refused: {refused})")?;
+            }
+        }
+        match &self.trouble {
+            Some(trouble) => write!(f, " trouble: {trouble}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<RoleName> for Role {
+    fn from(role: RoleName) -> Self {
+        match role {
+            RoleName::Follower => Self::Follower,
+            RoleName::Candidate => Self::Candidate,
+            RoleName::Leader => Self::Leader,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forming => "forming",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        })
+    }
+}
