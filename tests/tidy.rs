@@ -35,6 +35,7 @@ const FACADE: &[(&str, usize)] = &[
     ("config", 0),
     ("status", 0),
     ("table", 1),
+    ("record", 2),
     ("transaction", 2),
     ("snapshot", 2),
     ("watch", 2),
