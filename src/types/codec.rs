@@ -1,10 +1,10 @@
 //! The one place that names bincode.
 //!
-//! Options are fixed here: little-endian, fixed-width integers, a limit, no trailing bytes. Decoding
-//! takes a slice whose length was bounded and whose checksum was verified by the frame around it;
-//! there is no decoding from a reader, so a forged length can never allocate more than the slice
-//! holds. Types that pass through here have no `usize`, no maps, no recursion and no sequences of
-//! zero-sized items. `bincode` is pinned; see "About bincode" in the README.
+//! Options are fixed here: little-endian, fixed-width integers, a limit, no trailing bytes.
+//! Decoding takes a slice whose length was bounded and whose checksum was verified by the frame
+//! around it; there is no decoding from a reader, so a forged length can never allocate more than
+//! the slice holds. Types that pass through here have no `usize`, no maps, no recursion and no
+//! sequences of zero-sized items. `bincode` is pinned; see "About bincode" in the README.
 
 use std::fmt;
 

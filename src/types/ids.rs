@@ -1,8 +1,8 @@
 //! Who and where: replicas, ballots, slots, transaction ids and positions in a journal.
 //!
 //! Each is a newtype, so that an index, a count and an identity never mix. Arithmetic is by method
-//! (`slot.next()`), and watermarks are exclusive: a watermark `slot` stands for every slot below it,
-//! so that empty is zero and no `-1` is needed.
+//! (`slot.next()`), and watermarks are exclusive: a watermark `slot` stands for every slot below
+//! it, so that empty is zero and no `-1` is needed.
 
 use std::fmt;
 
@@ -73,7 +73,8 @@ impl fmt::Display for Incarnation {
 
 /// One opening of one directory: a counter that only grows, and a random nonce.
 ///
-/// The counter tells a rolled-back directory; the nonce tells a copied one, which shares the counter.
+/// The counter tells a rolled-back directory; the nonce tells a copied one, which shares
+/// the counter.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

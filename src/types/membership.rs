@@ -45,7 +45,8 @@ pub enum MembershipError {
     DuplicateAddress(String),
     /// An address is empty or too long.
     AddressLength(ReplicaId, usize),
-    /// Some phase-1 quorum and some phase-2 quorum have no voter in common, or one cannot be filled.
+    /// Some phase-1 quorum and some phase-2 quorum have no voter in common, or one cannot be
+    /// filled.
     Quorums {
         /// Promises that would complete phase 1.
         phase1: u32,

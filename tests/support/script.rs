@@ -18,13 +18,11 @@
 //!   quotes is an option.
 //! * A command has failed if its output begins with `error`. It must fail if it is marked with `!`,
 //!   and must not fail otherwise.
-//! * Trailing whitespace is dropped, a blank line of output is shown as `.`, and no output at all is
-//!   shown as `ok`.
+//! * Trailing whitespace is dropped, a blank line of output is shown as `.`, and no output at all
+//!   is shown as `ok`.
 //!
 //! With `UPDATE_SCRIPTS=1` in the environment, the outputs found are written into the scripts:
 //! write the commands, run, and read what it says before you commit it.
-
-#![allow(dead_code, reason = "no test program uses all of this")]
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display, Write as _};

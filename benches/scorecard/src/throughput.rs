@@ -1,0 +1,45 @@
+//! Many commits outstanding, against three files that are synced in groups.
+
+use std::time::Duration;
+
+use indelible::Replica;
+
+use crate::floor::ThreeSyncs;
+use crate::ledger::{self, Caller};
+use crate::report::{Goal, Latencies, Result, Row, median};
+
+const SLICE: Duration = Duration::from_millis(500);
+const ROUNDS: usize = 9;
+const OUTSTANDING: usize = 64;
+
+/// Three replicas with 64 commits outstanding.
+pub fn three() -> Result<Row> {
+    let directory = tempfile::tempdir()?;
+    let mut floor = ThreeSyncs::create(directory.path())?;
+    let replicas = ledger::three(directory.path())?;
+    let mut caller = Caller::new(replicas[0].clone());
+    let mut latencies = Latencies::new()?;
+    let (mut ratios, mut floors, mut ours) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let mut latencies_now = Latencies::new()?;
+        let floor_now = floor.throughput(SLICE, OUTSTANDING)?;
+        let ours_now = caller.throughput(SLICE, OUTSTANDING, &mut latencies_now)?;
+        if round == 0 {
+            continue; // Both sides are cold.
+        }
+        ratios.push(ours_now / floor_now);
+        floors.push(floor_now);
+        ours.push(ours_now);
+        latencies.add(&latencies_now)?;
+    }
+    replicas.iter().try_for_each(Replica::close)?;
+    let note = format!(
+        "median of {ROUNDS} rounds; per second; floor: three pre-written files, \
+                        groups of {OUTSTANDING} records, two of three synced"
+    );
+    Ok(Row::new(median(ratios), "ratio", Goal::AtLeast(0.25))
+        .with("commits_per_second", median(ours))
+        .with("floor_per_second", median(floors))
+        .with_latencies("", &latencies)
+        .note(note))
+}

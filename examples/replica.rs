@@ -1,0 +1,157 @@
+//! How do I run a replica as a process of its own? With arguments, and a line protocol to speak.
+//!
+//! ```text
+//! replica --dir DIR [--id N] [--peer N=HOST:PORT].. [--listen HOST:PORT] [--timeout-ms N]
+//! ```
+//!
+//! Without `--peer` it is the only replica. Each line of standard input is a request:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `put KEY VALUE` | `ok TXID` |
+//! | `cas KEY VERSION VALUE` | `ok TXID`; VERSION 0 stands for no value |
+//! | `delete KEY` | `ok TXID`, or `ok none` where there was no value |
+//! | `get KEY` | `ok VERSION VALUE`, or `ok none` |
+//! | `ready` | `ok ready`, once a leader is known and everything before was applied |
+//! | `leader` | `ok N`, or `ok none`; at once |
+//! | `status` | `ok` and the status on one line; at once |
+//! | `close` | `ok closed`, and the process ends; so it does, silently, at the end of input |
+//!
+//! Every request has one answer line. It begins with `ok`, or with `refused` (a condition did not
+//! hold), `unknown` (it may have happened) or `error`, and says why. A value is the rest of the
+//! line; a key has no spaces. Requests do not wait for each other. A request may begin with `@TAG`:
+//! then its answer begins with the same tag.
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use indelible::{Committed, Config, Pending, RawTable, Replica, TxId};
+
+const TABLE: RawTable<String> = RawTable::new("lines");
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for the outcome of a request, and says it.
+type Job = Box<dyn FnOnce() -> indelible::Result<String> + Send>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let replica = open(std::env::args().skip(1))?;
+    let (sender, receiver) = mpsc::channel::<(String, Job)>();
+    let waiter = std::thread::spawn(move || {
+        for (tag, job) in receiver {
+            answer(&tag, job());
+        }
+    });
+    let mut closing = None;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (tag, request) = match line.split_once(' ') {
+            Some((tag, request)) if tag.starts_with('@') => (format!("{tag} "), request),
+            _ => (String::new(), line.as_str()),
+        };
+        match request.split(' ').next().unwrap_or_default() {
+            "" => {}
+            "close" => {
+                closing = Some(tag);
+                break;
+            }
+            "leader" => answer(&tag, Ok(number(replica.status().leader.map(|leader| leader.0)))),
+            "status" => answer(&tag, Ok(replica.status().to_string())),
+            _ => match submit(&replica, request) {
+                Some(job) => sender.send((tag, job))?,
+                None => say(&format!("{tag}error not a request: {request}")),
+            },
+        }
+    }
+    drop(sender);
+    waiter.join().map_err(|_| "the waiting thread panicked")?;
+    let closed = replica.close();
+    if let Some(tag) = closing {
+        answer(&tag, closed.map(|()| "closed".into()));
+    }
+    Ok(())
+}
+
+/// Submits a request, and returns what waits for its outcome. `None` where it is no request.
+fn submit(replica: &Replica, request: &str) -> Option<Job> {
+    let (verb, rest) = request.split_once(' ').unwrap_or((request, ""));
+    let (key, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    Some(match verb {
+        "put" => written(replica.put(TABLE, key, rest)),
+        "delete" => written(replica.delete(TABLE, key)),
+        "cas" => {
+            let (version, value) = rest.split_once(' ').unwrap_or((rest, ""));
+            let version = TxId::from_number(version.parse().ok()?)?;
+            let mut transaction = replica.transaction();
+            match version {
+                TxId::ZERO => transaction.absent(TABLE, key),
+                version => transaction.version(TABLE, key, version),
+            };
+            transaction.put(TABLE, key, value);
+            written(transaction.commit())
+        }
+        "get" => {
+            let pending = replica.get(TABLE, key);
+            Box::new(move || {
+                let Some(found) = pending.wait()? else { return Ok("none".into()) };
+                Ok(format!("{} {}", found.version.get(), String::from_utf8_lossy(&found.value)))
+            })
+        }
+        "ready" => {
+            let replica = replica.clone();
+            Box::new(move || replica.wait_ready(READY_PATIENCE).map(|()| "ready".into()))
+        }
+        _ => return None,
+    })
+}
+
+fn written(pending: Pending<Committed>) -> Job {
+    Box::new(move || Ok(number(pending.wait()?.txid.map(TxId::get))))
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or("none".into(), |number| number.to_string())
+}
+
+fn answer(tag: &str, result: indelible::Result<String>) {
+    say(&match result {
+        Ok(text) => format!("{tag}ok {text}"),
+        Err(err) if err.is_refused() => format!("{tag}refused {err}"),
+        Err(err) if err.is_outcome_unknown() => format!("{tag}unknown {err}"),
+        Err(err) => format!("{tag}error {err}"),
+    });
+}
+
+/// Writes one line at once. Nobody listens any more where that fails, so nothing is left to say.
+fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+}
+
+fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error>> {
+    let (mut directory, mut id, mut peers) = (None, 1, Vec::new());
+    let (mut listen, mut config) = (None, Config::default());
+    while let Some(name) = args.next() {
+        let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--dir" => directory = Some(value),
+            "--id" => id = value.parse::<u64>()?,
+            "--listen" => listen = Some(value),
+            "--timeout-ms" => config.request_timeout = Duration::from_millis(value.parse()?),
+            "--peer" => {
+                let (id, address) = value.split_once('=').ok_or("--peer is N=HOST:PORT")?;
+                peers.push((id.parse::<u64>()?, address.to_owned()));
+            }
+            _ => return Err(format!("{name} is no option").into()),
+        }
+    }
+    let mut builder = Replica::builder(directory.ok_or("--dir is missing")?).config(config);
+    if !peers.is_empty() {
+        builder = builder.id(id).peers(peers);
+    }
+    if let Some(listen) = listen {
+        builder = builder.listen(listen);
+    }
+    Ok(builder.open()?)
+}
