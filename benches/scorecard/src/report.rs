@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A row either measures or says why it cannot.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -24,19 +24,19 @@ pub struct Row {
     unit: &'static str,
     goal: Goal,
     also: bool,
-    fields: Map<String, Value>,
+    fields: Vec<(String, Value)>,
     note: String,
 }
 
 impl Row {
     /// A row whose goal speaks of `value`.
     pub fn new(value: f64, unit: &'static str, goal: Goal) -> Self {
-        Self { value, unit, goal, also: true, fields: Map::new(), note: String::new() }
+        Self { value, unit, goal, also: true, fields: Vec::new(), note: String::new() }
     }
 
     /// Adds a figure.
     pub fn with(mut self, name: &str, value: f64) -> Self {
-        self.fields.insert(name.into(), json!(rounded(value)));
+        self.fields.push((name.into(), json!(rounded(value))));
         self
     }
 
@@ -58,21 +58,24 @@ impl Row {
         self
     }
 
-    /// The line.
-    pub fn json(&self, name: &str) -> Value {
+    /// The line, as JSON, in an order that a person can read.
+    pub fn json(&self, name: &str) -> String {
         let (goal, holds) = match self.goal {
             Goal::AtMost(goal) => (format!("<= {goal}"), self.value <= goal),
             Goal::AtLeast(goal) => (format!(">= {goal}"), self.value >= goal),
         };
-        let mut line = Map::new();
-        line.insert("row".into(), json!(name));
-        line.insert("value".into(), json!(rounded(self.value)));
-        line.insert("unit".into(), json!(self.unit));
-        line.extend(self.fields.clone());
-        line.insert("goal".into(), json!(goal));
-        line.insert("holds".into(), json!(holds && self.also));
-        line.insert("note".into(), json!(self.note));
-        Value::Object(line)
+        let mut fields = vec![
+            ("row".to_owned(), json!(name)),
+            ("value".to_owned(), json!(rounded(self.value))),
+            ("unit".to_owned(), json!(self.unit)),
+        ];
+        fields.extend(self.fields.iter().cloned());
+        fields.push(("goal".to_owned(), json!(goal)));
+        fields.push(("holds".to_owned(), json!(holds && self.also)));
+        fields.push(("note".to_owned(), json!(self.note)));
+        let fields: Vec<_> =
+            fields.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+        format!("{{{}}}", fields.join(","))
     }
 }
 
@@ -86,9 +89,9 @@ fn rounded(value: f64) -> f64 {
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
-    /// None yet.
+    /// None yet. From a nanosecond to ten minutes, with three digits that count.
     pub fn new() -> Result<Self> {
-        Ok(Self(Histogram::new(3)?))
+        Ok(Self(Histogram::new_with_bounds(1, 600_000_000_000, 3)?))
     }
 
     /// Adds one.
