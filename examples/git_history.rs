@@ -233,7 +233,7 @@ fn write(cluster: &Cluster, index: usize, commits: &[Commit], progress: &Progres
         let attempt = cluster.replica(index).map(|replica| {
             let view = match unsettled {
                 true => replica.snapshot().wait()?,
-                false => replica.stale_snapshot()?,
+                false => replica.stale_snapshot(),
             };
             let before = next;
             while next < commits.len() && view.get(COMMITS, &commits[next].id)?.is_some() {

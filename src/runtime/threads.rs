@@ -39,6 +39,7 @@ const WRITERS: usize = 3;
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a replica is started with.
+#[expect(missing_debug_implementations, reason = "a transport is whatever the user brings")]
 pub struct Start<D: Disk> {
     /// The replica.
     pub driver: Driver<D>,
