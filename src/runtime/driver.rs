@@ -289,12 +289,18 @@ impl<D: Disk> Driver<D> {
             self.effects.jobs.push(job);
         }
         if let Stage::Closing(deadline) = self.stage {
-            let drained = self.requests.is_empty() && self.journal.is_idle();
-            if drained || deadline <= self.now {
+            if self.is_drained() || deadline <= self.now {
                 self.stop(Error::new(ErrorKind::Closed, "the replica is closed"));
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing is under way: neither for callers here, nor for those of other replicas.
+    fn is_drained(&self) -> bool {
+        let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
+        let idle = self.batcher.is_empty() && self.journal.is_idle();
+        self.requests.is_empty() && idle && inflight == 0
     }
 
     fn on_event(&mut self, event: Event<D>) -> Result<()> {
@@ -314,7 +320,12 @@ impl<D: Disk> Driver<D> {
         match event {
             Event::Propose { command, completer } => self.on_propose(command, completer),
             Event::Read { completer, timeout } => self.on_read(completer, timeout),
-            Event::Arrived(Arrival::Down { peer }) => self.step(Input::PeerDown(peer)),
+            Event::Arrived(Arrival::Down { peer }) => {
+                // Whoever leads next will have found what the peer had proposed by then.
+                let soon = self.now + 2 * self.options.election_timeout;
+                self.requests.hasten_forwarded(peer, soon);
+                self.step(Input::PeerDown(peer));
+            }
             Event::Arrived(Arrival::Message { from, message }) => self.on_message(from, message)?,
             Event::Written(done) => {
                 let frontier = self.journal.complete(done)?;
@@ -564,8 +575,10 @@ impl<D: Disk> Driver<D> {
         self.requests.fail_all(&err, why, &mut self.effects.answers);
         self.batcher.take_all();
         self.held.clear();
-        self.effects.sends.clear();
         self.effects.jobs.clear();
+        if err.kind() != ErrorKind::Closed {
+            self.effects.sends.clear();
+        }
         self.effects.stopped = true;
         self.stage = Stage::Stopped(err);
     }

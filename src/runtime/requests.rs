@@ -167,6 +167,22 @@ impl Requests {
         Some(command)
     }
 
+    /// The connection to `leader` ended: what was forwarded there and not seen by then ends as
+    /// unknown sooner than its deadline.
+    pub fn hasten_forwarded(&mut self, leader: ReplicaId, deadline: Moment) {
+        let mut hastened = Vec::new();
+        for (sequence, write) in &mut self.writes {
+            let lost = matches!(write.state, WriteState::Forwarded(to, _) if to == leader);
+            if lost && deadline < write.deadline {
+                write.deadline = deadline;
+                hastened.push(*sequence);
+            }
+        }
+        for sequence in hastened {
+            self.add_deadline(deadline, Call::Write(sequence));
+        }
+    }
+
     /// The verdict over a request is known.
     pub fn answer_write(
         &mut self,
