@@ -69,6 +69,16 @@ pub(super) struct Scan<F> {
 #[derive(Clone, Copy)]
 pub(super) struct Seen(pub(super) Header);
 
+impl Seen {
+    /// Whether the frame holds more than a promise or evidence.
+    fn is_content(&self) -> bool {
+        match self.0.kind {
+            Kind::Vote | Kind::Chosen | Kind::Verdicts => true,
+            Kind::Group | Kind::Promise | Kind::Seal => false,
+        }
+    }
+}
+
 /// The first bad place of a segment.
 struct Bad {
     offset: u64,
@@ -255,7 +265,11 @@ impl<F: File> Scan<F> {
             }
             // Evidence comes group by group, so only the last few are held.
             while uncovered.first().is_some_and(|first| first.end.last_lsn <= self.evidence) {
-                self.kept = uncovered.remove(0).end;
+                let whole = uncovered.remove(0);
+                // Promises and seals are not kept for their own sake: the next segment has both.
+                if whole.frames.iter().any(Seen::is_content) {
+                    self.kept = whole.end;
+                }
             }
         };
         self.look_behind(number, end.offset, length);
