@@ -232,7 +232,11 @@ fn record(word: &str) -> Record {
         "v" => {
             let (place, text) = rest.split_once(':').unwrap();
             let (slot, at) = place.split_once('@').unwrap();
-            Record::Vote { slot: Slot(slot.parse().unwrap()), ballot: ballot(at), entry: entry(text) }
+            Record::Vote {
+                slot: Slot(slot.parse().unwrap()),
+                ballot: ballot(at),
+                entry: entry(text),
+            }
         }
         "c" => {
             let (slot, text) = rest.split_once(':').unwrap();

@@ -82,8 +82,7 @@ fn entry(random: &mut Random) -> Entry {
 }
 
 fn open(disk: &FaultyDisk) -> Result<Journal<FaultyDisk>, JournalError> {
-    let options =
-        Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+    let options = Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
     let mut journal = Journal::open(disk.clone(), options, WHO)?;
     if !journal.identity().formed {
         let incarnation = journal.identity().incarnation;
