@@ -308,12 +308,12 @@ impl<F: File> Scan<F> {
         let bad = |reason| Ok(Err(Bad { offset: end.offset, slot: None, reason }));
         let (home, mut walk) = (self.home, Walk::new(end));
         let bytes = self.window.bytes(end.offset, GROUP_FRAME_BYTES)?;
-        let header = match walk.frame(home, bytes) {
-            Ok(header) if header.kind == Kind::Group => header,
+        match walk.frame(home, bytes) {
+            Ok(header) if header.kind == Kind::Group => {}
             Ok(_) => return bad("no group where one was acknowledged"),
             Err((BadFrame::Version(found), _)) => return Err(unsupported(end.number, found)),
             Err((frame, _)) => return bad(frame.reason()),
-        };
+        }
         let frame_count = u64::from(u32_at(bytes, FRAME_HEADER_BYTES));
         let group_bytes = u64_at(bytes, FRAME_HEADER_BYTES + 8);
         if group_bytes > limit.saturating_sub(end.offset) || frame_count == 0 {

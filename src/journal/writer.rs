@@ -394,8 +394,8 @@ impl<D: Disk> Writer<D> {
     /// The job that makes the next segment, where it is not made or too short.
     fn prepare_next(&mut self) -> Option<Job<D>> {
         let number = self.end.number + 1;
-        let groups = self.closed.iter().chain([&self.open]);
-        let planned = groups.filter(|group| group.first && group.segment == number).next_back();
+        let mut groups = self.closed.iter().chain([&self.open]);
+        let planned = groups.rfind(|group| group.first && group.segment == number);
         let length = planned.map_or(self.options.segment_bytes, |group| group.segment_bytes);
         let replace = match &self.spare {
             Spare::None => false,
@@ -412,9 +412,9 @@ impl<D: Disk> Writer<D> {
 
     /// Moves the frontier over every group that counts, and shows their entries to readers.
     fn advance(&mut self) {
-        while let Some(flight) =
-            self.flights.pop_front_if(|flight| flight.written && flight.overlaps.is_empty())
-        {
+        let counts = |flight: &Flight| flight.written && flight.overlaps.is_empty();
+        while self.flights.front().is_some_and(counts) {
+            let Some(flight) = self.flights.pop_front() else { return };
             assert!(flight.last_lsn > self.frontier, "the frontier must grow");
             self.frontier = flight.last_lsn;
             let mut index = self.shared.index.write();
