@@ -77,6 +77,7 @@ pub trait Disk: Send + Sync + 'static {
 }
 
 /// An open file.
+#[allow(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait File: Send + Sync + 'static {
     /// Reads at `offset`; returns how many bytes, 0 at the end of the file.
     ///
@@ -105,7 +106,6 @@ pub trait File: Send + Sync + 'static {
     /// # Errors
     ///
     /// Where the system refuses.
-    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;
 
     /// Cuts the file, or lets it grow by zeros.

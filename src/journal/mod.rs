@@ -96,6 +96,7 @@ pub mod reader;
 mod recovery;
 mod scan;
 pub mod segment;
+mod walk;
 mod writer;
 
 use std::fmt;

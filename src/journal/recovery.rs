@@ -36,10 +36,11 @@ use super::frame::{Home, Kind};
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
 use super::identity::{self, Identity};
 use super::index::{Index, Place, Shared};
-use super::scan::{Scan, Seen};
+use super::scan::Scan;
 use super::segment::{
     BLOCK_BYTES, End, Options, Superheader, prepare, segment_name, segment_number,
 };
+use super::walk::Seen;
 use super::writer::{Start, Writer};
 
 /// What an opened directory consists of.

@@ -27,12 +27,13 @@ use super::error::JournalError;
 use super::frame::{
     BadFrame, FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind, u32_at, u64_at,
 };
-use super::group::{GROUP_FRAME_BYTES, second_copy};
+use super::group::GROUP_FRAME_BYTES;
 use super::index::{Index, Place};
 use super::reader::Window;
 use super::segment::{
     BLOCK_BYTES, BadSuperheader, End, SUPERHEADER_BYTES, Superheader, segment_name,
 };
+use super::walk::{Seen, Walk, Whole};
 
 /// What the segments of a journal hold.
 pub(super) struct Scan<F> {
@@ -65,21 +66,11 @@ pub(super) struct Scan<F> {
     pub(super) slot_end: Slot,
 }
 
-/// A frame that was read: its header stands for it.
-#[derive(Clone, Copy)]
-pub(super) struct Seen(pub(super) Header);
-
 /// The first bad place of a segment.
 struct Bad {
     offset: u64,
     slot: Option<Slot>,
     reason: &'static str,
-}
-
-/// A group whose frames are all good.
-struct Whole {
-    frames: Vec<Seen>,
-    end: End,
 }
 
 impl<F: File> Scan<F> {
@@ -255,7 +246,11 @@ impl<F: File> Scan<F> {
             }
             // Evidence comes group by group, so only the last few are held.
             while uncovered.first().is_some_and(|first| first.end.last_lsn <= self.evidence) {
-                self.kept = uncovered.remove(0).end;
+                let whole = uncovered.remove(0);
+                // Promises and seals are not kept for their own sake: the next segment has both.
+                if whole.frames.iter().any(Seen::is_content) {
+                    self.kept = whole.end;
+                }
             }
         };
         self.look_behind(number, end.offset, length);
@@ -313,12 +308,12 @@ impl<F: File> Scan<F> {
         let bad = |reason| Ok(Err(Bad { offset: end.offset, slot: None, reason }));
         let (home, mut walk) = (self.home, Walk::new(end));
         let bytes = self.window.bytes(end.offset, GROUP_FRAME_BYTES)?;
-        let header = match walk.frame(home, bytes) {
-            Ok(header) if header.kind == Kind::Group => header,
+        match walk.frame(home, bytes) {
+            Ok(header) if header.kind == Kind::Group => {}
             Ok(_) => return bad("no group where one was acknowledged"),
             Err((BadFrame::Version(found), _)) => return Err(unsupported(end.number, found)),
             Err((frame, _)) => return bad(frame.reason()),
-        };
+        }
         let frame_count = u64::from(u32_at(bytes, FRAME_HEADER_BYTES));
         let group_bytes = u64_at(bytes, FRAME_HEADER_BYTES + 8);
         if group_bytes > limit.saturating_sub(end.offset) || frame_count == 0 {
@@ -326,16 +321,15 @@ impl<F: File> Scan<F> {
         }
         let group_bytes = usize::try_from(group_bytes).unwrap_or(usize::MAX);
         let bytes = self.window.bytes(end.offset, group_bytes)?;
-        walk.seen.push(Seen(header));
         let result = walk.rest(home, bytes, frame_count);
-        for Seen(header) in &walk.seen {
+        for Seen(header) in walk.seen() {
             self.note(header);
         }
         match result {
             Ok(()) => Ok(Ok(walk.finish(group_bytes))),
             Err((BadFrame::Version(found), _)) => Err(unsupported(end.number, found)),
             Err((frame, slot)) => {
-                let offset = end.offset + walk.at as u64;
+                let offset = end.offset + walk.at() as u64;
                 Ok(Err(Bad { offset, slot, reason: frame.reason() }))
             }
         }
@@ -395,127 +389,6 @@ impl<F: File> Scan<F> {
             Some(slot) => Err(corrupt(self.last, 0, Some(slot), "a chosen slot has no frame")),
             None => Ok(()),
         }
-    }
-}
-
-/// Goes through the frames of one group.
-struct Walk {
-    origin: End,
-    /// Where in the group the next frame begins.
-    at: usize,
-    lsn: Lsn,
-    /// The link that the next frame must carry; `None` behind a damaged first copy of a promise.
-    link: Option<u32>,
-    last_link: u32,
-    seen: Vec<Seen>,
-}
-
-impl Walk {
-    fn new(end: End) -> Self {
-        Self {
-            origin: end,
-            at: 0,
-            lsn: end.last_lsn,
-            link: Some(end.link),
-            last_link: end.link,
-            seen: Vec::new(),
-        }
-    }
-
-    /// The frame at the present place, and steps behind it.
-    fn frame(&mut self, home: Home, group: &[u8]) -> Result<Header, (BadFrame, Option<Slot>)> {
-        let bytes = group.get(self.at..).unwrap_or_default();
-        let (header, checksum) = Header::decode(bytes).map_err(|bad| (bad, None))?;
-        let offset = self.origin.offset + self.at as u64;
-        let here = header.stands_at(home, self.origin.number, offset);
-        if !here || header.lsn != self.lsn.next() || self.link.is_some_and(|l| l != header.link) {
-            // A good frame of another place or time is not evidence of anything here.
-            return Err((BadFrame::Magic, None));
-        }
-        let slot = matches!(header.kind, Kind::Vote | Kind::Chosen).then_some(header.slot);
-        let payload_end = FRAME_HEADER_BYTES + header.payload_bytes as usize;
-        match bytes.get(FRAME_HEADER_BYTES..payload_end) {
-            Some(payload) if header.holds(payload) => {}
-            _ => return Err((BadFrame::Checksum, slot)),
-        }
-        self.at += header.frame_bytes();
-        self.lsn = header.lsn;
-        self.link = Some(checksum);
-        self.last_link = checksum;
-        Ok(header)
-    }
-
-    /// All frames behind the first one. One copy of a promise may be damaged.
-    fn rest(
-        &mut self,
-        home: Home,
-        group: &[u8],
-        frame_count: u64,
-    ) -> Result<(), (BadFrame, Option<Slot>)> {
-        while self.at < group.len() {
-            let begin = self.at;
-            match self.frame(home, group) {
-                Ok(header) => self.seen.push(Seen(header)),
-                Err(bad) => {
-                    self.skip_copy(home, group, begin, bad)?;
-                }
-            }
-        }
-        let last_lsn = self.origin.last_lsn.0 + frame_count;
-        if self.at != group.len() || self.lsn.0 != last_lsn {
-            return Err((BadFrame::Content, None));
-        }
-        Ok(())
-    }
-
-    /// Steps over a damaged copy of a promise, where the other copy is good.
-    fn skip_copy(
-        &mut self,
-        home: Home,
-        group: &[u8],
-        begin: usize,
-        bad: (BadFrame, Option<Slot>),
-    ) -> Result<(), (BadFrame, Option<Slot>)> {
-        if let Some(&Seen(first)) = self.seen.last()
-            && first.kind == Kind::Promise
-            && first.copy == 1
-            && begin + FRAME_HEADER_BYTES <= group.len()
-        {
-            self.at = begin + FRAME_HEADER_BYTES;
-            self.lsn = self.lsn.next();
-            // What the second copy was follows from the first, so the chain is not broken.
-            let offset = self.origin.offset + begin as u64;
-            let link = self.last_link;
-            let second = Header { copy: 2, lsn: self.lsn, payload_bytes: 0, offset, link, ..first };
-            self.last_link = second.encode().1;
-            self.link = Some(self.last_link);
-            return Ok(());
-        }
-        let before = (self.lsn, self.link);
-        self.at = second_copy(begin);
-        (self.lsn, self.link) = (self.lsn.next(), None);
-        match self.frame(home, group) {
-            Ok(header) if header.kind == Kind::Promise && header.copy == 2 => {
-                self.seen.push(Seen(header));
-                Ok(())
-            }
-            _ => {
-                self.at = begin;
-                (self.lsn, self.link) = before;
-                Err(bad)
-            }
-        }
-    }
-
-    fn finish(self, group_bytes: usize) -> Whole {
-        let padded = group_bytes.next_multiple_of(BLOCK_BYTES) as u64;
-        let end = End {
-            number: self.origin.number,
-            offset: self.origin.offset + padded,
-            last_lsn: self.lsn,
-            link: self.last_link,
-        };
-        Whole { frames: self.seen, end }
     }
 }
 

@@ -88,7 +88,7 @@ struct Flight {
 /// The next segment.
 enum Spare<F> {
     None,
-    Preparing { number: u64 },
+    Preparing,
     Ready { number: u64, length: u64, file: Arc<F> },
 }
 
@@ -230,9 +230,8 @@ impl<D: Disk> Writer<D> {
     pub(super) fn count_bytes(&mut self) -> Result<(), JournalError> {
         self.bytes_on_disk = 0;
         for (number, file) in &*self.shared.files.read() {
-            let length = file.len();
-            self.bytes_on_disk +=
-                length.map_err(|err| JournalError::io("measure", &segment_name(*number))(err))?;
+            let name = segment_name(*number);
+            self.bytes_on_disk += file.len().map_err(JournalError::io("measure", &name))?;
         }
         Ok(())
     }
@@ -365,14 +364,8 @@ impl<D: Disk> Writer<D> {
             overlaps.push(flight.number);
         }
         let segment = group.segment;
-        self.flights.push_back(Flight {
-            number,
-            last_lsn,
-            segment,
-            written: false,
-            overlaps,
-            places,
-        });
+        let flight = Flight { number, last_lsn, segment, written: false, overlaps, places };
+        self.flights.push_back(flight);
         Job(Task::Write { number, segment, file: Arc::clone(&self.file), offset, buffer })
     }
 
@@ -401,27 +394,27 @@ impl<D: Disk> Writer<D> {
     /// The job that makes the next segment, where it is not made or too short.
     fn prepare_next(&mut self) -> Option<Job<D>> {
         let number = self.end.number + 1;
-        let groups = self.closed.iter().chain([&self.open]);
-        let planned = groups.filter(|group| group.first && group.segment == number).next_back();
+        let mut groups = self.closed.iter().chain([&self.open]);
+        let planned = groups.rfind(|group| group.first && group.segment == number);
         let length = planned.map_or(self.options.segment_bytes, |group| group.segment_bytes);
         let replace = match &self.spare {
             Spare::None => false,
-            Spare::Preparing { .. } => return None,
+            Spare::Preparing => return None,
             Spare::Ready { length: ready, .. } if *ready >= length => return None,
             Spare::Ready { length: ready, .. } => {
                 self.bytes_on_disk -= ready;
                 true
             }
         };
-        self.spare = Spare::Preparing { number };
+        self.spare = Spare::Preparing;
         Some(Job(Task::Prepare { disk: Arc::clone(&self.disk), number, length, replace }))
     }
 
     /// Moves the frontier over every group that counts, and shows their entries to readers.
     fn advance(&mut self) {
-        while let Some(flight) =
-            self.flights.pop_front_if(|flight| flight.written && flight.overlaps.is_empty())
-        {
+        let counts = |flight: &Flight| flight.written && flight.overlaps.is_empty();
+        while self.flights.front().is_some_and(counts) {
+            let Some(flight) = self.flights.pop_front() else { return };
             assert!(flight.last_lsn > self.frontier, "the frontier must grow");
             self.frontier = flight.last_lsn;
             let mut index = self.shared.index.write();

@@ -1,0 +1,278 @@
+//! The bytes of format 1. A change here is a change of what existing directories and peers read.
+//!
+//! With `UPDATE_GOLDEN=1` in the environment, missing files are written; existing ones never are.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use indelible::journal::frame::{BadFrame, Header, Home, Kind};
+use indelible::journal::segment::{BadSuperheader, End, Superheader};
+use indelible::journal::{Identity, JournalError};
+use indelible::types::codec;
+use indelible::types::command::{
+    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{
+    Ballot, Boot, Chain, ClusterId, ContentHash, Incarnation, Lsn, ReplicaId, RequestId, SessionId,
+    Slot, SlotRange, TxId,
+};
+use indelible::types::membership::{Membership, Voter};
+use indelible::types::message::{
+    Accept, Accepted, Chosen, EncodedCommand, Forward, Heartbeat, Hello, Introduce, Message,
+    Promise, Vote,
+};
+use indelible::types::record::Verdicts;
+use indelible::types::time::Time;
+
+const HOME: Home = Home {
+    cluster: ClusterId(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100),
+    incarnation: Incarnation(0x1f1e_1d1c_1b1a_1918_1716_1514_1312_1110),
+};
+const BALLOT: Ballot = Ballot { round: 0x2a, leader: ReplicaId(3) };
+const BOOT: Boot = Boot { sequence: 7, nonce: 0x0123_4567_89ab_cdef };
+const REQUEST: RequestId = RequestId { session: SessionId(0x5e), sequence: 9 };
+
+/// Compares `bytes` with the file, 32 bytes a line.
+fn golden(name: &str, bytes: &[u8]) {
+    let mut hex = String::new();
+    for line in bytes.chunks(32) {
+        line.iter().for_each(|byte| write!(hex, "{byte:02x}").unwrap());
+        hex.push('\n');
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = path.with_extension("hex");
+    if !path.exists() && std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &hex).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), hex, "{}", path.display());
+}
+
+fn command() -> Command<'static> {
+    let key = |bytes| Key { table: 0, bytes };
+    Command {
+        request: REQUEST,
+        tables: vec![
+            TableUse { name: "notes", key_kind: KeyKind("u64"), codec: ValueCodec::Raw },
+            TableUse { name: "t", key_kind: KeyKind("str"), codec: ValueCodec::Bincode },
+        ],
+        conditions: vec![
+            Condition::Absent(key(b"a")),
+            Condition::Present(key(b"b")),
+            Condition::Version(key(b"c"), TxId::new(1, 2).unwrap()),
+        ],
+        operations: vec![Operation::Put(key(b"a"), b"value"), Operation::Delete(key(b"b"))],
+    }
+}
+
+fn membership() -> Membership {
+    let voter = |id: u64| Voter {
+        id: ReplicaId(id),
+        incarnation: Incarnation(u128::from(id) << 64),
+        address: format!("host{id}:70"),
+    };
+    Membership::majority(vec![voter(1), voter(2), voter(3)]).unwrap()
+}
+
+fn entry() -> Entry {
+    let mut builder = EntryBuilder::new(Time(1_700_000_000_123), 16);
+    builder.push(b"first");
+    builder.push(b"second");
+    builder.finish()
+}
+
+fn header(kind: Kind) -> Header {
+    let copy = u8::from(kind == Kind::Promise);
+    let payload = entry();
+    Header {
+        kind,
+        copy,
+        payload_bytes: payload.bytes().len() as u32,
+        link: 0xdead_beef,
+        home: HOME,
+        segment: 5,
+        offset: 0x4000,
+        lsn: Lsn(99),
+        slot: Slot(12),
+        ballot: BALLOT,
+        meta_seq: 4,
+        durable_through: Lsn(90),
+        slot_chosen: Slot(10),
+        content: payload.hash(),
+    }
+}
+
+fn superheader() -> Superheader {
+    let previous = End { number: 4, offset: 0x8000, last_lsn: Lsn(98), link: 0xfeed_f00d };
+    let (first_lsn, durable_through) = (Lsn(99), Lsn(98));
+    Superheader { home: HOME, number: 5, length: 1 << 24, first_lsn, durable_through, previous }
+}
+
+fn identity() -> Identity {
+    Identity {
+        cluster: HOME.cluster,
+        replica: ReplicaId(3),
+        incarnation: HOME.incarnation,
+        boot: Boot { nonce: 0, ..BOOT },
+        membership: Some(membership()),
+        formed: true,
+        segment_last: 5,
+    }
+}
+
+#[test]
+fn frames() {
+    for kind in [Kind::Group, Kind::Promise, Kind::Vote, Kind::Chosen, Kind::Verdicts, Kind::Seal] {
+        let (bytes, checksum) = header(kind).encode();
+        golden(&format!("frame_{kind:?}").to_lowercase(), &bytes);
+        assert_eq!(Header::decode(&bytes), Ok((header(kind), checksum)));
+    }
+}
+
+#[test]
+fn segments_and_identity() {
+    let (block, checksum) = superheader().encode();
+    assert_eq!(block.len(), 4096);
+    assert!(block[128..].iter().all(|byte| *byte == 0));
+    golden("superheader", &block[..128]);
+    assert_eq!(Superheader::decode(&block), Ok((superheader(), checksum)));
+    golden("identity", &identity().encode());
+    assert_eq!(Identity::decode(&identity().encode()).unwrap(), identity());
+}
+
+#[test]
+fn unknown_versions_are_refused() {
+    let (mut frame, _) = header(Kind::Vote).encode();
+    frame[4] = 2;
+    assert_eq!(Header::decode(&frame), Err(BadFrame::Checksum));
+    let checksum = crc32fast::hash(&frame[..140]);
+    frame[140..].copy_from_slice(&checksum.to_le_bytes());
+    assert_eq!(Header::decode(&frame), Err(BadFrame::Version(2)));
+    let (mut block, _) = superheader().encode();
+    block[8] = 2;
+    assert_eq!(Superheader::decode(&block), Err(BadSuperheader::Version(2)));
+    let mut bytes = identity().encode();
+    bytes[8] = 2;
+    let err = Identity::decode(&bytes).unwrap_err();
+    assert!(matches!(err, JournalError::UnsupportedFormat { found: 2, supported: 1, .. }));
+}
+
+#[test]
+fn every_flipped_bit_is_seen() {
+    let (frame, _) = header(Kind::Vote).encode();
+    let (block, _) = superheader().encode();
+    let identity = identity().encode();
+    for bit in 0..frame.len() * 8 {
+        let mut frame = frame;
+        frame[bit / 8] ^= 1 << (bit % 8);
+        assert!(Header::decode(&frame).is_err(), "bit {bit} of a frame");
+    }
+    for bit in 0..128 * 8 {
+        let mut block = block.clone();
+        block[bit / 8] ^= 1 << (bit % 8);
+        assert!(Superheader::decode(&block).is_err(), "bit {bit} of a superheader");
+    }
+    for bit in 0..identity.len() * 8 {
+        let mut identity = identity.clone();
+        identity[bit / 8] ^= 1 << (bit % 8);
+        assert!(Identity::decode(&identity).is_err(), "bit {bit} of an identity");
+    }
+}
+
+#[test]
+fn entries_and_commands() {
+    golden("command", &command().encode());
+    assert_eq!(Command::decode(&command().encode()).unwrap(), command());
+    golden("membership", &codec::encode(&membership()).unwrap());
+    golden("entry_no_op", Entry::no_op().bytes());
+    golden("entry_commands", entry().bytes());
+    golden("entry_membership", Entry::membership(&membership()).bytes());
+    golden("entry_on_the_wire", &codec::encode(&entry()).unwrap());
+    let slots = SlotRange { first: Slot(3), end: Slot(5) };
+    let after = TxId::new(0, 8).unwrap();
+    let verdicts = Verdicts { slots, after, took_id: vec![0b101] };
+    golden("verdicts", &codec::encode(&verdicts).unwrap());
+    let content = ContentHash::of(b"indelible");
+    golden("content_hash", &content.0.to_le_bytes());
+    golden("chain", &Chain::EMPTY.extend(content).0.to_le_bytes());
+    golden("cluster_id", &membership().cluster_id().0.to_le_bytes());
+}
+
+fn messages() -> Vec<Message> {
+    let (incarnation, chain, slot) = (HOME.incarnation, Chain(0xc4a1), Slot(12));
+    let slots = SlotRange { first: Slot(12), end: Slot(14) };
+    let vote = Vote { slot, ballot: BALLOT, entry: entry() };
+    let receiver = Boot { sequence: 8, nonce: 1 };
+    let command = EncodedCommand { request: REQUEST, bytes: vec![1, 2, 3] };
+    let heartbeat = Heartbeat {
+        incarnation,
+        boot: BOOT,
+        ballot: BALLOT,
+        leads: true,
+        hears_leader: true,
+        promised: BALLOT,
+        slot_chosen: slot,
+        chain,
+        sent: 5,
+        echo: Some((receiver, 4)),
+    };
+    let promise = Promise {
+        ballot: BALLOT,
+        incarnation,
+        from: Slot(10),
+        part: 0,
+        parts: 1,
+        slot_chosen: slot,
+        votes: vec![vote],
+        abstained: vec![slots],
+        frontier: Lsn(6),
+    };
+    let entries = vec![entry(), Entry::no_op()];
+    let accept = Accept {
+        ballot: BALLOT,
+        first_slot: slot,
+        entries: entries.clone(),
+        slot_chosen: slot,
+        chain,
+    };
+    let address = "host1:70".to_owned();
+    let voters = vec![ReplicaId(1), ReplicaId(2)];
+    vec![
+        Message::Heartbeat(heartbeat),
+        Message::Prepare { ballot: BALLOT, from: slot },
+        Message::Promise(promise),
+        Message::Accept(accept),
+        Message::Accepted(Accepted { ballot: BALLOT, incarnation, slots, frontier: Lsn(6) }),
+        Message::Reject { ballot: BALLOT, promised: BALLOT },
+        Message::Fetch { from: slot },
+        Message::Chosen(Chosen { first_slot: slot, entries, slot_chosen: slot, chain }),
+        Message::Confirm { ballot: BALLOT, nonce: 2 },
+        Message::Confirmed { ballot: BALLOT, incarnation, nonce: 2 },
+        Message::Barrier { boot: BOOT, read: 3 },
+        Message::BarrierAt { boot: BOOT, read: 3, slot },
+        Message::Forward(Forward { boot: BOOT, receiver, commands: vec![command] }),
+        Message::Bounced { boot: BOOT, requests: vec![REQUEST] },
+        Message::Introduce(Introduce { incarnation, address, voters }),
+        Message::Agreed { membership: membership(), formed: true },
+    ]
+}
+
+#[test]
+fn messages_on_the_wire() {
+    for message in messages() {
+        let bytes = codec::encode(&message).unwrap();
+        golden(&format!("message_{}", message.name()).to_lowercase(), &bytes);
+        assert_eq!(codec::decode::<Message>("message", &bytes).unwrap(), message);
+    }
+    let hello = Hello {
+        cluster: HOME.cluster,
+        replica: ReplicaId(3),
+        receiver: ReplicaId(1),
+        incarnation: HOME.incarnation,
+        boot: BOOT,
+        frontier: Lsn(6),
+    };
+    golden("hello", &codec::encode(&hello).unwrap());
+}

@@ -1,0 +1,282 @@
+//! The journal, as scripts: `tests/journal/*.txt`, each named after what it shows.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `open [as=1] [segment=65536]` | opens the directory, and says what it found |
+//! | `form` | agrees, formed, to a membership of this replica alone |
+//! | `append chosen=N RECORD...` | `p1.1` a promise, `v5@1.1:text` a vote, `c5:text` chosen |
+//! | `job NAME`, `run NAME` | takes the next job; does it and tells the journal |
+//! | `settle`, `seal` | does all jobs there are; asks for a seal |
+//! | `close`, `crash keep=all\|none\|odd` | drops the journal; and cuts the power |
+//! | `fail_sync` | the next sync of a file fails |
+//! | `frames N`, `files`, `read A B`, `syncs` | what is there |
+//! | `flip FILE OFFSET`, `zero FILE OFFSET COUNT`, `lose FILE` | damage |
+//! | `version FILE OFFSET N`, `foreign cluster\|incarnation\|replica` | what was never ours |
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+#[path = "support/faulty_disk.rs"]
+mod faulty_disk;
+#[path = "support/script.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod script;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use faulty_disk::{FaultyDisk, PIECE};
+use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
+use indelible::journal::segment::segment_name;
+use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{Ballot, ReplicaId, Slot};
+use indelible::types::membership::{Membership, Voter};
+use indelible::types::record::{DurableFrontier, Record};
+use indelible::types::time::Time;
+use script::Command;
+
+#[derive(Default)]
+struct State {
+    disk: FaultyDisk,
+    journal: Option<Journal<FaultyDisk>>,
+    jobs: BTreeMap<String, Job<FaultyDisk>>,
+}
+
+#[test]
+fn scripts() {
+    for path in script::scripts("tests/journal") {
+        let mut state = State::default();
+        script::run(&path, &mut |command| interpret(&mut state, command));
+    }
+}
+
+fn interpret(state: &mut State, command: &Command) -> String {
+    run(state, command).unwrap_or_else(|err| describe(&err))
+}
+
+fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
+    Ok(match command.name.as_str() {
+        "open" => {
+            let segment_bytes = command.option_or("segment", 64 * 1024);
+            let options = Options { segment_bytes, ..Options::default() };
+            let who = ReplicaId(command.option_or("as", 1));
+            let journal = Journal::open(state.disk.clone(), options, who)?;
+            opened(state.journal.insert(journal))
+        }
+        "form" => {
+            let journal = state.journal.as_mut().unwrap();
+            let incarnation = journal.identity().incarnation;
+            let voter = Voter { id: journal.identity().replica, incarnation, address: "".into() };
+            journal.agree(&Membership::majority(vec![voter]).unwrap(), true)?;
+            format!("formed lsn={}", journal.last_lsn())
+        }
+        "append" => {
+            let records: Vec<Record> = command.args.iter().map(|word| record(word)).collect();
+            let slot_chosen = Slot(command.option_or("chosen", 0));
+            let journal = state.journal.as_mut().unwrap();
+            format!("lsn={}", journal.append(&records, slot_chosen)?)
+        }
+        "job" => match state.journal.as_mut().unwrap().next_job()? {
+            Some(job) => {
+                let text = format!("{job:?}");
+                state.jobs.insert(command.arg(0), job);
+                text
+            }
+            None => "none".into(),
+        },
+        "run" => {
+            let job = state.jobs.remove(&command.arg::<String>(0)).unwrap();
+            complete(state, job.run())?
+        }
+        "settle" => {
+            while let Some(job) = state.journal.as_mut().unwrap().next_job()? {
+                complete(state, job.run())?;
+            }
+            frontier(state.journal.as_ref().unwrap().frontier())
+        }
+        "seal" => format!("{}", state.journal.as_mut().unwrap().seal()?),
+        "second_open" => {
+            drop(Journal::open(state.disk.clone(), Options::default(), ReplicaId(1))?);
+            "opened".into()
+        }
+        "close" => {
+            state.journal = None;
+            String::new()
+        }
+        "crash" => {
+            state.journal = None;
+            let keep: String = command.required("keep");
+            let mut count = 0;
+            state.disk.crash(&mut || {
+                count += 1;
+                keep == "all" || keep == "odd" && count % 2 == 1
+            });
+            String::new()
+        }
+        _ => return look_or_damage(state, command),
+    })
+}
+
+fn look_or_damage(state: &mut State, command: &Command) -> Result<String, JournalError> {
+    let disk = &state.disk;
+    let file = || command.arg::<String>(0);
+    Ok(match command.name.as_str() {
+        "fail_sync" => {
+            disk.fail_syncs(1);
+            String::new()
+        }
+        "syncs" => format!("{}", disk.syncs()),
+        "frames" => frames(disk, command.arg(0)),
+        "files" => {
+            let mut names = disk.list().unwrap();
+            names.sort();
+            let size = |name: &String| format!("{name} {}", disk.content(name).len());
+            names.iter().map(size).collect::<Vec<_>>().join("\n")
+        }
+        "read" => {
+            let reader = state.journal.as_ref().unwrap().reader();
+            let mut text = String::new();
+            for item in reader.entries(Slot(command.arg(0)), Slot(command.arg(1))) {
+                let (slot, entry) = item?;
+                writeln!(text, "{slot} = {}", text_of(&entry)).unwrap();
+            }
+            text
+        }
+        "flip" => {
+            let at: usize = command.arg(1);
+            disk.rot(&file(), |bytes| bytes[at] ^= 1);
+            String::new()
+        }
+        "zero" => {
+            let (at, count): (usize, usize) = (command.arg(1), command.arg(2));
+            disk.rot(&file(), |bytes| bytes[at..at + count].fill(0));
+            String::new()
+        }
+        "version" => {
+            let (at, version): (usize, u16) = (command.arg(1), command.arg(2));
+            disk.rot(&file(), |bytes| bytes[at..at + 2].copy_from_slice(&version.to_le_bytes()));
+            String::new()
+        }
+        "lose" => {
+            disk.lose(&file());
+            String::new()
+        }
+        "foreign" => {
+            plant_foreign(disk, &command.arg::<String>(0));
+            String::new()
+        }
+        _ => command.reject("unknown command"),
+    })
+}
+
+/// Replaces segment 1 by one of another directory.
+fn plant_foreign(disk: &FaultyDisk, what: &str) {
+    let name = segment_name(1);
+    let mut bytes = disk.content(&name);
+    match what {
+        "cluster" => bytes[16] ^= 1,
+        "incarnation" => bytes[32] ^= 1,
+        other => panic!("unknown: {other}"),
+    }
+    let checksum = crc32fast::hash(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&checksum.to_le_bytes());
+    disk.plant(&name, bytes);
+}
+
+fn complete(state: &mut State, done: Done<FaultyDisk>) -> Result<String, JournalError> {
+    Ok(frontier(state.journal.as_mut().unwrap().complete(done)?))
+}
+
+fn frontier(frontier: DurableFrontier) -> String {
+    format!("durable={}", frontier.lsn())
+}
+
+fn opened(journal: &mut Journal<FaultyDisk>) -> String {
+    let recovered = journal.recovered();
+    let mut text = format!(
+        "boot={} formed={} promised={} chosen={} lsn={}",
+        journal.identity().boot.sequence,
+        journal.identity().formed,
+        recovered.promised,
+        recovered.slot_chosen,
+        journal.last_lsn(),
+    );
+    for (slot, ballot, entry) in recovered.votes {
+        write!(text, "\nvote {slot}@{ballot}={}", text_of(&entry)).unwrap();
+    }
+    text
+}
+
+/// The frames of a segment, wherever they stand, valid for their place or not.
+fn frames(disk: &FaultyDisk, number: u64) -> String {
+    let bytes = disk.content(&segment_name(number));
+    let mut text = String::new();
+    let mut at = 0;
+    while at + FRAME_HEADER_BYTES <= bytes.len() {
+        let Ok((header, _)) = Header::decode(&bytes[at..]) else {
+            at += 8;
+            continue;
+        };
+        let Header { kind, lsn, slot, ballot, durable_through, .. } = header;
+        writeln!(text, "{at} {lsn} {kind:?} slot={slot} {ballot} durable={durable_through}")
+            .unwrap();
+        at += header.frame_bytes();
+    }
+    text
+}
+
+fn record(word: &str) -> Record {
+    let (kind, rest) = word.split_at(1);
+    match kind {
+        "p" => Record::Promise { ballot: ballot(rest) },
+        "v" => {
+            let (place, text) = rest.split_once(':').unwrap();
+            let (slot, at) = place.split_once('@').unwrap();
+            Record::Vote {
+                slot: Slot(slot.parse().unwrap()),
+                ballot: ballot(at),
+                entry: entry(text),
+            }
+        }
+        "c" => {
+            let (slot, text) = rest.split_once(':').unwrap();
+            Record::Chosen { slot: Slot(slot.parse().unwrap()), entry: entry(text) }
+        }
+        other => panic!("unknown record {other}"),
+    }
+}
+
+fn ballot(text: &str) -> Ballot {
+    let (round, leader) = text.split_once('.').unwrap();
+    Ballot { round: round.parse().unwrap(), leader: ReplicaId(leader.parse().unwrap()) }
+}
+
+/// `text` or `text*1000`: so many bytes of it.
+fn entry(text: &str) -> Entry {
+    let bytes = match text.split_once('*') {
+        Some((text, count)) => text.bytes().cycle().take(count.parse().unwrap()).collect(),
+        None => text.as_bytes().to_vec(),
+    };
+    let mut builder = EntryBuilder::new(Time(0), bytes.len());
+    builder.push(&bytes);
+    builder.finish()
+}
+
+fn text_of(entry: &Entry) -> String {
+    let text = String::from_utf8_lossy(entry.commands().next().unwrap_or_default()).into_owned();
+    match text.len() {
+        0..40 => text,
+        length => format!("{}*{length}", &text[..1]),
+    }
+}
+
+/// An error, without what is random in it.
+fn describe(err: &JournalError) -> String {
+    match err {
+        JournalError::WrongCluster { file, .. } => format!("error: {file}: wrong cluster"),
+        JournalError::ForeignSegment { file, .. } => format!("error: {file}: foreign incarnation"),
+        err => format!("error: {err}"),
+    }
+}
+
+const _: () = assert!(PIECE == 512, "the scripts speak of such pieces");

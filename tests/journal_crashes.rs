@@ -1,0 +1,236 @@
+//! Random appends, writes in flight, failed syncs and crashes: what a frontier covered is found
+//! again, and the promise never goes back. A failing seed is printed; make it a script.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+#[path = "support/faulty_disk.rs"]
+mod faulty_disk;
+
+use std::collections::BTreeMap;
+
+use faulty_disk::FaultyDisk;
+use indelible::journal::{Job, Journal, JournalError, Options};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{Ballot, Lsn, ReplicaId, Slot};
+use indelible::types::membership::{Membership, Voter};
+use indelible::types::record::Record;
+use indelible::types::time::Time;
+
+const WHO: ReplicaId = ReplicaId(1);
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+/// What the owner of the journal knows; it outlives crashes.
+#[derive(Default)]
+struct Model {
+    promised: Ballot,
+    /// Promises and votes that were appended, and their frames.
+    promises: Vec<(Lsn, Ballot)>,
+    written: Vec<(Lsn, Slot, Ballot, Entry)>,
+    durable: Lsn,
+    durable_promise: Ballot,
+    /// The newest durable entry of each slot, and its ballot.
+    entries: BTreeMap<Slot, (Ballot, Entry)>,
+    slot_chosen: Slot,
+    slot_next: Slot,
+    boots: u64,
+}
+
+impl Model {
+    fn cover(&mut self, frontier: Lsn) {
+        assert!(frontier >= self.durable, "the frontier went back");
+        self.durable = frontier;
+        self.promises.retain(|(lsn, ballot)| {
+            if *lsn <= frontier {
+                self.durable_promise = self.durable_promise.max(*ballot);
+            }
+            *lsn > frontier
+        });
+        self.written.retain(|(lsn, slot, ballot, entry)| {
+            if *lsn <= frontier {
+                self.entries.insert(*slot, (*ballot, entry.clone()));
+            }
+            *lsn > frontier
+        });
+    }
+}
+
+fn entry(random: &mut Random) -> Entry {
+    let length = match random.below(50) {
+        0 => 70_000,
+        1..10 => 3000,
+        _ => 200,
+    };
+    let mut builder = EntryBuilder::new(Time(1), 0);
+    let mut bytes = vec![7; random.below(length) as usize + 8];
+    bytes[..8].copy_from_slice(&random.next().to_le_bytes());
+    builder.push(&bytes);
+    builder.finish()
+}
+
+fn open(disk: &FaultyDisk) -> Result<Journal<FaultyDisk>, JournalError> {
+    let options = Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+    let mut journal = Journal::open(disk.clone(), options, WHO)?;
+    if !journal.identity().formed {
+        let incarnation = journal.identity().incarnation;
+        let voter = Voter { id: WHO, incarnation, address: String::new() };
+        journal.agree(&Membership::majority(vec![voter]).unwrap(), true)?;
+    }
+    Ok(journal)
+}
+
+/// Compares what an opening found with what was acknowledged, and takes it over.
+fn compare(model: &mut Model, journal: &mut Journal<FaultyDisk>) {
+    let recovered = journal.recovered();
+    assert!(recovered.promised >= model.durable_promise, "promise {:?}", recovered.promised);
+    assert!(recovered.slot_chosen <= model.slot_next);
+    assert!(journal.identity().boot.sequence > model.boots, "the boot sequence went back");
+    model.boots = journal.identity().boot.sequence;
+    assert!(journal.frontier().lsn() >= model.durable, "the frontier went back over an opening");
+    for (slot, (ballot, entry)) in &model.entries {
+        let found = journal.reader().read(*slot, slot.next(), 0).unwrap();
+        let vote = recovered.votes.iter().find(|(voted, ..)| voted == slot);
+        assert!(!found.is_empty(), "slot {slot} is lost");
+        if *slot >= recovered.slot_chosen {
+            let (_, at, voted) = vote.expect("the vote is lost");
+            assert!(at >= ballot, "an older vote for slot {slot}");
+            assert!(at > ballot || voted == entry, "another vote for slot {slot}");
+        } else {
+            assert_eq!(&found[0], entry, "another entry for the chosen slot {slot}");
+        }
+    }
+    let entries = journal.reader().entries(Slot::ZERO, recovered.slot_chosen);
+    assert_eq!(entries.map(Result::unwrap).count() as u64, recovered.slot_chosen.0);
+    // What survived without having been acknowledged is now as good as anything.
+    model.entries.retain(|slot, _| *slot < recovered.slot_chosen);
+    for (slot, ballot, entry) in recovered.votes {
+        model.slot_next = model.slot_next.max(slot.next());
+        model.entries.insert(slot, (ballot, entry));
+    }
+    model.promised = recovered.promised;
+    model.durable_promise = recovered.promised;
+    model.slot_chosen = recovered.slot_chosen;
+    model.slot_next = model.entries.keys().next_back().map_or(Slot::ZERO, |slot| slot.next());
+    model.slot_next = model.slot_next.max(recovered.slot_chosen);
+    model.promises.clear();
+    model.written.clear();
+    model.durable = journal.frontier().lsn();
+}
+
+fn append(model: &mut Model, journal: &mut Journal<FaultyDisk>, random: &mut Random) {
+    let mut records = Vec::new();
+    if random.below(20) == 0 {
+        model.promised = model.promised.next_for(WHO).unwrap();
+        records.push(Record::Promise { ballot: model.promised });
+    }
+    for _ in 0..random.below(4) {
+        // A new slot, or one not chosen yet, voted for again.
+        let again = random.below(5) == 0 && model.slot_chosen < model.slot_next;
+        let slot = if again {
+            // In one ballot and slot only one entry is ever voted for.
+            model.promised = model.promised.next_for(WHO).unwrap();
+            records.push(Record::Promise { ballot: model.promised });
+            let count = model.slot_chosen.count_to(model.slot_next);
+            model.slot_chosen.plus(random.below(count))
+        } else {
+            model.slot_next
+        };
+        model.slot_next = model.slot_next.max(slot.next());
+        records.push(Record::Vote { slot, ballot: model.promised, entry: entry(random) });
+    }
+    // Chosen is whatever is durable without a gap, sometimes.
+    if random.below(4) == 0 {
+        while model.entries.contains_key(&model.slot_chosen)
+            && !model.written.iter().any(|(_, slot, ..)| *slot == model.slot_chosen)
+            && !records.iter().any(
+                |record| matches!(record, Record::Vote { slot, .. } if *slot == model.slot_chosen),
+            )
+        {
+            model.slot_chosen = model.slot_chosen.next();
+        }
+    }
+    let last = journal.append(&records, model.slot_chosen).unwrap();
+    for record in records {
+        match record {
+            Record::Promise { ballot } => model.promises.push((last, ballot)),
+            Record::Vote { slot, ballot, entry } => {
+                model.written.push((last, slot, ballot, entry));
+            }
+            _ => unreachable!(),
+        }
+    }
+}
+
+fn live(seed: u64) {
+    let mut random = Random(seed);
+    let disk = FaultyDisk::default();
+    let mut model = Model::default();
+    for _life in 0..8 {
+        // Some openings are cut short, after any operation.
+        if random.below(3) == 0 {
+            disk.fail_after(random.below(60));
+            drop(open(&disk));
+            let keep = random.below(4);
+            disk.crash(&mut || random.below(4) < keep);
+        }
+        let mut journal = open(&disk).unwrap_or_else(|err| panic!("seed {seed}: {err}"));
+        compare(&mut model, &mut journal);
+        let mut jobs: Vec<Job<FaultyDisk>> = Vec::new();
+        for _step in 0..random.below(120) {
+            match random.below(12) {
+                0..5 => append(&mut model, &mut journal, &mut random),
+                5..8 => jobs.extend(journal.next_job().unwrap()),
+                8 => drop(journal.seal().unwrap()),
+                _ if !jobs.is_empty() => {
+                    let job = jobs.swap_remove(random.below(jobs.len() as u64) as usize);
+                    if random.below(40) == 0 {
+                        disk.fail_syncs(1);
+                    }
+                    match journal.complete(job.run()) {
+                        Ok(frontier) => model.cover(frontier.lsn()),
+                        Err(_) => {
+                            assert!(journal.next_job().is_err(), "written after a failure");
+                            break;
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Some writes are done whose outcome nobody hears of.
+        for job in jobs {
+            if random.below(2) == 0 {
+                drop(job.run());
+            }
+        }
+        drop(journal);
+        let keep = random.below(5);
+        // Sometimes only the process dies.
+        if random.below(4) > 0 {
+            disk.crash(&mut || random.below(4) < keep);
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
+    for seed in 0..seeds {
+        live(seed);
+    }
+}
