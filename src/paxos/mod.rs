@@ -158,6 +158,7 @@ impl Paxos {
                 self.propose(entry);
             }
             Input::Read(read) => self.on_read(read),
+            Input::Campaign => self.campaign(),
         }
     }
 
