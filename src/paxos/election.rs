@@ -155,6 +155,22 @@ impl Election {
         campaign_at.min(heartbeat_at)
     }
 
+    /// The next peer after `id`, in a circle, that was heard lately and knows the log further than
+    /// `slot`, and how far.
+    pub(super) fn informant_after(
+        &self,
+        id: ReplicaId,
+        slot: Slot,
+        now: Moment,
+    ) -> Option<(ReplicaId, Slot)> {
+        let behind = self.peers.range(id..).filter(|(peer, _)| **peer != id);
+        let circle = behind.chain(self.peers.range(..=id));
+        let mut knows = circle.filter(|(_, peer)| {
+            slot < peer.slot_chosen && peer.is_heard(now, self.election_timeout)
+        });
+        knows.next().map(|(id, peer)| (*id, peer.slot_chosen))
+    }
+
     pub(super) fn is_alone(&self) -> bool {
         self.peers.is_empty()
     }

@@ -229,8 +229,7 @@ impl Paxos {
             moved = true;
         }
         if moved {
-            self.propose_adopted();
-            self.reads_may_begin();
+            self.go_on();
         }
     }
 
