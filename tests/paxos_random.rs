@@ -8,7 +8,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use indelible::ReplicaId;
 use indelible::sim::cores::{Cluster, Cores};
 use indelible::sim::links::Link;
 
@@ -167,7 +166,7 @@ fn act(cores: &mut Cores, random: &mut Random, weights: &Weights, proposed: &mut
                 cores.propose(random.pick(&leaders), &format!("v{proposed}"));
             }
         }
-        6 => drop(cores.read(id)),
+        6 => assert!(cores.read(id) > 0),
         7 => cores.advance(Duration::from_millis(random.below(60))),
         8 => cores.crash(id),
         9 => cores.restart(id),
@@ -200,14 +199,15 @@ fn heal(cores: &mut Cores) {
     loop {
         assert!(cores.now() < end, "liveness: healed, and not in agreement after {HEALED_MAX:?}");
         cores.run(Duration::from_millis(50));
-        let leader = ids.iter().copied().find(|id| {
-            cores.has_room(*id) && cores.view(*id).is_some_and(|view| view.ready)
-        });
+        let leader = ids
+            .iter()
+            .copied()
+            .find(|id| cores.has_room(*id) && cores.view(*id).is_some_and(|view| view.ready));
         if committed.is_none() {
             let Some(leader) = leader else { continue };
             let learned = cores.checks().learned();
             if cores.propose(leader, "fresh") {
-                ids.iter().for_each(|id| drop(cores.read(*id)));
+                ids.iter().for_each(|id| assert!(cores.read(*id) > 0));
                 committed = Some(learned);
             }
             continue;
@@ -215,9 +215,10 @@ fn heal(cores: &mut Cores) {
         let count = cores.chosen(ids[0]).len();
         let equal = ids.iter().all(|id| cores.chosen(*id).len() == count);
         let reads = ids.iter().map(|id| cores.checks().reads_waiting(*id)).sum::<usize>();
-        let fresh = cores.chosen(ids[0]).iter().any(|entry| {
-            entry.commands().any(|command| command == b"fresh")
-        });
+        let fresh = cores
+            .chosen(ids[0])
+            .iter()
+            .any(|entry| entry.commands().any(|command| command == b"fresh"));
         if equal && reads == 0 && fresh {
             return;
         }

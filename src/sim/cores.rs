@@ -243,7 +243,9 @@ impl Cores {
         self.replica_mut(id).core = Some(core);
         if openings > 1 {
             let (promised, chosen, votes) = told;
-            self.tell(|_| format!("{id} restarts promised={promised} chosen<{chosen} votes={votes}"));
+            self.tell(|_| {
+                format!("{id} restarts promised={promised} chosen<{chosen} votes={votes}")
+            });
         }
         self.step(id, Input::Tick);
     }
