@@ -104,7 +104,14 @@ fn cluster(command: &Command) -> Cores {
     command.expect(
         0,
         &[
-            "replicas", "phase1", "phase2", "alpha", "bytes", "inflight", "forgets", "heartbeats",
+            "replicas",
+            "phase1",
+            "phase2",
+            "alpha",
+            "bytes",
+            "inflight",
+            "forgets",
+            "heartbeats",
             "leader",
         ],
     );
@@ -168,7 +175,9 @@ impl FromStr for BallotText {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (round, leader) = text.split_once('.').ok_or("not ROUND.LEADER")?;
-        let number = |text: &str| text.parse::<u64>().map_err(|err: std::num::ParseIntError| err.to_string());
+        let number = |text: &str| {
+            text.parse::<u64>().map_err(|err: std::num::ParseIntError| err.to_string())
+        };
         Ok(Self(Ballot { round: number(round)?, leader: ReplicaId(number(leader)?) }))
     }
 }
@@ -189,7 +198,8 @@ fn forged(command: &Command) -> Message {
     let incarnation = Incarnation(u128::from(command.option_or("incarnation", from)));
     let first = Slot(slot(command, "slot"));
     let slot_chosen = Slot(command.option_or("chosen", 1));
-    let entries = command.list::<String>("entry").iter().map(|text| entry(text)).collect::<Vec<_>>();
+    let entries =
+        command.list::<String>("entry").iter().map(|text| entry(text)).collect::<Vec<_>>();
     match command.arg::<String>(0).as_str() {
         "Heartbeat" => Message::Heartbeat(Heartbeat {
             incarnation,
