@@ -197,7 +197,8 @@ fn forged(command: &Command) -> Message {
     let from: u64 = command.required("from");
     let incarnation = Incarnation(u128::from(command.option_or("incarnation", from)));
     let first = Slot(slot(command, "slot"));
-    let slot_chosen = Slot(command.option_or("chosen", 1));
+    let promises = command.arg::<String>(0) == "Promise";
+    let slot_chosen = Slot(command.option_or("chosen", u64::from(promises)));
     let entries =
         command.list::<String>("entry").iter().map(|text| entry(text)).collect::<Vec<_>>();
     match command.arg::<String>(0).as_str() {

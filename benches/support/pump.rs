@@ -18,6 +18,18 @@ use indelible::types::message::Message;
 use indelible::types::record::{DurableFrontier, Held, Recovered};
 use indelible::types::time::{Moment, Time};
 
+/// A transaction that puts a small value.
+fn command() -> Command<'static> {
+    let name = "accounts";
+    let key = Key { table: 0, bytes: b"key-0001" };
+    Command {
+        request: RequestId { session: SessionId(1), sequence: 0 },
+        tables: vec![TableUse { name, key_kind: KeyKind("u64"), codec: ValueCodec::Raw }],
+        conditions: Vec::new(),
+        operations: vec![Operation::Put(key, b"sixteen bytes...")],
+    }
+}
+
 /// The cluster.
 pub struct Pump {
     cores: Vec<Paxos>,
@@ -78,10 +90,11 @@ impl Pump {
 
     /// Proposes `count` entries, `outstanding` at a time, until all three cores learned them all.
     pub fn run(&mut self, count: u64, outstanding: u64) {
+        let mut command = command();
         let end = self.proposed + count;
         while self.proposed < end {
             for _ in 0..outstanding.min(end - self.proposed) {
-                let entry = self.encode();
+                let entry = self.encode(&mut command);
                 self.cores[0].step(self.now, Input::Propose(entry));
             }
             self.take_outputs();
@@ -90,23 +103,12 @@ impl Pump {
         assert_eq!(self.learned, [end; 3], "every core learned every entry");
     }
 
-    /// An entry with one small command.
-    fn encode(&mut self) -> Entry {
+    /// An entry with one small command, as its caller encodes it.
+    fn encode(&mut self, command: &mut Command<'_>) -> Entry {
         self.proposed += 1;
-        let key = self.proposed.to_be_bytes();
-        let key = Key { table: 0, bytes: &key };
-        let command = Command {
-            request: RequestId { session: SessionId(1), sequence: self.proposed },
-            tables: vec![TableUse {
-                name: "accounts",
-                key_kind: KeyKind("u64"),
-                codec: ValueCodec::Raw,
-            }],
-            conditions: Vec::new(),
-            operations: vec![Operation::Put(key, b"sixteen bytes...")],
-        };
+        command.request.sequence = self.proposed;
         self.encoded.clear();
-        codec::encode_into(&command, &mut self.encoded).expect("plain data always encodes");
+        codec::encode_into(command, &mut self.encoded).expect("plain data always encodes");
         let bytes = EntryBuilder::bytes_for(1, self.encoded.len());
         let mut builder = EntryBuilder::new(Time(1), bytes);
         builder.push(&self.encoded);

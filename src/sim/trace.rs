@@ -115,7 +115,7 @@ fn votes(votes: &[Vote]) -> String {
 }
 
 fn entries(first: Slot, entries: &[Entry]) -> String {
-    let slots = (first.0..).zip(entries);
+    let slots = (0..).map(|count| first.plus(count)).zip(entries);
     let shown = slots.map(|(slot, shown)| format!("{slot}:{}", entry(shown)));
     format!("[{}]", shown.collect::<Vec<_>>().join(", "))
 }
