@@ -124,7 +124,7 @@ impl Paxos {
             self.hold_accepted(from, ballot, slots);
         }
         if first_slot < self.slot_chosen && slot_chosen < self.slot_chosen {
-            self.output.serve.push(Serve { to: from, from: first_slot.max(slot_chosen) });
+            self.output.serve.push(Serve { to: from, from: slot_chosen });
         }
         self.learn_from_leader(from, ballot, slot_chosen, chain);
     }

@@ -91,11 +91,9 @@ impl Paxos {
         if (promise.ballot, promise.from) != (candidate.ballot, candidate.from) {
             return;
         }
-        let limit = promise.slot_chosen.plus(2 * self.options.membership.alpha());
         let plausible = 0 < promise.parts
             && promise.parts <= PROMISE_PARTS_MAX
-            && promise.votes.iter().all(|vote| vote.slot < limit && vote.ballot <= promise.ballot)
-            && promise.abstained.iter().all(|range| range.end <= limit);
+            && promise.votes.iter().all(|vote| vote.ballot <= promise.ballot);
         if !plausible {
             return;
         }
@@ -122,21 +120,30 @@ impl Paxos {
         let ends = whole().map(|(_, answer)| answer.end());
         let end = ends.max().unwrap_or(self.slot_chosen).max(self.slot_chosen);
         let mut safe = Vec::new();
+        let mut holes = 0;
         let mut slot = self.slot_chosen;
-        while slot < end {
-            match self.safe_entry(candidate, slot) {
-                Some(entry) => safe.push(entry),
+        // Whoever proposed in a slot knew all but the alpha slots before it to be chosen, and of
+        // a chosen slot some of these answers has a vote. So behind alpha slots without a vote no
+        // honest vote follows, and a forged one makes nothing grow.
+        while slot < end && holes < self.options.membership.alpha() {
+            let entry = match self.safe_entry(candidate, slot) {
+                Some(voted) => voted,
                 // Too many abstain: another answer is needed before anything can be proposed.
                 None => return,
-            }
+            };
+            holes = if entry.is_some() { 0 } else { holes + 1 };
+            safe.push(entry.unwrap_or_else(Entry::no_op));
             slot = slot.next();
         }
+        // A hole behind which nothing follows needs no filling.
+        safe.truncate(safe.len() - holes as usize);
         let ballot = candidate.ballot;
         self.become_leader(ballot, safe);
     }
 
-    /// The entry that is safe to propose in `slot`; `None` while too few voters speak about it.
-    fn safe_entry(&self, candidate: &Candidate, slot: Slot) -> Option<Entry> {
+    /// The entry that must be proposed in `slot`, if any was voted for; `None` while too few voters
+    /// speak about it.
+    fn safe_entry(&self, candidate: &Candidate, slot: Slot) -> Option<Option<Entry>> {
         let mut speaking = VoterSet::default();
         let mut newest: Option<&Vote> = None;
         for (id, answer) in candidate.answers.iter().filter(|(_, answer)| answer.is_whole()) {
@@ -151,8 +158,7 @@ impl Paxos {
                 newest = Some(vote);
             }
         }
-        let safe = || newest.map_or_else(Entry::no_op, |vote| vote.entry.clone());
-        self.quorum.is_phase1(speaking).then(safe)
+        self.quorum.is_phase1(speaking).then(|| newest.map(|vote| vote.entry.clone()))
     }
 }
 

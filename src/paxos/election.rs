@@ -10,7 +10,7 @@
 //! decide.
 //!
 //! Invariants:
-//! * A leader that has not heard a phase-2 quorum for an election timeout steps down.
+//! * A leader that has not reached a phase-2 quorum, both ways, for an election timeout steps down.
 //! * A campaign's ballot is above every ballot that this replica has seen.
 
 use std::collections::BTreeMap;
@@ -59,6 +59,8 @@ pub(super) struct Peer {
     sent: u64,
     /// The highest of those that it says it has.
     echoed: Option<u64>,
+    /// When it last had one of the latest of those: when the link last carried both ways.
+    echoed_at: Option<Moment>,
     /// The highest `sent` that was heard from it.
     heard: u64,
 }
@@ -155,6 +157,28 @@ impl Election {
         campaign_at.min(heartbeat_at)
     }
 
+    /// How many heartbeats a peer may not have, and still count as reached: those of one timeout.
+    fn echoes_late(&self) -> u64 {
+        let interval = self.heartbeat_interval.as_nanos().max(1);
+        (self.election_timeout.as_nanos() / interval) as u64 + 1
+    }
+
+    /// The next peer after `id`, in a circle, that was heard lately and knows the log further than
+    /// `slot`, and how far.
+    pub(super) fn informant_after(
+        &self,
+        id: ReplicaId,
+        slot: Slot,
+        now: Moment,
+    ) -> Option<(ReplicaId, Slot)> {
+        let behind = self.peers.range(id..).filter(|(peer, _)| **peer != id);
+        let circle = behind.chain(self.peers.range(..=id));
+        let mut knows = circle.filter(|(_, peer)| {
+            slot < peer.slot_chosen && peer.is_heard(now, self.election_timeout)
+        });
+        knows.next().map(|(id, peer)| (*id, peer.slot_chosen))
+    }
+
     pub(super) fn is_alone(&self) -> bool {
         self.peers.is_empty()
     }
@@ -168,6 +192,11 @@ impl Peer {
     /// Whether it was heard within `timeout`.
     pub(super) fn is_heard(&self, now: Moment, timeout: Duration) -> bool {
         self.heard_at.is_some_and(|at| now.since(at) < timeout)
+    }
+
+    /// Whether it has one of the last `late` heartbeats that were sent to it.
+    fn echoes(&self, late: u64) -> bool {
+        self.echoed.is_some_and(|echoed| self.sent - echoed <= late)
     }
 
     /// The opening that was heard last.
@@ -230,13 +259,12 @@ impl Paxos {
     /// phases.
     pub(super) fn can_reach_quorums(&self) -> bool {
         let election = &self.election;
-        let interval = election.heartbeat_interval.as_nanos().max(1);
-        let echoes_late = (election.election_timeout.as_nanos() / interval) as u64 + 1;
+        let echoes_late = election.echoes_late();
         let mut reached = VoterSet::default();
         self.quorum.insert(&mut reached, self.options.id);
         for (id, peer) in &election.peers {
-            let both_ways = peer.is_heard(self.now, election.election_timeout)
-                && peer.echoed.is_some_and(|echoed| peer.sent - echoed <= echoes_late);
+            let both_ways =
+                peer.is_heard(self.now, election.election_timeout) && peer.echoes(echoes_late);
             let follows_me = matches!(self.role, Role::Leader(_));
             if both_ways && (follows_me || !peer.hears_leader) {
                 self.quorum.insert(&mut reached, *id);
@@ -245,7 +273,9 @@ impl Paxos {
         self.quorum.is_phase1(reached) && self.quorum.is_phase2(reached)
     }
 
-    /// Whether this leader has heard too few voters for too long.
+    /// Whether this leader has reached too few voters, both ways, for too long. To hear them is not
+    /// enough: while it hears a quorum and is heard by others, nothing is chosen and nobody
+    /// campaigns.
     fn leads_unheard(&self) -> bool {
         let election = &self.election;
         if self.now.since(election.leading_since) < election.election_timeout {
@@ -254,7 +284,7 @@ impl Paxos {
         let mut heard = VoterSet::default();
         self.quorum.insert(&mut heard, self.options.id);
         for (id, peer) in &election.peers {
-            if peer.is_heard(self.now, election.election_timeout) {
+            if peer.echoed_at.is_some_and(|at| self.now.since(at) < election.election_timeout) {
                 self.quorum.insert(&mut heard, *id);
             }
         }
@@ -293,6 +323,7 @@ impl Paxos {
     pub(super) fn on_heartbeat(&mut self, from: ReplicaId, heartbeat: &Heartbeat) {
         let now = self.now;
         let own_boot = self.options.boot;
+        let echoes_late = self.election.echoes_late();
         let Some(peer) = self.election.peers.get_mut(&from) else { return };
         if peer.boot != heartbeat.boot {
             // An older opening of the same directory has nothing to say any more.
@@ -301,23 +332,30 @@ impl Paxos {
             }
             *peer = Peer { sent: peer.sent, boot: heartbeat.boot, ..Peer::default() };
         }
-        if heartbeat.sent >= peer.heard {
+        // A late one tells how far the log is chosen, but nothing about who leads now.
+        let fresh = heartbeat.sent >= peer.heard;
+        if fresh {
             peer.heard = heartbeat.sent;
             peer.heard_at = Some(now);
             peer.hears_leader = heartbeat.hears_leader;
             let echo = heartbeat.echo.filter(|(boot, _)| *boot == own_boot);
             peer.echoed = echo.map(|(_, sent)| sent.min(peer.sent));
+            if peer.echoes(echoes_late) {
+                peer.echoed_at = Some(now);
+            }
         }
         peer.slot_chosen = peer.slot_chosen.max(heartbeat.slot_chosen);
         self.election.note_ballot(heartbeat.ballot);
         self.election.note_ballot(heartbeat.promised);
 
         if heartbeat.leads && heartbeat.ballot.leader == from {
-            self.hear_leader(heartbeat.ballot);
+            if fresh {
+                self.hear_leader(heartbeat.ballot);
+            }
             let Heartbeat { ballot, slot_chosen, chain, .. } = *heartbeat;
             self.learn_from_leader(from, ballot, slot_chosen, chain);
         } else {
-            if self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
+            if fresh && self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
                 // It says itself that it leads no longer.
                 self.election.leader_lost();
             }

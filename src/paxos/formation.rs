@@ -49,6 +49,9 @@ pub enum Trouble {
     NotNamed(ReplicaId),
     /// A peer agreed to another membership than this replica did.
     MembershipsDiffer(ReplicaId),
+    /// A peer knows that this directory agreed, and here nothing is known of it: this directory was
+    /// rolled back, and what it promised and voted for since may be lost.
+    Forgotten(ReplicaId),
     /// The voters as they introduced themselves cannot be a membership.
     NoMembership(String),
 }
@@ -217,6 +220,11 @@ impl Formation {
         }
         if self.agreed.as_ref().is_some_and(|agreed| *agreed != membership) {
             self.trouble = Some(Trouble::MembershipsDiffer(from));
+            return None;
+        }
+        if formed && self.agreed.is_none() {
+            // All agreed, so this directory did, and it said so only when that was durable.
+            self.trouble = Some(Trouble::Forgotten(from));
             return None;
         }
         self.agreements.insert(from, membership.clone());

@@ -212,12 +212,15 @@ impl Paxos {
         for votes in leader.window.range_mut(range) {
             self.quorum.insert(votes, from);
         }
+        let known = self.slot_chosen;
         self.learn_chosen_window();
+        if known < self.slot_chosen {
+            self.go_on();
+        }
     }
 
     /// Learns the slots at the front of the window that a quorum voted for.
-    fn learn_chosen_window(&mut self) {
-        let mut moved = false;
+    pub(super) fn learn_chosen_window(&mut self) {
         while let Role::Leader(leader) = &self.role
             && let Some(votes) = leader.window.front()
             && self.quorum.is_phase2(*votes)
@@ -226,11 +229,6 @@ impl Paxos {
                 self.log.pop_first().expect("a slot of the window holds this replica's vote");
             assert!(ballot == leader.ballot, "vote at {ballot} in the window of {}", leader.ballot);
             self.learn(entry);
-            moved = true;
-        }
-        if moved {
-            self.propose_adopted();
-            self.reads_may_begin();
         }
     }
 

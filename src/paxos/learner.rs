@@ -47,6 +47,7 @@ impl Paxos {
         chosen: Slot,
         chain: Chain,
     ) {
+        let known = self.slot_chosen;
         // A leader proposes one entry in a slot at its ballot, and it is the chosen one.
         while self.slot_chosen < chosen
             && self.log.vote(self.slot_chosen).is_some_and(|(voted, _)| *voted == ballot)
@@ -59,9 +60,22 @@ impl Paxos {
             }
         }
         self.check_chain(chosen, chain);
+        if known < self.slot_chosen {
+            self.go_on();
+        }
         if self.slot_chosen < chosen {
             self.fetch_from(from, chosen);
         }
+    }
+
+    /// What waited for slots to be learned, whoever told them: votes already counted behind them,
+    /// what phase 1 found beyond alpha, and reads; or a candidate that lacked what its promisers
+    /// know. Nothing else comes back to these: what is acknowledged is not sent again.
+    pub(super) fn go_on(&mut self) {
+        self.learn_chosen_window();
+        self.propose_adopted();
+        self.reads_may_begin();
+        self.maybe_lead();
     }
 
     /// Someone who need not lead knows the log further. Who hears a leader has it from there; who
@@ -87,12 +101,19 @@ impl Paxos {
     }
 
     /// A candidate cannot go on without what it asked for, and may hear nobody else meanwhile.
+    ///
+    /// Whoever did not answer may be gone, or may have forgotten what it knew: the next one is
+    /// asked, of those who were heard lately and know more.
     pub(super) fn retransmit_fetch(&mut self) {
         let Some(fetching) = self.fetching else { return };
         if fetching.until <= self.slot_chosen {
             self.fetching = None;
         } else if self.now.since(fetching.asked_at) >= self.options.retransmit_interval {
-            self.fetch_from(fetching.peer, fetching.until);
+            let (peer, until) = self
+                .election
+                .informant_after(fetching.peer, self.slot_chosen, self.now)
+                .unwrap_or((fetching.peer, fetching.until));
+            self.fetch_from(peer, until);
         }
     }
 
@@ -105,6 +126,7 @@ impl Paxos {
 
     /// A peer sends what is chosen.
     pub(super) fn on_chosen(&mut self, from: ReplicaId, chosen: Chosen) {
+        let known = self.slot_chosen;
         let mut slot = chosen.first_slot;
         for entry in chosen.entries {
             // The sender's word counts only for what it knows.
@@ -118,13 +140,14 @@ impl Paxos {
             slot = slot.next();
         }
         self.check_chain(chosen.slot_chosen, chosen.chain);
-        self.fetching = None;
-        if self.slot_chosen < chosen.slot_chosen && chosen.first_slot <= self.slot_chosen {
-            self.fetch_from(from, chosen.slot_chosen);
+        // A copy that teaches nothing neither answers the question nor asks the next one.
+        if known < self.slot_chosen {
+            self.fetching = None;
+            if self.slot_chosen < chosen.slot_chosen {
+                self.fetch_from(from, chosen.slot_chosen);
+            }
+            self.go_on();
         }
-        self.propose_adopted();
-        self.reads_may_begin();
-        self.maybe_lead();
     }
 
     fn learn_own_vote(&mut self) {

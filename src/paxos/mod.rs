@@ -72,6 +72,9 @@ use quorum::Quorum;
 use read::Reads;
 use step::{Input, Options, Output, RoleName, View};
 
+/// How far a ballot may be above every one that was seen: as many campaigns as fit into decades.
+const ROUNDS_AHEAD_MAX: u64 = 1 << 32;
+
 /// One replica's part in the protocol.
 #[derive(Debug)]
 pub struct Paxos {
@@ -158,6 +161,7 @@ impl Paxos {
                 self.propose(entry);
             }
             Input::Read(read) => self.on_read(read),
+            Input::Campaign => self.campaign(),
         }
     }
 
@@ -205,7 +209,7 @@ impl Paxos {
     }
 
     fn on_message(&mut self, from: ReplicaId, message: Message) {
-        if !self.quorum.is_voter(from) {
+        if !self.quorum.is_voter(from) || !self.is_plausible(&message) {
             return;
         }
         match message {
@@ -247,6 +251,20 @@ impl Paxos {
             | Message::Introduce(_)
             | Message::Agreed { .. } => {}
         }
+    }
+
+    /// Whether the ballots in `message` can have been reached by counting. To promise the last
+    /// round there is would end all elections for ever.
+    fn is_plausible(&self, message: &Message) -> bool {
+        let ballot = match message {
+            Message::Heartbeat(heartbeat) => heartbeat.ballot.max(heartbeat.promised),
+            Message::Prepare { ballot, .. } => *ballot,
+            Message::Accept(accept) => accept.ballot,
+            Message::Reject { promised, .. } => *promised,
+            _ => return true,
+        };
+        let seen = self.promised.max(self.election.ballot_seen());
+        ballot.round <= seen.round.saturating_add(ROUNDS_AHEAD_MAX)
     }
 
     /// The message leaves at once.

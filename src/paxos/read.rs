@@ -50,6 +50,19 @@ enum Asker {
     Peer { peer: ReplicaId, boot: Boot, read: u64 },
 }
 
+impl Asker {
+    /// Whether this question was asked before `other`, by the same opening of the same replica.
+    fn is_older(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local(read), Self::Local(other)) => read < other,
+            (Self::Peer { boot, read, .. }, Self::Peer { boot: at, read: other, .. }) => {
+                boot.sequence < at.sequence || boot == at && read < other
+            }
+            (Self::Local(_), Self::Peer { .. }) | (Self::Peer { .. }, Self::Local(_)) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Round {
     nonce: u64,
@@ -197,6 +210,10 @@ impl Paxos {
             (Asker::Peer { peer: queued, .. }, Asker::Peer { peer, .. }) => queued == peer,
             (Asker::Local(_), Asker::Peer { .. }) | (Asker::Peer { .. }, Asker::Local(_)) => false,
         };
+        let newer = |queued: &Asker| same(queued) && asker.is_older(queued);
+        if self.reads.queued.iter().any(newer) {
+            return;
+        }
         self.reads.queued.retain(|queued| !same(queued));
         self.reads.queued.push(asker);
         self.reads_may_begin();

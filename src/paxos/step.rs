@@ -57,6 +57,8 @@ pub enum Input {
     Propose(Entry),
     /// A linearizable read began here. Numbers increase.
     Read(u64),
+    /// Campaign at once, whoever leads: an operator, or a leader that hands over, asks for it.
+    Campaign,
 }
 
 /// What the owner of a core has to do, in this order.

@@ -73,6 +73,23 @@ impl Membership {
         Ok(membership)
     }
 
+    /// A membership with quorums of these sizes, and this alpha.
+    ///
+    /// # Errors
+    ///
+    /// As [`majority`](Self::majority); and where quorums need not intersect, or alpha is zero.
+    pub fn flexible(
+        voters: Vec<Voter>,
+        phase1: u32,
+        phase2: u32,
+        alpha: u64,
+    ) -> Result<Self, MembershipError> {
+        let mut membership = Self { voters, phase1, phase2, alpha };
+        membership.voters.sort_by_key(|voter| voter.id);
+        membership.check()?;
+        Ok(membership)
+    }
+
     /// Whether this membership is one that a cluster may have. A decoded one must be checked.
     ///
     /// # Errors

@@ -1,0 +1,560 @@
+//! A cluster of protocol cores, in one thread and in the caller's hands.
+//!
+//! ```text
+//!   step ---> core ---> records ---> journal --- sync ---> held messages ---+
+//!    ^                  messages --------------------------------------+    |
+//!    |                                                                 v    v
+//!    +--- deliver ------------------------------------------------- links
+//! ```
+//!
+//! Nothing happens unasked: records are volatile until [`Cores::sync`], messages wait on their link
+//! until they are delivered, and cores tick only when time [advances](Cores::advance). Messages
+//! that a core sends to itself come back within the sync that released them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::paxos::Paxos;
+use crate::paxos::step::{Input, Options, Output, ReadBarrier, RoleName, Serve, View};
+use crate::types::entry::{Entry, EntryBuilder};
+use crate::types::ids::{Boot, Incarnation, Lsn, ReplicaId, Slot};
+use crate::types::membership::{Membership, Voter};
+use crate::types::message::{Chosen, Envelope, Message};
+use crate::types::record::Held;
+use crate::types::time::{Moment, Time};
+
+use super::checks::Checks;
+use super::journal::MemoryJournal;
+use super::links::{Filter, Link, Links};
+use super::trace;
+
+/// So many steps without coming to rest are a loop.
+const STEPS_MAX: usize = 1_000_000;
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Who votes.
+    pub membership: Membership,
+    /// Where the random timeouts of all cores come from.
+    pub seed: u64,
+    /// How often a replica says that it is there.
+    pub heartbeat_interval: Duration,
+    /// See [`Options::election_timeout`].
+    pub election_timeout: Duration,
+    /// See [`Options::retransmit_interval`].
+    pub retransmit_interval: Duration,
+    /// See [`Options::inflight_slots_max`].
+    pub inflight_slots_max: u64,
+    /// See [`Options::message_bytes_max`].
+    pub message_bytes_max: usize,
+    /// Whether journals remember how far the log is known to be chosen.
+    pub remembers_chosen: bool,
+    /// Whether to write the trace.
+    pub traces: bool,
+    /// Whether the trace shows heartbeats.
+    pub traces_heartbeats: bool,
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub struct Cores {
+    cluster: Cluster,
+    first: Entry,
+    now: Moment,
+    replicas: BTreeMap<ReplicaId, Replica>,
+    links: Links,
+    last_link: Option<Link>,
+    checks: Checks,
+    trace: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Replica {
+    /// `None` while it is down.
+    core: Option<Paxos>,
+    journal: MemoryJournal,
+    /// What waits for the journal to be durable up to a position.
+    held: VecDeque<(Lsn, Held)>,
+    openings: u64,
+    /// The entries of all slots that it knows to be chosen, from slot 0 on.
+    chosen: Vec<Entry>,
+    /// What peers lack.
+    serves: VecDeque<Serve>,
+    wake_at: Option<Moment>,
+    reads: u64,
+    role: RoleName,
+}
+
+impl Cluster {
+    /// Replicas 1 to `count`, majorities, short timeouts.
+    ///
+    /// # Panics
+    ///
+    /// Where there cannot be a membership of so many.
+    #[must_use]
+    pub fn of(count: u64) -> Self {
+        let majority = count as u32 / 2 + 1;
+        Self::flexible(count, majority, majority, 64)
+    }
+
+    /// As [`Cluster::of`], with other quorums and another alpha.
+    ///
+    /// # Panics
+    ///
+    /// Where the quorums need not intersect.
+    #[must_use]
+    pub fn flexible(count: u64, phase1: u32, phase2: u32, alpha: u64) -> Self {
+        let voters = (1..=count).map(|id| Voter {
+            id: ReplicaId(id),
+            incarnation: Incarnation(u128::from(id)),
+            address: format!("replica-{id}"),
+        });
+        let membership = Membership::flexible(voters.collect(), phase1, phase2, alpha);
+        Self {
+            membership: membership.expect("the caller asks for a possible membership"),
+            seed: 1,
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(500),
+            retransmit_interval: Duration::from_millis(100),
+            inflight_slots_max: alpha,
+            message_bytes_max: 64 * 1024,
+            remembers_chosen: true,
+            traces: true,
+            traces_heartbeats: false,
+        }
+    }
+}
+
+impl Cores {
+    /// A formed cluster whose log holds only the membership, all replicas up.
+    #[must_use]
+    pub fn new(cluster: Cluster) -> Self {
+        let first = Entry::membership(&cluster.membership);
+        let checks = Checks::new(first.clone(), cluster.membership.phase2());
+        let replicas = cluster.membership.voters().iter().map(|voter| {
+            let replica = Replica {
+                core: None,
+                journal: MemoryJournal::default(),
+                held: VecDeque::new(),
+                openings: 0,
+                chosen: Vec::new(),
+                serves: VecDeque::new(),
+                wake_at: None,
+                reads: 0,
+                role: RoleName::Follower,
+            };
+            (voter.id, replica)
+        });
+        let replicas = replicas.collect();
+        let (links, trace) = (Links::default(), Vec::new());
+        let now = Moment::ZERO;
+        let mut cores =
+            Self { cluster, first, now, replicas, links, last_link: None, checks, trace };
+        for id in cores.ids() {
+            cores.restart(id);
+        }
+        cores
+    }
+
+    // What happens at a replica.
+
+    /// The replica campaigns.
+    pub fn campaign(&mut self, id: ReplicaId) {
+        self.step(id, Input::Campaign);
+    }
+
+    /// The replica proposes an entry with one command, if it leads and has room. Returns whether.
+    pub fn propose(&mut self, id: ReplicaId, command: &str) -> bool {
+        let Some(core) = &self.replica(id).core else { return false };
+        if !core.has_room() {
+            return false;
+        }
+        let mut builder = EntryBuilder::new(Time(0), command.len());
+        builder.push(command.as_bytes());
+        self.step(id, Input::Propose(builder.finish()));
+        true
+    }
+
+    /// A linearizable read begins at the replica. Returns its number.
+    pub fn read(&mut self, id: ReplicaId) -> u64 {
+        let replica = self.replica_mut(id);
+        replica.reads += 1;
+        let read = replica.reads;
+        if replica.core.is_some() {
+            self.checks.on_read(id, read);
+            self.step(id, Input::Read(read));
+        }
+        read
+    }
+
+    /// Everything appended at the replica becomes durable.
+    pub fn sync(&mut self, id: ReplicaId) {
+        self.sync_some(id, usize::MAX);
+    }
+
+    /// The oldest `count` of the volatile records become durable.
+    pub fn sync_some(&mut self, id: ReplicaId, count: usize) {
+        if self.replica(id).core.is_none() {
+            return;
+        }
+        let replica = self.replicas.get_mut(&id).expect("the replica exists");
+        let volatile = replica.journal.volatile();
+        let records = replica.journal.sync(count);
+        let whole = records.len() == volatile;
+        for record in records {
+            self.checks.on_durable(id, record);
+        }
+        if volatile > 0 {
+            self.tell(|cores| {
+                format!("{} {}", cores.name(id), if whole { "sync" } else { "sync of some" })
+            });
+        }
+        self.release(id);
+    }
+
+    /// The replica stops: what is volatile is lost.
+    pub fn crash(&mut self, id: ReplicaId) {
+        self.tell(|cores| format!("{} crashes", cores.name(id)));
+        let replica = self.replica_mut(id);
+        replica.core = None;
+        replica.journal.crash();
+        replica.held.clear();
+        replica.serves.clear();
+        replica.chosen.clear();
+        replica.wake_at = None;
+        self.checks.on_crash(id);
+    }
+
+    /// The replica comes back with what is durable, in a new opening.
+    pub fn restart(&mut self, id: ReplicaId) {
+        let (now, first) = (self.now, self.first.clone());
+        let replica = self.replica_mut(id);
+        if replica.core.is_some() {
+            return;
+        }
+        let (recovered, chosen) = replica.journal.recover(first);
+        replica.openings += 1;
+        replica.chosen = chosen;
+        replica.role = RoleName::Follower;
+        let openings = replica.openings;
+        let told = (recovered.promised, recovered.slot_chosen, recovered.votes.len());
+        let core = Paxos::new(self.options(id, openings), recovered, now);
+        self.replica_mut(id).core = Some(core);
+        if openings > 1 {
+            let (promised, chosen, votes) = told;
+            self.tell(|_| {
+                format!("{id} restarts promised={promised} chosen<{chosen} votes={votes}")
+            });
+        }
+        self.step(id, Input::Tick);
+    }
+
+    /// The connection of `id` to `peer` ends.
+    pub fn peer_down(&mut self, id: ReplicaId, peer: ReplicaId) {
+        self.step(id, Input::PeerDown(peer));
+    }
+
+    /// A message that nobody sent arrives.
+    pub fn inject(&mut self, link: Link, message: Message) {
+        self.tell(|_| format!("{} ⇢ {} {}", link.from, link.to, trace::message(&message)));
+        self.step(link.to, Input::Message { from: link.from, message });
+    }
+
+    // The network.
+
+    /// Delivers every waiting message that is meant, in order of links. Returns how many.
+    pub fn deliver(&mut self, filter: &Filter) -> usize {
+        let messages = self.links.take(filter, false);
+        let count = messages.len();
+        for (link, message) in messages {
+            self.arrive(link, message);
+        }
+        count
+    }
+
+    /// Delivers the message at `index` of a link.
+    pub fn deliver_at(&mut self, link: Link, index: usize) {
+        if let Some(message) = self.links.take_at(link, index) {
+            self.arrive(link, message);
+        }
+    }
+
+    /// Loses every waiting message that is meant.
+    pub fn drop_messages(&mut self, filter: &Filter) {
+        for (link, message) in self.links.take(filter, false) {
+            self.tell_message(link, "⇥", &message);
+        }
+    }
+
+    /// Delivers a copy of every waiting message that is meant.
+    pub fn duplicate(&mut self, filter: &Filter) {
+        for (link, message) in self.links.take(filter, true) {
+            self.arrive(link, message);
+        }
+    }
+
+    /// The network itself, for schedules that choose message by message.
+    pub fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    // Time.
+
+    /// Time passes: every core ticks whenever it asked to. Nothing is synced or delivered.
+    pub fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut steps = 0;
+        while self.tick_next(end) {
+            steps += 1;
+            assert!(steps < STEPS_MAX, "a core asks to be woken again and again at {:?}", self.now);
+        }
+        self.now = end;
+    }
+
+    /// Time passes, and every sync and every message takes none of it.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.stabilize();
+        while self.tick_next(end) {
+            self.stabilize();
+        }
+        self.now = end;
+    }
+
+    /// Syncs and delivers until nothing is left to do at this moment.
+    pub fn stabilize(&mut self) {
+        for _ in 0..STEPS_MAX {
+            for id in self.ids() {
+                self.sync(id);
+            }
+            let Some((link, message)) = self.links.take_next(self.last_link) else {
+                let volatile = |replica: &Replica| replica.journal.volatile() > 0;
+                if self.replicas.values().any(volatile) {
+                    continue;
+                }
+                return;
+            };
+            self.last_link = Some(link);
+            self.arrive(link, message);
+        }
+        panic!("the cluster does not come to rest: {:?}", self.trace.last());
+    }
+
+    // What there is to see.
+
+    /// All replicas.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        self.replicas.keys().copied().collect()
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// What the core tells about itself; `None` while it is down.
+    #[must_use]
+    pub fn view(&self, id: ReplicaId) -> Option<View> {
+        self.replica(id).core.as_ref().map(Paxos::view)
+    }
+
+    /// Whether the replica is up, leads, and may propose.
+    #[must_use]
+    pub fn has_room(&self, id: ReplicaId) -> bool {
+        self.replica(id).core.as_ref().is_some_and(Paxos::has_room)
+    }
+
+    /// The entries that the replica knows to be chosen, from slot 0 on.
+    #[must_use]
+    pub fn chosen(&self, id: ReplicaId) -> &[Entry] {
+        &self.replica(id).chosen
+    }
+
+    /// How many records of the replica are volatile.
+    #[must_use]
+    pub fn volatile(&self, id: ReplicaId) -> usize {
+        self.replica(id).journal.volatile()
+    }
+
+    /// What the omniscient observer knows.
+    #[must_use]
+    pub fn checks(&self) -> &Checks {
+        &self.checks
+    }
+
+    /// The replica, with its ballot where it leads or campaigns.
+    #[must_use]
+    pub fn name(&self, id: ReplicaId) -> String {
+        trace::name(id, self.replica(id).core.as_ref())
+    }
+
+    /// The lines since the last call.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.trace)
+    }
+
+    // Inside.
+
+    fn replica(&self, id: ReplicaId) -> &Replica {
+        self.replicas.get(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
+    }
+
+    fn replica_mut(&mut self, id: ReplicaId) -> &mut Replica {
+        self.replicas.get_mut(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
+    }
+
+    fn options(&self, id: ReplicaId, openings: u64) -> Options {
+        let cluster = &self.cluster;
+        Options {
+            id,
+            incarnation: Incarnation(u128::from(id.0)),
+            boot: Boot { sequence: openings, nonce: id.0 << 32 | openings },
+            membership: cluster.membership.clone(),
+            seed: cluster.seed.wrapping_mul(1_000_003).wrapping_add(id.0 << 20 | openings),
+            heartbeat_interval: cluster.heartbeat_interval,
+            election_timeout: cluster.election_timeout,
+            retransmit_interval: cluster.retransmit_interval,
+            inflight_slots_max: cluster.inflight_slots_max,
+            inflight_bytes_max: 1 << 20,
+            message_bytes_max: cluster.message_bytes_max,
+        }
+    }
+
+    /// Ticks the core that is due first, if one is due by `end`.
+    fn tick_next(&mut self, end: Moment) -> bool {
+        let due = self.replicas.iter().filter_map(|(id, replica)| Some((replica.wake_at?, *id)));
+        let Some((at, id)) = due.min().filter(|(at, _)| *at <= end) else { return false };
+        self.now = self.now.max(at);
+        self.step(id, Input::Tick);
+        true
+    }
+
+    fn arrive(&mut self, link: Link, message: Message) {
+        self.step(link.to, Input::Message { from: link.from, message });
+    }
+
+    fn step(&mut self, id: ReplicaId, input: Input) {
+        let now = self.now;
+        let Some(core) = &mut self.replica_mut(id).core else { return };
+        let before = core.view().slot_chosen;
+        core.step(now, input);
+        let output = core.take_output();
+        let view = core.view();
+        let after = view.slot_chosen;
+        assert!(before <= after, "I8: replica {id} went back from slot {before} to {after}");
+        if std::mem::replace(&mut self.replica_mut(id).role, view.role) != view.role {
+            match view.role {
+                RoleName::Follower => self.tell(|_| format!("{id} follows")),
+                RoleName::Candidate => self.tell(|cores| format!("{} campaigns", cores.name(id))),
+                RoleName::Leader => self.tell(|cores| format!("{} leads", cores.name(id))),
+            }
+        }
+        self.take_in(id, output, after);
+    }
+
+    fn take_in(&mut self, id: ReplicaId, output: Output, slot_chosen: Slot) {
+        for record in &output.records {
+            self.tell(|cores| format!("{} journal {}", cores.name(id), trace::record(record)));
+        }
+        let divergence = output.divergence;
+        assert!(divergence.is_none(), "I10: replica {id} differs: {divergence:?}");
+        for (slot, entry) in output.chosen {
+            self.tell(|cores| {
+                format!("{} learns slot={slot} {}", cores.name(id), trace::entry(&entry))
+            });
+            let known = self.replica(id).chosen.len();
+            self.checks.on_learned(id, known, slot, &entry);
+            self.replica_mut(id).chosen.push(entry);
+        }
+        let remembers = self.cluster.remembers_chosen;
+        let replica = self.replica_mut(id);
+        let known = Slot(replica.chosen.len() as u64);
+        assert!(known == slot_chosen, "I8: replica {id} says {slot_chosen}, and gave {known}");
+        let mark = remembers.then_some(known);
+        replica.journal.append(output.records, mark);
+        let lsn = replica.journal.end();
+        replica.held.extend(output.send_when_durable.into_iter().map(|held| (lsn, held)));
+        replica.serves.extend(output.serve);
+        replica.wake_at = output.wake_at;
+        for envelope in output.send_now {
+            self.leave(id, envelope);
+        }
+        for ReadBarrier { read, slot } in output.reads {
+            let reads = self.checks.on_barrier(id, read, slot);
+            if !reads.is_empty() {
+                self.tell(|cores| format!("{} may read {reads:?} at slot<{slot}", cores.name(id)));
+            }
+        }
+        self.serve(id);
+        // What waits for nothing that is still volatile leaves at once.
+        if self.replica(id).journal.volatile() == 0 {
+            self.release(id);
+        }
+    }
+
+    /// Lets the held messages go that the journal covers.
+    fn release(&mut self, id: ReplicaId) {
+        loop {
+            let replica = self.replica_mut(id);
+            let frontier = replica.journal.frontier();
+            let covered = replica.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn());
+            if !covered || replica.core.is_none() {
+                return;
+            }
+            let Some((_, held)) = replica.held.pop_front() else { return };
+            let envelope = held.release(frontier);
+            self.leave(id, envelope);
+        }
+    }
+
+    fn leave(&mut self, from: ReplicaId, envelope: Envelope) {
+        let Envelope { to, message } = envelope;
+        self.checks.on_leave(from, &message);
+        let link = Link { from, to };
+        if to == from {
+            self.step(to, Input::Message { from, message });
+            return;
+        }
+        let mark = if self.links.is_cut(link) { "⇥" } else { "→" };
+        self.tell_message(link, mark, &message);
+        self.links.send(link, message);
+    }
+
+    fn serve(&mut self, id: ReplicaId) {
+        while let Some(Serve { to, from }) = self.replica_mut(id).serves.pop_front() {
+            let bytes_max = self.cluster.message_bytes_max;
+            let replica = self.replica(id);
+            let Some(view) = replica.core.as_ref().map(Paxos::view) else { return };
+            let mut bytes = 0;
+            let fits = |entry: &&Entry| {
+                let first = bytes == 0;
+                bytes += entry.bytes().len();
+                first || bytes <= bytes_max
+            };
+            let known = replica.chosen.get(from.0 as usize..).unwrap_or_default();
+            let entries = known.iter().take_while(fits).cloned().collect();
+            let (slot_chosen, chain) = (view.slot_chosen, view.chain);
+            let chosen = Chosen { first_slot: from, entries, slot_chosen, chain };
+            self.leave(id, Envelope { to, message: Message::Chosen(chosen) });
+        }
+    }
+
+    fn tell_message(&mut self, link: Link, mark: &str, message: &Message) {
+        if !matches!(message, Message::Heartbeat(_)) || self.cluster.traces_heartbeats {
+            let Link { from, to } = link;
+            self.tell(|cores| {
+                format!("{} {mark} {to} {}", cores.name(from), trace::message(message))
+            });
+        }
+    }
+
+    fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.cluster.traces {
+            let line = line(self);
+            self.trace.push(line);
+        }
+    }
+}

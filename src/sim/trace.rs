@@ -1,0 +1,121 @@
+//! One line for each event.
+//!
+//! ```text
+//! 1@1.1 leads from=1                        a replica that leads is shown with its ballot,
+//! 1~2.1 → 2 Prepare ballot=2.1 from=1       a candidate with the one that it tries
+//! 2 journal vote slot=1 ballot=1.1 a
+//! 2 sync
+//! 2 learns slot=1 a
+//! 1 ⇥ 2 Accept …                            lost
+//! ```
+
+use std::fmt::Write as _;
+
+use crate::paxos::Paxos;
+use crate::paxos::step::RoleName;
+use crate::types::entry::{Entry, EntryKind};
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::message::{Message, Vote};
+use crate::types::record::Record;
+
+/// The replica, with its ballot where it leads or campaigns.
+#[must_use]
+pub fn name(id: ReplicaId, core: Option<&Paxos>) -> String {
+    let Some(view) = core.map(Paxos::view) else { return id.to_string() };
+    match view.role {
+        RoleName::Follower => id.to_string(),
+        RoleName::Candidate => format!("{id}~{}", view.promised),
+        RoleName::Leader => format!("{id}@{}", view.promised),
+    }
+}
+
+/// The commands as text, `no-op`, or `membership`.
+#[must_use]
+pub fn entry(entry: &Entry) -> String {
+    match entry.kind() {
+        EntryKind::NoOp => "no-op".into(),
+        EntryKind::Membership => "membership".into(),
+        EntryKind::Commands => {
+            let texts = entry.commands().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            let text = texts.collect::<Vec<_>>().join("+");
+            match text.char_indices().nth(24) {
+                Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+                None => text,
+            }
+        }
+    }
+}
+
+/// A record as it is appended.
+#[must_use]
+pub fn record(record: &Record) -> String {
+    match record {
+        Record::Promise { ballot } => format!("promise ballot={ballot}"),
+        Record::Vote { slot, ballot, entry: voted } => {
+            format!("vote slot={slot} ballot={ballot} {}", entry(voted))
+        }
+        Record::Chosen { slot, entry: chosen } => format!("chosen slot={slot} {}", entry(chosen)),
+        Record::Verdicts(verdicts) => format!("verdicts {}", verdicts.slots),
+    }
+}
+
+/// A message with what matters in it.
+#[must_use]
+pub fn message(message: &Message) -> String {
+    let mut text = message.name().to_owned();
+    let told = match message {
+        Message::Heartbeat(heartbeat) => {
+            let leads = if heartbeat.leads { " leads" } else { "" };
+            let hears = if heartbeat.hears_leader { " hears" } else { "" };
+            write!(text, "{leads}{hears} chosen<{}", heartbeat.slot_chosen)
+        }
+        Message::Prepare { ballot, from } => write!(text, " ballot={ballot} from={from}"),
+        Message::Promise(promise) => {
+            let part = match promise.parts {
+                1 => String::new(),
+                parts => format!(" part={}/{parts}", promise.part),
+            };
+            let (ballot, chosen) = (promise.ballot, promise.slot_chosen);
+            write!(text, " ballot={ballot}{part} chosen<{chosen} voted={}", votes(&promise.votes))
+        }
+        Message::Accept(accept) => {
+            let (ballot, entries) = (accept.ballot, entries(accept.first_slot, &accept.entries));
+            write!(text, " ballot={ballot} {entries} chosen<{}", accept.slot_chosen)
+        }
+        Message::Accepted(accepted) => {
+            write!(text, " ballot={} slots={}", accepted.ballot, accepted.slots)
+        }
+        Message::Reject { ballot, promised } => {
+            write!(text, " ballot={ballot} promised={promised}")
+        }
+        Message::Fetch { from } => write!(text, " from={from}"),
+        Message::Chosen(chosen) => {
+            let entries = entries(chosen.first_slot, &chosen.entries);
+            write!(text, " {entries} chosen<{}", chosen.slot_chosen)
+        }
+        Message::Confirm { ballot, nonce } | Message::Confirmed { ballot, nonce, .. } => {
+            write!(text, " ballot={ballot} nonce={nonce}")
+        }
+        Message::Barrier { read, .. } => write!(text, " read={read}"),
+        Message::BarrierAt { read, slot, .. } => write!(text, " read={read} slot<{slot}"),
+        Message::Introduce(introduce) => write!(text, " voters={:?}", introduce.voters),
+        Message::Agreed { formed, .. } => write!(text, " formed={formed}"),
+        Message::Forward(_) | Message::Bounced { .. } => Ok(()),
+    };
+    told.expect("a string takes what is written to it");
+    text
+}
+
+fn votes(votes: &[Vote]) -> String {
+    let shown = votes.iter().map(|vote| {
+        let Vote { slot, ballot, entry: voted } = vote;
+        format!("{slot}:{ballot} {}", entry(voted))
+    });
+    format!("[{}]", shown.collect::<Vec<_>>().join(", "))
+}
+
+fn entries(first: Slot, entries: &[Entry]) -> String {
+    let slots = (0..).map(|count| first.plus(count)).zip(entries);
+    let shown = slots.map(|(slot, shown)| format!("{slot}:{}", entry(shown)));
+    format!("[{}]", shown.collect::<Vec<_>>().join(", "))
+}

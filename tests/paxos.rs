@@ -1,0 +1,253 @@
+//! The protocol core, step by step: the scripts in `tests/paxos`, each named after its claim.
+//!
+//! The commands are documented where they are interpreted.
+
+mod support;
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use indelible::ReplicaId;
+use indelible::sim::cores::{Cluster, Cores};
+use indelible::sim::links::{Filter, Link};
+use indelible::sim::trace;
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{Ballot, Boot, Incarnation, Slot, SlotRange};
+use indelible::types::message::{Accept, Accepted, Heartbeat, Message, Promise, Vote};
+use indelible::types::time::Time;
+use support::script::{self, Command};
+
+#[test]
+fn scripts_hold() {
+    for path in script::scripts("tests/paxos") {
+        let mut cores = None;
+        script::run(&path, &mut |command| interpret(&mut cores, command));
+    }
+}
+
+fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
+    if command.name == "cluster" {
+        return slot.insert(cluster(command)).take_trace().join("\n");
+    }
+    let cores = slot.as_mut().expect("a script begins with a cluster");
+    let id = |index| ReplicaId(command.arg(index));
+    let millis = || Duration::from_millis(command.arg(0));
+    // Whether only what becomes of the replicas is shown, and not what they do for it.
+    let mut brief = command.option("show").is_some_and(|show: String| show == "brief");
+    match command.name.as_str() {
+        // campaign REPLICA
+        "campaign" => cores.campaign(id(0)),
+        // propose REPLICA COMMAND...: an entry for each command.
+        "propose" => {
+            for text in command.args_from::<String>(1) {
+                if !cores.propose(id(0), &text) {
+                    return format!("error: {} has no room for {text}", cores.name(id(0)));
+                }
+            }
+        }
+        // sync REPLICA... [count=]: of each, the oldest records, or all.
+        "sync" => {
+            let count = command.option_or("count", usize::MAX);
+            command.args_from(0).into_iter().for_each(|id| cores.sync_some(ReplicaId(id), count));
+        }
+        // deliver [from=] [to=] [kind=]; also drop, and duplicate: deliver, and keep.
+        "deliver" => drop(Some(cores.deliver(&filter(command)))),
+        "drop" => cores.drop_messages(&filter(command)),
+        "duplicate" => cores.duplicate(&filter(command)),
+        // reverse from=F to=T: the newest message becomes the next.
+        "reverse" => cores.links().reverse(link(command)),
+        // cut A B: both ways. cut from=F to=T: one way. isolate A: all links of A.
+        "cut" => each_link(cores, command, |cores, link| cores.links().cut(link)),
+        "mend" => each_link(cores, command, |cores, link| cores.links().mend(link)),
+        "hold" => each_link(cores, command, |cores, link| cores.links().hold(link)),
+        "isolate" => {
+            for other in cores.ids() {
+                cores.links().cut(Link { from: id(0), to: other });
+                cores.links().cut(Link { from: other, to: id(0) });
+            }
+        }
+        // heal: no link is cut or held any more.
+        "heal" => cores.links().heal(),
+        "crash" => cores.crash(id(0)),
+        "restart" => cores.restart(id(0)),
+        // down REPLICA PEER: the connection to the peer ended.
+        "down" => cores.peer_down(id(0), id(1)),
+        // advance MS: cores tick, nothing is synced or delivered.
+        "advance" => cores.advance(millis()),
+        // run MS: cores tick, and all is synced and delivered at once.
+        "run" => {
+            brief = true;
+            cores.run(millis());
+        }
+        "stabilize" => cores.stabilize(),
+        "read" => drop(Some(cores.read(id(0)))),
+        // inject KIND from= to= ...: a message that nobody sent.
+        "inject" => cores.inject(link(command), forged(command)),
+        "status" => return status(cores),
+        // chosen REPLICA: what it knows to be chosen, from slot 1 on.
+        "chosen" => {
+            let entries = cores.chosen(id(0)).iter().skip(1).map(trace::entry);
+            return entries.collect::<Vec<_>>().join(" ");
+        }
+        _ => command.reject("unknown command"),
+    }
+    let shown = |line: &String| {
+        !brief || ["→", "⇥", "journal", "sync"].iter().all(|word| !line.contains(word))
+    };
+    cores.take_trace().into_iter().filter(shown).collect::<Vec<_>>().join("\n")
+}
+
+/// cluster [replicas=] [phase1= phase2=] [alpha=] [bytes=] [inflight=] [forgets=] [heartbeats=]
+/// [leader=]
+fn cluster(command: &Command) -> Cores {
+    command.expect(
+        0,
+        &[
+            "replicas",
+            "phase1",
+            "phase2",
+            "alpha",
+            "bytes",
+            "inflight",
+            "forgets",
+            "heartbeats",
+            "leader",
+        ],
+    );
+    let count = command.option_or("replicas", 3);
+    let majority = count as u32 / 2 + 1;
+    let (phase1, phase2) =
+        (command.option_or("phase1", majority), command.option_or("phase2", majority));
+    let mut cluster = Cluster::flexible(count, phase1, phase2, command.option_or("alpha", 64));
+    cluster.message_bytes_max = command.option_or("bytes", cluster.message_bytes_max);
+    cluster.inflight_slots_max = command.option_or("inflight", cluster.inflight_slots_max);
+    cluster.remembers_chosen = !command.option_or("forgets", false);
+    cluster.traces_heartbeats = command.option_or("heartbeats", false);
+    let mut cores = Cores::new(cluster);
+    cores.stabilize();
+    if let Some(leader) = command.option("leader") {
+        cores.campaign(ReplicaId(leader));
+        cores.stabilize();
+        cores.take_trace();
+    }
+    cores
+}
+
+fn filter(command: &Command) -> Filter {
+    command.expect(0, &["from", "to", "kind", "show"]);
+    Filter {
+        from: command.option("from").map(ReplicaId),
+        to: command.option("to").map(ReplicaId),
+        kind: command.option("kind"),
+    }
+}
+
+fn link(command: &Command) -> Link {
+    Link { from: ReplicaId(command.required("from")), to: ReplicaId(command.required("to")) }
+}
+
+fn each_link(cores: &mut Cores, command: &Command, act: impl Fn(&mut Cores, Link)) {
+    if command.args.is_empty() {
+        return act(cores, link(command));
+    }
+    let (from, to) = (ReplicaId(command.arg(0)), ReplicaId(command.arg(1)));
+    act(cores, Link { from, to });
+    act(cores, Link { from: to, to: from });
+}
+
+fn status(cores: &Cores) -> String {
+    let line = |id: &ReplicaId| {
+        let Some(view) = cores.view(*id) else { return format!("{id} down") };
+        let ready = if view.ready { " ready" } else { "" };
+        let leader = view.leader.map_or("none".into(), |ballot| ballot.to_string());
+        let (promised, chosen) = (view.promised, view.slot_chosen);
+        format!("{} promised={promised} chosen<{chosen} leader={leader}{ready}", cores.name(*id))
+    };
+    cores.ids().iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// ballot=ROUND.LEADER
+struct BallotText(Ballot);
+
+impl FromStr for BallotText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (round, leader) = text.split_once('.').ok_or("not ROUND.LEADER")?;
+        let number = |text: &str| {
+            text.parse::<u64>().map_err(|err: std::num::ParseIntError| err.to_string())
+        };
+        Ok(Self(Ballot { round: number(round)?, leader: ReplicaId(number(leader)?) }))
+    }
+}
+
+fn entry(text: &str) -> Entry {
+    let mut builder = EntryBuilder::new(Time(0), text.len());
+    builder.push(text.as_bytes());
+    builder.finish()
+}
+
+/// inject KIND from= to= [ballot=] [slot=] [end=] [entry=] [incarnation=] [chosen=] [promised=]
+fn forged(command: &Command) -> Message {
+    fn slot<T: FromStr<Err: Display> + Default>(command: &Command, key: &str) -> T {
+        command.option_or(key, T::default())
+    }
+    let ballot = |key| command.option(key).map_or(Ballot::ZERO, |BallotText(ballot)| ballot);
+    let from: u64 = command.required("from");
+    let incarnation = Incarnation(u128::from(command.option_or("incarnation", from)));
+    let first = Slot(slot(command, "slot"));
+    let promises = command.arg::<String>(0) == "Promise";
+    let slot_chosen = Slot(command.option_or("chosen", u64::from(promises)));
+    let entries =
+        command.list::<String>("entry").iter().map(|text| entry(text)).collect::<Vec<_>>();
+    match command.arg::<String>(0).as_str() {
+        "Heartbeat" => Message::Heartbeat(Heartbeat {
+            incarnation,
+            boot: Boot { sequence: command.option_or("boot", 1), nonce: from },
+            ballot: ballot("ballot"),
+            leads: command.option_or("leads", false),
+            hears_leader: false,
+            promised: ballot("promised"),
+            slot_chosen,
+            chain: Default::default(),
+            sent: command.option_or("sent", 1 << 20),
+            echo: None,
+        }),
+        "Prepare" => Message::Prepare { ballot: ballot("ballot"), from: first },
+        "Promise" => Message::Promise(Promise {
+            ballot: ballot("ballot"),
+            incarnation,
+            from: Slot(command.option_or("asked", 1)),
+            part: command.option_or("part", 0),
+            parts: command.option_or("parts", 1),
+            slot_chosen,
+            votes: entries
+                .into_iter()
+                .map(|entry| Vote { slot: first, ballot: ballot("voted"), entry })
+                .collect(),
+            abstained: Vec::new(),
+            frontier: Default::default(),
+        }),
+        "Accept" => Message::Accept(Accept {
+            ballot: ballot("ballot"),
+            first_slot: first,
+            entries,
+            slot_chosen,
+            chain: Default::default(),
+        }),
+        "Accepted" => Message::Accepted(Accepted {
+            ballot: ballot("ballot"),
+            incarnation,
+            slots: SlotRange { first, end: Slot(slot(command, "end")) },
+            frontier: Default::default(),
+        }),
+        "Reject" => Message::Reject { ballot: ballot("ballot"), promised: ballot("promised") },
+        "Fetch" => Message::Fetch { from: first },
+        "Confirmed" => {
+            let nonce = command.option_or("nonce", 1);
+            Message::Confirmed { ballot: ballot("ballot"), incarnation, nonce }
+        }
+        other => command.reject(format!("no message {other} to inject")),
+    }
+}
