@@ -80,6 +80,11 @@ impl fmt::Display for Trouble {
                 f,
                 "replica {peer} is not the directory that this one agreed to form a cluster with"
             ),
+            Self::Forgotten(peer) => write!(
+                f,
+                "replica {peer} knows that this directory agreed to form a cluster, and here \
+                 nothing is known of it: this directory was set back to an earlier state"
+            ),
             Self::NoMembership(why) => write!(f, "the voters cannot form a cluster: {why}"),
         }
     }

@@ -442,6 +442,7 @@ impl Cores {
         let before = core.view().slot_chosen;
         core.step(now, input);
         let output = core.take_output();
+        let wake_at = core.wake_at();
         let view = core.view();
         let after = view.slot_chosen;
         assert!(before <= after, "I8: replica {id} went back from slot {before} to {after}");
@@ -452,6 +453,7 @@ impl Cores {
                 RoleName::Leader => self.tell(|cores| format!("{} leads", cores.name(id))),
             }
         }
+        self.replica_mut(id).wake_at = Some(wake_at);
         self.take_in(id, output, after);
     }
 
@@ -478,7 +480,6 @@ impl Cores {
         let lsn = replica.journal.end();
         replica.held.extend(output.send_when_durable.into_iter().map(|held| (lsn, held)));
         replica.serves.extend(output.serve);
-        replica.wake_at = output.wake_at;
         for envelope in output.send_now {
             self.leave(id, envelope);
         }
