@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "no test program uses all of this")]
 impl FaultyDisk {
     /// The process and the power are gone. `keep` says of each thing not synced whether it stays.
     pub fn crash(&self, keep: &mut dyn FnMut() -> bool) {
