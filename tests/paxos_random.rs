@@ -8,7 +8,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use indelible::sim::cores::{Cluster, Cores};
+use indelible::sim::cluster::Cluster;
+use indelible::sim::cores::Cores;
 use indelible::sim::links::Link;
 use indelible::types::message::Message;
 
