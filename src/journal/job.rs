@@ -17,7 +17,7 @@ pub struct Job<D: Disk>(pub(super) Task<D>);
 
 pub(super) enum Task<D: Disk> {
     Write { number: u64, segment: u64, file: Arc<D::File>, offset: u64, buffer: Buffer },
-    Prepare { disk: Arc<D>, number: u64, length: u64, replace: bool },
+    Prepare { disk: Arc<D>, number: u64, length: u64, lanes: usize, replace: bool },
 }
 
 /// What became of a job.
@@ -26,7 +26,7 @@ pub struct Done<D: Disk>(pub(super) Outcome<D>);
 
 pub(super) enum Outcome<D: Disk> {
     Written { number: u64, buffer: Buffer, result: Result<(), JournalError> },
-    Prepared { number: u64, length: u64, result: Result<D::File, JournalError> },
+    Prepared { number: u64, length: u64, result: Result<Vec<Arc<D::File>>, JournalError> },
 }
 
 impl<D: Disk> Job<D> {
@@ -41,12 +41,12 @@ impl<D: Disk> Job<D> {
                     .and_then(|()| file.sync().map_err(JournalError::io("sync", &name)));
                 Outcome::Written { number, buffer, result }
             }
-            Task::Prepare { disk, number, length, replace } => {
+            Task::Prepare { disk, number, length, lanes, replace } => {
                 let result = match replace {
                     true => remove(&*disk, number),
                     false => Ok(()),
                 };
-                let result = result.and_then(|()| prepare(&*disk, number, length));
+                let result = result.and_then(|()| prepare(&*disk, number, length, lanes));
                 Outcome::Prepared { number, length, result }
             }
         })

@@ -232,7 +232,8 @@ fn begin_segment<D: Disk>(
         previous: head.previous,
     };
     let (block, checksum) = superheader.encode();
-    let file = prepare(disk, head.number, length)?;
+    let lanes = prepare(disk, head.number, length, options.inflight_max)?;
+    let file = &lanes[0];
     let name = segment_name(head.number);
     let (mut link, mut places) = (checksum, Vec::new());
     for group in &groups {
@@ -244,11 +245,10 @@ fn begin_segment<D: Disk>(
     file.sync().map_err(JournalError::io("sync", &name))?;
     file.write_at(0, &block).map_err(JournalError::io("write", &name))?;
     file.sync().map_err(JournalError::io("sync", &name))?;
-    let file = Arc::new(file);
-    shared.files.write().insert(head.number, Arc::clone(&file));
+    shared.files.write().insert(head.number, Arc::clone(file));
     show(&mut shared.index.write(), head.number, &places);
     Ok(Start {
-        file,
+        lanes,
         end: End { number: head.number, offset: end, last_lsn, link },
         length,
         promised,

@@ -10,6 +10,8 @@
 //!   durable.
 //! * A number is never used for two segments; numbers grow, with gaps where a segment was given up.
 
+use std::sync::Arc;
+
 use crate::types::ids::{ClusterId, Incarnation, Lsn};
 
 use super::disk::{Disk, File};
@@ -164,12 +166,18 @@ pub fn segment_number(name: &str) -> Option<u64> {
     (segment_name(number) == name && number > 0).then_some(number)
 }
 
-/// Makes a segment's file: all zeros, on the disk, and its name too.
+/// Makes a segment's file: all zeros, on the disk, and its name too. It is opened once for each
+/// lane of the writer.
 ///
 /// # Errors
 ///
 /// Where one of the steps fails. What is left is no segment, and is removed at the next opening.
-pub fn prepare<D: Disk>(disk: &D, number: u64, length: u64) -> Result<D::File, JournalError> {
+pub fn prepare<D: Disk>(
+    disk: &D,
+    number: u64,
+    length: u64,
+    lanes: usize,
+) -> Result<Vec<Arc<D::File>>, JournalError> {
     let name = segment_name(number);
     let file = disk.create(&name).map_err(JournalError::io("create", &name))?;
     let zeros = vec![0; ZEROS_BYTES];
@@ -182,7 +190,12 @@ pub fn prepare<D: Disk>(disk: &D, number: u64, length: u64) -> Result<D::File, J
     }
     file.sync().map_err(JournalError::io("sync", &name))?;
     disk.sync_directory().map_err(JournalError::io("sync", "."))?;
-    Ok(file)
+    let mut opened = vec![Arc::new(file)];
+    while opened.len() < lanes {
+        let again = disk.open(&name).map_err(JournalError::io("open", &name))?;
+        opened.push(Arc::new(again));
+    }
+    Ok(opened)
 }
 
 /// What every segment begins with.

@@ -8,10 +8,12 @@
 //! Group commit happens by itself: while `inflight_max` groups are being written, whatever is
 //! appended gathers in the open group, and becomes the next one as soon as a lane is free.
 //!
-//! When a sync counts. The kernel reports a failed write-back once, to whichever sync asks first
-//! (Rebello et al., *Can Applications Recover from fsync Failures?*, ATC'20). With two groups A and
-//! B in flight, A's sync can return well although A's blocks were lost, because B's sync was the
-//! one that was told. So A counts only once every sync that overlapped it has succeeded too.
+//! When a sync counts. The kernel reports a failed write-back once for each open file description,
+//! and whichever sync on it asks first is told (Rebello et al., *Can Applications Recover from fsync
+//! Failures?*, ATC'20; `errseq_t` in Linux since 4.13). Two groups in flight on one description
+//! could so hide the failure of the one behind the other. Therefore each lane has a description of
+//! its own, with one write at a time: a failure that concerns a group is told to its own sync,
+//! whatever the other lane was told before.
 //!
 //! Invariants:
 //! * The frontier is a contiguous prefix of frame numbers, and never decreases.
@@ -59,8 +61,8 @@ pub(super) struct Writer<D: Disk> {
     promised: Ballot,
     meta_seq: u64,
     slot_chosen: Slot,
-    /// The segment that is written to, and where its last group ends.
-    file: Arc<D::File>,
+    /// The segment that is written to, opened once for each lane, and where its last group ends.
+    lanes: Vec<Arc<D::File>>,
     end: End,
     spare: Spare<D::File>,
     /// How long all segments are together.
@@ -79,9 +81,8 @@ struct Flight {
     number: u64,
     last_lsn: Lsn,
     segment: u64,
+    lane: usize,
     written: bool,
-    /// The writes that ran beside it and have not succeeded yet.
-    overlaps: Vec<u64>,
     places: Vec<(Slot, Lsn, u64)>,
 }
 
@@ -89,12 +90,13 @@ struct Flight {
 enum Spare<F> {
     None,
     Preparing,
-    Ready { number: u64, length: u64, file: Arc<F> },
+    Ready { number: u64, length: u64, lanes: Vec<Arc<F>> },
 }
 
 /// Where a writer begins: behind what an opening wrote.
 pub(super) struct Start<F> {
-    pub(super) file: Arc<F>,
+    /// The segment that is written to, opened once for each lane.
+    pub(super) lanes: Vec<Arc<F>>,
     pub(super) end: End,
     /// How long the segment is that is written to.
     pub(super) length: u64,
@@ -130,7 +132,7 @@ impl<D: Disk> Writer<D> {
             promised: start.promised,
             meta_seq: start.meta_seq,
             slot_chosen: start.slot_chosen,
-            file: start.file,
+            lanes: start.lanes,
             end: start.end,
             spare: Spare::None,
             bytes_on_disk: 0,
@@ -175,13 +177,14 @@ impl<D: Disk> Writer<D> {
 
     pub(super) fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
         self.check_poison()?;
-        let running = self.flights.iter().filter(|flight| !flight.written).count();
-        if running < self.options.inflight_max && self.head_is_ready() {
+        if let Some(lane) = self.free_lane()
+            && self.head_is_ready()
+        {
             if self.closed.is_empty() {
                 self.close();
             }
             let group = self.closed.pop_front().expect("there is a group that is ready");
-            return Ok(Some(self.hand_out(&group)));
+            return Ok(Some(self.hand_out(&group, lane)));
         }
         Ok(self.prepare_next())
     }
@@ -190,9 +193,9 @@ impl<D: Disk> Writer<D> {
         self.check_poison()?;
         match done.0 {
             Outcome::Prepared { number, length, result } => {
-                let file = Arc::new(result.map_err(|err| self.poison_with(err))?);
+                let lanes = result.map_err(|err| self.poison_with(err))?;
                 self.bytes_on_disk += length;
-                self.spare = Spare::Ready { number, length, file };
+                self.spare = Spare::Ready { number, length, lanes };
             }
             Outcome::Written { number, buffer, result } => {
                 result.map_err(|err| self.poison_with(err))?;
@@ -201,7 +204,6 @@ impl<D: Disk> Writer<D> {
                 }
                 for flight in &mut self.flights {
                     flight.written |= flight.number == number;
-                    flight.overlaps.retain(|other| *other != number);
                 }
                 self.advance();
             }
@@ -341,7 +343,14 @@ impl<D: Disk> Writer<D> {
         spare && self.flights.is_empty()
     }
 
-    fn hand_out(&mut self, group: &Group) -> Job<D> {
+    /// A lane without a write on it.
+    fn free_lane(&self) -> Option<usize> {
+        let is_busy =
+            |lane| self.flights.iter().any(|flight| flight.lane == lane && !flight.written);
+        (0..self.lanes.len()).find(|lane| !is_busy(*lane))
+    }
+
+    fn hand_out(&mut self, group: &Group, lane: usize) -> Job<D> {
         let header_bytes = if group.first { BLOCK_BYTES } else { 0 };
         let mut buffer = self.buffer(header_bytes + group.padded_bytes());
         let offset = group.offset - header_bytes as u64;
@@ -358,21 +367,17 @@ impl<D: Disk> Writer<D> {
         self.evidence = (self.frontier, group.slot_chosen);
         self.handed_out += 1;
         let number = self.handed_out;
-        let mut overlaps = Vec::new();
-        for flight in self.flights.iter_mut().filter(|flight| !flight.written) {
-            flight.overlaps.push(number);
-            overlaps.push(flight.number);
-        }
         let segment = group.segment;
-        let flight = Flight { number, last_lsn, segment, written: false, overlaps, places };
+        let flight = Flight { number, last_lsn, segment, lane, written: false, places };
         self.flights.push_back(flight);
-        Job(Task::Write { number, segment, file: Arc::clone(&self.file), offset, buffer })
+        let file = Arc::clone(&self.lanes[lane]);
+        Job(Task::Write { number, segment, file, offset, buffer })
     }
 
     /// Takes the spare into use. Its superheader goes out with its first group.
     fn enter_segment(&mut self, group: &Group, buffer: &mut Buffer) {
         let spare = mem::replace(&mut self.spare, Spare::None);
-        let Spare::Ready { number, length, file } = spare else {
+        let Spare::Ready { number, length, lanes } = spare else {
             unreachable!("a first group is ready only with its segment");
         };
         assert!(self.frontier == self.end.last_lsn, "segment {number} before its past is durable");
@@ -387,8 +392,8 @@ impl<D: Disk> Writer<D> {
         let (bytes, checksum) = superheader.encode();
         buffer.output().extend_from_slice(&bytes);
         self.end.link = checksum;
-        self.shared.files.write().insert(number, Arc::clone(&file));
-        self.file = file;
+        self.shared.files.write().insert(number, Arc::clone(&lanes[0]));
+        self.lanes = lanes;
     }
 
     /// The job that makes the next segment, where it is not made or too short.
@@ -407,13 +412,18 @@ impl<D: Disk> Writer<D> {
             }
         };
         self.spare = Spare::Preparing;
-        Some(Job(Task::Prepare { disk: Arc::clone(&self.disk), number, length, replace }))
+        Some(Job(Task::Prepare {
+            disk: Arc::clone(&self.disk),
+            number,
+            length,
+            lanes: self.options.inflight_max,
+            replace,
+        }))
     }
 
     /// Moves the frontier over every group that counts, and shows their entries to readers.
     fn advance(&mut self) {
-        let counts = |flight: &Flight| flight.written && flight.overlaps.is_empty();
-        while self.flights.front().is_some_and(counts) {
+        while self.flights.front().is_some_and(|flight| flight.written) {
             let Some(flight) = self.flights.pop_front() else { return };
             assert!(flight.last_lsn > self.frontier, "the frontier must grow");
             self.frontier = flight.last_lsn;

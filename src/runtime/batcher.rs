@@ -135,6 +135,23 @@ impl Batcher {
         Some((entry.finish(), requests))
     }
 
+    /// How many more commands must come before a batch is due, where somebody will look again even
+    /// if they do not come: a batch in flight ends, or the gathering does. Zero where the next
+    /// command must be looked at.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        if self.inflight.is_empty() && self.queue.is_empty() {
+            return 0;
+        }
+        let wanted = match self.inflight.len() {
+            0 | 1 => self.expected.div_ceil(2),
+            _ => self.options.commands_max,
+        };
+        let bytes_each = (self.bytes / self.queue.len().max(1)).max(1);
+        let until_large = self.options.eager_bytes.saturating_sub(self.bytes) / bytes_each;
+        wanted.saturating_sub(self.queue.len()).min(until_large)
+    }
+
     /// When the commands that wait leave at the latest, if nothing else happens.
     #[must_use]
     pub fn due_at(&self) -> Option<Moment> {

@@ -254,6 +254,13 @@ impl<D: Disk> Driver<D> {
         self.options.request_timeout
     }
 
+    /// How many more commands are worth a turn; see [`Batcher::missing`].
+    #[must_use]
+    pub fn missing_commands(&self) -> usize {
+        let serves = matches!(self.stage, Stage::Serving) && self.leads();
+        if serves { self.batcher.missing() } else { 0 }
+    }
+
     /// The applied entries that the journal cannot be read for yet.
     #[must_use]
     pub fn tail(&self) -> Tail {

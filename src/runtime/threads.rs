@@ -62,6 +62,8 @@ struct Engine<D: Disk> {
     tail: Tail,
 
     inbox: Mutex<Vec<Event<D>>>,
+    /// Fewer events than this are left in the inbox by callers: they will be looked at without them.
+    worth_a_turn: AtomicUsize,
     driver: Mutex<Driver<D>>,
     jobs: Jobs<D>,
     clock: Clock,
@@ -112,6 +114,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         reader: driver.reader(),
         tail: driver.tail(),
         inbox: Mutex::new(Vec::new()),
+        worth_a_turn: AtomicUsize::new(0),
         gate: Gate::new(&driver.standing()),
         driver: Mutex::new(driver),
         jobs: Jobs { queue: Mutex::new(VecDeque::new()), added: Condvar::new() },
@@ -172,7 +175,11 @@ impl<D: Disk> Engine<D> {
             turn(driver, vec![Event::Failed(panicked(&*panic))])
         });
         match effects {
-            Ok(effects) => self.perform(effects),
+            Ok(effects) => {
+                // Before the inbox is looked at again: who adds to it after that sees this number.
+                self.worth_a_turn.store(driver.missing_commands(), Ordering::SeqCst);
+                self.perform(effects);
+            }
             // Not even that worked. The callers are answered when their completers are dropped.
             Err(_) => self.stop(),
         }
@@ -292,7 +299,14 @@ impl<D: Disk> Calls for Engine<D> {
         let request = RequestId { session: self.session, sequence };
         let command = EncodedCommand { request, bytes: encode(request)? };
         let (pending, completer) = Pending::new();
-        self.push(Event::Propose { command, completer });
+        let gathers = {
+            let mut inbox = self.inbox.lock();
+            inbox.push(Event::Propose { command, completer });
+            inbox.len() < self.worth_a_turn.load(Ordering::SeqCst)
+        };
+        if !gathers {
+            self.drive();
+        }
         Ok(pending)
     }
 

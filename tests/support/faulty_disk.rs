@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indelible::journal::{Disk, File};
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ struct Content {
     now: Vec<u8>,
     medium: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// How many syncs of it failed. As in Linux, every open file is told of each once.
+    failed: u64,
 }
 
 /// A file of a [`FaultyDisk`]; dead after a crash.
@@ -45,6 +48,8 @@ pub struct FaultyFile {
     disk: FaultyDisk,
     file: usize,
     life: u64,
+    /// The failures that this open file was told of.
+    told: AtomicU64,
 }
 
 pub struct Guard(FaultyDisk, u64);
@@ -183,14 +188,15 @@ impl Disk for FaultyDisk {
         state.files.push(Content::default());
         state.names.insert(name.to_owned(), file);
         state.renames.push((name.to_owned(), Some(file)));
-        Ok(FaultyFile { disk: self.clone(), file, life: state.life })
+        Ok(FaultyFile { disk: self.clone(), file, life: state.life, told: AtomicU64::new(0) })
     }
 
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
         let mut state = self.0.lock();
         state.step()?;
         let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(FaultyFile { disk: self.clone(), file, life: state.life })
+        let told = AtomicU64::new(state.files[file].failed);
+        Ok(FaultyFile { disk: self.clone(), file, life: state.life, told })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -272,6 +278,9 @@ impl File for FaultyFile {
             let dirty = std::mem::take(&mut content.dirty);
             if state.fail_syncs > 0 {
                 state.fail_syncs -= 1;
+                content.failed += 1;
+            }
+            if self.told.swap(content.failed, Ordering::SeqCst) != content.failed {
                 return Err(io::Error::other("injected"));
             }
             content.medium.resize(content.now.len(), 0);
