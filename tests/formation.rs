@@ -57,7 +57,10 @@ fn interpret(replicas: &mut Replicas, command: &Command) -> String {
         "say" => {
             let message = replicas[&id()].formation.announcement();
             let to = command.args_from::<u64>(1);
-            return to.into_iter().map(|to| hear(replicas, id(), ReplicaId(to), &message)).collect();
+            return to
+                .into_iter()
+                .map(|to| hear(replicas, id(), ReplicaId(to), &message))
+                .collect();
         }
         // sync REPLICA: its agreement is durable, and so are those that follow from it.
         "sync" => return sync(replicas, id()),

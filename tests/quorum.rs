@@ -33,9 +33,8 @@ fn cases() -> impl Strategy<Value = (BTreeSet<u64>, u32, u32, Vec<u64>)> {
     let ids = prop::collection::btree_set(1_u64..20, 1..=7);
     ids.prop_flat_map(|ids| {
         let count = ids.len() as u32;
-        let phases = (1..=count).prop_flat_map(move |phase1| {
-            (Just(phase1), count + 1 - phase1..=count)
-        });
+        let phases =
+            (1..=count).prop_flat_map(move |phase1| (Just(phase1), count + 1 - phase1..=count));
         (Just(ids), phases, prop::collection::vec(0_u64..22, 0..12))
     })
     .prop_map(|(ids, (phase1, phase2), asked)| (ids, phase1, phase2, asked))
