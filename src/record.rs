@@ -281,10 +281,10 @@ mod tests {
     const BLOBS: RawTable<u64> = RawTable::new("blobs");
 
     fn push(entry: &mut EntryBuilder, sequence: u64, build: impl FnOnce(&mut Transaction)) {
-        let mut transaction = Transaction::new();
+        let mut transaction = Transaction::detached();
         build(&mut transaction);
         let request = RequestId { sequence, ..RequestId::default() };
-        entry.push(&transaction.into_builder().encode(request).unwrap());
+        entry.push(&transaction.encode(request).unwrap());
     }
 
     #[test]
@@ -292,10 +292,10 @@ mod tests {
         let mut entry = EntryBuilder::new(Time(10), 0);
         let (ada, bob) = (String::from("Ada"), String::from("Bob"));
         push(&mut entry, 1, |tx| {
-            drop(tx.put(NAMES, 1, &bob).put(BLOBS, 1, b"x").put(NAMES, 1, &ada))
+            _ = tx.put(NAMES, 1, &bob).put(BLOBS, 1, b"x").put(NAMES, 1, &ada)
         });
-        push(&mut entry, 2, |tx| drop(tx.absent(NAMES, 1).put(NAMES, 1, &bob)));
-        push(&mut entry, 3, |tx| drop(tx.present(NAMES, 1).delete(NAMES, 1).put(NAMES, 2, &bob)));
+        push(&mut entry, 2, |tx| _ = tx.absent(NAMES, 1).put(NAMES, 1, &bob));
+        push(&mut entry, 3, |tx| _ = tx.present(NAMES, 1).delete(NAMES, 1).put(NAMES, 2, &bob));
         let entry = entry.finish();
         let after = TxId::new(0, 7).unwrap();
         let took_id = vec![true, false, true];

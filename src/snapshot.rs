@@ -317,10 +317,10 @@ mod tests {
     const LINES: RawTable<(String, u8)> = RawTable::new("lines");
 
     fn commit(store: &Store, build: impl FnOnce(&mut Transaction)) {
-        let mut transaction = Transaction::new();
+        let mut transaction = Transaction::detached();
         build(&mut transaction);
         let mut entry = EntryBuilder::new(Time(1), 0);
-        entry.push(&transaction.into_builder().encode(RequestId::default()).unwrap());
+        entry.push(&transaction.encode(RequestId::default()).unwrap());
         let applied = store.apply(store.applied().slot, &entry.finish()).unwrap();
         assert!(applied.verdicts[0].1.txid().is_some());
     }
@@ -328,10 +328,10 @@ mod tests {
     /// Even numbers up to 8000, with gaps that are longer than a page of the store.
     fn numbers() -> (Snapshot, Vec<u64>) {
         let store = Arc::new(Store::new());
-        commit(&store, |tx| (0..4000).for_each(|key| drop(tx.put(NUMBERS, 2 * key, &key))));
-        commit(&store, |tx| (100..3000).for_each(|key| drop(tx.delete(NUMBERS, 2 * key))));
+        commit(&store, |tx| (0..4000).for_each(|key| _ = tx.put(NUMBERS, 2 * key, &key)));
+        commit(&store, |tx| (100..3000).for_each(|key| _ = tx.delete(NUMBERS, 2 * key)));
         let snapshot = Snapshot::newest(Arc::clone(&store));
-        commit(&store, |tx| (0..4000).for_each(|key| drop(tx.put(NUMBERS, key, &0))));
+        commit(&store, |tx| (0..4000).for_each(|key| _ = tx.put(NUMBERS, key, &0)));
         let left = (0..100).chain(3000..4000).map(|key| 2 * key).collect();
         (snapshot, left)
     }
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn other_types_are_an_error() {
         let store = Arc::new(Store::new());
-        commit(&store, |tx| drop(tx.put(NUMBERS, 1, &1)));
+        commit(&store, |tx| _ = tx.put(NUMBERS, 1, &1));
         let snapshot = Snapshot::newest(store);
         let other: RawTable<u64> = RawTable::new(NUMBERS.name());
         let kind = |err: crate::Error| err.kind();

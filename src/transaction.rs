@@ -46,12 +46,25 @@ use crate::types::limits::{COMMAND_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 #[must_use = "a transaction happens when it is committed"]
 pub struct Transaction {
     builder: CommandBuilder,
-    handle: Handle,
+    /// Where it is committed; nowhere in tests of what it encodes.
+    handle: Option<Handle>,
 }
 
 impl Transaction {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self { builder: CommandBuilder::default(), handle }
+        Self { builder: CommandBuilder::default(), handle: Some(handle) }
+    }
+
+    /// A transaction that is encoded by hand.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        Self { builder: CommandBuilder::default(), handle: None }
+    }
+
+    /// The bytes of the command, as `request`.
+    #[cfg(test)]
+    pub(crate) fn encode(&self, request: RequestId) -> Result<Vec<u8>> {
+        self.builder.encode(request)
     }
 
     /// Requires that `key` has no value.
@@ -180,6 +193,7 @@ impl Transaction {
     /// ```
     pub fn commit(self) -> Pending<Committed> {
         let Self { builder, handle } = self;
+        let handle = handle.expect("only a test makes a transaction without a replica");
         handle.propose(&|request| builder.encode(request))
     }
 
@@ -214,18 +228,13 @@ struct KeyAt {
 }
 
 impl CommandBuilder {
-    pub(crate) fn require<T: TableRef>(
-        &mut self,
-        table: T,
-        key: KeyOf<'_, T>,
-        wanted: Expectation,
-    ) {
+    fn require<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>, wanted: Expectation) {
         if let Some(key) = self.key(table, key) {
             self.requirements.push((key, wanted));
         }
     }
 
-    pub(crate) fn put<T: Puts<V>, V: ?Sized>(&mut self, table: T, key: KeyOf<'_, T>, value: &V) {
+    fn put<T: Puts<V>, V: ?Sized>(&mut self, table: T, key: KeyOf<'_, T>, value: &V) {
         let Some(key) = self.key(table, key) else { return };
         let start = self.bytes.len();
         if let Err(err) = table.encode_value(value, &mut self.bytes) {
@@ -238,7 +247,7 @@ impl CommandBuilder {
         self.changes.push((key, Some(value)));
     }
 
-    pub(crate) fn delete<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) {
+    fn delete<T: TableRef>(&mut self, table: T, key: KeyOf<'_, T>) {
         if let Some(key) = self.key(table, key) {
             self.changes.push((key, None));
         }
@@ -249,7 +258,7 @@ impl CommandBuilder {
     /// # Errors
     ///
     /// Where a key or value could not be taken, or the command is too large.
-    pub(crate) fn encode(&self, request: RequestId) -> Result<Vec<u8>> {
+    fn encode(&self, request: RequestId) -> Result<Vec<u8>> {
         if let Some(err) = &self.failed {
             return Err(err.clone());
         }
@@ -339,19 +348,19 @@ mod tests {
     const NAMES: Table<u64, String> = Table::new("names");
 
     fn error(build: impl FnOnce(&mut Transaction)) -> Option<Error> {
-        let mut transaction = Transaction::new();
+        let mut transaction = Transaction::detached();
         build(&mut transaction);
-        transaction.into_builder().encode(RequestId::default()).err()
+        transaction.encode(RequestId::default()).err()
     }
 
     #[test]
     fn a_command_holds_what_was_called() {
-        let mut transaction = Transaction::new();
+        let mut transaction = Transaction::detached();
         let name = String::from("Ada");
         transaction.put(NAMES, 1, &name).absent(BLOBS, "a").version(NAMES, 2, TxId::ZERO);
         transaction.delete(BLOBS, "b").put(BLOBS, "", b"\x01");
         let request = RequestId { sequence: 5, ..RequestId::default() };
-        let bytes = transaction.into_builder().encode(request).unwrap();
+        let bytes = transaction.encode(request).unwrap();
         let command = Command::decode(&bytes).unwrap();
         assert_eq!(command.request, request);
         assert_eq!(command.tables, [NAMES.table_use(), BLOBS.table_use()]);
@@ -369,7 +378,7 @@ mod tests {
     fn limits_are_kept() {
         let key = "k".repeat(KEY_BYTES_MAX + 1);
         let value = vec![0; VALUE_BYTES_MAX + 1];
-        let fits = error(|tx| drop(tx.put(BLOBS, &key[1..], &value[1..])));
+        let fits = error(|tx| _ = tx.put(BLOBS, &key[1..], &value[1..]));
         assert!(fits.is_none());
         let told = |build: &dyn Fn(&mut Transaction)| {
             let err = error(|tx| build(tx)).unwrap();
@@ -377,11 +386,11 @@ mod tests {
             err.to_string()
         };
         let key_told = r#"table "blobs": key of 4097 bytes, at most 4096"#;
-        assert_eq!(told(&|tx| drop(tx.delete(BLOBS, &key).put(BLOBS, "", &value))), key_told);
-        assert_eq!(told(&|tx| drop(tx.present(BLOBS, &key))), key_told);
+        assert_eq!(told(&|tx| _ = tx.delete(BLOBS, &key).put(BLOBS, "", &value)), key_told);
+        assert_eq!(told(&|tx| _ = tx.present(BLOBS, &key)), key_told);
         let value_told = r#"table "blobs": value of 1048577 bytes, at most 1048576"#;
-        assert_eq!(told(&|tx| drop(tx.put(BLOBS, "", &value).put(BLOBS, &key, b""))), value_told);
-        let many = told(&|tx| (0..5).for_each(|_| drop(tx.put(BLOBS, "", &value[1..]))));
+        assert_eq!(told(&|tx| _ = tx.put(BLOBS, "", &value).put(BLOBS, &key, b"")), value_told);
+        let many = told(&|tx| (0..5).for_each(|_| _ = tx.put(BLOBS, "", &value[1..])));
         assert!(many.starts_with("transaction of 524"), "{many}");
     }
 }

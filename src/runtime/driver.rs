@@ -277,8 +277,7 @@ impl<D: Disk> Driver<D> {
     }
 
     fn try_turn(&mut self, events: Vec<Event<D>>) -> Result<()> {
-        let mut events = events.into_iter();
-        while let Some(event) = events.next() {
+        for event in events {
             if let Err(err) = self.on_event(event) {
                 // The callers among the rest must be answered all the same.
                 self.stop(err);
@@ -293,10 +292,10 @@ impl<D: Disk> Driver<D> {
         while let Some(job) = self.journal.next_job()? {
             self.effects.jobs.push(job);
         }
-        if let Stage::Closing(deadline) = self.stage {
-            if self.is_drained() || deadline <= self.now {
-                self.stop(Error::new(ErrorKind::Closed, "the replica is closed"));
-            }
+        if let Stage::Closing(deadline) = self.stage
+            && (self.is_drained() || deadline <= self.now)
+        {
+            self.stop(Error::new(ErrorKind::Closed, "the replica is closed"));
         }
         Ok(())
     }

@@ -98,7 +98,6 @@ impl<T: 'static> Pending<T> {
 
 impl<T: Send + 'static> Pending<T> {
     /// An answer that is to come, and who gives it.
-    #[must_use]
     pub fn new() -> (Self, Completer<T>) {
         let state = State { value: None, taken: false, waker: None };
         let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
