@@ -545,7 +545,7 @@ impl Builder {
             batcher: batcher::Options {
                 commands_max: config.batch_transactions_max,
                 bytes_max: config.batch_bytes_max,
-                inflight_eager: BATCHES_IN_FLIGHT,
+                inflight_max: BATCHES_IN_FLIGHT,
             },
         }
     }

@@ -66,7 +66,7 @@ fn interpret(replicas: &mut Replicas, command: &Command) -> String {
         "sync" => return sync(replicas, id()),
         // crash REPLICA: what is not durable is lost; it opens again.
         "crash" => {
-            let Replica { own, agreed, formed, .. } = replicas.remove(&id()).unwrap();
+            let Replica { own, agreed, formed, .. } = replicas.remove(&id()).expect("it is open");
             assert!(!formed, "a formed replica does not form again");
             replicas.insert(id(), open(id(), own, agreed));
         }
@@ -91,7 +91,7 @@ fn interpret(replicas: &mut Replicas, command: &Command) -> String {
 }
 
 fn hear(replicas: &mut Replicas, from: ReplicaId, to: ReplicaId, message: &Message) -> String {
-    let replica = replicas.get_mut(&to).unwrap();
+    let replica = replicas.get_mut(&to).expect("it is open");
     let agreement = replica.formation.on_message(from, message.clone());
     let wants = match &agreement {
         Some(agreement) => format!(", to agree to {}", agreement.membership),
@@ -102,7 +102,7 @@ fn hear(replicas: &mut Replicas, from: ReplicaId, to: ReplicaId, message: &Messa
 }
 
 fn sync(replicas: &mut Replicas, id: ReplicaId) -> String {
-    let replica = replicas.get_mut(&id).unwrap();
+    let replica = replicas.get_mut(&id).expect("it is open");
     let mut told = String::new();
     while let Some(agreement) = replica.pending.take() {
         let news = (replica.agreed.as_ref(), replica.formed)
@@ -112,7 +112,7 @@ fn sync(replicas: &mut Replicas, id: ReplicaId) -> String {
         replica.formation.agreed(agreement);
         if news {
             let how = if replica.formed { "formed" } else { "agreed" };
-            told += &format!("{id} {how} {}\n", replica.agreed.as_ref().unwrap());
+            told += &format!("{id} {how} {}\n", replica.agreed.as_ref().expect("just set"));
         }
         replica.pending = replica.formation.next_agreement();
     }

@@ -9,7 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use indelible::ReplicaId;
-use indelible::sim::cores::{Cluster, Cores};
+use indelible::sim::cluster::Cluster;
+use indelible::sim::cores::Cores;
 use indelible::sim::links::{Filter, Link};
 use indelible::sim::trace;
 use indelible::types::entry::{Entry, EntryBuilder};

@@ -8,8 +8,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use indelible::sim::cores::{Cluster, Cores};
+use indelible::sim::cluster::Cluster;
+use indelible::sim::cores::Cores;
 use indelible::sim::links::Link;
+use indelible::types::message::Message;
+
+/// How many old messages are kept, to be delivered again long after, also to later openings.
+const OLD_MAX: usize = 64;
 
 /// How long a healed cluster may take: 10 election timeouts.
 const HEALED_MAX: Duration = Duration::from_millis(10 * 500);
@@ -54,6 +59,7 @@ struct Weights {
     cut: u64,
     mend: u64,
     campaign: u64,
+    replay: u64,
     peer_down: u64,
 }
 
@@ -74,11 +80,12 @@ impl Weights {
             cut: rare(8),
             mend: 6,
             campaign: rare(4),
+            replay: rare(20),
             peer_down: rare(4),
         }
     }
 
-    fn all(&self) -> [u64; 14] {
+    fn all(&self) -> [u64; 15] {
         [
             self.deliver,
             self.reorder,
@@ -93,6 +100,7 @@ impl Weights {
             self.cut,
             self.mend,
             self.campaign,
+            self.replay,
             self.peer_down,
         ]
     }
@@ -130,7 +138,13 @@ fn message(cores: &mut Cores, random: &mut Random, in_order: bool) -> Option<(Li
     Some((link, if in_order { 0 } else { random.below(count as u64) as usize }))
 }
 
-fn act(cores: &mut Cores, random: &mut Random, weights: &Weights, proposed: &mut u64) {
+fn act(
+    cores: &mut Cores,
+    random: &mut Random,
+    weights: &Weights,
+    proposed: &mut u64,
+    old: &mut Vec<(Link, Message)>,
+) {
     let ids = cores.ids();
     let id = random.pick(&ids);
     let other = random.pick(&ids);
@@ -153,7 +167,16 @@ fn act(cores: &mut Cores, random: &mut Random, weights: &Weights, proposed: &mut
         3 => {
             if let Some((link, index)) = message(cores, random, false) {
                 cores.links().copy_at(link, index);
+                let copy = cores.links().peek_at(link, index).cloned();
+                old.extend(copy.map(|message| (link, message)));
+                if old.len() > OLD_MAX {
+                    old.swap_remove(random.below(old.len() as u64) as usize);
+                }
             }
+        }
+        13 if !old.is_empty() => {
+            let (link, message) = old[random.below(old.len() as u64) as usize].clone();
+            cores.inject(link, message);
         }
         4 => match random.of_100(70) {
             true => cores.sync(id),
@@ -183,6 +206,7 @@ fn act(cores: &mut Cores, random: &mut Random, weights: &Weights, proposed: &mut
             false => cores.links().mend(Link { from: id, to: other }),
         },
         12 => cores.campaign(id),
+        13 => {}
         _ => cores.peer_down(id, other),
     }
 }
@@ -236,11 +260,11 @@ fn run(seed: u64, traces: bool) -> Cores {
     let weights = Weights::draw(&mut random);
     let steps = 200 + random.below(1800);
     let mut cores = Cores::new(cluster);
-    let mut proposed = 0;
+    let (mut proposed, mut old) = (0, Vec::new());
     // The trace is kept outside, so that it survives the panic.
     let result = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..steps {
-            act(&mut cores, &mut random, &weights, &mut proposed);
+            act(&mut cores, &mut random, &weights, &mut proposed, &mut old);
         }
         heal(&mut cores);
     }));

@@ -14,7 +14,7 @@ fn membership(ids: &BTreeSet<u64>, phase1: u32, phase2: u32) -> Membership {
         incarnation: Incarnation(u128::from(*id)),
         address: format!("replica-{id}"),
     });
-    Membership::flexible(voters.collect(), phase1, phase2, 64).unwrap()
+    Membership::flexible(voters.collect(), phase1, phase2, 64).expect("a possible membership")
 }
 
 /// Every subset of `ids` with `size` members.

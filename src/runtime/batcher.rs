@@ -1,8 +1,9 @@
 //! Commands that wait for a slot, and how many of them go into one entry.
 //!
 //! Batching happens by itself: the first commands leave at once, and while they are being synced
-//! those that follow gather; when a slot frees, all of them become one entry. So one caller alone
-//! waits for nobody, and a thousand callers share a sync.
+//! those that follow gather. They leave when nothing is in flight any more, or when they are as many
+//! as the batch before them, so that two batches of equal size take turns at the disk. So one
+//! caller alone waits for nobody, and a thousand callers share a sync.
 //!
 //! Invariants:
 //! * Commands leave in the order in which they came.
@@ -24,7 +25,7 @@ pub struct Options {
     /// Most bytes of commands in an entry; a larger command gets an entry of its own.
     pub bytes_max: usize,
     /// While this many entries are in flight, commands gather until an entry is full.
-    pub inflight_eager: usize,
+    pub inflight_max: usize,
 }
 
 /// A queue of commands.
@@ -33,6 +34,8 @@ pub struct Batcher {
     options: Options,
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// How many commands the newest entry has.
+    last_batch: usize,
 }
 
 /// A command that waits.
@@ -48,7 +51,7 @@ impl Batcher {
     /// An empty queue.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, queue: VecDeque::new(), bytes: 0 }
+        Self { options, queue: VecDeque::new(), bytes: 0, last_batch: 0 }
     }
 
     /// Adds a command at the end.
@@ -84,10 +87,11 @@ impl Batcher {
     /// The next entry, with the identities of its commands, if one should be proposed while
     /// `inflight` entries are under way.
     pub fn next_entry(&mut self, time: Time, inflight: usize) -> Option<(Entry, Vec<RequestId>)> {
-        if self.queue.is_empty() || inflight >= self.options.inflight_eager && !self.is_full() {
+        if self.queue.is_empty() || !self.is_due(inflight) {
             return None;
         }
         let (count, bytes) = self.next_batch();
+        self.last_batch = count;
         let mut entry = EntryBuilder::new(time, EntryBuilder::bytes_for(count, bytes));
         let mut requests = Vec::with_capacity(count);
         for queued in self.queue.drain(..count) {
@@ -96,6 +100,15 @@ impl Batcher {
         }
         self.bytes -= bytes;
         Some((entry.finish(), requests))
+    }
+
+    /// Whether it is better to propose what waits than to wait for more.
+    fn is_due(&self, inflight: usize) -> bool {
+        // A small batch behind a large one would take its turn at the disk from a second large one,
+        // which comes when the callers of the first have their answers.
+        let takes_turns =
+            inflight < self.options.inflight_max && self.queue.len() >= self.last_batch;
+        inflight == 0 || takes_turns || self.is_full()
     }
 
     /// Whether waiting would not make the next entry larger.
@@ -135,7 +148,7 @@ mod tests {
     }
 
     fn batcher() -> Batcher {
-        Batcher::new(Options { commands_max: 3, bytes_max: 100, inflight_eager: 2 })
+        Batcher::new(Options { commands_max: 3, bytes_max: 100, inflight_max: 2 })
     }
 
     #[test]
@@ -149,6 +162,20 @@ mod tests {
         assert_eq!(batcher.next_entry(Time(0), 1).unwrap().1.len(), 2);
         assert!(batcher.is_empty());
         assert_eq!(batcher.bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_behind_another_waits_until_it_is_as_large() {
+        let mut batcher = batcher();
+        batcher.push(command(1, 10));
+        batcher.push(command(2, 10));
+        assert_eq!(batcher.next_entry(Time(0), 0).unwrap().1.len(), 2);
+        batcher.push(command(3, 10));
+        assert!(batcher.next_entry(Time(0), 1).is_none());
+        batcher.push(command(4, 10));
+        assert_eq!(batcher.next_entry(Time(0), 1).unwrap().1.len(), 2);
+        batcher.push(command(5, 10));
+        assert_eq!(batcher.next_entry(Time(0), 0).unwrap().1.len(), 1, "nothing to wait for");
     }
 
     #[test]

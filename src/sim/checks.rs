@@ -2,8 +2,8 @@
 //!
 //! What is chosen is computed here from durable votes alone, whatever the cores believe:
 //!
-//! * **I1, agreement**: in each slot at most one entry ever has a phase-2 quorum of durable votes at
-//!   one ballot.
+//! * **I1, agreement**: in each slot at most one entry ever has a phase-2 quorum of durable votes
+//!   at one ballot.
 //! * **I3, one entry**: in one slot and ballot nobody votes for, or proposes, two entries.
 //! * **I4, promise**: in each journal promises only rise, and no vote is below an earlier promise;
 //!   a `Promise`, a `Prepare` and an `Accepted` leave only when what they claim is durable.

@@ -114,6 +114,12 @@ impl Links {
         self.queues.get_mut(&link)?.remove(index)
     }
 
+    /// The message at `index` of a link.
+    #[must_use]
+    pub fn peek_at(&self, link: Link, index: usize) -> Option<&Message> {
+        self.queues.get(&link)?.get(index)
+    }
+
     /// Copies the message at `index` of a link to its end.
     pub fn copy_at(&mut self, link: Link, index: usize) {
         let Some(queue) = self.queues.get_mut(&link) else { return };

@@ -9,7 +9,8 @@
 //!
 //! ```
 //! use indelible::ReplicaId;
-//! use indelible::sim::cores::{Cluster, Cores};
+//! use indelible::sim::cluster::Cluster;
+//! use indelible::sim::cores::Cores;
 //!
 //! let mut cores = Cores::new(Cluster::of(3));
 //! cores.campaign(ReplicaId(1));
@@ -19,6 +20,7 @@
 //! assert_eq!(cores.chosen(ReplicaId(3)).len(), 2, "the membership, and the entry");
 //! ```
 
+pub mod cluster;
 pub mod cores;
 
 pub mod links;

@@ -1,0 +1,71 @@
+//! How a cluster is made: who votes, how long things take, and what is written down.
+
+use std::time::Duration;
+
+use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::membership::{Membership, Voter};
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Who votes.
+    pub membership: Membership,
+    /// Where the random timeouts of all cores come from.
+    pub seed: u64,
+    /// How often a replica says that it is there.
+    pub heartbeat_interval: Duration,
+    /// See [`Options`](crate::paxos::step::Options).
+    pub election_timeout: Duration,
+    /// See [`Options`](crate::paxos::step::Options).
+    pub retransmit_interval: Duration,
+    /// See [`Options`](crate::paxos::step::Options).
+    pub inflight_slots_max: u64,
+    /// See [`Options`](crate::paxos::step::Options).
+    pub message_bytes_max: usize,
+    /// Whether journals remember how far the log is known to be chosen.
+    pub remembers_chosen: bool,
+    /// Whether to write the trace.
+    pub traces: bool,
+    /// Whether the trace shows heartbeats.
+    pub traces_heartbeats: bool,
+}
+
+impl Cluster {
+    /// Replicas 1 to `count`, majorities, short timeouts.
+    ///
+    /// # Panics
+    ///
+    /// Where there cannot be a membership of so many.
+    #[must_use]
+    pub fn of(count: u64) -> Self {
+        let majority = count as u32 / 2 + 1;
+        Self::flexible(count, majority, majority, 64)
+    }
+
+    /// As [`Cluster::of`], with other quorums and another alpha.
+    ///
+    /// # Panics
+    ///
+    /// Where the quorums need not intersect.
+    #[must_use]
+    pub fn flexible(count: u64, phase1: u32, phase2: u32, alpha: u64) -> Self {
+        let voters = (1..=count).map(|id| Voter {
+            id: ReplicaId(id),
+            incarnation: Incarnation(u128::from(id)),
+            address: format!("replica-{id}"),
+        });
+        let membership = Membership::flexible(voters.collect(), phase1, phase2, alpha);
+        Self {
+            membership: membership.expect("the caller asks for a possible membership"),
+            seed: 1,
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(500),
+            retransmit_interval: Duration::from_millis(100),
+            inflight_slots_max: alpha,
+            message_bytes_max: 64 * 1024,
+            remembers_chosen: true,
+            traces: true,
+            traces_heartbeats: false,
+        }
+    }
+}
