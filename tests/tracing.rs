@@ -200,6 +200,6 @@ fn options(id: u64) -> Options {
         inflight_bytes_max: 1 << 20,
         message_bytes_max: 1 << 20,
         seal_after: Duration::from_millis(100),
-        batcher: batcher::Options { commands_max: 16, bytes_max: 1 << 20, inflight_eager: 2 },
+        batcher: batcher::Options { commands_max: 16, bytes_max: 1 << 20, inflight_max: 2 },
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
-//!   the position of the last record before it, and only a [`DurableFrontier`] releases it.
+//!   the position of the last record before it, and only a `DurableFrontier` releases it.
 //! * Every slot is applied once, in order, before anyone hears that it is chosen.
 //! * After the journal failed, or the log diverged, nothing is sent, written or acknowledged.
 

@@ -9,7 +9,8 @@
 //! * A call is submitted before its [`Pending`] is returned; dropping that does not cancel it.
 //! * Polling never blocks and does no I/O. Waiting may: it helps the replica along (see
 //!   `threads.rs`), so that a lone caller pays for no hand-off between threads.
-//! * A [`Completer`] that is dropped unanswered answers [`Stopped`], so nobody waits for ever.
+//! * A [`Completer`] that is dropped unanswered answers that the replica stopped, so nobody waits
+//!   for ever.
 
 use std::fmt;
 use std::future::Future;
