@@ -88,6 +88,7 @@ struct Then<T, F> {
 
 impl<T: 'static> Pending<T> {
     /// This answer, and then what `finish` makes of it on the thread that takes it.
+    #[doc(hidden)]
     pub fn then<U, F>(self, finish: F) -> Pending<U>
     where
         F: FnOnce(T) -> Result<U> + Send + 'static,
@@ -99,6 +100,7 @@ impl<T: 'static> Pending<T> {
 
 impl<T: Send + 'static> Pending<T> {
     /// An answer that is to come, and who gives it.
+    #[doc(hidden)]
     pub fn new() -> (Self, Completer<T>) {
         let state = State { value: None, taken: false, waker: None };
         let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
@@ -107,6 +109,7 @@ impl<T: Send + 'static> Pending<T> {
     }
 
     /// A call that failed before it was submitted.
+    #[doc(hidden)]
     pub fn failed(err: Error) -> Self {
         let (pending, completer) = Self::new();
         completer.complete(Err(err));
@@ -116,6 +119,7 @@ impl<T: Send + 'static> Pending<T> {
 
 impl<T> Pending<T> {
     /// Who waits, helps.
+    #[doc(hidden)]
     pub fn helped_by(mut self, helper: Arc<dyn Helper>) -> Self {
         self.helper = Some(helper);
         self

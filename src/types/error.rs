@@ -58,30 +58,34 @@ pub enum ErrorKind {
     Refused,
     /// Too much is waiting already. Nothing was proposed; try again later.
     Busy,
-    /// The deadline passed before the transaction was proposed: it did not and will not happen.
+    /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
+    /// before a leader confirmed a read.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
     /// happened, it may happen yet, or it may never happen.
     OutcomeUnknown,
     /// The replica was closed before the call was carried out: it did not and will not happen.
     Closed,
-    /// This replica stopped for good: a sync failed, or a panic was caught. Open it anew.
+    /// This replica stopped for good: a write or sync failed, its log differs from a peer's, or it
+    /// caught a mistake of its own. Open it anew.
     Poisoned,
     /// The data directory is open already, here or in another process.
     Locked,
     /// A file is of a format that this version of the crate does not know.
     UnsupportedFormat,
-    /// A file or a peer belongs to another cluster.
+    /// A file of the data directory belongs to another cluster.
     WrongCluster,
-    /// A data directory belongs to another replica than the one it was opened as.
+    /// A data directory belongs to another replica than the one it was opened as, or one of its
+    /// files to another directory.
     IdentityMismatch,
     /// The voters given differ from those that the ledger itself names.
     MembershipMismatch,
     /// A file of the journal is missing.
     MissingSegment,
-    /// A file of the journal is damaged where it was acknowledged. Nothing was changed.
+    /// A file of the data directory is damaged where it was acknowledged, or `identity` is missing.
+    /// Nothing was changed.
     Corrupt,
-    /// The operating system refused an operation on a file or a socket.
+    /// The operating system refused an operation on a file, a socket or a thread.
     Io,
 }
 
@@ -188,8 +192,8 @@ impl Error {
         self.kind() == ErrorKind::OutcomeUnknown
     }
 
-    /// Whether the same call may succeed later without any change by the caller: the replica was
-    /// busy, or no leader was found in time. The call had no effect.
+    /// Whether the same call may succeed later without any change by the caller: too much was
+    /// waiting, or no leader was found in time. The call had no effect.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Busy | ErrorKind::TimedOut)
