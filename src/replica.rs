@@ -559,7 +559,9 @@ impl Builder {
             batcher: batcher::Options {
                 commands_max: config.batch_transactions_max,
                 bytes_max: config.batch_bytes_max,
+                eager_bytes: EAGER_BATCH_BYTES,
                 inflight_max: BATCHES_IN_FLIGHT,
+                gather: GATHER,
             },
         }
     }
@@ -587,9 +589,15 @@ impl Builder {
     }
 }
 
-/// While so many batches are in flight, further transactions gather into the next one. Two keep the
-/// disk busy while the one before is acknowledged.
-const BATCHES_IN_FLIGHT: usize = 2;
+/// Up to about so many bytes, a sync costs what a sync of one block costs (`docs/performance.md`).
+const EAGER_BATCH_BYTES: usize = 64 * 1024;
+
+/// Most batches of that size in flight.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// How long the first of several callers waits for the others to come back with their next
+/// transactions: a part of a sync.
+const GATHER: Duration = Duration::from_micros(100);
 
 impl fmt::Debug for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,21 +1,30 @@
 //! Commands that wait for a slot, and how many of them go into one entry.
 //!
-//! Batching happens by itself: the first commands leave at once, and while they are being synced
-//! those that follow gather. They leave when nothing is in flight any more, or when they are as many
-//! as the batch before them, so that two batches of equal size take turns at the disk. So one
-//! caller alone waits for nobody, and a thousand callers share a sync.
+//! Batching happens by itself. Whoever had an answer comes back soon with the next command; so when
+//! a batch ends, as many commands are expected as were under way then, and half of them make a
+//! batch. Two batches then take turns: while one is synced, the callers of the other come back.
+//!
+//! ```text
+//!   expected = 64     batch of 32 --- sync --->|  batch of 32 --- sync --->
+//!                            batch of 32 --- sync --->|  batch of 32 --- sync --->
+//! ```
+//!
+//! Without that, the first caller to come back would get a sync of its own, and all others would
+//! wait for it. Nobody is waited for long: where nothing is in flight, the first command leaves after
+//! `gather` at the latest. One caller alone, or two, never wait.
 //!
 //! Invariants:
 //! * Commands leave in the order in which they came.
 //! * An entry is never over its limits, and never without a command.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Boot, ReplicaId, RequestId};
 use crate::types::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use crate::types::message::EncodedCommand;
-use crate::types::time::Time;
+use crate::types::time::{Moment, Time};
 
 /// How large an entry may grow, and how many may be under way before commands gather.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +33,12 @@ pub struct Options {
     pub commands_max: usize,
     /// Most bytes of commands in an entry; a larger command gets an entry of its own.
     pub bytes_max: usize,
-    /// While this many entries are in flight, commands gather until an entry is full.
+    /// Commands of so many bytes are a batch, however many are expected.
+    pub eager_bytes: usize,
+    /// Most batches of that size in flight; of smaller ones, there are two.
     pub inflight_max: usize,
+    /// How long the first command waits for others when a batch has just ended.
+    pub gather: Duration,
 }
 
 /// A queue of commands.
@@ -34,8 +47,12 @@ pub struct Batcher {
     options: Options,
     queue: VecDeque<Queued>,
     bytes: usize,
-    /// How many commands the newest entry has.
-    last_batch: usize,
+    /// The commands of each batch in flight.
+    inflight: VecDeque<usize>,
+    /// How many commands are under way, when all who had an answer have come back.
+    expected: usize,
+    /// Until then it is worth while to wait for them.
+    gather_until: Moment,
 }
 
 /// A command that waits.
@@ -51,7 +68,14 @@ impl Batcher {
     /// An empty queue.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options, queue: VecDeque::new(), bytes: 0, last_batch: 0 }
+        Self {
+            options,
+            queue: VecDeque::new(),
+            bytes: 0,
+            inflight: VecDeque::new(),
+            expected: 0,
+            gather_until: Moment::ZERO,
+        }
     }
 
     /// Adds a command at the end.
@@ -84,14 +108,22 @@ impl Batcher {
         self.bytes = self.queue.iter().map(|queued| queued.command.bytes.len()).sum();
     }
 
-    /// The next entry, with the identities of its commands, if one should be proposed while
-    /// `inflight` entries are under way.
-    pub fn next_entry(&mut self, time: Time, inflight: usize) -> Option<(Entry, Vec<RequestId>)> {
-        if self.queue.is_empty() || !self.is_due(inflight) {
+    /// Notes that only `inflight` of the batches proposed are still in flight.
+    pub fn settle(&mut self, now: Moment, inflight: usize) {
+        let ended = self.inflight.len().saturating_sub(inflight);
+        let answered = self.inflight.drain(..ended).sum::<usize>();
+        if answered > 0 {
+            self.expected = answered + self.inflight.iter().sum::<usize>() + self.queue.len();
+            self.gather_until = now + self.options.gather;
+        }
+    }
+
+    /// The next entry, with the identities of its commands, if it is time for one.
+    pub fn next_entry(&mut self, now: Moment, time: Time) -> Option<(Entry, Vec<RequestId>)> {
+        if self.queue.is_empty() || !self.is_due(now) {
             return None;
         }
         let (count, bytes) = self.next_batch();
-        self.last_batch = count;
         let mut entry = EntryBuilder::new(time, EntryBuilder::bytes_for(count, bytes));
         let mut requests = Vec::with_capacity(count);
         for queued in self.queue.drain(..count) {
@@ -99,16 +131,26 @@ impl Batcher {
             requests.push(queued.command.request);
         }
         self.bytes -= bytes;
+        self.inflight.push_back(count);
         Some((entry.finish(), requests))
     }
 
+    /// When the commands that wait leave at the latest, if nothing else happens.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Moment> {
+        (!self.queue.is_empty() && self.inflight.is_empty()).then_some(self.gather_until)
+    }
+
     /// Whether it is better to propose what waits than to wait for more.
-    fn is_due(&self, inflight: usize) -> bool {
-        // A small batch behind a large one would take its turn at the disk from a second large one,
-        // which comes when the callers of the first have their answers.
-        let takes_turns =
-            inflight < self.options.inflight_max && self.queue.len() >= self.last_batch;
-        inflight == 0 || takes_turns || self.is_full()
+    fn is_due(&self, now: Moment) -> bool {
+        let enough = 2 * self.queue.len() >= self.expected;
+        // Up to some size, a sync costs the same: a batch of that size need not be larger.
+        let large = self.bytes >= self.options.eager_bytes;
+        match self.inflight.len() {
+            0 => enough || large || self.is_full() || self.gather_until <= now,
+            1 => enough || large || self.is_full(),
+            inflight => inflight < self.options.inflight_max && large || self.is_full(),
+        }
     }
 
     /// Whether waiting would not make the next entry larger.
@@ -148,43 +190,73 @@ mod tests {
     }
 
     fn batcher() -> Batcher {
-        Batcher::new(Options { commands_max: 3, bytes_max: 100, inflight_max: 2 })
+        Batcher::new(Options {
+            commands_max: 8,
+            bytes_max: 100,
+            eager_bytes: 90,
+            inflight_max: 3,
+            gather: Duration::from_nanos(10),
+        })
+    }
+
+    fn next(batcher: &mut Batcher, now: u64) -> Option<usize> {
+        let (entry, requests) = batcher.next_entry(Moment(now), Time(0))?;
+        assert_eq!(entry.command_count(), requests.len());
+        Some(requests.len())
     }
 
     #[test]
-    fn the_first_leaves_at_once_and_the_rest_gather() {
+    fn one_caller_alone_never_waits() {
         let mut batcher = batcher();
-        batcher.push(command(1, 10));
-        assert_eq!(batcher.next_entry(Time(0), 0).unwrap().1.len(), 1);
-        batcher.push(command(2, 10));
-        batcher.push(command(3, 10));
-        assert!(batcher.next_entry(Time(0), 2).is_none(), "they gather while two are in flight");
-        assert_eq!(batcher.next_entry(Time(0), 1).unwrap().1.len(), 2);
+        for now in 1..10 {
+            batcher.push(command(now, 10));
+            assert_eq!(next(&mut batcher, now), Some(1));
+            batcher.settle(Moment(now), 0);
+        }
         assert!(batcher.is_empty());
         assert_eq!(batcher.bytes(), 0);
     }
 
     #[test]
-    fn a_batch_behind_another_waits_until_it_is_as_large() {
+    fn callers_that_come_back_share_two_batches() {
         let mut batcher = batcher();
-        batcher.push(command(1, 10));
-        batcher.push(command(2, 10));
-        assert_eq!(batcher.next_entry(Time(0), 0).unwrap().1.len(), 2);
-        batcher.push(command(3, 10));
-        assert!(batcher.next_entry(Time(0), 1).is_none());
-        batcher.push(command(4, 10));
-        assert_eq!(batcher.next_entry(Time(0), 1).unwrap().1.len(), 2);
-        batcher.push(command(5, 10));
-        assert_eq!(batcher.next_entry(Time(0), 0).unwrap().1.len(), 1, "nothing to wait for");
+        (1..=6).for_each(|sequence| batcher.push(command(sequence, 10)));
+        assert_eq!(next(&mut batcher, 1), Some(6));
+        batcher.settle(Moment(2), 0);
+        batcher.push(command(7, 10));
+        batcher.push(command(8, 10));
+        assert_eq!(next(&mut batcher, 3), None, "six are expected, so three make a batch");
+        assert_eq!(batcher.due_at(), Some(Moment(12)));
+        batcher.push(command(9, 10));
+        assert_eq!(next(&mut batcher, 4), Some(3));
+        (10..=12).for_each(|sequence| batcher.push(command(sequence, 10)));
+        assert_eq!(next(&mut batcher, 5), Some(3));
+        batcher.push(command(13, 10));
+        assert_eq!(next(&mut batcher, 6), None, "two are in flight");
     }
 
     #[test]
-    fn a_full_entry_waits_for_nobody() {
+    fn who_does_not_come_back_is_not_waited_for_long() {
         let mut batcher = batcher();
-        (1..=4).for_each(|sequence| batcher.push(command(sequence, 10)));
-        assert_eq!(batcher.next_entry(Time(0), 9).unwrap().1.len(), 3);
-        assert!(batcher.next_entry(Time(0), 9).is_none());
-        assert_eq!(batcher.bytes(), 10);
+        (1..=6).for_each(|sequence| batcher.push(command(sequence, 10)));
+        assert_eq!(next(&mut batcher, 1), Some(6));
+        batcher.settle(Moment(2), 0);
+        batcher.push(command(7, 10));
+        assert_eq!(next(&mut batcher, 11), None);
+        assert_eq!(next(&mut batcher, 12), Some(1));
+    }
+
+    #[test]
+    fn large_batches_fill_the_disk() {
+        let mut batcher = batcher();
+        for sequence in 1..=4 {
+            batcher.push(command(sequence, 90));
+        }
+        assert_eq!(next(&mut batcher, 1), Some(1));
+        assert_eq!(next(&mut batcher, 1), Some(1));
+        assert_eq!(next(&mut batcher, 1), Some(1));
+        batcher.settle(Moment(2), 2);
+        assert_eq!(next(&mut batcher, 2), Some(1));
     }
 
     #[test]
@@ -194,7 +266,7 @@ mod tests {
             batcher.push(command(index as u64, bytes));
         });
         for wanted in [60, 60, 500] {
-            let (entry, requests) = batcher.next_entry(Time(0), 9).unwrap();
+            let (entry, requests) = batcher.next_entry(Moment(1), Time(0)).unwrap();
             assert_eq!(requests.len(), 1);
             assert_eq!(entry.commands().next().unwrap().len(), wanted);
         }

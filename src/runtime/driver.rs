@@ -427,14 +427,15 @@ impl<D: Disk> Driver<D> {
 
     /// Gives waiting commands a slot, or sends them to who can.
     fn propose_or_forward(&mut self) {
+        let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
+        self.batcher.settle(self.now, inflight);
         if self.batcher.is_empty() {
             return;
         }
         if self.leads() {
             while let Some(paxos) = &mut self.paxos
                 && paxos.has_room()
-                && let Some((entry, requests)) =
-                    self.batcher.next_entry(self.time, paxos.inflight_slots())
+                && let Some((entry, requests)) = self.batcher.next_entry(self.now, self.time)
             {
                 requests.into_iter().for_each(|request| self.requests.note_proposed(request));
                 paxos.step(self.now, Input::Propose(entry));
@@ -612,8 +613,10 @@ impl<D: Disk> Driver<D> {
             Stage::Closing(deadline) => Some(deadline),
             Stage::Serving | Stage::Stopped(_) => None,
         };
+        let batch = self.batcher.due_at().filter(|_| self.leads());
         let deadline = self.requests.next_deadline();
-        [paxos, forming, self.seal_at(), closing, deadline].into_iter().flatten().min()
+        let due = [paxos, forming, self.seal_at(), closing, batch, deadline];
+        due.into_iter().flatten().min()
     }
 }
 
