@@ -134,6 +134,17 @@ impl<T> Pending<T> {
     /// # Errors
     ///
     /// What the call itself ends with.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// let written = replica.put(NOTES, 1, b"one").wait()?;
+    /// assert!(written.txid.is_some());
+    /// # replica.close()
+    /// # }
+    /// ```
     pub fn wait(self) -> Result<T> {
         loop {
             if let Some(result) = self.answer.take() {
