@@ -5,20 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
-#[path = "support/faulty_disk.rs"]
-mod faulty_disk;
-
 use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use faulty_disk::FaultyDisk;
-use indelible::journal::{self, Journal};
-use indelible::runtime::batcher;
-use indelible::runtime::driver::{Driver, Effects, Event, Options};
-use indelible::types::time::Moment;
-use indelible::{Network, RawTable, Replica, ReplicaId, Time};
+use indelible::{Config, Network, RawTable, Replica};
 use parking_lot::{Condvar, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::{Level, Metadata, Subscriber, span};
@@ -166,40 +158,19 @@ fn a_lost_leader_and_a_wiped_replica_are_told() {
 }
 
 #[test]
-fn a_failed_sync_is_told() {
+fn a_failing_disk_is_told() {
     collector();
-    let disk = FaultyDisk::default();
-    let journal = Journal::open(disk.clone(), journal::Options::default(), ReplicaId(31)).unwrap();
-    let mut driver = Driver::open(journal, options(31), Moment::ZERO).unwrap();
-    let mut effects = driver.turn(Moment::ZERO, Time(0), Vec::new());
-    // Preparing a segment syncs too; it must not be what fails.
-    let (prepare, write): (Vec<_>, Vec<_>) =
-        effects.jobs.drain(..).partition(|job| job.is_prepare());
-    let mut done: Vec<Event<_>> =
-        prepare.into_iter().map(|job| Event::Written(job.run())).collect();
-    disk.fail_syncs(1);
-    done.extend(write.into_iter().map(|job| Event::Written(job.run())));
-    let Effects { stopped, .. } = driver.turn(Moment::ZERO, Time(0), done);
-    assert!(stopped);
-    let lines = told(31);
-    let last = lines.last().unwrap();
-    assert!(last.starts_with("ERROR stopped for good error="), "{lines:#?}");
-    assert!(last.contains("cannot sync segment-"), "{last}");
-}
-
-fn options(id: u64) -> Options {
-    Options {
-        id: ReplicaId(id),
-        voters: Vec::new(),
-        request_timeout: PATIENCE,
-        queued_bytes_max: 1 << 20,
-        heartbeat_interval: Duration::from_millis(50),
-        election_timeout: Duration::from_millis(500),
-        retransmit_interval: Duration::from_millis(100),
-        inflight_slots_max: 16,
-        inflight_bytes_max: 1 << 20,
-        message_bytes_max: 1 << 20,
-        seal_after: Duration::from_millis(100),
-        batcher: batcher::Options { commands_max: 16, bytes_max: 1 << 20, inflight_max: 2 },
-    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    let config = Config { segment_bytes: 64 * 1024, ..Config::default() };
+    let replica = Replica::builder(&path).id(31).config(config).open().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    // The files that are open stay usable; the next segment cannot be made.
+    std::fs::remove_dir_all(&path).unwrap();
+    let value = [7; 8 * 1024];
+    let write = |_| replica.put(SECRETS, "the key", &value).wait().is_ok();
+    assert!(!(0..1000).all(write), "the journal went on without a directory");
+    wait_for(31, "ERROR stopped for good error=stopped for good: cannot ");
+    assert!(replica.close().unwrap_err().is_stopped());
+    assert_eq!((count(31, "ERROR"), count(31, "INFO closed")), (1, 0));
 }
