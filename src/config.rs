@@ -24,11 +24,11 @@ use crate::types::limits::{ALPHA, COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX, MESSAGE
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Every call is answered within this time: with its outcome, or as timed out where it was not
-    /// proposed, or as unknown where it was. Default 5 s.
+    /// proposed or handed to a leader, or as unknown where it was. Default 5 s, not zero.
     pub request_timeout: Duration,
 
     /// How long [`Replica::close`](crate::Replica::close) waits for transactions that were
-    /// proposed; then they end as unknown. Default 2 s.
+    /// proposed or handed to a leader; then they end as unknown. Default 2 s.
     pub close_timeout: Duration,
 
     /// A replica that heard no leader campaigns after a random time between half of this and this.
@@ -36,14 +36,14 @@ pub struct Config {
     /// replicas campaign for nothing. Default 500 ms, at least four heartbeat intervals.
     pub election_timeout: Duration,
 
-    /// How often a replica tells the others that it is there. Default 50 ms.
+    /// How often a replica tells the others that it is there. Default 50 ms, not zero.
     pub heartbeat_interval: Duration,
 
-    /// What a peer has not acknowledged after this time is sent again. Default 100 ms.
+    /// What a peer has not acknowledged after this time is sent again. Default 100 ms, not zero.
     pub retransmit_interval: Duration,
 
-    /// A batch of transactions ends before it would pass this many bytes; a larger transaction
-    /// gets a slot of its own. Default 256 KiB.
+    /// A batch of transactions ends before it would pass this many bytes, or about 4 MiB; a larger
+    /// transaction gets a slot of its own. Default 256 KiB.
     pub batch_bytes_max: usize,
 
     /// A batch ends at this many transactions. Default 4096, which is also the maximum.
@@ -60,12 +60,15 @@ pub struct Config {
     /// Default 64 MiB.
     pub queued_bytes_max: usize,
 
-    /// Most bytes that wait to be sent to a peer; further messages to it are dropped, and sent
-    /// again later. Default 32 MiB.
+    /// Most bytes that wait to be sent to a peer, half of them for new entries and half for
+    /// catching it up; further messages to it are dropped, and sent again later. On top come about
+    /// 1 MiB for small messages and one message of any size. Default 32 MiB. For TCP only.
     pub peer_queue_bytes_max: usize,
 
-    /// How long a segment of the journal is. A segment is zeroed before it is used, and a replica
-    /// begins a new one at each opening. Default 16 MiB.
+    /// How long a segment of the journal is, in bytes. A segment is zeroed before it is used, and a
+    /// replica begins a new one at each opening; the next one is made ahead of time, so about twice
+    /// this much is taken beyond what was written. Default 16 MiB; brought to whole blocks of
+    /// 4 KiB, between 64 KiB and 1 GiB.
     pub segment_bytes: u64,
 
     /// A journal that was idle for so long writes down that it is durable; then damage to its end

@@ -12,6 +12,20 @@ use crate::types::ids::{Slot, TxId};
 ///
 /// Made by [`Replica::transactions`](crate::Replica::transactions). It ends with the last
 /// transaction that was applied here when it was made. Each step may read from the disk.
+///
+/// ```
+/// use indelible::{RawTable, Replica, TxId};
+///
+/// # fn main() -> indelible::Result<()> {
+/// const NOTES: RawTable<u64> = RawTable::new("notes");
+/// let replica = Replica::in_memory()?;
+/// let first = replica.put(NOTES, 1, b"one").wait()?;
+/// let second = replica.put(NOTES, 2, b"two").wait()?;
+/// let later = replica.transactions(first.at).map(|record| record.map(|it| it.txid()));
+/// assert_eq!(later.collect::<indelible::Result<Vec<TxId>>>()?, [second.at]);
+/// # replica.close()
+/// # }
+/// ```
 pub struct Transactions {
     handle: Handle,
     after: TxId,

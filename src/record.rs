@@ -72,8 +72,8 @@ pub struct Requirement {
 ///
 /// const NAMES: Table<u64, String> = Table::new("names");
 /// fn names(record: &Record) -> indelible::Result<Vec<String>> {
-///     record.changes().of(NAMES).filter_map(|change| change.map(|change| change.value).transpose())
-///         .collect()
+///     let changes = record.changes().of(NAMES);
+///     changes.filter_map(|change| change.map(|change| change.value).transpose()).collect()
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,8 +184,8 @@ impl Changes {
         self.0.iter()
     }
 
-    /// The changes to one table, decoded. An item is an error where the table was written with other
-    /// types, or a key or value does not decode.
+    /// The changes to one table, decoded. An item is an error where the table was written with
+    /// other types, or a key or value does not decode.
     ///
     /// ```
     /// # use indelible::{Record, Table};

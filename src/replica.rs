@@ -31,8 +31,9 @@ use crate::types::time::Moment;
 
 /// One durable copy of the ledger, open in this process.
 ///
-/// Clones share it. It stops when the last clone is dropped, or when one of them is closed; `close`
-/// tells whether all went well.
+/// Clones share it. It stops when one of them is closed, or when the last clone is dropped, and
+/// with it every [`Transaction`] and [`Transactions`] made by them. Only [`Replica::close`] lets
+/// what was proposed end, and tells whether all went well.
 ///
 /// ```
 /// use indelible::{Replica, Table};
@@ -126,13 +127,15 @@ impl Replica {
     /// Opens the replica in the directory `path`, which is made if it is not there: one durable
     /// replica that is a cluster by itself, or whatever it was when it was opened last.
     ///
-    /// Blocks while the journal is read. Does not wait for a leader: calls may be made at once,
-    /// and [`Replica::wait_ready`] waits.
+    /// Blocks while the journal is read and applied, and a new segment of it is made and synced.
+    /// Does not wait for a leader: calls may be made at once, and [`Replica::wait_ready`] waits.
     ///
     /// # Errors
     ///
     /// Where the directory is open already, belongs to another replica or to an unknown format,
-    /// lacks a file, is damaged, or cannot be used.
+    /// lacks a file, is damaged where something was acknowledged (nothing was written to it in
+    /// these cases), or cannot be used. A directory of one of several replicas needs its id and
+    /// its port.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -186,8 +189,8 @@ impl Replica {
         Self::builder("in memory").open_on(MemoryDisk::new())
     }
 
-    /// Waits until this replica can serve reads and writes: a leader is known and was confirmed by a
-    /// quorum, and this replica has applied what had been acknowledged. Blocks for `timeout` at
+    /// Waits until this replica can serve reads and writes: a leader is known and was confirmed by
+    /// a quorum, and this replica has applied what had been acknowledged. Blocks for `timeout` at
     /// most.
     ///
     /// # Errors
@@ -277,8 +280,8 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where no leader confirmed the read in time, the table was written with other types, or the
-    /// value does not decode.
+    /// Where no leader confirmed the read in time, the replica stopped, the key is too large, the
+    /// table was written with other types, or the value does not decode.
     ///
     /// ```
     /// # use indelible::{Replica, Table};
@@ -312,7 +315,7 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where no leader confirmed the read in time.
+    /// Where no leader confirmed the read in time, or the replica stopped.
     ///
     /// ```
     /// # use indelible::{Replica, Table};
@@ -330,8 +333,9 @@ impl Replica {
         self.handle.read(None).then(move |()| Ok(Snapshot::newest(store)))
     }
 
-    /// The state as this replica has it, at once and without asking anyone. It may be old: other
-    /// replicas may have acknowledged much that is not in it. [`Snapshot::txid`] tells how far it is.
+    /// The state as this replica has it, at once and without asking anyone, also where the replica
+    /// is stopped. It may be old: other replicas may have acknowledged much that is not in it.
+    /// [`Snapshot::txid`] tells how far it is.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -347,9 +351,11 @@ impl Replica {
     }
 
     /// The ledger itself: every committed transaction after `after`, whole and in order, up to the
-    /// last one that is applied here now. [`TxId::ZERO`] begins at the beginning.
+    /// last one that is applied here now. [`TxId::ZERO`] begins at the beginning. Asks no other
+    /// replica: after [`Replica::wait_ready`] it holds everything that was acknowledged before.
     ///
-    /// Each step may read from the disk.
+    /// Each step may read from the disk. A step is an error, and the last one, where that fails or
+    /// what it finds is damaged.
     ///
     /// ```
     /// # use indelible::{RawTable, Replica, TxId};
@@ -372,7 +378,8 @@ impl Replica {
         Transactions::new(self.handle.clone(), after)
     }
 
-    /// What this replica tells about itself. Does not ask anyone.
+    /// What this replica tells about itself. Asks nobody, and may wait for a turn of the replica to
+    /// end.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -390,13 +397,15 @@ impl Replica {
 
     /// Closes the replica, for all its clones.
     ///
-    /// What was not proposed does not happen any more; what was proposed may still end, for
-    /// `close_timeout` at most. Then the journal is synced, all threads end, and the directory can
-    /// be opened again. Blocks until then. Closing twice is no error.
+    /// What was not proposed does not happen any more; what was proposed may still end and be
+    /// synced, for [`close_timeout`](Config::close_timeout) at most, or ends as unknown. Then all
+    /// threads end, and the directory can be opened again. Blocks until then, but gives up on a
+    /// disk that hangs some seconds later. Closing twice is no error.
     ///
     /// # Errors
     ///
-    /// Where the replica had failed: it was poisoned, and this is why.
+    /// Where the replica had failed: it was poisoned, and this is why. Or where it did not stop in
+    /// time.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -424,8 +433,12 @@ impl Builder {
     /// of them.
     ///
     /// At the first opening, all must be there, blank, before the cluster forms. Later the ledger
-    /// itself names its voters; they may then be left out here, and must agree where they are given.
-    /// Left out at the first opening, the replica is a cluster by itself.
+    /// itself names its voters; they may then be left out here, and must be the same, addresses
+    /// included, where they are given. Left out at the first opening, the replica is a cluster by
+    /// itself, for good.
+    ///
+    /// Ids are positive. There are at most 63 voters, and an address is at most 255 bytes long. An
+    /// address is a name or number and a port; a name is resolved at each attempt to connect.
     ///
     /// ```
     /// let builder = indelible::Replica::builder("data")
@@ -476,7 +489,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Where an argument is not usable (the error names it), or as [`Replica::open`].
+    /// Where an argument is not usable (the error names it), the voters given are not those of the
+    /// ledger, the address cannot be listened on, or as [`Replica::open`].
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {

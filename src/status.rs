@@ -30,7 +30,8 @@ pub struct Status {
     pub role: Role,
     /// The leader that it follows or is; `None` while it knows none.
     pub leader: Option<ReplicaId>,
-    /// The round of the leader's ballot: it grows with every change of the leader.
+    /// The round of the leader's ballot: it grows with every change of the leader. 0 while none is
+    /// known.
     pub round: u64,
     /// Whether it leads, and may serve reads.
     pub ready: bool,
@@ -42,8 +43,8 @@ pub struct Status {
     pub txid: TxId,
     /// The digest of the state: replicas with the same `slot_applied` have the same digest.
     pub digest: u128,
-    /// How many more voters may be lost before writes stop, as seen from here; `None` where writes
-    /// have stopped.
+    /// How many more voters may fall silent before writes stop, as heard from here; `None` where
+    /// too few are heard already, or the cluster is not formed.
     pub failures_tolerated: Option<usize>,
     /// The other voters.
     pub peers: Vec<PeerStatus>,
@@ -51,9 +52,10 @@ pub struct Status {
     pub queued_bytes: usize,
     /// Calls that wait for their answer.
     pub waiting: usize,
-    /// Bytes of the journal's files.
+    /// Bytes of the journal's files, those made ahead included; 0 before the cluster is formed.
     pub journal_bytes: u64,
-    /// What keeps the cluster from forming, or this replica from serving; `None` where nothing does.
+    /// Why this replica stopped, or what keeps the cluster from forming: what was noticed last,
+    /// also where it was put right since. `None` where there is nothing to tell.
     pub trouble: Option<String>,
 }
 
@@ -71,7 +73,8 @@ pub struct PeerStatus {
     pub connected: bool,
     /// Bytes that wait to be sent to it.
     pub queued_bytes: u64,
-    /// Messages to it that were dropped: it was not connected, or did not keep up.
+    /// Messages to it that were dropped: it was not connected, or did not keep up. What matters of
+    /// them is sent again.
     pub dropped: u64,
     /// Connections that were ended because of bytes that are no message.
     pub garbage: u64,

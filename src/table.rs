@@ -128,7 +128,8 @@ impl<K, V> Table<K, V> {
     ///
     /// # Panics
     ///
-    /// Where the name is empty or longer than 255 bytes; for a constant, that is when it is compiled.
+    /// Where the name is empty or longer than 255 bytes; for a constant, that is when it is
+    /// compiled.
     ///
     /// ```
     /// use indelible::Table;
@@ -156,7 +157,8 @@ impl<K> RawTable<K> {
     ///
     /// # Panics
     ///
-    /// Where the name is empty or longer than 255 bytes; for a constant, that is when it is compiled.
+    /// Where the name is empty or longer than 255 bytes; for a constant, that is when it is
+    /// compiled.
     ///
     /// ```
     /// use indelible::RawTable;

@@ -174,10 +174,11 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// The answer is an error where a condition did not hold ([`Error::is_refused`]), a key or
-    /// value could not be encoded or is too large, the transaction as a whole is too large, or
-    /// too much waits already; and, as for every call, where the deadline passed or this replica
-    /// stopped. Only where [`Error::is_outcome_unknown`] may the transaction have happened.
+    /// The answer is an error where a condition did not hold ([`Error::is_refused`]), a table was
+    /// first written with other types, a key or value could not be encoded or is too large (4 KiB
+    /// and 1 MiB), the transaction as a whole is too large (4 MiB), or too much waits already; and,
+    /// as for every call, where the deadline passed or this replica stopped. Only where
+    /// [`Error::is_outcome_unknown`] may the transaction have happened.
     ///
     /// ```
     /// # use indelible::{RawTable, Replica};

@@ -9,11 +9,11 @@
 //!
 //! Each slot of the log ends with exactly one *chosen* entry: the one that a phase-2 quorum of
 //! voters accepted at one ballot. A replica that wants to lead runs **phase 1** once for all slots
-//! from its `slot_chosen` on ([`candidate`]): a phase-1 quorum promises to vote for nothing below
+//! from its `slot_chosen` on (`candidate`): a phase-1 quorum promises to vote for nothing below
 //! its ballot, and tells what it voted for. The candidate fetches what the promisers know to be
 //! chosen, proposes in each further slot the entry voted for at the highest ballot, fills holes
-//! with no-ops, and leads: in **phase 2** ([`leader`]) it gives each new entry the next slot and
-//! counts votes. Everyone votes and promises ([`acceptor`]), and everyone learns ([`learner`]).
+//! with no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and
+//! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -30,7 +30,7 @@
 //!
 //! * At most one entry is ever chosen in a slot.
 //! * Whatever a message claims about this replica is durable when the message leaves: promises and
-//!   votes are [`Held`](crate::types::record::Held) until their sync.
+//!   votes are [`Held`] until their sync.
 //! * Same events, same times, same seed: same output.
 //! * A message from a peer is the world: what breaks the protocol is dropped, never asserted.
 //!

@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
-//!   the position of the last record before it, and only a [`DurableFrontier`] releases it.
+//!   the position of the last record before it, and only a `DurableFrontier` releases it.
 //! * Every slot is applied once, in order, before anyone hears that it is chosen.
 //! * After the journal failed, or the log diverged, nothing is sent, written or acknowledged.
 
@@ -39,6 +39,7 @@ use crate::types::record::{Held, Record};
 use crate::types::time::{Moment, Time};
 
 use super::batcher::{self, Batcher, Queued};
+use super::events::{self, Told};
 use super::forwards::Forwards;
 use super::gate::Standing;
 use super::pending::Completer;
@@ -152,6 +153,8 @@ pub struct Driver<D: Disk> {
 
     pub(super) stage: Stage,
     pub(super) effects: Effects<D>,
+    /// For events only: nothing is decided by it.
+    pub(super) told: Told,
 }
 
 /// Whether the replica serves.
@@ -196,6 +199,7 @@ impl<D: Disk> Driver<D> {
             forwards: Forwards::default(),
             stage: Stage::Serving,
             effects: Effects::none(),
+            told: events::opened(&identity),
             options,
             journal,
         };
@@ -274,6 +278,7 @@ impl<D: Disk> Driver<D> {
         if let Err(err) = self.try_turn(events) {
             self.stop(err);
         }
+        self.tell_changes();
         self.effects.wake_at = self.wake_at();
         std::mem::replace(&mut self.effects, Effects::none())
     }
@@ -575,6 +580,7 @@ impl<D: Disk> Driver<D> {
 
     /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
     fn stop(&mut self, err: Error) {
+        events::stopped(self.options.id, &err);
         let why = match err.kind() {
             ErrorKind::Closed => "this replica was closed before its verdict was known",
             _ => "this replica stopped before its verdict was known",

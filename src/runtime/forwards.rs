@@ -2,8 +2,9 @@
 //!
 //! A replica forwards a command once. The network may still deliver two copies, and a copy may come
 //! after the leader lost and regained its role; so every command that was ever seen is remembered,
-//! taken or bounced alike. Memory is bounded: for the newest opening of each peer the newest numbers
-//! are kept one by one, and everything below them counts as seen; of older openings, everything.
+//! taken or bounced alike. Memory is bounded: for the newest opening of each peer the newest
+//! numbers are kept one by one, and everything below them counts as seen; of older openings,
+//! everything.
 //!
 //! Invariants:
 //! * A command is taken at most once in one opening of this replica; the message names the opening.

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! * The boot of a peer that is remembered never goes back.
-//! * A refused hello changes nothing.
+//! * A refused hello changes nothing but what is told of refusals.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use crate::transport::Refusal;
 use crate::types::ids::{Boot, ClusterId, Incarnation, Lsn, ReplicaId};
 use crate::types::message::Hello;
+
+use super::events;
 
 /// What is known of the peers.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Gate {
 struct Known {
     cluster: ClusterId,
     peers: BTreeMap<ReplicaId, Peer>,
+    /// The refusal that was told last: who is refused tries again and again.
+    told: Option<(ReplicaId, Refusal)>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +62,7 @@ impl Gate {
     /// A gate for this replica.
     #[must_use]
     pub fn new(standing: &Standing) -> Self {
-        let known = Known { cluster: ClusterId::UNFORMED, peers: BTreeMap::new() };
+        let known = Known { cluster: ClusterId::UNFORMED, peers: BTreeMap::new(), told: None };
         let gate = Self { own: standing.hello.replica, known: Mutex::new(known) };
         gate.update(standing);
         gate
@@ -80,13 +84,25 @@ impl Gate {
     ///
     /// The reason why not.
     pub fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+        let mut known = self.known.lock();
+        let verdict = self.judge(&mut known, hello);
+        if let Err(refusal) = &verdict {
+            let refused = Some((hello.replica, refusal.clone()));
+            if known.told != refused {
+                events::refused(self.own, hello.replica, refusal);
+                known.told = refused;
+            }
+        }
+        verdict
+    }
+
+    fn judge(&self, known: &mut Known, hello: &Hello) -> Result<(), Refusal> {
         if hello.replica == self.own {
             return Err(Refusal::SelfConnection);
         }
         if hello.receiver != self.own {
             return Err(Refusal::WrongReceiver);
         }
-        let mut known = self.known.lock();
         let cluster = known.cluster;
         let Some(peer) = known.peers.get_mut(&hello.replica) else {
             return Err(Refusal::UnknownReplica);

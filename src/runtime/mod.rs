@@ -24,6 +24,7 @@
 pub mod driver;
 
 pub mod batcher;
+mod events;
 mod forming;
 mod forwards;
 pub mod report;

@@ -9,7 +9,8 @@
 //! * A call is submitted before its [`Pending`] is returned; dropping that does not cancel it.
 //! * Polling never blocks and does no I/O. Waiting may: it helps the replica along (see
 //!   `threads.rs`), so that a lone caller pays for no hand-off between threads.
-//! * A [`Completer`] that is dropped unanswered answers [`Stopped`], so nobody waits for ever.
+//! * A [`Completer`] that is dropped unanswered answers that the replica stopped, so nobody waits
+//!   for ever.
 
 use std::fmt;
 use std::future::Future;
@@ -87,6 +88,7 @@ struct Then<T, F> {
 
 impl<T: 'static> Pending<T> {
     /// This answer, and then what `finish` makes of it on the thread that takes it.
+    #[doc(hidden)]
     pub fn then<U, F>(self, finish: F) -> Pending<U>
     where
         F: FnOnce(T) -> Result<U> + Send + 'static,
@@ -98,6 +100,7 @@ impl<T: 'static> Pending<T> {
 
 impl<T: Send + 'static> Pending<T> {
     /// An answer that is to come, and who gives it.
+    #[doc(hidden)]
     pub fn new() -> (Self, Completer<T>) {
         let state = State { value: None, taken: false, waker: None };
         let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
@@ -106,6 +109,7 @@ impl<T: Send + 'static> Pending<T> {
     }
 
     /// A call that failed before it was submitted.
+    #[doc(hidden)]
     pub fn failed(err: Error) -> Self {
         let (pending, completer) = Self::new();
         completer.complete(Err(err));
@@ -115,6 +119,7 @@ impl<T: Send + 'static> Pending<T> {
 
 impl<T> Pending<T> {
     /// Who waits, helps.
+    #[doc(hidden)]
     pub fn helped_by(mut self, helper: Arc<dyn Helper>) -> Self {
         self.helper = Some(helper);
         self
@@ -129,6 +134,17 @@ impl<T> Pending<T> {
     /// # Errors
     ///
     /// What the call itself ends with.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// let written = replica.put(NOTES, 1, b"one").wait()?;
+    /// assert!(written.txid.is_some());
+    /// # replica.close()
+    /// # }
+    /// ```
     pub fn wait(self) -> Result<T> {
         loop {
             if let Some(result) = self.answer.take() {

@@ -21,11 +21,12 @@ use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::{Link, PeerCounters, Task, Transport};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{RequestId, SessionId, Slot};
+use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
 use crate::types::time::{Moment, Time};
 
 use super::driver::{Driver, Effects, Event};
+use super::events;
 use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
 use super::pending::{Helper, Pending};
@@ -51,6 +52,7 @@ pub struct Start<D: Disk> {
 
 /// One replica and its threads.
 struct Engine<D: Disk> {
+    id: ReplicaId,
     request_timeout: Duration,
     close_timeout: Duration,
     started: Instant,
@@ -105,6 +107,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
     let Start { driver, transport, close_timeout } = start;
     let (session, sequences) = driver.session();
     let engine = Arc::new(Engine {
+        id: driver.standing().hello.replica,
         request_timeout: driver.request_timeout(),
         close_timeout,
         started: Instant::now(),
@@ -219,9 +222,17 @@ impl<D: Disk> Engine<D> {
     /// What a writer thread does.
     fn write_journal(&self) {
         while let Some(job) = self.jobs.wait(&self.life) {
-            let done = job.run();
-            self.push(Event::Written(done));
+            self.run(job);
         }
+    }
+
+    fn run(&self, job: Job<D>) {
+        let (waited_for, bytes, began) = (!job.is_prepare(), job.bytes(), self.now());
+        let done = job.run();
+        if waited_for {
+            events::synced(self.id, bytes, self.now().since(began));
+        }
+        self.push(Event::Written(done));
     }
 
     /// What the clock thread does.
@@ -288,7 +299,7 @@ impl<D: Disk> Helper for Engine<D> {
             return false;
         }
         let Some(job) = self.jobs.take_write() else { return false };
-        self.push(Event::Written(job.run()));
+        self.run(job);
         true
     }
 }

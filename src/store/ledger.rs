@@ -25,7 +25,8 @@ pub struct Ledger {
     after: Vec<TxId>,
     /// The slots in which not every command took an id.
     partial: BTreeMap<Slot, Bits>,
-    /// The slots whose entry carries a time below that of an earlier one, with the time that counts.
+    /// The slots whose entry carries a time below that of an earlier one, with the time that
+    /// counts.
     clamped: BTreeMap<Slot, Time>,
 }
 

@@ -1,9 +1,9 @@
 //! Messages between replicas in one process, for tests and for trying things out.
 //!
-//! A [`MemoryNetwork`] stands for the wires; each replica has a [`MemoryTransport`] on it. A message
-//! is put into the receiver's inbox as it is, without encoding, and one task for each replica
-//! delivers everything that has come since it last looked. Links can be cut and healed, each
-//! direction by itself.
+//! A [`MemoryNetwork`] stands for the wires; each replica has a [`MemoryTransport`] on it. A
+//! message is put into the receiver's inbox as it is, without encoding, and one task for each
+//! replica delivers everything that has come since it last looked. Links can be cut and healed,
+//! each direction by itself.
 //!
 //! Hellos count as they do on other transports: two replicas are connected while each admits what
 //! the other says, judged when one of them starts and again when a hello changes. Only the delivery
@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! * What one sender has in one inbox is bounded in messages and in bytes; beyond that is dropped.
-//! * Lock order: `topology`, then one `inbox` or `counters`. None is held during a call to [`Link`].
+//! * Lock order: `topology`, then one `inbox` or `counters`. None is held during a call to
+//!   [`Link`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -58,30 +58,34 @@ pub enum ErrorKind {
     Refused,
     /// Too much is waiting already. Nothing was proposed; try again later.
     Busy,
-    /// The deadline passed before the transaction was proposed: it did not and will not happen.
+    /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
+    /// before a leader confirmed a read.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
     /// happened, it may happen yet, or it may never happen.
     OutcomeUnknown,
     /// The replica was closed before the call was carried out: it did not and will not happen.
     Closed,
-    /// This replica stopped for good: a sync failed, or a panic was caught. Open it anew.
+    /// This replica stopped for good: a write or sync failed, its log differs from a peer's, or it
+    /// caught a mistake of its own. Open it anew.
     Poisoned,
     /// The data directory is open already, here or in another process.
     Locked,
     /// A file is of a format that this version of the crate does not know.
     UnsupportedFormat,
-    /// A file or a peer belongs to another cluster.
+    /// A file of the data directory belongs to another cluster.
     WrongCluster,
-    /// A data directory belongs to another replica than the one it was opened as.
+    /// A data directory belongs to another replica than the one it was opened as, or one of its
+    /// files to another directory.
     IdentityMismatch,
     /// The voters given differ from those that the ledger itself names.
     MembershipMismatch,
     /// A file of the journal is missing.
     MissingSegment,
-    /// A file of the journal is damaged where it was acknowledged. Nothing was changed.
+    /// A file of the data directory is damaged where it was acknowledged, or `identity` is missing.
+    /// Nothing was changed.
     Corrupt,
-    /// The operating system refused an operation on a file or a socket.
+    /// The operating system refused an operation on a file, a socket or a thread.
     Io,
 }
 
@@ -168,6 +172,12 @@ impl Error {
     }
 
     /// The kind of this error.
+    ///
+    /// ```
+    /// use indelible::{ErrorKind, Replica};
+    /// let err = Replica::builder("data").id(0).open().expect_err("ids are positive");
+    /// assert_eq!(err.kind(), ErrorKind::InvalidArgument);
+    /// ```
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -175,6 +185,18 @@ impl Error {
 
     /// Whether a condition of the transaction did not hold. Nothing was written; what was found is
     /// in [`Error::conflict`].
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// let mut edit = replica.transaction();
+    /// edit.present(NOTES, 1).put(NOTES, 1, b"text");
+    /// assert!(edit.commit().wait().is_err_and(|err| err.is_refused()));
+    /// # replica.close()
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.kind() == ErrorKind::Refused
@@ -183,31 +205,86 @@ impl Error {
     /// Whether the transaction may or may not have happened. Its identity is in
     /// [`Error::request`]; a transaction that writes a record of its own can be settled by
     /// reading that record.
+    ///
+    /// ```
+    /// use indelible::{Committed, Result};
+    /// fn log(outcome: &Result<Committed>) {
+    ///     match outcome {
+    ///         Ok(done) => println!("happened, at {}", done.at),
+    ///         Err(err) if err.is_outcome_unknown() => println!("may have happened: {err}"),
+    ///         Err(err) => println!("did not happen: {err}"),
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.kind() == ErrorKind::OutcomeUnknown
     }
 
-    /// Whether the same call may succeed later without any change by the caller: the replica was
-    /// busy, or no leader was found in time. The call had no effect.
+    /// Whether the same call may succeed later without any change by the caller: too much was
+    /// waiting, or no leader was found in time. The call had no effect.
+    ///
+    /// ```
+    /// use indelible::{Error, Pending, Result};
+    /// fn insist<T>(mut call: impl FnMut() -> Pending<T>) -> Result<T> {
+    ///     loop {
+    ///         match call().wait() {
+    ///             Err(err) if err.is_retryable() => {}
+    ///             result => return result,
+    ///         }
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Busy | ErrorKind::TimedOut)
     }
 
     /// Whether this replica can no longer serve: it is closed or poisoned.
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// replica.close()?;
+    /// assert!(replica.get(NOTES, 1).wait().is_err_and(|err| err.is_stopped()));
+    /// # replica.close()
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         matches!(self.kind(), ErrorKind::Closed | ErrorKind::Poisoned)
     }
 
     /// The condition that failed, where [`Error::is_refused`].
+    ///
+    /// ```
+    /// # use indelible::{RawTable, Replica};
+    /// # const NOTES: RawTable<u64> = RawTable::new("notes");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// let first = replica.put(NOTES, 1, b"text").wait()?;
+    /// let mut create = replica.transaction();
+    /// create.absent(NOTES, 1).put(NOTES, 1, b"other text");
+    /// let err = create.commit().wait().expect_err("there is a note 1");
+    /// let conflict = err.conflict().expect("it was refused");
+    /// assert_eq!((conflict.condition, conflict.found), (0, first.txid));
+    /// # replica.close()
+    /// # }
+    /// ```
     #[must_use]
     pub fn conflict(&self) -> Option<&Conflict> {
         self.0.conflict.as_ref()
     }
 
-    /// The identity of the transaction that this error speaks of, where it had got one.
+    /// The identity of the transaction that this error speaks of, where it was refused or its
+    /// outcome is unknown.
+    ///
+    /// ```
+    /// use indelible::{Error, Record};
+    /// fn is_of(record: &Record, err: &Error) -> bool { err.request() == Some(record.request()) }
+    /// ```
     #[must_use]
     pub fn request(&self) -> Option<RequestId> {
         self.0.request

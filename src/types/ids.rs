@@ -208,7 +208,14 @@ impl TxId {
     /// How many bits count transactions within an epoch.
     pub const COUNTER_BITS: u32 = 44;
 
-    /// The id with this epoch and counter, or `None` where one of them is out of range.
+    /// The id with this epoch and counter, or `None` where one of them is out of range: 19 bits and
+    /// 44 bits.
+    ///
+    /// ```
+    /// use indelible::TxId;
+    /// assert_eq!(TxId::new(1, 5).map(|id| id.to_string()), Some("1:5".into()));
+    /// assert_eq!(TxId::new(0, 1 << 44), None);
+    /// ```
     #[must_use]
     pub fn new(epoch: u32, counter: u64) -> Option<Self> {
         let epoch = u64::from(epoch);
@@ -219,30 +226,54 @@ impl TxId {
     }
 
     /// The id from the number that [`TxId::get`] gave, or `None` where that is out of range.
+    ///
+    /// ```
+    /// use indelible::TxId;
+    /// assert_eq!(TxId::from_number(0), Some(TxId::ZERO));
+    /// assert_eq!(TxId::from_number(u64::MAX), None);
+    /// ```
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
         (number <= Self::MAX.0).then_some(Self(number))
     }
 
-    /// The id as one number, to store or send.
+    /// The id as one number, to store or send. It fits an `i64`.
+    ///
+    /// ```
+    /// use indelible::TxId;
+    /// assert_eq!(TxId::from_number(TxId::MAX.get()), Some(TxId::MAX));
+    /// ```
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
     }
 
     /// How often the ledger was restored before this id was given.
+    ///
+    /// ```
+    /// assert_eq!(indelible::TxId::ZERO.epoch(), 0);
+    /// ```
     #[must_use]
     pub fn epoch(self) -> u32 {
         u32::try_from(self.0 >> Self::COUNTER_BITS).unwrap_or(u32::MAX)
     }
 
     /// The place of the transaction within its epoch, from 1.
+    ///
+    /// ```
+    /// assert_eq!(indelible::TxId::ZERO.counter(), 0, "it is no transaction");
+    /// ```
     #[must_use]
     pub fn counter(self) -> u64 {
         self.0 & ((1 << Self::COUNTER_BITS) - 1)
     }
 
     /// The next id in the same epoch, or `None` where the epoch is full.
+    ///
+    /// ```
+    /// use indelible::TxId;
+    /// assert_eq!(TxId::ZERO.next(), TxId::new(0, 1));
+    /// ```
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::new(self.epoch(), self.counter() + 1)

@@ -273,7 +273,8 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The sender's opening.
     pub boot: Boot,
-    /// How far the sender's journal was durable when it connected.
+    /// How far the sender's journal was durable when its directory was opened, or its cluster
+    /// formed.
     pub frontier: Lsn,
 }
 

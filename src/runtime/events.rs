@@ -1,0 +1,146 @@
+//! What a running replica tells the `tracing` crate: changes that an operator would ask about.
+//!
+//! With the feature `tracing`, each function here emits one event; without it, each does nothing.
+//! Every event names the replica, since one process may hold several. Events are output only:
+//! nothing that a replica decides depends on whether anybody listens.
+//!
+//! | level | event | when |
+//! |---|---|---|
+//! | info | `opened` | a directory was opened |
+//! | info | `cluster formed` | every voter agreed, for the first time |
+//! | warn | `cluster cannot form` | a peer said something that an operator must look at |
+//! | info | `role changed` | it follows, campaigns or leads |
+//! | info | `leader known` | it heard a leader, or another one than before |
+//! | warn | `leader lost` | it hears none any more |
+//! | error | `stopped for good` | a sync failed, a mistake was caught, or logs differ |
+//! | info | `closed` | its owner closed it |
+//! | warn | `peer refused` | a hello was refused, for another reason than the one before |
+//! | warn | `slow sync` | a write to the journal took longer than a second |
+//!
+//! Invariants:
+//! * No key and no value is ever in an event.
+//! * An event is emitted when something changes, not as long as it is so.
+
+#[cfg(feature = "tracing")]
+pub(super) use emitted::{Told, opened, refused, stopped, synced};
+#[cfg(not(feature = "tracing"))]
+pub(super) use silent::{Told, opened, refused, stopped, synced};
+
+#[cfg(feature = "tracing")]
+mod emitted {
+    use std::time::Duration;
+
+    use crate::journal::Identity;
+    use crate::journal::disk::Disk;
+    use crate::paxos::formation::Trouble;
+    use crate::paxos::step::RoleName;
+    use crate::runtime::driver::Driver;
+    use crate::transport::Refusal;
+    use crate::types::error::{Error, ErrorKind};
+    use crate::types::ids::{Ballot, ReplicaId};
+
+    /// A write to the journal that takes longer than this is told.
+    const SYNC_SLOW: Duration = Duration::from_secs(1);
+
+    /// What was told last, to be compared with what is so now.
+    #[derive(Debug, Default)]
+    pub struct Told {
+        formed: bool,
+        trouble: Option<Trouble>,
+        role: Option<RoleName>,
+        leader: Option<Ballot>,
+    }
+
+    /// A directory was opened.
+    pub fn opened(identity: &Identity) -> Told {
+        let Identity { replica, cluster, formed, boot, .. } = identity;
+        tracing::info!(%replica, %cluster, formed, boot = boot.sequence, "opened");
+        Told { formed: *formed, ..Told::default() }
+    }
+
+    impl<D: Disk> Driver<D> {
+        /// Tells what a turn changed.
+        pub(in crate::runtime) fn tell_changes(&mut self) {
+            let replica = self.options.id;
+            let trouble = self.formation.trouble();
+            if self.told.trouble.as_ref() != trouble {
+                if let Some(trouble) = trouble {
+                    tracing::warn!(%replica, %trouble, "cluster cannot form");
+                }
+                self.told.trouble = trouble.cloned();
+            }
+            let Some(view) = self.view() else { return };
+            if !self.told.formed {
+                let (cluster, voters) = (self.journal.identity().cluster, self.voters().len());
+                tracing::info!(%replica, %cluster, voters, "cluster formed");
+                self.told.formed = true;
+            }
+            if self.told.role != Some(view.role) {
+                let (role, promised) = (view.role, view.promised);
+                tracing::info!(%replica, ?role, %promised, "role changed");
+                self.told.role = Some(role);
+            }
+            if self.told.leader != view.leader {
+                match view.leader {
+                    Some(Ballot { round, leader }) => {
+                        tracing::info!(%replica, %leader, round, "leader known");
+                    }
+                    None => tracing::warn!(%replica, "leader lost"),
+                }
+                self.told.leader = view.leader;
+            }
+        }
+    }
+
+    /// A replica serves no more.
+    pub fn stopped(replica: ReplicaId, err: &Error) {
+        match err.kind() {
+            ErrorKind::Closed => tracing::info!(%replica, "closed"),
+            _ => tracing::error!(%replica, error = %err, "stopped for good"),
+        }
+    }
+
+    /// A peer, or somebody who says that it is one, was refused.
+    pub fn refused(replica: ReplicaId, peer: ReplicaId, refusal: &Refusal) {
+        tracing::warn!(%replica, %peer, reason = %refusal, "peer refused");
+    }
+
+    /// A group was written and synced.
+    pub fn synced(replica: ReplicaId, bytes: u64, took: Duration) {
+        if took > SYNC_SLOW {
+            tracing::warn!(%replica, bytes, ?took, "slow sync");
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod silent {
+    use std::time::Duration;
+
+    use crate::journal::Identity;
+    use crate::journal::disk::Disk;
+    use crate::runtime::driver::Driver;
+    use crate::transport::Refusal;
+    use crate::types::error::Error;
+    use crate::types::ids::ReplicaId;
+
+    /// Nothing is told.
+    #[derive(Debug)]
+    pub struct Told;
+
+    pub fn opened(_identity: &Identity) -> Told {
+        Told
+    }
+
+    impl<D: Disk> Driver<D> {
+        pub(in crate::runtime) fn tell_changes(&mut self) {
+            let Told = self.told;
+        }
+    }
+
+    pub fn stopped(_replica: ReplicaId, _err: &Error) {}
+
+    pub fn refused(_replica: ReplicaId, _peer: ReplicaId, _refusal: &Refusal) {}
+
+    pub fn synced(_replica: ReplicaId, _bytes: u64, _took: Duration) {}
+}

@@ -1,0 +1,176 @@
+//! What the feature `tracing` emits: the changes that an operator asks about, and never a value.
+//!
+//! One subscriber collects the events of all replicas of this process; each test gives its replicas
+//! ids of their own, and looks at those.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+use std::fmt;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use indelible::{Config, Network, RawTable, Replica};
+use parking_lot::{Condvar, Mutex};
+use tracing::field::{Field, Visit};
+use tracing::{Level, Metadata, Subscriber, span};
+
+const SECRETS: RawTable<String> = RawTable::new("secrets");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keeps every event as a line: level, message, fields.
+#[derive(Default)]
+struct Collector {
+    lines: Mutex<Vec<(u64, String)>>,
+    added: Condvar,
+}
+
+#[derive(Default)]
+struct Line {
+    replica: u64,
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "replica" => self.replica = format!("{value:?}").parse().unwrap(),
+            name => self.fields += &format!(" {name}={value:?}"),
+        }
+    }
+}
+
+impl Subscriber for &'static Collector {
+    fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _span: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &span::Id, _values: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &span::Id, _follows: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let Line { replica, message, fields } = line;
+        let level: &Level = event.metadata().level();
+        self.lines.lock().push((replica, format!("{level} {message}{fields}")));
+        self.added.notify_all();
+    }
+
+    fn enter(&self, _span: &span::Id) {}
+
+    fn exit(&self, _span: &span::Id) {}
+}
+
+fn collector() -> &'static Collector {
+    static COLLECTOR: OnceLock<&Collector> = OnceLock::new();
+    COLLECTOR.get_or_init(|| {
+        let collector: &'static Collector = Box::leak(Box::default());
+        tracing::subscriber::set_global_default(collector).unwrap();
+        collector
+    })
+}
+
+/// The events of a replica so far.
+fn told(replica: u64) -> Vec<String> {
+    let lines = collector().lines.lock();
+    lines.iter().filter(|(of, _)| *of == replica).map(|(_, line)| line.clone()).collect()
+}
+
+/// Waits until a replica told something that begins like this.
+fn wait_for(replica: u64, beginning: &str) -> String {
+    let collector = collector();
+    let mut lines = collector.lines.lock();
+    loop {
+        let found = lines.iter().find(|(of, line)| *of == replica && line.starts_with(beginning));
+        if let Some((_, line)) = found {
+            return line.clone();
+        }
+        let timeout = collector.added.wait_for(&mut lines, PATIENCE);
+        assert!(!timeout.timed_out(), "{replica} never told {beginning:?}: {lines:#?}");
+    }
+}
+
+fn count(replica: u64, beginning: &str) -> usize {
+    told(replica).iter().filter(|line| line.starts_with(beginning)).count()
+}
+
+#[test]
+fn a_life_is_told_and_no_value_is() {
+    collector();
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let replica = Replica::builder(directory.path()).id(11).open().unwrap();
+        replica.put(SECRETS, "the key", b"the value").wait().unwrap();
+        let mut refused = replica.transaction();
+        refused.absent(SECRETS, "the key").put(SECRETS, "the key", b"the value");
+        assert!(refused.commit().wait().unwrap_err().is_refused());
+        replica.close().unwrap();
+    }
+    assert_eq!(count(11, "INFO opened"), 2);
+    assert_eq!(count(11, "INFO cluster formed"), 1, "the second time it was formed already");
+    assert!(count(11, "INFO role changed role=Leader") == 2, "{:#?}", told(11));
+    assert_eq!(count(11, "INFO leader known leader=11"), 2);
+    assert_eq!(count(11, "INFO closed"), 2);
+    for line in told(11) {
+        assert!(!line.contains("the value") && !line.contains("the key"), "{line}");
+        assert!(!line.contains("74686520"), "in hexadecimal: {line}");
+    }
+}
+
+#[test]
+fn a_lost_leader_and_a_wiped_replica_are_told() {
+    collector();
+    let directory = tempfile::tempdir().unwrap();
+    let network = Network::new();
+    let path = |id: u64| directory.path().join(id.to_string());
+    let open = |id: u64| {
+        let peers = [(21, "one"), (22, "two"), (23, "three")];
+        Replica::builder(path(id)).id(id).peers(peers).network(&network).open().unwrap()
+    };
+    let mut replicas = [21, 22, 23].map(|id| (id, open(id))).to_vec();
+    for (id, replica) in &replicas {
+        replica.wait_ready(PATIENCE).unwrap();
+        wait_for(*id, "INFO cluster formed");
+    }
+    let leader = replicas[0].1.status().leader.unwrap().0;
+    let place = replicas.iter().position(|(id, _)| *id == leader).unwrap();
+    replicas.remove(place).1.close().unwrap();
+    let follower = replicas[0].0;
+    wait_for(follower, "WARN leader lost");
+    replicas[0].1.wait_ready(PATIENCE).unwrap();
+
+    std::fs::remove_dir_all(path(leader)).unwrap();
+    assert!(!Path::exists(&path(leader)));
+    let wiped = open(leader);
+    let refused = wait_for(follower, "WARN peer refused");
+    let wanted = format!("WARN peer refused peer={leader} reason=its directory is not the one");
+    assert!(refused.starts_with(&wanted), "{refused}");
+    wiped.close().unwrap();
+    replicas.into_iter().for_each(|(_, replica)| replica.close().unwrap());
+}
+
+#[test]
+fn a_failing_disk_is_told() {
+    collector();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    let config = Config { segment_bytes: 64 * 1024, ..Config::default() };
+    let replica = Replica::builder(&path).id(31).config(config).open().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    // The files that are open stay usable; the next segment cannot be made.
+    std::fs::remove_dir_all(&path).unwrap();
+    let value = [7; 8 * 1024];
+    let write = |_| replica.put(SECRETS, "the key", &value).wait().is_ok();
+    assert!(!(0..1000).all(write), "the journal went on without a directory");
+    wait_for(31, "ERROR stopped for good error=stopped for good: cannot ");
+    assert!(replica.close().unwrap_err().is_stopped());
+    assert_eq!((count(31, "ERROR"), count(31, "INFO closed")), (1, 0));
+}
