@@ -260,6 +260,11 @@ impl<D: Disk> Driver<D> {
         self.tail.clone()
     }
 
+    /// Lets others open the directory: nothing of this replica writes to it any more.
+    pub fn release(&mut self) {
+        self.journal.release();
+    }
+
     /// Takes in what happened, and returns what there is to do.
     pub fn turn(&mut self, now: Moment, wall: Time, events: Vec<Event<D>>) -> Effects<D> {
         self.now = self.now.max(now);

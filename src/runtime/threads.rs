@@ -280,9 +280,15 @@ impl<D: Disk> Helper for Engine<D> {
         if self.transport.is_some() {
             return false;
         }
-        let Some(job) = self.jobs.take_write() else { return false };
-        self.push(Event::Written(job.run()));
-        true
+        // Counted like a thread: who closes the replica waits for this write as for all others.
+        self.life.threads.fetch_add(1, Ordering::SeqCst);
+        let job = if self.life.is_ending() { None } else { self.jobs.take_write() };
+        let helps = job.is_some();
+        if let Some(job) = job {
+            self.push(Event::Written(job.run()));
+        }
+        self.life.thread_ended();
+        helps
     }
 }
 
@@ -339,7 +345,14 @@ impl<D: Disk> Calls for Engine<D> {
         self.life.end();
         self.jobs.wake_all();
         self.clock.wake();
-        self.life.wait_ended(JOIN_PATIENCE);
+        // Handles and answers may outlive the replica, and must not keep the directory. But while
+        // anything may still write to it, nobody else may open it. The lock of the driver is taken
+        // already where a waker that the driver woke drops the last handle.
+        if self.life.wait_ended(JOIN_PATIENCE)
+            && let Some(mut driver) = self.driver.try_lock_for(JOIN_PATIENCE)
+        {
+            driver.release();
+        }
     }
 }
 
@@ -454,10 +467,11 @@ impl Life {
         self.changed.wait_while_for(&mut lock, |()| !self.is_stopped(), timeout);
     }
 
-    fn wait_ended(&self, timeout: Duration) {
+    /// Whether all threads have ended in time.
+    fn wait_ended(&self, timeout: Duration) -> bool {
         let mut lock = self.lock.lock();
         let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > 0;
-        self.changed.wait_while_for(&mut lock, live, timeout);
+        !self.changed.wait_while_for(&mut lock, live, timeout).timed_out()
     }
 }
 
