@@ -111,13 +111,14 @@ impl Status {
             let counters = counters.iter().find(|counters| counters.peer == *id).cloned();
             PeerStatus::new(*id, *heard, slot_chosen.0, counters.unwrap_or_default())
         });
-        let leader = view.and_then(|view| view.leader);
+        let serving = view.filter(|_| report.stopped.is_none());
+        let leader = serving.and_then(|view| view.leader);
         Self {
             id: report.id,
             role,
             leader: leader.map(|ballot| ballot.leader),
             round: leader.map_or(0, |ballot| ballot.round),
-            ready: view.is_some_and(|view| view.ready),
+            ready: serving.is_some_and(|view| view.ready),
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
             txid,
