@@ -124,7 +124,8 @@ fn nothing_acknowledged_is_lost_while_three_processes_are_killed() {
         running.extend(victims.into_iter().map(begin));
     }
     clients.stop.store(true, Ordering::SeqCst);
-    running.into_values().for_each(kill);
+    // They are killed once their last answers are there.
+    running.into_values().for_each(|running| running.client.join().unwrap());
     let acknowledged = clients.acknowledged.lock().unwrap();
     compare(directory.path(), &peers, &acknowledged, clients.next.load(Ordering::SeqCst));
     println!("{} acknowledged, at most {longest:?} for the next twenty", acknowledged.len());
