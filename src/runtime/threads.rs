@@ -224,6 +224,13 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    fn report_now(&self) -> Report {
+        let report = self.driver.lock().report();
+        // Somebody may have found the driver taken, and left an event to who has it.
+        self.drive();
+        report
+    }
+
     fn now(&self) -> Moment {
         Moment::ZERO + self.started.elapsed()
     }
@@ -318,18 +325,16 @@ impl<D: Disk> Calls for Engine<D> {
     }
 
     fn report(&self) -> (Report, Vec<PeerCounters>) {
-        let report = self.driver.lock().report();
-        // Somebody may have found the driver taken.
-        self.drive();
+        let report = self.report_now();
         let counters = self.transport.as_ref().map(|transport| transport.counters());
         (report, counters.unwrap_or_default())
     }
 
     fn close(&self) -> Result<()> {
         self.push(Event::Close(self.close_timeout));
-        self.life.wait_stopped(self.close_timeout + JOIN_PATIENCE);
+        self.life.wait_stopped(self.close_timeout.saturating_add(JOIN_PATIENCE));
         self.shut_down();
-        match self.driver.lock().report().stopped {
+        match self.report_now().stopped {
             Some(err) if err.kind() != ErrorKind::Closed => Err(err),
             Some(_) => Ok(()),
             None => Err(Error::new(ErrorKind::Io, "the replica did not stop in time")),
@@ -353,6 +358,8 @@ impl<D: Disk> Calls for Engine<D> {
         {
             driver.release();
         }
+        // As in `report_now`. The clock has stopped: nobody else would ever look.
+        self.drive();
     }
 }
 
