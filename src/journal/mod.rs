@@ -147,6 +147,15 @@ impl<D: Disk> Journal<D> {
         Ok(Self { disk, options, identity, recovered, shared, writer, lock: Some(lock) })
     }
 
+    /// Whose directory this is, without opening it; `None` where it is nobody's yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the file that says so cannot be read, or is damaged.
+    pub fn peek(disk: &D) -> Result<Option<Identity>, JournalError> {
+        identity::read(disk)
+    }
+
     /// Writes down, durably, the membership that this replica agreed to, and whether the cluster is
     /// known to be formed. With the latter, records can be appended.
     ///

@@ -165,6 +165,21 @@ pub(super) enum Stage {
 }
 
 impl<D: Disk> Driver<D> {
+    /// Compares the voters of the options with those that the directory knows. Opening the journal
+    /// writes to it, so this comes before; what else is wrong with it, opening tells.
+    ///
+    /// # Errors
+    ///
+    /// Where the ledger names other voters than the options.
+    pub fn check(disk: &D, options: &Options) -> Result<()> {
+        match Journal::peek(disk) {
+            Ok(Some(identity)) if identity.replica == options.id => {
+                super::forming::begin(&identity, &mut options.clone()).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A replica that goes on from its journal.
     ///
     /// # Errors
