@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use indelible::{Error, ErrorKind, Replica};
@@ -111,7 +112,9 @@ fn open_already_in_another_process() {
     let directory = lived();
     let mut process = Process::start(&[directory.path().to_str().unwrap()]);
     assert_eq!(process.line().unwrap(), "open");
-    // It may still prepare a segment, but then rests.
+    // It prepares a segment and seals in its own time: let it hold still, and keep the lock.
+    let stopped = Command::new("kill").args(["-STOP", &process.child.id().to_string()]).status();
+    assert!(stopped.unwrap().success());
     until("nothing is written", || {
         let before = content(directory.path());
         let err = Replica::open(directory.path()).unwrap_err();
