@@ -100,6 +100,9 @@ impl Default for Config {
 /// up comes in small steps.
 pub(crate) const ENTRIES_PER_MESSAGE_BYTES: usize = 1024 * 1024;
 
+/// Longest time between two signs of life, and longest election timeout.
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
 const _: () = assert!(ENTRIES_PER_MESSAGE_BYTES + COMMAND_BYTES_MAX < MESSAGE_BYTES_MAX);
 
 impl Config {
@@ -113,6 +116,18 @@ impl Config {
         for (field, value) in nonzero {
             if value.is_zero() {
                 return Err(invalid(field, "is zero, wanted a time"));
+            }
+        }
+        let bounded = [
+            ("election_timeout", self.election_timeout),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("retransmit_interval", self.retransmit_interval),
+        ];
+        // Multiples of them are taken, so they must not be near the end of time.
+        for (field, value) in bounded {
+            if value > INTERVAL_MAX {
+                let found = format!("is {value:?}, wanted at most {INTERVAL_MAX:?}");
+                return Err(invalid(field, &found));
             }
         }
         if self.election_timeout < 4 * self.heartbeat_interval {

@@ -515,6 +515,7 @@ impl Builder {
             segment_bytes: self.config.segment_bytes,
             ..journal::Options::default()
         };
+        Driver::check(&disk, &self.driver_options())?;
         let journal = Journal::open(disk, options, self.id)?;
         let driver = Driver::open(journal, self.driver_options(), Moment::ZERO)?;
         let transport = self.transport(&driver)?;

@@ -48,6 +48,11 @@ pub struct Status {
     pub failures_tolerated: Option<usize>,
     /// The other voters.
     pub peers: Vec<PeerStatus>,
+    /// Connections of who is no voter, or never said who it is, that were ended because of bytes
+    /// that are no message.
+    pub strangers_garbage: u64,
+    /// Why the last connection of who is no voter was refused, if one was.
+    pub strangers_refused: Option<String>,
     /// Bytes of transactions that wait for a slot.
     pub queued_bytes: usize,
     /// Calls that wait for their answer.
@@ -114,19 +119,25 @@ impl Status {
             let counters = counters.iter().find(|counters| counters.peer == *id).cloned();
             PeerStatus::new(*id, *heard, slot_chosen.0, counters.unwrap_or_default())
         });
-        let leader = view.and_then(|view| view.leader);
+        let strangers = counters.iter().find(|counters| counters.peer == ReplicaId(0));
+        let serving = view.filter(|_| report.stopped.is_none());
+        let leader = serving.and_then(|view| view.leader);
         Self {
             id: report.id,
             role,
             leader: leader.map(|ballot| ballot.leader),
             round: leader.map_or(0, |ballot| ballot.round),
-            ready: view.is_some_and(|view| view.ready),
+            ready: serving.is_some_and(|view| view.ready),
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
             txid,
             digest,
             failures_tolerated: report.failures_tolerated,
             peers: peers.collect(),
+            strangers_garbage: strangers.map_or(0, |strangers| strangers.garbage),
+            strangers_refused: strangers
+                .and_then(|strangers| strangers.refused.as_ref())
+                .map(ToString::to_string),
             queued_bytes: report.queued_bytes,
             waiting: report.waiting,
             journal_bytes: report.journal_bytes,
@@ -174,6 +185,12 @@ impl fmt::Display for Status {
             if let Some(refused) = &peer.refused {
                 write!(f, " (refused: {refused})")?;
             }
+        }
+        if self.strangers_garbage > 0 {
+            write!(f, " strangers' garbage={}", self.strangers_garbage)?;
+        }
+        if let Some(refused) = &self.strangers_refused {
+            write!(f, " stranger refused: {refused}")?;
         }
         match &self.trouble {
             Some(trouble) => write!(f, " trouble: {trouble}"),

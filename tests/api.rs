@@ -1,20 +1,22 @@
-//! The public face, on one replica and on three.
+//! The public face, on one replica and on three: what a program that embeds the crate may rely on.
+//!
+//! Real disks in temporary directories; TCP over loopback, or the network within the process where
+//! links are cut. Nothing sleeps for a fixed time.
 
-use std::time::Duration;
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
-use indelible::{RawTable, Replica, TxId};
+#[path = "support/cluster.rs"]
+mod cluster;
 
-const NOTES: RawTable<u64> = RawTable::new("notes");
-
-#[test]
-fn smoke() {
-    let replica = Replica::in_memory().unwrap();
-    replica.wait_ready(Duration::from_secs(10)).unwrap();
-    println!("{}", replica.status());
-    for i in 0..1000u64 {
-        replica.put(NOTES, i, b"text").wait().unwrap();
-    }
-    assert_eq!(replica.transactions(TxId::ZERO).count(), 1000);
-    println!("{}", replica.status());
-    replica.close().unwrap();
-}
+#[path = "api/alone.rs"]
+mod alone;
+#[path = "api/deadlines.rs"]
+mod deadlines;
+#[path = "api/failover.rs"]
+mod failover;
+#[path = "api/ledger.rs"]
+mod ledger;
+#[path = "api/pending.rs"]
+mod pending;
+#[path = "api/together.rs"]
+mod together;

@@ -209,14 +209,14 @@ impl Disk for RealDisk {
         // The lock belongs to the open file, not to the process, so that a second open within this
         // process is refused as well.
         file.try_lock()?;
-        Ok(RealLock { _file: file })
+        Ok(RealLock { file })
     }
 }
 
-/// The lock on a [`RealDisk`]; the file closes, and with it the lock ends, when this is dropped.
+/// The lock on a [`RealDisk`]; it ends when this is dropped, or when the process does.
 #[derive(Debug)]
 pub struct RealLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl File for fs::File {
@@ -244,6 +244,14 @@ impl File for fs::File {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         fs::File::set_len(self, length)
+    }
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a process that this one is just starting has a copy of
+        // the descriptor until it runs its own program, and with it the lock.
+        let _ = self.file.unlock();
     }
 }
 

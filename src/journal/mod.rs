@@ -129,8 +129,8 @@ pub struct Journal<D: Disk> {
     shared: Arc<Shared<D::File>>,
     /// `None` before the replica is part of a formed cluster: there is nothing to write down.
     writer: Option<Writer<D>>,
-    /// Last, so that it is released after everything else.
-    _lock: D::Lock,
+    /// Last, so that it is released after everything else. `None` once it was released early.
+    lock: Option<D::Lock>,
 }
 
 impl<D: Disk> Journal<D> {
@@ -144,7 +144,16 @@ impl<D: Disk> Journal<D> {
         let (disk, options) = (Arc::new(disk), options.bounded());
         let recovery::Opened { lock, identity, shared, recovered, writer } =
             recovery::open(&disk, options, who)?;
-        Ok(Self { disk, options, identity, recovered, shared, writer, _lock: lock })
+        Ok(Self { disk, options, identity, recovered, shared, writer, lock: Some(lock) })
+    }
+
+    /// Whose directory this is, without opening it; `None` where it is nobody's yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the file that says so cannot be read, or is damaged.
+    pub fn peek(disk: &D) -> Result<Option<Identity>, JournalError> {
+        identity::read(disk)
     }
 
     /// Writes down, durably, the membership that this replica agreed to, and whether the cluster is
@@ -268,6 +277,12 @@ impl<D: Disk> Journal<D> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.writer.as_ref().is_none_or(Writer::is_idle)
+    }
+
+    /// Lets others open the directory. Nothing may be appended or be written any more; what is
+    /// there can still be read.
+    pub fn release(&mut self) {
+        self.lock = None;
     }
 
     fn writer_mut(&mut self) -> &mut Writer<D> {

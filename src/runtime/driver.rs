@@ -168,6 +168,21 @@ pub(super) enum Stage {
 }
 
 impl<D: Disk> Driver<D> {
+    /// Compares the voters of the options with those that the directory knows. Opening the journal
+    /// writes to it, so this comes before; what else is wrong with it, opening tells.
+    ///
+    /// # Errors
+    ///
+    /// Where the ledger names other voters than the options.
+    pub fn check(disk: &D, options: &Options) -> Result<()> {
+        match Journal::peek(disk) {
+            Ok(Some(identity)) if identity.replica == options.id => {
+                super::forming::begin(&identity, &mut options.clone()).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A replica that goes on from its journal.
     ///
     /// # Errors
@@ -269,6 +284,11 @@ impl<D: Disk> Driver<D> {
     #[must_use]
     pub fn tail(&self) -> Tail {
         self.tail.clone()
+    }
+
+    /// Lets others open the directory: nothing of this replica writes to it any more.
+    pub fn release(&mut self) {
+        self.journal.release();
     }
 
     /// Takes in what happened, and returns what there is to do.

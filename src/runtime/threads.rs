@@ -242,6 +242,13 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    fn report_now(&self) -> Report {
+        let report = self.driver.lock().report();
+        // Somebody may have found the driver taken, and left an event to who has it.
+        self.drive();
+        report
+    }
+
     fn now(&self) -> Moment {
         Moment::ZERO + self.started.elapsed()
     }
@@ -298,9 +305,15 @@ impl<D: Disk> Helper for Engine<D> {
         if self.transport.is_some() {
             return false;
         }
-        let Some(job) = self.jobs.take_write() else { return false };
-        self.run(job);
-        true
+        // Counted like a thread: who closes the replica waits for this write as for all others.
+        self.life.threads.fetch_add(1, Ordering::SeqCst);
+        let job = if self.life.is_ending() { None } else { self.jobs.take_write() };
+        let helps = job.is_some();
+        if let Some(job) = job {
+            self.run(job);
+        }
+        self.life.thread_ended();
+        helps
     }
 }
 
@@ -337,18 +350,16 @@ impl<D: Disk> Calls for Engine<D> {
     }
 
     fn report(&self) -> (Report, Vec<PeerCounters>) {
-        let report = self.driver.lock().report();
-        // Somebody may have found the driver taken.
-        self.drive();
+        let report = self.report_now();
         let counters = self.transport.as_ref().map(|transport| transport.counters());
         (report, counters.unwrap_or_default())
     }
 
     fn close(&self) -> Result<()> {
         self.push(Event::Close(self.close_timeout));
-        self.life.wait_stopped(self.close_timeout + JOIN_PATIENCE);
+        self.life.wait_stopped(self.close_timeout.saturating_add(JOIN_PATIENCE));
         self.shut_down();
-        match self.driver.lock().report().stopped {
+        match self.report_now().stopped {
             Some(err) if err.kind() != ErrorKind::Closed => Err(err),
             Some(_) => Ok(()),
             None => Err(Error::new(ErrorKind::Io, "the replica did not stop in time")),
@@ -364,7 +375,16 @@ impl<D: Disk> Calls for Engine<D> {
         self.life.end();
         self.jobs.wake_all();
         self.clock.wake();
-        self.life.wait_ended(JOIN_PATIENCE);
+        // Handles and answers may outlive the replica, and must not keep the directory. But while
+        // anything may still write to it, nobody else may open it. The lock of the driver is taken
+        // already where a waker that the driver woke drops the last handle.
+        if self.life.wait_ended(JOIN_PATIENCE)
+            && let Some(mut driver) = self.driver.try_lock_for(JOIN_PATIENCE)
+        {
+            driver.release();
+        }
+        // As in `report_now`. The clock has stopped: nobody else would ever look.
+        self.drive();
     }
 }
 
@@ -479,10 +499,11 @@ impl Life {
         self.changed.wait_while_for(&mut lock, |()| !self.is_stopped(), timeout);
     }
 
-    fn wait_ended(&self, timeout: Duration) {
+    /// Whether all threads have ended in time.
+    fn wait_ended(&self, timeout: Duration) -> bool {
         let mut lock = self.lock.lock();
         let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > 0;
-        self.changed.wait_while_for(&mut lock, live, timeout);
+        !self.changed.wait_while_for(&mut lock, live, timeout).timed_out()
     }
 }
 

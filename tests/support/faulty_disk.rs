@@ -155,7 +155,7 @@ impl FaultyDisk {
     pub fn plant(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.0.lock();
         let file = state.files.len();
-        state.files.push(Content { now: bytes.clone(), medium: bytes, dirty: BTreeSet::new() });
+        state.files.push(Content { now: bytes.clone(), medium: bytes, ..Content::default() });
         state.names.insert(name.to_owned(), file);
         state.durable_names.insert(name.to_owned(), file);
     }

@@ -208,7 +208,8 @@ impl Transport for Tcp {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let listener = match &*listen {
-            Listen::At(address) => TcpListener::bind(address.as_str())?,
+            Listen::At(address) => TcpListener::bind(address.as_str())
+                .map_err(|err| io::Error::new(err.kind(), format!("{address}: {err}")))?,
             Listen::On(listener) => listener.try_clone()?,
             Listen::Begun => return Err(io::ErrorKind::AlreadyExists.into()),
         };

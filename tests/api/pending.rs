@@ -1,0 +1,160 @@
+//! Answers on their way: waited for, awaited, timed out, dropped.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use indelible::{
+    Builder, Committed, Config, Error, ErrorKind, Network, Pending, Record, Replica, Snapshot,
+    Status, Table, Transaction, Transactions,
+};
+
+use crate::cluster::{Cluster, NOTES, PATIENCE, config, until};
+
+/// The smallest executor: parks the thread until it is woken.
+struct Unpark(Thread, AtomicUsize);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let unpark = Arc::new(Unpark(std::thread::current(), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&unpark));
+    let mut future = pin!(future);
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = 0;
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        while unpark.1.load(Ordering::SeqCst) == seen {
+            assert!(Instant::now() < deadline, "was never woken");
+            std::thread::park_timeout(Duration::from_secs(1));
+        }
+        seen = unpark.1.load(Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn types_cross_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    fn cloned<T: Clone + Send + Sync + 'static>() {}
+    cloned::<Replica>();
+    cloned::<Builder>();
+    cloned::<Config>();
+    cloned::<Network>();
+    cloned::<Snapshot>();
+    cloned::<Error>();
+    cloned::<Status>();
+    cloned::<Record>();
+    cloned::<Table<u64, std::rc::Rc<u8>>>();
+    shared::<Pending<Committed>>();
+    shared::<Pending<Snapshot>>();
+    sent::<Transaction>();
+    sent::<Transactions>();
+}
+
+#[test]
+fn a_call_can_be_awaited_on_any_executor() {
+    let directory = tempfile::tempdir().unwrap();
+    let replica = Replica::builder(directory.path()).config(config()).open().unwrap();
+    let cluster = Cluster::tcp();
+    let follower = cluster.replica(cluster.follower()).clone();
+    for replica in [replica, follower] {
+        let one = async |key: u64| {
+            let written = replica.put(NOTES, key, &key.to_le_bytes()).await?;
+            let found = replica.get(NOTES, key).await?.expect("written above");
+            assert_eq!(Some(found.version), written.txid);
+            let snapshot = replica.snapshot().await?;
+            assert!(snapshot.txid() >= found.version);
+            let mut transaction = replica.transaction();
+            transaction.absent(NOTES, key).put(NOTES, key, b"never");
+            assert!(transaction.commit().await.is_err_and(|err| err.is_refused()));
+            Ok::<(), indelible::Error>(())
+        };
+        std::thread::scope(|scope| {
+            let one = &one;
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for round in 0..25 {
+                        block_on(one(thread * 100 + round)).unwrap();
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn many_answers_can_be_polled_from_one_thread() {
+    let replica = Replica::in_memory().unwrap();
+    let puts = (0..500).map(|key| replica.put(NOTES, key, b"x")).collect::<Vec<_>>();
+    block_on(async {
+        for put in puts {
+            put.await.unwrap();
+        }
+    });
+    replica.close().unwrap();
+}
+
+#[test]
+fn an_answer_may_be_taken_by_another_thread_than_polled() {
+    let replica = Replica::in_memory().unwrap();
+    let idle = Waker::noop();
+    for key in 0..200 {
+        let mut put = replica.put(NOTES, key, b"x");
+        // Polled with a waker that nobody listens to, then handed over and waited for.
+        let first = std::pin::Pin::new(&mut put).poll(&mut Context::from_waker(idle));
+        match first {
+            Poll::Ready(result) => result.unwrap(),
+            Poll::Pending => std::thread::spawn(move || put.wait()).join().unwrap().unwrap(),
+        };
+    }
+    replica.close().unwrap();
+}
+
+#[test]
+fn waiting_for_a_while_can_be_repeated() {
+    let cluster = Cluster::in_process(config());
+    let leader = cluster.leader();
+    cluster.isolate(leader);
+    let mut put = cluster.replica(leader).put(NOTES, 1, b"x");
+    for _ in 0..3 {
+        assert!(put.wait_timeout(Duration::from_millis(5)).is_none());
+    }
+    assert!(put.wait_timeout(Duration::ZERO).is_none());
+    cluster.heal(leader);
+    let result = put.wait_timeout(Duration::MAX).unwrap();
+    assert!(result.is_ok() || result.unwrap_err().is_outcome_unknown());
+    let again = put.wait_timeout(Duration::MAX).unwrap().unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::InvalidArgument, "it was taken");
+}
+
+#[test]
+fn dropping_an_answer_does_not_cancel() {
+    let directory = tempfile::tempdir().unwrap();
+    let alone = Replica::builder(directory.path()).config(config()).open().unwrap();
+    let cluster = Cluster::tcp();
+    for replica in [&alone, cluster.replica(cluster.leader()), cluster.replica(cluster.follower())]
+    {
+        for key in 0..100 {
+            drop(replica.put(NOTES, 10_000 + key, b"dropped"));
+        }
+        until("all were written", || {
+            let snapshot = replica.snapshot().wait().unwrap();
+            snapshot.range(NOTES, 10_000..).count() == 100
+        });
+        for key in 0..100 {
+            replica.delete(NOTES, 10_000 + key).wait().unwrap();
+        }
+    }
+}

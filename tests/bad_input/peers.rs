@@ -1,0 +1,201 @@
+//! Peers that are none, are not what they were, or say what nobody understands.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use indelible::{Replica, Role, Status};
+
+use crate::cluster::{Cluster, NOTES, PATIENCE, addresses, config, until};
+
+/// What a client sends that is no replica.
+fn garbage() -> Vec<Vec<u8>> {
+    let frame = |version: u16, kind: u8, length: u32| {
+        let mut header = b"IDLP".to_vec();
+        header.extend_from_slice(&version.to_le_bytes());
+        header.extend_from_slice(&[kind, 0]);
+        header.extend_from_slice(&length.to_le_bytes());
+        header.resize(32, 0);
+        let checksum = crc32(&header);
+        header.extend_from_slice(&checksum.to_le_bytes());
+        header
+    };
+    let noise = (0..8192_u32).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 13) as u8);
+    vec![
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: everything, please\r\n\r\n".to_vec(),
+        noise.collect(),
+        vec![0; 4096],
+        frame(1, 1, u32::MAX),
+        frame(1, 1, 4097),
+        frame(1, 3, 100),
+        frame(1, 9, 10),
+        frame(2, 1, 10),
+        [frame(1, 1, 100), vec![0xff; 100]].concat(),
+    ]
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+/// Whether the other side ends the connection.
+fn is_ended(socket: &mut TcpStream) -> bool {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    match socket.read(&mut [0; 1024]) {
+        Ok(0) => true,
+        Ok(_) => is_ended(socket),
+        Err(err) => err.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn garbage_ends_its_connection_is_counted_and_nothing_else() {
+    let cluster = Cluster::tcp();
+    let round = cluster.status(cluster.leader()).round;
+    let sent = garbage();
+    for (key, bytes) in (0..).zip(&sent) {
+        for (_, address) in &cluster.addresses {
+            let mut socket = TcpStream::connect(address).unwrap();
+            let _ = socket.write_all(bytes);
+            assert!(is_ended(&mut socket), "garbage {key} is listened to");
+        }
+        cluster.replica(1 + key % 3).put(NOTES, key, b"x").wait().unwrap();
+    }
+    // Many that say nothing, or half of something, at once.
+    let silent = cluster.addresses.iter().flat_map(|(_, address)| {
+        (0..80).map(move |_| {
+            let mut socket = TcpStream::connect(address).unwrap();
+            let _ = socket.write_all(b"IDLP");
+            socket
+        })
+    });
+    let silent = silent.collect::<Vec<_>>();
+    for replica in cluster.open.values() {
+        replica.put(NOTES, 100, b"x").wait().unwrap();
+        until("it is counted", || replica.status().strangers_garbage >= sent.len() as u64);
+        let line = replica.status().to_string();
+        assert!(line.contains("garbage"), "{line}");
+    }
+    drop(silent);
+    cluster.settle();
+    assert_eq!(cluster.status(cluster.leader()).round, round, "the leader was not disturbed");
+    for status in cluster.open.values().map(Replica::status) {
+        assert!(status.peers.iter().all(|peer| peer.garbage == 0 && peer.heard), "{status}");
+    }
+}
+
+/// The peer's row.
+fn refused(status: &Status, peer: u64) -> Option<String> {
+    status.peers.iter().find(|row| row.id.0 == peer).unwrap().refused.clone()
+}
+
+#[test]
+fn a_wiped_replica_does_not_join_and_says_why() {
+    let mut cluster = Cluster::tcp();
+    for key in 0..20 {
+        cluster.replica(1).put(NOTES, key, b"x").wait().unwrap();
+    }
+    cluster.settle();
+    let wiped = cluster.follower();
+    cluster.close(wiped);
+    fs::remove_dir_all(cluster.path(wiped)).unwrap();
+    let others = cluster.ids();
+    cluster.open(wiped);
+    for key in 0..50 {
+        let replica = cluster.replica(others[key as usize % 2]);
+        replica.put(NOTES, 100 + key, b"goes on").wait().unwrap();
+    }
+    until("the others say why", || {
+        let told = |id: &u64| refused(&cluster.status(*id), wiped);
+        others.iter().all(|id| told(id).is_some_and(|why| why.contains("directory")))
+    });
+    until("it says why itself", || {
+        let line = cluster.status(wiped).to_string();
+        line.contains("wiped") || line.contains("not the one that the membership names")
+    });
+    let status = cluster.status(wiped);
+    assert_eq!((status.role, status.slot_applied), (Role::Forming, 0), "{status}");
+    // With it, there is no majority of two: it must not vote.
+    cluster.close(others[0]);
+    let left = cluster.replica(others[1]);
+    let mut put = left.put(NOTES, 1000, b"never");
+    assert!(put.wait_timeout(Duration::from_secs(2)).is_none(), "{}", left.status());
+    cluster.open(others[0]);
+    let _ = put.wait();
+    cluster.replica(others[0]).wait_ready(PATIENCE).unwrap();
+    assert_eq!(cluster.status(wiped).role, Role::Forming);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Starts a copy of a follower's directory beside the follower itself, `boots` times, and returns
+/// the last of them.
+fn start_copy(cluster: &mut Cluster, boots: u64) -> (u64, Replica) {
+    cluster.replica(1).put(NOTES, 1, b"x").wait().unwrap();
+    cluster.settle();
+    let twice = cluster.follower();
+    let path = cluster.directory.path().join("copy");
+    cluster.close(twice);
+    copy(&cluster.path(twice), &path);
+    cluster.open(twice);
+    cluster.replica(twice).wait_ready(PATIENCE).unwrap();
+    // What the copy does not know.
+    for key in 0..20 {
+        cluster.replica(twice).put(NOTES, key, b"x").wait().unwrap();
+    }
+    for boot in 1..=boots {
+        let listen = addresses(1)[0].1.clone();
+        let builder = Replica::builder(&path).id(twice).peers(cluster.addresses.clone());
+        let copy = builder.listen(listen).config(config()).open().unwrap();
+        if boot == boots {
+            return (twice, copy);
+        }
+        copy.close().unwrap();
+    }
+    unreachable!("the last boot returns");
+}
+
+#[test]
+fn a_copied_directory_that_is_started_beside_the_original_is_fenced() {
+    let mut cluster = Cluster::tcp();
+    let (twice, copy) = start_copy(&mut cluster, 1);
+    until("all others refuse one of the two", || {
+        let others = cluster.ids().into_iter().filter(|id| *id != twice);
+        others.into_iter().all(|id| refused(&cluster.status(id), twice).is_some())
+    });
+    let status = copy.status();
+    assert!(!status.ready && status.leader.is_none(), "{status}");
+    for key in 100..150 {
+        cluster.replica(1 + key % 3).put(NOTES, key, b"x").wait().unwrap();
+    }
+    cluster.settle();
+    copy.close().unwrap();
+}
+
+#[test]
+fn a_copied_directory_that_is_started_twice_is_fenced() {
+    let mut cluster = Cluster::tcp();
+    let (twice, copy) = start_copy(&mut cluster, 2);
+    until("all others refuse one of the two", || {
+        let others = cluster.ids().into_iter().filter(|id| *id != twice);
+        others.into_iter().all(|id| refused(&cluster.status(id), twice).is_some())
+    });
+    let mut ready = copy.snapshot();
+    assert!(ready.wait_timeout(Duration::from_secs(2)).is_none(), "{}", copy.status());
+    copy.close().unwrap();
+}
