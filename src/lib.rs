@@ -229,9 +229,21 @@
 //!
 //! Linux is what it is developed and measured on. macOS is meant to work. Windows is not supported.
 
+// What only tests and tools reach, when the layers are open to them, is unused otherwise.
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the layers are whole; the facade uses a part of them"
+    )
+)]
+
+mod builder;
 mod config;
 mod history;
 mod key;
+mod network;
 mod record;
 mod replica;
 mod snapshot;
@@ -269,11 +281,13 @@ pub mod types;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+pub use builder::Builder;
 pub use config::Config;
 pub use history::Transactions;
 pub use key::{Key, Prefix, PrefixOf};
+pub use network::Network;
 pub use record::{Change, Changes, RawChange, Record, Requirement};
-pub use replica::{Builder, Network, Replica};
+pub use replica::Replica;
 pub use runtime::pending::Pending;
 pub use snapshot::{Range, Snapshot, Versioned};
 pub use status::{PeerStatus, Role, Status};

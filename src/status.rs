@@ -155,7 +155,7 @@ impl PeerStatus {
 }
 
 fn trouble(report: &Report) -> Option<String> {
-    let stopped = report.stopped.as_ref().map(Error::to_string);
+    let stopped = report.stopped.as_ref().or(report.damage.as_ref()).map(Error::to_string);
     let forming = || report.trouble.as_ref().map(ToString::to_string);
     let missing = || {
         let missing = report.missing.iter().map(ToString::to_string).collect::<Vec<_>>();

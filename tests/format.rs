@@ -221,6 +221,7 @@ fn messages() -> Vec<Message> {
     let promise = Promise {
         ballot: BALLOT,
         incarnation,
+        boot: BOOT,
         from: Slot(10),
         part: 0,
         parts: 1,

@@ -33,14 +33,15 @@ const FACADE_OF_JOURNAL: &[&str] = &["Options"];
 const FACADE: &[(&str, usize)] = &[
     ("key", 0),
     ("config", 0),
+    ("network", 0),
     ("status", 0),
     ("table", 1),
-    ("record", 2),
+    ("builder", 1),
     ("transaction", 2),
-    ("snapshot", 2),
-    ("watch", 2),
-    ("history", 2),
-    ("replica", 3),
+    ("record", 3),
+    ("snapshot", 3),
+    ("history", 4),
+    ("replica", 5),
 ];
 
 /// The deterministic middle: what the simulator runs must be what ships.

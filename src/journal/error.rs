@@ -99,6 +99,16 @@ impl JournalError {
         move |source| Self::Io { file, operation, source }
     }
 
+    /// The error of a poisoned journal once more.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Poisoned { file, operation, source } => {
+                Self::Poisoned { file: file.clone(), operation, source: Arc::clone(source) }
+            }
+            _ => unreachable!("a job fails with nothing but an error of the operating system"),
+        }
+    }
+
     /// The kind under which the facade reports it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

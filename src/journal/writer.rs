@@ -9,8 +9,8 @@
 //! appended gathers in the open group, and becomes the next one as soon as a lane is free.
 //!
 //! When a sync counts. The kernel reports a failed write-back once for each open file description,
-//! and whichever sync on it asks first is told (Rebello et al., *Can Applications Recover from fsync
-//! Failures?*, ATC'20; `errseq_t` in Linux since 4.13). Two groups in flight on one description
+//! and whichever sync on it asks first is told (Rebello et al., *Can Applications Recover from
+//! fsync Failures?*, ATC'20; `errseq_t` in Linux since 4.13). Two groups in flight on one description
 //! could so hide the failure of the one behind the other. Therefore each lane has a description of
 //! its own, with one write at a time: a failure that concerns a group is told to its own sync,
 //! whatever the other lane was told before.
@@ -452,7 +452,7 @@ impl<D: Disk> Writer<D> {
 
     fn check_poison(&self) -> Result<(), JournalError> {
         match &self.poison {
-            Some(poison) => Err(again(poison)),
+            Some(poison) => Err(poison.again()),
             None => Ok(()),
         }
     }
@@ -466,19 +466,9 @@ impl<D: Disk> Writer<D> {
             }
             other => other,
         };
-        let returned = again(&poison);
+        let returned = poison.again();
         self.poison = Some(poison);
         returned
-    }
-}
-
-/// The same error once more.
-fn again(poison: &JournalError) -> JournalError {
-    match poison {
-        JournalError::Poisoned { file, operation, source } => {
-            JournalError::Poisoned { file: file.clone(), operation, source: Arc::clone(source) }
-        }
-        _ => unreachable!("a job fails with nothing but an error of the operating system"),
     }
 }
 

@@ -68,6 +68,7 @@ impl Paxos {
             let promise = Promise {
                 ballot,
                 incarnation: self.options.incarnation,
+                boot: self.options.boot,
                 from: first,
                 part: part as u32,
                 parts: count,

@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
+use crate::types::ids::{Ballot, Boot, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Message, Promise, Vote};
 use crate::types::time::Moment;
 
@@ -40,6 +40,7 @@ pub(super) struct Candidate {
 /// What one voter told so far.
 #[derive(Debug)]
 struct Answer {
+    boot: Boot,
     parts: Vec<bool>,
     missing: usize,
     slot_chosen: Slot,
@@ -166,6 +167,7 @@ impl Answer {
     fn new(promise: &Promise) -> Self {
         let parts = promise.parts as usize;
         Self {
+            boot: promise.boot,
             parts: vec![false; parts],
             missing: parts,
             slot_chosen: promise.slot_chosen,
@@ -180,7 +182,8 @@ impl Answer {
         if self.is_whole() {
             return;
         }
-        let same = self.parts.len() == promise.parts as usize
+        let same = self.boot == promise.boot
+            && self.parts.len() == promise.parts as usize
             && self.slot_chosen == promise.slot_chosen
             && self.abstained == promise.abstained;
         if !same {

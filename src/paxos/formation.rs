@@ -6,9 +6,9 @@
 //! has agreed: then slot 0 holds the membership, and the cluster id is its hash.
 //!
 //! ```text
-//!   blank --- all introduced, or a peer's agreement names me ---> agreed --- all agreed ---> formed
-//!                                                                   |  or a peer says so      ^
-//!                                                                   +-------------------------+
+//!   blank -- all introduced, or a peer's agreement names me --> agreed -- all agreed --> formed
+//!                                                                  |  or a peer says so   ^
+//!                                                                  +----------------------+
 //! ```
 //!
 //! Unanimity is what makes this safe. A directory that was wiped meanwhile comes back as another
@@ -118,6 +118,8 @@ impl Formation {
 
     /// Takes in what a peer says. Returns what must be made durable, if anything.
     pub fn on_message(&mut self, from: ReplicaId, message: Message) -> Option<Agreement> {
+        // What was wrong may have been put right; if not, it is found again.
+        self.trouble = None;
         match message {
             Message::Introduce(introduce) => self.on_introduce(from, introduce),
             Message::Agreed { membership, formed } => self.on_agreed(from, membership, formed),

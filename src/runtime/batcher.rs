@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Without that, the first caller to come back would get a sync of its own, and all others would
-//! wait for it. Nobody is waited for long: where nothing is in flight, the first command leaves after
-//! `gather` at the latest. One caller alone, or two, never wait.
+//! wait for it. Nobody is waited for long: where nothing is in flight, the first command leaves
+//! after `gather` at the latest. One caller alone, or two, never wait.
 //!
 //! Invariants:
 //! * Commands leave in the order in which they came.

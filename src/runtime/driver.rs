@@ -24,100 +24,27 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
-use crate::journal::{Done, Job, Journal, Reader};
+use crate::journal::{Journal, Reader};
 use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
-use crate::paxos::step::{Divergence, Input, Output, RoleName, Serve, View};
+use crate::paxos::step::{Divergence, Input, Output, RoleName, View};
 use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot, SlotRange};
-use crate::types::message::{Chosen, EncodedCommand, Envelope, Hello, Message};
-use crate::types::record::{Held, Record};
+use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot};
+use crate::types::message::{EncodedCommand, Message};
+use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
 
-use super::batcher::{self, Batcher, Queued};
+use super::batcher::{Batcher, Queued};
 use super::events::{self, Told};
 use super::forwards::Forwards;
-use super::gate::Standing;
 use super::pending::Completer;
 use super::requests::{Answer, Requests};
 use super::tail::Tail;
-
-/// What a replica is told at its start.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// This replica.
-    pub id: ReplicaId,
-    /// All voters and where they listen, this replica included; empty where the caller named none.
-    pub voters: Vec<(ReplicaId, String)>,
-    /// Every call is answered within this time.
-    pub request_timeout: Duration,
-    /// Most bytes of commands that wait for a slot; more are refused as busy.
-    pub queued_bytes_max: usize,
-    /// See [`step::Options`](crate::paxos::step::Options).
-    pub heartbeat_interval: Duration,
-    /// See [`step::Options`](crate::paxos::step::Options).
-    pub election_timeout: Duration,
-    /// See [`step::Options`](crate::paxos::step::Options).
-    pub retransmit_interval: Duration,
-    /// See [`step::Options`](crate::paxos::step::Options).
-    pub inflight_slots_max: u64,
-    /// See [`step::Options`](crate::paxos::step::Options).
-    pub inflight_bytes_max: usize,
-    /// See [`step::Options`](crate::paxos::step::Options).
-    pub message_bytes_max: usize,
-    /// A journal that was idle for so long is sealed.
-    pub seal_after: Duration,
-    /// How commands become entries.
-    pub batcher: batcher::Options,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Event<D: Disk> {
-    /// A caller submits a transaction.
-    Propose {
-        /// The encoded command with its identity, which is of this replica's session.
-        command: EncodedCommand,
-        /// Who waits.
-        completer: Completer<Committed>,
-    },
-    /// A caller begins a linearizable read.
-    Read {
-        /// Who waits for the state to be fresh enough.
-        completer: Completer<()>,
-        /// How long it waits at most.
-        timeout: Duration,
-    },
-    /// A peer did something.
-    Arrived(Arrival),
-    /// A journal write ended.
-    Written(Done<D>),
-    /// The owner closes the replica; what was proposed may still end for so long.
-    Close(Duration),
-    /// A panic was caught outside of the driver, or in it.
-    Failed(Error),
-}
-
-/// What there is to do after a turn.
-#[derive(Debug)]
-pub struct Effects<D: Disk> {
-    /// Messages to send.
-    pub sends: Vec<Envelope>,
-    /// Journal writes to run, each ending in an [`Event::Written`].
-    pub jobs: Vec<Job<D>>,
-    /// Callers to answer.
-    pub answers: Vec<Answer>,
-    /// What this replica says of itself from now on, and whom it expects, where that changed.
-    pub standing: Option<Standing>,
-    /// Take another turn at this time, if not before.
-    pub wake_at: Option<Moment>,
-    /// The replica is closed or poisoned: its connections end.
-    pub stopped: bool,
-}
+use super::turn::{Effects, Event, Options};
 
 /// One replica without threads, sockets and clocks.
 #[derive(Debug)]
@@ -135,6 +62,8 @@ pub struct Driver<D: Disk> {
     pub(super) appended_at: Moment,
     /// The journal ended here when it was last sealed.
     pub(super) sealed: Lsn,
+    /// What could not be read back for a peer.
+    pub(super) damage: Option<Error>,
 
     pub(super) formation: Formation,
     pub(super) announce_at: Moment,
@@ -201,6 +130,7 @@ impl<D: Disk> Driver<D> {
             verdicts_journaled: Slot::ZERO,
             appended_at: now,
             sealed: Lsn::ZERO,
+            damage: None,
             formation,
             announce_at: now,
             paxos: None,
@@ -242,29 +172,6 @@ impl<D: Disk> Driver<D> {
     #[must_use]
     pub fn session(&self) -> (SessionId, Arc<AtomicU64>) {
         (self.session, Arc::clone(&self.sequences))
-    }
-
-    /// What connections say of this replica, and whom it expects.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        let identity = self.journal.identity();
-        let hello = Hello {
-            cluster: identity.cluster,
-            replica: self.options.id,
-            receiver: ReplicaId::default(),
-            incarnation: identity.incarnation,
-            boot: identity.boot,
-            frontier: self.journal.frontier().lsn(),
-        };
-        let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
-        let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));
-        Standing { hello, voters: voters.collect() }
-    }
-
-    /// All voters and where they listen.
-    #[must_use]
-    pub fn voters(&self) -> &[(ReplicaId, String)] {
-        &self.options.voters
     }
 
     /// Every call is answered within this time.
@@ -506,23 +413,8 @@ impl<D: Disk> Driver<D> {
         let applied = self.store.applied().slot;
         self.requests.answer_reads(applied, &mut self.effects.answers);
         for serve in output.serve {
-            self.serve(serve)?;
+            self.serve(serve);
         }
-        Ok(())
-    }
-
-    /// Appends records, and with them what is known lazily: how applied commands ended.
-    fn append(&mut self, records: &[Record]) -> Result<()> {
-        let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
-        let applied = self.store.applied().slot;
-        if self.verdicts_journaled < applied {
-            let slots = SlotRange { first: self.verdicts_journaled, end: applied };
-            let verdicts = Record::Verdicts(self.store.verdicts(slots));
-            self.journal.append(&[verdicts], chosen)?;
-            self.verdicts_journaled = applied;
-        }
-        self.journal.append(records, chosen)?;
-        self.appended_at = self.now;
         Ok(())
     }
 
@@ -537,65 +429,6 @@ impl<D: Disk> Driver<D> {
             self.effects.answers.extend(self.requests.answer_write(request, result));
         }
         Ok(())
-    }
-
-    /// Lets go of the messages whose records are durable. Those to this replica itself go on in
-    /// the core: its own promise and its own votes count like everyone's.
-    fn release_held(&mut self) -> bool {
-        let frontier = self.journal.frontier();
-        let mut any = false;
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn())
-            && let Some((_, held)) = self.held.pop_front()
-        {
-            any = true;
-            let envelope = held.release(frontier);
-            if envelope.to == self.options.id {
-                let (from, message) = (envelope.to, envelope.message);
-                self.step(Input::Message { from, message });
-            } else {
-                self.effects.sends.push(envelope);
-            }
-        }
-        any
-    }
-
-    /// Sends chosen entries from the journal, as many as fit a message. What this replica did not
-    /// yet sync itself it does not send; the peer asks again.
-    fn serve(&mut self, serve: Serve) -> Result<()> {
-        let Some(view) = self.view() else { return Ok(()) };
-        let bytes_max = self.options.message_bytes_max;
-        let entries = self.reader.read(serve.from, view.slot_chosen, bytes_max)?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let message = Message::Chosen(Chosen {
-            first_slot: serve.from,
-            entries,
-            slot_chosen: view.slot_chosen,
-            chain: view.chain,
-        });
-        self.effects.sends.push(Envelope { to: serve.to, message });
-        Ok(())
-    }
-
-    /// After a while without appends, a seal says that everything before it is durable: evidence
-    /// for the next opening that a damaged tail was no torn one.
-    fn seal_when_idle(&mut self) -> Result<()> {
-        if self.seal_at().is_none_or(|at| self.now < at) {
-            return Ok(());
-        }
-        if self.verdicts_journaled < self.store.applied().slot {
-            return self.append(&[]);
-        }
-        self.journal.seal()?;
-        self.sealed = self.journal.last_lsn();
-        Ok(())
-    }
-
-    /// When a seal is due, if the journal stays as it is.
-    fn seal_at(&self) -> Option<Moment> {
-        let due = self.journal.is_idle() && self.sealed < self.journal.last_lsn();
-        due.then_some(self.appended_at + self.options.seal_after)
     }
 
     /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
@@ -644,19 +477,6 @@ impl<D: Disk> Driver<D> {
         let deadline = self.requests.next_deadline();
         let due = [paxos, forming, self.seal_at(), closing, batch, deadline];
         due.into_iter().flatten().min()
-    }
-}
-
-impl<D: Disk> Effects<D> {
-    fn none() -> Self {
-        Self {
-            sends: Vec::new(),
-            jobs: Vec::new(),
-            answers: Vec::new(),
-            standing: None,
-            wake_at: None,
-            stopped: false,
-        }
     }
 }
 

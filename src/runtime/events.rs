@@ -22,12 +22,13 @@
 //! * An event is emitted when something changes, not as long as it is so.
 
 #[cfg(feature = "tracing")]
-pub(super) use emitted::{Told, opened, refused, stopped, synced};
+pub(super) use emitted::{Told, exposed, opened, refused, stopped, synced};
 #[cfg(not(feature = "tracing"))]
-pub(super) use silent::{Told, opened, refused, stopped, synced};
+pub(super) use silent::{Told, exposed, opened, refused, stopped, synced};
 
 #[cfg(feature = "tracing")]
 mod emitted {
+    use std::path::Path;
     use std::time::Duration;
 
     use crate::journal::Identity;
@@ -100,6 +101,11 @@ mod emitted {
         }
     }
 
+    /// The data directory is open to other users.
+    pub fn exposed(replica: ReplicaId, path: &Path) {
+        tracing::warn!(%replica, path = %path.display(), "other users can read the directory");
+    }
+
     /// A peer, or somebody who says that it is one, was refused.
     pub fn refused(replica: ReplicaId, peer: ReplicaId, refusal: &Refusal) {
         tracing::warn!(%replica, %peer, reason = %refusal, "peer refused");
@@ -115,6 +121,7 @@ mod emitted {
 
 #[cfg(not(feature = "tracing"))]
 mod silent {
+    use std::path::Path;
     use std::time::Duration;
 
     use crate::journal::Identity;
@@ -139,6 +146,8 @@ mod silent {
     }
 
     pub fn stopped(_replica: ReplicaId, _err: &Error) {}
+
+    pub fn exposed(_replica: ReplicaId, _path: &Path) {}
 
     pub fn refused(_replica: ReplicaId, _peer: ReplicaId, _refusal: &Refusal) {}
 

@@ -16,7 +16,8 @@ use crate::types::membership::Membership;
 use crate::types::message::{Envelope, Introduce, Message};
 use crate::types::record::{Record, Recovered};
 
-use super::driver::{Driver, Options};
+use super::driver::Driver;
+use super::turn::Options;
 
 /// Checks the voters given against those that the directory knows, and fills them in where none
 /// were given.

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::transport::Refusal;
+use crate::transport::{Arrival, Refusal};
 use crate::types::ids::{Boot, ClusterId, Incarnation, Lsn, ReplicaId};
-use crate::types::message::Hello;
+use crate::types::message::{Hello, Message};
 
 use super::events;
 
@@ -117,19 +117,43 @@ impl Gate {
         {
             let same_boot = seen.boot == hello.boot;
             let later_boot = seen.boot.sequence < hello.boot.sequence;
-            if !same_boot && !later_boot || hello.frontier < seen.frontier {
+            // What a later opening recovers holds all that the one before said was durable.
+            let whole = same_boot || seen.frontier <= hello.frontier;
+            if !same_boot && !later_boot || !whole {
                 return Err(Refusal::Regressed);
             }
         }
         let Hello { incarnation, boot, frontier, .. } = *hello;
-        peer.seen = Some(Seen { incarnation, boot, frontier });
+        let same = |seen: &Seen| (seen.incarnation, seen.boot) == (incarnation, boot);
+        if !peer.seen.as_ref().is_some_and(same) {
+            peer.seen = Some(Seen { incarnation, boot, frontier });
+        }
         Ok(())
+    }
+
+    /// Remembers how far a peer says that its journal is durable.
+    pub fn note(&self, arrival: &Arrival) {
+        let (from, frontier) = match arrival {
+            Arrival::Message { from, message: Message::Accepted(accepted) } => {
+                (from, accepted.frontier)
+            }
+            Arrival::Message { from, message: Message::Promise(promise) } => {
+                (from, promise.frontier)
+            }
+            Arrival::Message { .. } | Arrival::Down { .. } => return,
+        };
+        let mut known = self.known.lock();
+        if let Some(seen) = known.peers.get_mut(from).and_then(|peer| peer.seen.as_mut()) {
+            seen.frontier = seen.frontier.max(frontier);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ids::{Ballot, SlotRange};
+    use crate::types::message::Accepted;
 
     fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
         Hello {
@@ -171,5 +195,22 @@ mod tests {
         let copied = Hello { boot: Boot { sequence: 3, nonce: 99 }, ..hello(2, 3, 12) };
         assert_eq!(gate.admit(&copied), Err(Refusal::Regressed));
         assert_eq!(gate.admit(&hello(2, 4, 12)), Ok(()));
+    }
+
+    #[test]
+    fn a_directory_that_lost_what_it_acknowledged_is_refused() {
+        let gate = gate();
+        assert_eq!(gate.admit(&hello(2, 3, 10)), Ok(()));
+        let accepted = Accepted {
+            ballot: Ballot::ZERO,
+            incarnation: Incarnation(2),
+            slots: SlotRange::default(),
+            frontier: Lsn(20),
+        };
+        let message = Message::Accepted(accepted);
+        gate.note(&Arrival::Message { from: ReplicaId(2), message });
+        assert_eq!(gate.admit(&hello(2, 3, 10)), Ok(()), "it said so when it was opened");
+        assert_eq!(gate.admit(&hello(2, 4, 19)), Err(Refusal::Regressed));
+        assert_eq!(gate.admit(&hello(2, 4, 20)), Ok(()));
     }
 }

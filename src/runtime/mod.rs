@@ -22,17 +22,21 @@
 //! only file of the crate that spawns and reads a clock.
 
 pub mod driver;
-
-pub mod batcher;
-mod events;
 mod forming;
 mod forwards;
+mod journaling;
 pub mod report;
+pub mod turn;
+
+pub mod batcher;
+pub mod gate;
 pub mod requests;
 pub mod tail;
 
-pub mod gate;
 pub mod handle;
 pub mod pending;
 
+mod events;
+pub mod opening;
+mod signals;
 pub mod threads;

@@ -6,8 +6,10 @@ pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
 use crate::types::error::Error;
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::message::Hello;
 
 use super::driver::{Driver, Stage};
+use super::gate::Standing;
 
 /// What a replica can tell about itself.
 #[derive(Clone, Debug)]
@@ -30,11 +32,36 @@ pub struct Report {
     pub waiting: usize,
     /// Bytes of the journal's files.
     pub journal_bytes: u64,
+    /// What the journal could not be read for, though it goes on.
+    pub damage: Option<Error>,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
 }
 
 impl<D: Disk> Driver<D> {
+    /// What connections say of this replica, and whom it expects.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let identity = self.journal.identity();
+        let hello = Hello {
+            cluster: identity.cluster,
+            replica: self.options.id,
+            receiver: ReplicaId::default(),
+            incarnation: identity.incarnation,
+            boot: identity.boot,
+            frontier: self.journal.frontier().lsn(),
+        };
+        let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
+        let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));
+        Standing { hello, voters: voters.collect() }
+    }
+
+    /// All voters and where they listen.
+    #[must_use]
+    pub fn voters(&self) -> &[(ReplicaId, String)] {
+        &self.options.voters
+    }
+
     /// What this replica can tell about itself.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -60,6 +87,7 @@ impl<D: Disk> Driver<D> {
             queued_bytes: self.batcher.bytes(),
             waiting: self.requests.len(),
             journal_bytes: self.journal.bytes_on_disk(),
+            damage: self.damage.clone(),
             stopped: match &self.stage {
                 Stage::Stopped(err) => Some(err.clone()),
                 Stage::Serving | Stage::Closing(_) => None,

@@ -7,13 +7,13 @@
 //! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
 //! * When the last handle is gone, all threads end within a bounded time.
 
-use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
@@ -25,13 +25,15 @@ use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
 use crate::types::time::{Moment, Time};
 
-use super::driver::{Driver, Effects, Event};
+use super::driver::Driver;
 use super::events;
 use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
 use super::pending::{Helper, Pending};
 use super::report::Report;
+use super::signals::{Clock, Jobs, Life};
 use super::tail::{AppliedEntries, Tail};
+use super::turn::{Effects, Event};
 
 /// Journal writes in flight, and one more for a segment that is being prepared.
 const WRITERS: usize = 3;
@@ -40,7 +42,6 @@ const WRITERS: usize = 3;
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a replica is started with.
-#[expect(missing_debug_implementations, reason = "a transport is whatever the user brings")]
 pub struct Start<D: Disk> {
     /// The replica.
     pub driver: Driver<D>,
@@ -48,6 +49,12 @@ pub struct Start<D: Disk> {
     pub transport: Option<Arc<dyn Transport>>,
     /// How long closing waits for what was proposed.
     pub close_timeout: Duration,
+}
+
+impl<D: Disk> fmt::Debug for Start<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("close_timeout", &self.close_timeout).finish_non_exhaustive()
+    }
 }
 
 /// One replica and its threads.
@@ -64,7 +71,7 @@ struct Engine<D: Disk> {
     tail: Tail,
 
     inbox: Mutex<Vec<Event<D>>>,
-    /// Fewer events than this are left in the inbox by callers: they will be looked at without them.
+    /// Fewer events than this are left in the inbox by callers: somebody else will look at them.
     worth_a_turn: AtomicUsize,
     driver: Mutex<Driver<D>>,
     jobs: Jobs<D>,
@@ -72,30 +79,6 @@ struct Engine<D: Disk> {
     transport: Option<Arc<dyn Transport>>,
     gate: Gate,
     life: Life,
-}
-
-/// Journal writes that wait for a thread.
-struct Jobs<D: Disk> {
-    queue: Mutex<VecDeque<Job<D>>>,
-    added: Condvar,
-}
-
-/// When the next turn is due.
-struct Clock {
-    wake_at: Mutex<Option<Moment>>,
-    sooner: Condvar,
-}
-
-/// Which threads live, and whether they should.
-#[derive(Default)]
-struct Life {
-    /// The driver takes no events any more but to answer them with an error.
-    stopped: AtomicBool,
-    /// Threads end.
-    ending: AtomicBool,
-    threads: AtomicUsize,
-    lock: Mutex<()>,
-    changed: Condvar,
 }
 
 /// Starts the threads of a replica.
@@ -120,8 +103,8 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         worth_a_turn: AtomicUsize::new(0),
         gate: Gate::new(&driver.standing()),
         driver: Mutex::new(driver),
-        jobs: Jobs { queue: Mutex::new(VecDeque::new()), added: Condvar::new() },
-        clock: Clock { wake_at: Mutex::new(None), sooner: Condvar::new() },
+        jobs: Jobs::new(),
+        clock: Clock::default(),
         transport,
         life: Life::default(),
     });
@@ -260,6 +243,7 @@ impl<D: Disk> Engine<D> {
         Link {
             deliver: Arc::new(move |arrivals| {
                 if let Some(engine) = receiver.upgrade() {
+                    arrivals.iter().for_each(|arrival| engine.gate.note(arrival));
                     engine.inbox.lock().extend(arrivals.into_iter().map(Event::Arrived));
                     engine.drive();
                 }
@@ -281,7 +265,7 @@ impl<D: Disk> Engine<D> {
 
     fn spawn(self: &Arc<Self>, name: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
         let engine = Arc::clone(self);
-        self.life.threads.fetch_add(1, Ordering::SeqCst);
+        self.life.thread_began();
         let thread = std::thread::Builder::new().name(format!("indelible {name}"));
         let spawned = thread.spawn(move || {
             let ended = catch_unwind(AssertUnwindSafe(|| run(&engine)));
@@ -306,7 +290,7 @@ impl<D: Disk> Helper for Engine<D> {
             return false;
         }
         // Counted like a thread: who closes the replica waits for this write as for all others.
-        self.life.threads.fetch_add(1, Ordering::SeqCst);
+        self.life.thread_began();
         let job = if self.life.is_ending() { None } else { self.jobs.take_write() };
         let helps = job.is_some();
         if let Some(job) = job {
@@ -385,125 +369,6 @@ impl<D: Disk> Calls for Engine<D> {
         }
         // As in `report_now`. The clock has stopped: nobody else would ever look.
         self.drive();
-    }
-}
-
-impl<D: Disk> Jobs<D> {
-    fn add(&self, jobs: Vec<Job<D>>) {
-        if jobs.is_empty() {
-            return;
-        }
-        let count = jobs.len();
-        self.queue.lock().extend(jobs);
-        (0..count).for_each(|_| {
-            self.added.notify_one();
-        });
-    }
-
-    /// The next job; `None` once the threads end.
-    fn wait(&self, life: &Life) -> Option<Job<D>> {
-        let mut queue = self.queue.lock();
-        loop {
-            if let Some(job) = queue.pop_front() {
-                return Some(job);
-            }
-            if life.is_ending() {
-                return None;
-            }
-            self.added.wait(&mut queue);
-        }
-    }
-
-    /// A write, if one waits. Preparing a segment takes long: that is left to the threads.
-    fn take_write(&self) -> Option<Job<D>> {
-        let mut queue = self.queue.lock();
-        let write = queue.iter().position(|job| !job.is_prepare())?;
-        queue.remove(write)
-    }
-
-    fn wake_all(&self) {
-        let _queue = self.queue.lock();
-        self.added.notify_all();
-    }
-}
-
-impl Clock {
-    fn set(&self, wake_at: Option<Moment>) {
-        let mut current = self.wake_at.lock();
-        let sooner = match (wake_at, *current) {
-            (Some(new), Some(old)) => new < old,
-            (new, old) => new.is_some() && old.is_none(),
-        };
-        *current = wake_at;
-        if sooner {
-            self.sooner.notify_one();
-        }
-    }
-
-    /// Waits until a turn is due; `false` once the threads end.
-    fn wait(&self, life: &Life, now: impl Fn() -> Moment) -> bool {
-        let mut wake_at = self.wake_at.lock();
-        loop {
-            if life.is_ending() {
-                return false;
-            }
-            match *wake_at {
-                None => self.sooner.wait(&mut wake_at),
-                Some(due) => {
-                    let left = due.since(now());
-                    if left.is_zero() {
-                        *wake_at = None;
-                        return true;
-                    }
-                    self.sooner.wait_for(&mut wake_at, left);
-                }
-            }
-        }
-    }
-
-    fn wake(&self) {
-        let _wake_at = self.wake_at.lock();
-        self.sooner.notify_all();
-    }
-}
-
-impl Life {
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
-    }
-
-    fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::SeqCst)
-    }
-
-    fn set_stopped(&self) {
-        let _lock = self.lock.lock();
-        self.stopped.store(true, Ordering::SeqCst);
-        self.changed.notify_all();
-    }
-
-    fn end(&self) {
-        let _lock = self.lock.lock();
-        self.ending.store(true, Ordering::SeqCst);
-        self.changed.notify_all();
-    }
-
-    fn thread_ended(&self) {
-        let _lock = self.lock.lock();
-        self.threads.fetch_sub(1, Ordering::SeqCst);
-        self.changed.notify_all();
-    }
-
-    fn wait_stopped(&self, timeout: Duration) {
-        let mut lock = self.lock.lock();
-        self.changed.wait_while_for(&mut lock, |()| !self.is_stopped(), timeout);
-    }
-
-    /// Whether all threads have ended in time.
-    fn wait_ended(&self, timeout: Duration) -> bool {
-        let mut lock = self.lock.lock();
-        let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > 0;
-        !self.changed.wait_while_for(&mut lock, live, timeout).timed_out()
     }
 }
 

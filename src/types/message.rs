@@ -159,6 +159,8 @@ pub struct Promise {
     pub ballot: Ballot,
     /// Who promised.
     pub incarnation: Incarnation,
+    /// In which opening; parts of two openings are never put together.
+    pub boot: Boot,
     /// The first slot asked for, as it stood in the `Prepare`.
     pub from: Slot,
     /// The place of this part, from 0.

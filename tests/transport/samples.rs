@@ -125,6 +125,7 @@ fn promise() -> Promise {
     Promise {
         ballot: BALLOT,
         incarnation: Incarnation(5),
+        boot: BOOT,
         from: Slot(3),
         part: 0,
         parts: 1,

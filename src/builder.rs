@@ -1,0 +1,181 @@
+//! How a replica is opened: who it is, who its peers are, and with which settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Config, ENTRIES_PER_MESSAGE_BYTES};
+use crate::journal::Options;
+use crate::network::Network;
+use crate::runtime::opening::{Opening, Reach};
+use crate::runtime::{batcher, turn};
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::membership::{Membership, Voter};
+
+/// Opens a replica; made by [`Replica::builder`](crate::Replica::builder).
+#[derive(Clone, Debug)]
+#[must_use = "a replica is opened by `open`"]
+pub struct Builder {
+    pub(crate) path: PathBuf,
+    id: ReplicaId,
+    peers: Option<Vec<(ReplicaId, String)>>,
+    listen: Option<String>,
+    network: Option<Network>,
+    config: Config,
+}
+
+impl Builder {
+    /// Replica 1 of the directory `path`, as it was opened last or alone.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            id: ReplicaId(1),
+            peers: None,
+            listen: None,
+            network: None,
+            config: Config::default(),
+        }
+    }
+
+    /// Which replica this is; 1 if not set. An id is for one directory, for ever.
+    ///
+    /// ```
+    /// let builder = indelible::Replica::builder("data").id(2);
+    /// ```
+    pub fn id(mut self, id: u64) -> Self {
+        self.id = ReplicaId(id);
+        self
+    }
+
+    /// All replicas of the cluster and where they listen, this one included; the same at every one
+    /// of them.
+    ///
+    /// At the first opening, all must be there, blank, before the cluster forms. Later the ledger
+    /// itself names its voters; they may then be left out here, and must be the same, addresses
+    /// included, where they are given. Left out at the first opening, the replica is a cluster by
+    /// itself, for good.
+    ///
+    /// Ids are positive. There are at most 63 voters, and an address is at most 255 bytes long. An
+    /// address is a name or number and a port; a name is resolved at each attempt to connect.
+    ///
+    /// ```
+    /// let builder = indelible::Replica::builder("data")
+    ///     .id(2)
+    ///     .peers([(1, "a:7400"), (2, "b:7400"), (3, "c:7400")]);
+    /// ```
+    pub fn peers<A: Into<String>>(mut self, peers: impl IntoIterator<Item = (u64, A)>) -> Self {
+        let peers = peers.into_iter().map(|(id, address)| (ReplicaId(id), address.into()));
+        self.peers = Some(peers.collect());
+        self
+    }
+
+    /// Where to listen, if that is not the address that the others connect to.
+    ///
+    /// ```
+    /// let builder = indelible::Replica::builder("data")
+    ///     .peers([(1, "a.example:7400"), (2, "b.example:7400"), (3, "c.example:7400")])
+    ///     .listen("0.0.0.0:7400");
+    /// ```
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+
+    /// Reaches the peers within this process, instead of over TCP.
+    ///
+    /// ```
+    /// let network = indelible::Network::new();
+    /// let builder = indelible::Replica::builder("data").network(&network);
+    /// ```
+    pub fn network(mut self, network: &Network) -> Self {
+        self.network = Some(network.clone());
+        self
+    }
+
+    /// Other limits and timings than the default ones.
+    ///
+    /// ```
+    /// use indelible::{Config, Replica};
+    /// let builder = Replica::builder("data").config(Config::default());
+    /// ```
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What is needed to open the replica, but its disk.
+    pub(crate) fn opening(&self) -> Result<Opening> {
+        self.check()?;
+        let reach = match &self.network {
+            Some(Network(network)) => Reach::Memory(network.clone()),
+            None => Reach::Tcp {
+                listen: self.listen.clone(),
+                peer_queue_bytes_max: self.config.peer_queue_bytes_max,
+            },
+        };
+        Ok(Opening {
+            journal: Options { segment_bytes: self.config.segment_bytes, ..Options::default() },
+            driver: self.driver_options(),
+            reach,
+            close_timeout: self.config.close_timeout,
+        })
+    }
+
+    /// Whether the arguments can be used; the error names the one that cannot.
+    fn check(&self) -> Result<()> {
+        self.config.check()?;
+        if self.id == ReplicaId(0) {
+            return Err(invalid("id", "is 0, wanted a positive number"));
+        }
+        let Some(peers) = &self.peers else { return Ok(()) };
+        if !peers.iter().any(|(id, _)| *id == self.id) {
+            return Err(invalid("peers", &format!("replica {} itself is not named", self.id)));
+        }
+        let voter = |(id, address): &(ReplicaId, String)| Voter {
+            id: *id,
+            incarnation: Incarnation::default(),
+            address: address.clone(),
+        };
+        let membership = Membership::majority(peers.iter().map(voter).collect());
+        membership.map_err(|err| invalid("peers", &err.to_string()))?;
+        Ok(())
+    }
+
+    fn driver_options(&self) -> turn::Options {
+        let config = &self.config;
+        turn::Options {
+            id: self.id,
+            voters: self.peers.clone().unwrap_or_default(),
+            request_timeout: config.request_timeout,
+            queued_bytes_max: config.queued_bytes_max,
+            heartbeat_interval: config.heartbeat_interval,
+            election_timeout: config.election_timeout,
+            retransmit_interval: config.retransmit_interval,
+            inflight_slots_max: config.inflight_slots_max,
+            inflight_bytes_max: config.inflight_bytes_max,
+            message_bytes_max: ENTRIES_PER_MESSAGE_BYTES,
+            seal_after: config.seal_after,
+            batcher: batcher::Options {
+                commands_max: config.batch_transactions_max,
+                bytes_max: config.batch_bytes_max,
+                eager_bytes: EAGER_BATCH_BYTES,
+                inflight_max: BATCHES_IN_FLIGHT,
+                gather: GATHER,
+            },
+        }
+    }
+}
+
+/// Up to about so many bytes, a sync costs what a sync of one block costs (`docs/performance.md`).
+const EAGER_BATCH_BYTES: usize = 64 * 1024;
+
+/// Most batches of that size in flight.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// How long the first of several callers waits for the others to come back with their next
+/// transactions: a part of a sync.
+const GATHER: Duration = Duration::from_micros(100);
+
+fn invalid(field: &str, found: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("{field}: {found}"))
+}

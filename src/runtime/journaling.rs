@@ -1,0 +1,95 @@
+//! Where the driver meets its journal: records in, held messages out, entries read for peers.
+
+use crate::journal::disk::Disk;
+use crate::paxos::step::{Input, Serve};
+use crate::types::error::Result;
+use crate::types::ids::{Slot, SlotRange};
+use crate::types::message::{Chosen, Envelope, Message};
+use crate::types::record::Record;
+use crate::types::time::Moment;
+
+use super::driver::Driver;
+
+impl<D: Disk> Driver<D> {
+    /// Appends records, and with them what is known lazily: how applied commands ended.
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<()> {
+        let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
+        let applied = self.store.applied().slot;
+        if self.verdicts_journaled < applied {
+            let slots = SlotRange { first: self.verdicts_journaled, end: applied };
+            let verdicts = Record::Verdicts(self.store.verdicts(slots));
+            self.journal.append(&[verdicts], chosen)?;
+            self.verdicts_journaled = applied;
+        }
+        self.journal.append(records, chosen)?;
+        self.appended_at = self.now;
+        Ok(())
+    }
+
+    /// Lets go of the messages whose records are durable. Those to this replica itself go on in
+    /// the core: its own promise and its own votes count like everyone's.
+    pub(super) fn release_held(&mut self) -> bool {
+        let frontier = self.journal.frontier();
+        let mut any = false;
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn())
+            && let Some((_, held)) = self.held.pop_front()
+        {
+            any = true;
+            let envelope = held.release(frontier);
+            if envelope.to == self.options.id {
+                let (from, message) = (envelope.to, envelope.message);
+                self.step(Input::Message { from, message });
+            } else {
+                self.effects.sends.push(envelope);
+            }
+        }
+        any
+    }
+
+    /// Sends chosen entries from the journal, as many as fit a message. What this replica did not
+    /// yet sync itself it does not send, nor what it cannot read any more: the peer asks again, and
+    /// asks others.
+    pub(super) fn serve(&mut self, serve: Serve) {
+        let Some(view) = self.view() else { return };
+        let bytes_max = self.options.message_bytes_max;
+        let entries = match self.reader.read(serve.from, view.slot_chosen, bytes_max) {
+            Ok(entries) => entries,
+            Err(err) => {
+                // It is told, and the replica goes on: its state is whole, and what it acknowledges
+                // from now on is not touched by it. At the next opening it is found again.
+                self.damage = Some(err.into());
+                return;
+            }
+        };
+        if entries.is_empty() {
+            return;
+        }
+        let message = Message::Chosen(Chosen {
+            first_slot: serve.from,
+            entries,
+            slot_chosen: view.slot_chosen,
+            chain: view.chain,
+        });
+        self.effects.sends.push(Envelope { to: serve.to, message });
+    }
+
+    /// After a while without appends, a seal says that everything before it is durable: evidence
+    /// for the next opening that a damaged tail was no torn one.
+    pub(super) fn seal_when_idle(&mut self) -> Result<()> {
+        if self.seal_at().is_none_or(|at| self.now < at) {
+            return Ok(());
+        }
+        if self.verdicts_journaled < self.store.applied().slot {
+            return self.append(&[]);
+        }
+        self.journal.seal()?;
+        self.sealed = self.journal.last_lsn();
+        Ok(())
+    }
+
+    /// When a seal is due, if the journal stays as it is.
+    pub(super) fn seal_at(&self) -> Option<Moment> {
+        let due = self.journal.is_idle() && self.sealed < self.journal.last_lsn();
+        due.then_some(self.appended_at + self.options.seal_after)
+    }
+}

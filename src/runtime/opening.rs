@@ -1,0 +1,113 @@
+//! From settings to a replica that runs: its disk, its journal, its driver, its way to the peers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::journal::disk::{Disk, RealDisk};
+use crate::journal::memory::MemoryDisk;
+use crate::journal::{self, Journal};
+use crate::transport::Transport;
+use crate::transport::memory::MemoryNetwork;
+use crate::transport::tcp::{Tcp, TcpOptions};
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::time::Moment;
+
+use super::driver::Driver;
+use super::events;
+use super::handle::Handle;
+use super::threads::{self, Start};
+use super::turn;
+
+/// Everything that a replica is opened with, but its disk.
+#[derive(Debug)]
+pub struct Opening {
+    /// How its journal is laid out.
+    pub journal: journal::Options,
+    /// What its driver is told.
+    pub driver: turn::Options,
+    /// How it reaches its peers, if it has any.
+    pub reach: Reach,
+    /// How long closing waits for what was proposed.
+    pub close_timeout: Duration,
+}
+
+/// How a replica reaches its peers.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// Over TCP.
+    Tcp {
+        /// Where it listens; `None` for the address that its peers know.
+        listen: Option<String>,
+        /// Most bytes that wait to be sent to a peer.
+        peer_queue_bytes_max: usize,
+    },
+    /// Within this process.
+    Memory(MemoryNetwork),
+}
+
+impl Opening {
+    /// Opens the replica in the directory `path`.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory, its content or an address cannot be used.
+    pub fn open(self, path: &Path) -> Result<Handle> {
+        let disk = RealDisk::new(path).map_err(|err| {
+            let message = format!("cannot use the directory {}", path.display());
+            Error::caused(ErrorKind::Io, message, err)
+        })?;
+        match disk.is_private() {
+            Ok(true) => {}
+            // It was made by somebody else, who may have had a reason.
+            Ok(false) => events::exposed(self.driver.id, path),
+            Err(err) => {
+                let message = format!("cannot look at the directory {}", path.display());
+                return Err(Error::caused(ErrorKind::Io, message, err));
+            }
+        }
+        self.open_on(disk)
+    }
+
+    /// Opens a replica that forgets everything in the end.
+    ///
+    /// # Errors
+    ///
+    /// Where a thread cannot be started.
+    pub fn open_in_memory(self) -> Result<Handle> {
+        self.open_on(MemoryDisk::new())
+    }
+
+    fn open_on<D: Disk>(self, disk: D) -> Result<Handle> {
+        let Self { journal, driver: options, reach, close_timeout } = self;
+        Driver::check(&disk, &options)?;
+        let id = options.id;
+        let journal = Journal::open(disk, journal, id)?;
+        let driver = Driver::open(journal, options, Moment::ZERO)?;
+        let transport = reach.transport(&driver)?;
+        threads::start(Start { driver, transport, close_timeout })
+    }
+}
+
+impl Reach {
+    /// The way to the peers; `None` where there are none.
+    fn transport<D: Disk>(self, driver: &Driver<D>) -> Result<Option<Arc<dyn Transport>>> {
+        let voters = driver.voters().to_vec();
+        if voters.len() == 1 {
+            return Ok(None);
+        }
+        let hello = driver.standing().hello;
+        let (listen, peer_queue_bytes_max) = match self {
+            Self::Memory(network) => return Ok(Some(Arc::new(network.transport(hello)))),
+            Self::Tcp { listen, peer_queue_bytes_max } => (listen, peer_queue_bytes_max),
+        };
+        let own = voters.iter().find(|(id, _)| *id == hello.replica);
+        let own = own.map(|(_, address)| address.clone());
+        let listen = listen.or(own).unwrap_or_default();
+        let options = TcpOptions { peer_queue_bytes_max, ..TcpOptions::default() };
+        let tcp = Tcp::new(hello, listen.clone(), voters, options).map_err(|err| {
+            Error::caused(ErrorKind::Io, format!("cannot listen on {listen}"), err)
+        })?;
+        Ok(Some(Arc::new(tcp)))
+    }
+}

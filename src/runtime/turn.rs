@@ -1,0 +1,105 @@
+//! What a turn takes and what it gives: events and effects, and what a driver is told at its start.
+
+use std::time::Duration;
+
+use crate::journal::disk::Disk;
+use crate::journal::{Done, Job};
+use crate::store::verdict::Committed;
+use crate::transport::Arrival;
+use crate::types::error::Error;
+use crate::types::ids::ReplicaId;
+use crate::types::message::{EncodedCommand, Envelope};
+use crate::types::time::Moment;
+
+use super::batcher;
+use super::gate::Standing;
+use super::pending::Completer;
+use super::requests::Answer;
+
+/// What a replica is told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This replica.
+    pub id: ReplicaId,
+    /// All voters and where they listen, this replica included; empty where the caller named none.
+    pub voters: Vec<(ReplicaId, String)>,
+    /// Every call is answered within this time.
+    pub request_timeout: Duration,
+    /// Most bytes of commands that wait for a slot; more are refused as busy.
+    pub queued_bytes_max: usize,
+    /// See [`step::Options`](crate::paxos::step::Options).
+    pub heartbeat_interval: Duration,
+    /// See [`step::Options`](crate::paxos::step::Options).
+    pub election_timeout: Duration,
+    /// See [`step::Options`](crate::paxos::step::Options).
+    pub retransmit_interval: Duration,
+    /// See [`step::Options`](crate::paxos::step::Options).
+    pub inflight_slots_max: u64,
+    /// See [`step::Options`](crate::paxos::step::Options).
+    pub inflight_bytes_max: usize,
+    /// See [`step::Options`](crate::paxos::step::Options).
+    pub message_bytes_max: usize,
+    /// A journal that was idle for so long is sealed.
+    pub seal_after: Duration,
+    /// How commands become entries.
+    pub batcher: batcher::Options,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<D: Disk> {
+    /// A caller submits a transaction.
+    Propose {
+        /// The encoded command with its identity, which is of this replica's session.
+        command: EncodedCommand,
+        /// Who waits.
+        completer: Completer<Committed>,
+    },
+    /// A caller begins a linearizable read.
+    Read {
+        /// Who waits for the state to be fresh enough.
+        completer: Completer<()>,
+        /// How long it waits at most.
+        timeout: Duration,
+    },
+    /// A peer did something.
+    Arrived(Arrival),
+    /// A journal write ended.
+    Written(Done<D>),
+    /// The owner closes the replica; what was proposed may still end for so long.
+    Close(Duration),
+    /// A panic was caught outside of the driver, or in it.
+    Failed(Error),
+}
+
+/// What there is to do after a turn.
+#[derive(Debug)]
+pub struct Effects<D: Disk> {
+    /// Messages to send.
+    pub sends: Vec<Envelope>,
+    /// Journal writes to run, each ending in an [`Event::Written`].
+    pub jobs: Vec<Job<D>>,
+    /// Callers to answer.
+    pub answers: Vec<Answer>,
+    /// What this replica says of itself from now on, and whom it expects, where that changed.
+    pub standing: Option<Standing>,
+    /// Take another turn at this time, if not before.
+    pub wake_at: Option<Moment>,
+    /// The replica is closed or poisoned: its connections end.
+    pub stopped: bool,
+}
+
+impl<D: Disk> Effects<D> {
+    /// Nothing to do.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            sends: Vec::new(),
+            jobs: Vec::new(),
+            answers: Vec::new(),
+            standing: None,
+            wake_at: None,
+            stopped: false,
+        }
+    }
+}
