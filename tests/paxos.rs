@@ -219,6 +219,7 @@ fn forged(command: &Command) -> Message {
         "Promise" => Message::Promise(Promise {
             ballot: ballot("ballot"),
             incarnation,
+            boot: Boot::default(),
             from: Slot(command.option_or("asked", 1)),
             part: command.option_or("part", 0),
             parts: command.option_or("parts", 1),
