@@ -348,8 +348,7 @@ mod tests {
         assert_eq!(keys(snapshot.range(NUMBERS, ..)), left);
         assert_eq!(keys(snapshot.range(NUMBERS, 3..=8)), [4, 6, 8]);
         assert_eq!(keys(snapshot.range(NUMBERS, 4..8)), [4, 6]);
-        let (high, low) = (8, 4);
-        assert_eq!(keys(snapshot.range(NUMBERS, high..low)), []);
+        assert_eq!(keys(snapshot.range(NUMBERS, (Bound::Included(8), Bound::Excluded(4)))), []);
         let backwards: Vec<_> = snapshot.range(NUMBERS, ..).rev().map(read).collect();
         assert_eq!(backwards, left.iter().rev().copied().collect::<Vec<_>>());
 

@@ -62,12 +62,7 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         "cut" => each_link(cores, command, |cores, link| cores.links().cut(link)),
         "mend" => each_link(cores, command, |cores, link| cores.links().mend(link)),
         "hold" => each_link(cores, command, |cores, link| cores.links().hold(link)),
-        "isolate" => {
-            for other in cores.ids() {
-                cores.links().cut(Link { from: id(0), to: other });
-                cores.links().cut(Link { from: other, to: id(0) });
-            }
-        }
+        "isolate" => isolate(cores, id(0)),
         // heal: no link is cut or held any more.
         "heal" => cores.links().heal(),
         "crash" => cores.crash(id(0)),
@@ -141,6 +136,13 @@ fn filter(command: &Command) -> Filter {
         from: command.option("from").map(ReplicaId),
         to: command.option("to").map(ReplicaId),
         kind: command.option("kind"),
+    }
+}
+
+fn isolate(cores: &mut Cores, id: ReplicaId) {
+    for other in cores.ids() {
+        cores.links().cut(Link { from: id, to: other });
+        cores.links().cut(Link { from: other, to: id });
     }
 }
 

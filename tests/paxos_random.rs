@@ -164,16 +164,7 @@ fn act(
                 drop(cores.links().take_at(link, index));
             }
         }
-        3 => {
-            if let Some((link, index)) = message(cores, random, false) {
-                cores.links().copy_at(link, index);
-                let copy = cores.links().peek_at(link, index).cloned();
-                old.extend(copy.map(|message| (link, message)));
-                if old.len() > OLD_MAX {
-                    old.swap_remove(random.below(old.len() as u64) as usize);
-                }
-            }
-        }
+        3 => duplicate(cores, random, old),
         13 if !old.is_empty() => {
             let (link, message) = old[random.below(old.len() as u64) as usize].clone();
             cores.inject(link, message);
@@ -208,6 +199,18 @@ fn act(
         12 => cores.campaign(id),
         13 => {}
         _ => cores.peer_down(id, other),
+    }
+}
+
+/// Sends a message twice, and keeps it for much later.
+fn duplicate(cores: &mut Cores, random: &mut Random, old: &mut Vec<(Link, Message)>) {
+    if let Some((link, index)) = message(cores, random, false) {
+        cores.links().copy_at(link, index);
+        let copy = cores.links().peek_at(link, index).cloned();
+        old.extend(copy.map(|message| (link, message)));
+        if old.len() > OLD_MAX {
+            old.swap_remove(random.below(old.len() as u64) as usize);
+        }
     }
 }
 

@@ -17,8 +17,8 @@
 //! | `compare NAME NAME` | whether the digests of two stores are equal |
 //!
 //! Operations: `put KEY VALUE`, `delete KEY`, and as conditions `absent KEY`, `present KEY` and
-//! `version KEY ID`. A key is `TABLE/KEY`, or `KEY` in table `t`. `kind=` and `codec=` say with which
-//! types a line uses its tables; without them it is text keys and raw values.
+//! `version KEY ID`. A key is `TABLE/KEY`, or `KEY` in table `t`. `kind=` and `codec=` say with
+//! which types a line uses its tables; without them it is text keys and raw values.
 
 mod support;
 
@@ -113,7 +113,7 @@ impl Stores {
                 ["absent", _] => built.conditions.push(Condition::Absent(key)),
                 ["present", _] => built.conditions.push(Condition::Present(key)),
                 ["version", _, version] => {
-                    let version = id(version.parse().unwrap());
+                    let version = id(version.parse().expect("an id is a number"));
                     built.conditions.push(Condition::Version(key, version));
                 }
                 _ => command.reject(format!("unknown operation {words:?}")),
@@ -177,7 +177,7 @@ impl Stores {
     fn range(&mut self, command: &script::Command) -> String {
         let (at, text) = (self.at(command), command.arg::<String>(0));
         let (table, range) = table_and_key(&text);
-        let range = std::str::from_utf8(range).unwrap();
+        let range = std::str::from_utf8(range).expect("scripts are text, cut at a slash");
         let mut behind = range.to_owned();
         let bounds = match range.split_once("..") {
             _ if command.name == "prefix" => {
@@ -214,7 +214,7 @@ impl Stores {
         assert_eq!(store.outcome(end), None);
         let mut lines = String::new();
         for slot in (0..end.0).map(Slot) {
-            let outcome = store.outcome(slot).unwrap();
+            let outcome = store.outcome(slot).expect("every applied slot has an outcome");
             let bits = outcome.took_id.iter().map(|took_id| if *took_id { " id" } else { " -" });
             lines += &format!("{slot} after {}:{}\n", outcome.after, bits.collect::<String>());
         }
@@ -260,5 +260,5 @@ fn show(key: &[u8], found: &Found) -> String {
 }
 
 fn id(number: u64) -> TxId {
-    TxId::from_number(number).unwrap()
+    TxId::from_number(number).expect("scripts use ids that exist")
 }

@@ -42,7 +42,8 @@ struct Cell {
     value: Vec<u8>,
 }
 
-/// What the model says of a transaction: its id, or the condition that failed and the version found.
+/// What the model says of a transaction: its id, or the condition that failed and the version
+/// found.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Committed(Option<u64>),
@@ -66,7 +67,7 @@ impl Model {
     }
 
     fn now(&self) -> &BTreeMap<Place, Cell> {
-        self.states.last().unwrap()
+        self.states.last().expect("the empty state is always there")
     }
 
     fn apply(&mut self, tx: &Tx) -> Told {
@@ -109,7 +110,7 @@ impl Model {
         let mut created = [None; 2];
         for (id, states) in (1..).zip(self.states.windows(2)) {
             for place in states[0].keys().chain(states[1].keys()) {
-                created[place.0].get_or_insert(TxId::from_number(id).unwrap());
+                created[place.0].get_or_insert(txid(id));
                 if states[0].get(place) != states[1].get(place) {
                     newest.insert(place, (id, states[1].get(place)));
                 }
@@ -120,8 +121,8 @@ impl Model {
         }
         for (place, (id, cell)) in newest {
             let version = Version {
-                txid: TxId::from_number(id).unwrap(),
-                created: TxId::from_number(cell.map_or(0, |cell| cell.created)).unwrap(),
+                txid: txid(id),
+                created: txid(cell.map_or(0, |cell| cell.created)),
                 writes: cell.map_or(0, |cell| cell.writes),
                 value: cell.map(|cell| cell.value.as_slice().into()),
             };
@@ -144,7 +145,7 @@ impl Model {
             Wanted::Absent => Condition::Absent(key(place)),
             Wanted::Present => Condition::Present(key(place)),
             Wanted::Version(_) => {
-                let version = TxId::from_number(self.version_wanted(place, *wanted)).unwrap();
+                let version = txid(self.version_wanted(place, *wanted));
                 Condition::Version(key(place), version)
             }
         };
@@ -206,6 +207,10 @@ fn told(verdict: &Verdict) -> Told {
     }
 }
 
+fn txid(number: u64) -> TxId {
+    TxId::from_number(number).expect("there are fewer transactions than ids")
+}
+
 type Listed = Vec<(Vec<u8>, Cell)>;
 
 /// A whole range, page by page.
@@ -216,7 +221,7 @@ fn list(store: &Store, table: usize, from: &[u8], at: TxId, reverse: bool, limit
         let (lower, upper) = &bounds;
         let borrowed = (lower.as_ref().map(Vec::as_slice), upper.as_ref().map(Vec::as_slice));
         let request = PageRequest { bounds: borrowed, reverse, limit };
-        let page = store.page(&TABLES[table], request, at).unwrap();
+        let page = store.page(&TABLES[table], request, at).expect("the boundary exists");
         assert!(page.items.len() <= limit);
         listed.extend(page.items.into_iter().map(|(key, found)| {
             let (version, created) = (found.version.get(), found.created.get());
@@ -255,10 +260,10 @@ proptest! {
         }
 
         for (number, state) in model.states.iter().enumerate() {
-            let at = TxId::from_number(number as u64).unwrap();
+            let at = txid(number as u64);
             let slot = number.checked_sub(1).map(|index| Slot(slots[index]));
             prop_assert_eq!(store.find(at), slot);
-            for table in 0..2 {
+            for (table, used) in TABLES.iter().enumerate() {
                 let wanted: Listed = state.iter()
                     .filter(|((place, key), _)| *place == table && *key >= from.1)
                     .map(|((_, key), cell)| (key.clone(), cell.clone()))
@@ -267,9 +272,9 @@ proptest! {
                 backwards.reverse();
                 prop_assert_eq!(&list(&store, table, &from.1, at, false, limit), &wanted);
                 prop_assert_eq!(&backwards, &wanted);
-                let found = store.get(&TABLES[table], &from.1, at).unwrap();
-                let cell = state.get(&(table, from.1.clone()));
-                prop_assert_eq!(found.map(|found| found.version.get()), cell.map(|cell| cell.version));
+                let found = store.get(used, &from.1, at).unwrap().map(|found| found.version.get());
+                let wanted = state.get(&(table, from.1.clone())).map(|cell| cell.version);
+                prop_assert_eq!(found, wanted);
             }
         }
 

@@ -240,6 +240,8 @@ impl<D: Disk> Engine<D> {
         // The transport must not keep the replica alive, nor outlive it.
         let (receiver, gate, spawner) =
             (Arc::downgrade(self), Arc::downgrade(self), Arc::downgrade(self));
+        // The same clock as `now`; it needs no replica to run on.
+        let started = self.started;
         Link {
             deliver: Arc::new(move |arrivals| {
                 if let Some(engine) = receiver.upgrade() {
@@ -260,6 +262,7 @@ impl<D: Disk> Engine<D> {
                     }
                 }
             }),
+            clock: Arc::new(move || Moment::ZERO + started.elapsed()),
         }
     }
 

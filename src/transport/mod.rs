@@ -2,8 +2,8 @@
 //!
 //! A transport may lose, delay, duplicate and reorder messages. It never corrupts one, and never
 //! says that a message came from another replica than the one that the connection's hello named.
-//! It spawns nothing and calls nothing in the layers above but the two functions in [`Link`]: its
-//! loops are [`Task`]s, and `runtime/threads.rs` runs them.
+//! It spawns nothing, reads no clock, and calls nothing in the layers above but the functions in
+//! [`Link`]: its loops are [`Task`]s, and `runtime/threads.rs` runs them and tells them the time.
 
 pub mod memory;
 pub mod tcp;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::types::ids::ReplicaId;
 use crate::types::message::{Envelope, Hello, Message};
+use crate::types::time::Moment;
 
 /// Sends messages to peers, and delivers what they send.
 pub trait Transport: Send + Sync + 'static {
@@ -50,10 +51,15 @@ pub struct Link {
     pub admit: Arc<Admit>,
     /// Runs a task on a thread of its own.
     pub spawn: Arc<dyn Fn(Task) + Send + Sync>,
+    /// Tells the time, also after [`Transport::close`], until every task has returned.
+    pub clock: Arc<Clock>,
 }
 
 /// Judges a hello.
 pub type Admit = dyn Fn(&Hello) -> Result<(), Refusal> + Send + Sync;
+
+/// Tells the time: deadlines and pauses are measured by it.
+pub type Clock = dyn Fn() -> Moment + Send + Sync;
 
 /// A loop of a transport.
 pub struct Task {

@@ -142,7 +142,8 @@ impl Decoder {
             (self.start, self.end) = (0, unread);
         }
         if self.buffer.len() - self.end < read / 2 {
-            // As much again as is there: a large message takes few reads, a forged length no memory.
+            // As much again as is there: a large message takes few reads, and a forged length no
+            // memory.
             let room = unread.clamp(read, MESSAGE_BYTES_MAX);
             self.buffer.reserve_exact(unread + room - self.buffer.len());
             self.buffer.resize(unread + room, 0);

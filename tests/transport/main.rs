@@ -1,7 +1,6 @@
 //! Transports: what they carry, what they refuse, and what hostile bytes cannot do to them.
 
-// The allowance in clippy.toml covers functions marked as tests, not their helpers.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 mod hostile;
 mod memory;

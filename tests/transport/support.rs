@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
-use indelible::transport::{Arrival, Link, PeerCounters, Task, Transport};
+use indelible::transport::{Arrival, Clock, Link, PeerCounters, Task, Transport};
 use indelible::types::message::{Envelope, Hello, Message};
+use indelible::types::time::Moment;
 use parking_lot::Mutex;
 
 use crate::samples;
@@ -54,7 +55,7 @@ impl<T: Transport> Node<T> {
             let builder = std::thread::Builder::new().name(task.name);
             threads.lock().push(builder.spawn(task.run).unwrap());
         });
-        Link { deliver, admit, spawn }
+        Link { deliver, admit, spawn, clock: clock() }
     }
 
     pub fn send(&self, to: u64, message: Message) {
@@ -116,6 +117,12 @@ pub fn close<T: Transport>(nodes: Vec<Node<T>>) {
 /// Admits everyone.
 pub fn anyone() -> Admit {
     Arc::new(|_| Ok(()))
+}
+
+/// A clock that starts now.
+pub fn clock() -> Arc<Clock> {
+    let start = Instant::now();
+    Arc::new(move || Moment::ZERO + start.elapsed())
 }
 
 /// Waits until `what` holds.

@@ -1,17 +1,19 @@
 //! Replicas over loopback: what is carried, what is refused, and what happens at an end.
 
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire::{self, HEADER_BYTES};
-use indelible::transport::{Arrival, Refusal, Transport};
+use indelible::transport::{Arrival, Link, Refusal, Task, Transport};
 use indelible::types::ids::{Boot, ClusterId};
 use indelible::types::limits::MESSAGE_BYTES_MAX;
-use indelible::types::message::{Envelope, Hello};
+use indelible::types::message::{Envelope, Hello, Message};
+use indelible::types::time::Moment;
 use parking_lot::{Condvar, Mutex};
 
 use crate::samples;
@@ -85,7 +87,7 @@ fn many_messages_of_one_flush_come_in_few_deliveries() {
     }
     nodes[0].transport.flush();
     until("all arrived", || nodes[1].messages(1).len() == 1000);
-    let deliveries = nodes[1].deliveries.load(std::sync::atomic::Ordering::SeqCst);
+    let deliveries = nodes[1].deliveries.load(Ordering::SeqCst);
     assert!(deliveries <= 20, "{deliveries} deliveries");
     support::close(nodes);
 }
@@ -345,34 +347,66 @@ fn a_transport_starts_once() {
     node.close();
 }
 
+#[test]
+fn time_is_what_the_link_says_and_closing_waits_for_none() {
+    let ((listener, address), (deaf, deaf_at)) = (support::listen(), support::listen());
+    let timeout = Duration::from_millis(20);
+    let options = TcpOptions { handshake_timeout: timeout, ..TcpOptions::default() };
+    let peers = [(2, deaf_at)];
+    let tcp = Arc::new(support::tcp_with(samples::hello(1), listener, &peers, options));
+    let now = Arc::new(AtomicU64::new(0));
+    let (reading, (ended, ends)) = (Arc::clone(&now), std::sync::mpsc::channel());
+    let link = Link {
+        clock: Arc::new(move || Moment(reading.load(Ordering::SeqCst))),
+        spawn: Arc::new(move |task: Task| {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                (task.run)();
+                ended.send(task.name).unwrap();
+            });
+        }),
+        ..link(|_| ())
+    };
+    tcp.start(link).unwrap();
+    let mut strangers = [TcpStream::connect(address).unwrap(), deaf.accept().unwrap().0];
+    let mut hello = vec![0; wire::encode_hello(&samples::hello(1)).len()];
+    strangers[1].read_exact(&mut hello).unwrap();
+    for stranger in &mut strangers {
+        stranger.set_read_timeout(Some(5 * timeout)).unwrap();
+        assert!(stranger.read(&mut [0]).is_err(), "dropped before its time");
+    }
+    until("dropped", || {
+        now.fetch_add(timeout.as_nanos() as u64, Ordering::SeqCst);
+        strangers.iter_mut().all(|stranger| stranger.read(&mut [0]).is_ok_and(|count| count == 0))
+    });
+    // The clock stands still again: without being closed, no pause would ever end.
+    tcp.close();
+    for _ in ["accept", "to-2"] {
+        ends.recv_timeout(support::LIMIT).unwrap();
+    }
+}
+
 /// How long a small message takes there and back, and how much goes one way. Run by hand, with
 /// `--release --ignored --nocapture measure`.
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
-    const ROUNDS: usize = 20_000;
     let ((first, first_at), (second, second_at)) = (support::listen(), support::listen());
     let one = Arc::new(support::tcp(samples::hello(1), first, &[(2, second_at)]));
     let two = Arc::new(support::tcp(samples::hello(2), second, &[(1, first_at)]));
     let returned = Arc::new((Mutex::new(0_usize), Condvar::new()));
     let bytes = Arc::new(Mutex::new(0_usize));
-    let spawn = Arc::new(|task: indelible::transport::Task| drop(std::thread::spawn(task.run)));
     let back = Arc::clone(&returned);
-    let deliver = Arc::new(move |arrivals: Vec<Arrival>| {
+    one.start(link(move |arrivals| {
         *back.0.lock() += arrivals.len();
         back.1.notify_one();
-    });
-    let link =
-        |deliver| indelible::transport::Link { deliver, admit: anyone(), spawn: spawn.clone() };
-    one.start(link(deliver)).unwrap();
+    }))
+    .unwrap();
     let (echo, counted) = (Arc::clone(&two), Arc::clone(&bytes));
-    let deliver = Arc::new(move |arrivals: Vec<Arrival>| {
+    two.start(link(move |arrivals| {
         for arrival in arrivals {
             match arrival {
-                Arrival::Message {
-                    message: indelible::types::message::Message::Chosen(chosen),
-                    ..
-                } => {
+                Arrival::Message { message: Message::Chosen(chosen), .. } => {
                     *counted.lock() += chosen.entries[0].bytes().len();
                 }
                 Arrival::Message { from, message } => echo.send(Envelope { to: from, message }),
@@ -380,11 +414,28 @@ fn measure() {
             }
         }
         echo.flush();
-    });
-    two.start(link(deliver)).unwrap();
+    }))
+    .unwrap();
     until("connected", || {
         [&one, &two].iter().all(|tcp| tcp.counters().iter().any(|c| c.connected))
     });
+    measure_round_trips(&one, &returned);
+    for size in [256, 4 * 1024, 64 * 1024, 1024 * 1024] {
+        measure_one_way(&one, &bytes, size);
+    }
+    one.close();
+    two.close();
+}
+
+/// A link whose tasks nobody waits for.
+fn link(deliver: impl Fn(Vec<Arrival>) + Send + Sync + 'static) -> Link {
+    let spawn = Arc::new(|task: Task| drop(std::thread::spawn(task.run)));
+    Link { deliver: Arc::new(deliver), admit: anyone(), spawn, clock: support::clock() }
+}
+
+/// `returned` counts what came back.
+fn measure_round_trips(one: &Tcp, returned: &(Mutex<usize>, Condvar)) {
+    const ROUNDS: usize = 20_000;
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|round| {
             let start = Instant::now();
@@ -400,27 +451,27 @@ fn measure() {
         .collect();
     times.sort();
     println!("round trip p50 {:?} p99 {:?}", times[ROUNDS / 2], times[ROUNDS * 99 / 100]);
-    for size in [256, 4 * 1024, 64 * 1024, 1024 * 1024] {
-        let before = *bytes.lock();
-        let message = samples::bulky(0, size);
-        let total = 400_000_000.min(size * 400_000);
-        let start = Instant::now();
-        let mut sent = 0;
-        while sent < total {
-            if one.counters()[0].queued_bytes > 4_000_000 {
-                std::thread::yield_now();
-                continue;
-            }
-            for _ in 0..(65_536 / size).max(1) {
-                one.send(Envelope { to: ReplicaId(2), message: message.clone() });
-                sent += size;
-            }
-            one.flush();
+}
+
+/// `arrived` counts the bytes that arrived.
+fn measure_one_way(one: &Tcp, arrived: &Mutex<usize>, size: usize) {
+    let before = *arrived.lock();
+    let message = samples::bulky(0, size);
+    let total = 400_000_000.min(size * 400_000);
+    let start = Instant::now();
+    let mut sent = 0;
+    while sent < total {
+        if one.counters()[0].queued_bytes > 4_000_000 {
+            std::thread::yield_now();
+            continue;
         }
-        until("all", || *bytes.lock() - before >= sent);
-        let rate = sent as f64 / start.elapsed().as_secs_f64() / 1e6;
-        println!("one way, messages of {size} bytes: {rate:.0} MB/s");
+        for _ in 0..(65_536 / size).max(1) {
+            one.send(Envelope { to: ReplicaId(2), message: message.clone() });
+            sent += size;
+        }
+        one.flush();
     }
-    one.close();
-    two.close();
+    until("all", || *arrived.lock() - before >= sent);
+    let rate = sent as f64 / start.elapsed().as_secs_f64() / 1e6;
+    println!("one way, messages of {size} bytes: {rate:.0} MB/s");
 }

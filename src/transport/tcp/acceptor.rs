@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -18,8 +18,9 @@ use super::Shared;
 use super::peer::{Peer, Place};
 use super::socket::{self, Received};
 use crate::transport::wire::{self, Decoder, Frame};
-use crate::transport::{Arrival, Link, Refusal, Task};
+use crate::transport::{Arrival, Clock, Link, Refusal, Task};
 use crate::types::message::Hello;
+use crate::types::time::Moment;
 
 /// Connections that have not said hello, at most.
 const GREETINGS_MAX: usize = 64;
@@ -30,11 +31,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 struct Greeting {
     socket: TcpStream,
     decoder: Decoder,
-    deadline: Instant,
+    deadline: Moment,
 }
 
 /// Accepts connections until the transport closes.
 pub fn run(shared: &Arc<Shared>, link: &Link, listener: &TcpListener) {
+    let clock = &*link.clock;
     let mut greetings: VecDeque<Greeting> = VecDeque::new();
     while !shared.is_closing() {
         let mut fds = Vec::with_capacity(2 + greetings.len());
@@ -43,26 +45,32 @@ pub fn run(shared: &Arc<Shared>, link: &Link, listener: &TcpListener) {
         let sockets = greetings.iter().map(|greeting| &greeting.socket);
         fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // All have the same time, so the oldest is the first whose time is over.
-        socket::poll(&mut fds, greetings.front().map(|greeting| greeting.deadline));
+        let oldest = greetings.front();
+        socket::poll(&mut fds, oldest.map(|greeting| greeting.deadline.since(clock())));
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             shared.accept_waker.drain();
         }
-        let now = Instant::now();
+        let now = clock();
         let mut waiting = VecDeque::with_capacity(GREETINGS_MAX);
         for (greeting, ready) in greetings.drain(..).zip(&ready[2..]) {
             let undecided = if *ready { hear(shared, link, greeting) } else { Some(greeting) };
             waiting.extend(undecided.filter(|greeting| now < greeting.deadline));
         }
         greetings = waiting;
-        if ready[1] && !accept(shared, listener, &mut greetings) {
-            socket::pause(&shared.accept_waker, Instant::now() + ACCEPT_PAUSE);
+        if ready[1] && !accept(shared, clock, listener, &mut greetings) {
+            socket::pause(&shared.accept_waker, ACCEPT_PAUSE);
         }
     }
 }
 
 /// Accepts what waits to be accepted; false where that fails.
-fn accept(shared: &Shared, listener: &TcpListener, greetings: &mut VecDeque<Greeting>) -> bool {
+fn accept(
+    shared: &Shared,
+    clock: &Clock,
+    listener: &TcpListener,
+    greetings: &mut VecDeque<Greeting>,
+) -> bool {
     for _ in 0..GREETINGS_MAX {
         let socket = match listener.accept() {
             Ok((socket, _)) => socket,
@@ -77,7 +85,7 @@ fn accept(shared: &Shared, listener: &TcpListener, greetings: &mut VecDeque<Gree
         if greetings.len() == GREETINGS_MAX {
             greetings.pop_front();
         }
-        let deadline = Instant::now() + shared.options.handshake_timeout;
+        let deadline = clock() + shared.options.handshake_timeout;
         greetings.push_back(Greeting { socket, decoder: Decoder::new(), deadline });
     }
     true

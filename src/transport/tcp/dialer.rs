@@ -9,45 +9,47 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 
 use super::Shared;
 use super::peer::Peer;
 use super::socket::{self, Received};
-use crate::transport::Refusal;
 use crate::transport::wire::{self, Decoder, Frame};
+use crate::transport::{Clock, Refusal};
 use crate::types::message::Hello;
+use crate::types::time::Moment;
 
 /// Addresses tried, of those that a name resolves to.
 const ADDRESSES_MAX: usize = 8;
 
 /// Keeps `peer` connected until it is retired.
-pub fn run(shared: &Shared, peer: &Peer) {
+pub fn run(shared: &Shared, peer: &Peer, clock: &Clock) {
     let (min, max) = (shared.options.backoff_min, shared.options.backoff_max);
     let mut backoff = min;
     while !peer.is_retired() {
-        if let Ok(socket) = dial(shared, peer) {
-            let since = Instant::now();
+        if let Ok(socket) = dial(shared, peer, clock) {
+            let since = clock();
             pump(peer, &socket);
             // A connection that ends at once is no success to start over from.
-            if since.elapsed() >= max {
+            if clock().since(since) >= max {
                 backoff = min;
             }
         }
-        pause(peer, min, backoff);
+        pause(peer, clock, min, backoff);
         backoff = (backoff * 2).min(max);
     }
 }
 
 /// A connection on which both sides accepted the other's hello, installed as the peer's outgoing
 /// one.
-fn dial(shared: &Shared, peer: &Peer) -> io::Result<Arc<TcpStream>> {
-    let deadline = Instant::now() + shared.options.connect_timeout;
+fn dial(shared: &Shared, peer: &Peer, clock: &Clock) -> io::Result<Arc<TcpStream>> {
+    let deadline = clock() + shared.options.connect_timeout;
+    let left = || left(peer, clock, deadline);
     let mut connected = Err(io::ErrorKind::NotFound.into());
     for address in peer.address().to_socket_addrs()?.take(ADDRESSES_MAX) {
-        connected = socket::connect(address, &peer.waker, deadline, &|| peer.is_retired());
+        connected = socket::connect(address, &peer.waker, &left);
         if connected.is_ok() {
             break;
         }
@@ -57,7 +59,7 @@ fn dial(shared: &Shared, peer: &Peer) -> io::Result<Arc<TcpStream>> {
     let mut hello = shared.hello();
     hello.receiver = peer.id;
     socket::send_first(&socket, &wire::encode_hello(&hello))?;
-    let answer = await_answer(shared, peer, &socket)?;
+    let answer = await_answer(shared, peer, clock, &socket)?;
     judge_answer(shared, peer, &answer).map_err(|refusal| {
         peer.note_refusal(refusal);
         io::Error::from(io::ErrorKind::ConnectionAborted)
@@ -72,8 +74,13 @@ fn dial(shared: &Shared, peer: &Peer) -> io::Result<Arc<TcpStream>> {
 }
 
 /// The hello that answers ours. A refusal is noted, and bytes that are neither are counted.
-fn await_answer(shared: &Shared, peer: &Peer, socket: &TcpStream) -> io::Result<Hello> {
-    let deadline = Instant::now() + shared.options.handshake_timeout;
+fn await_answer(
+    shared: &Shared,
+    peer: &Peer,
+    clock: &Clock,
+    socket: &TcpStream,
+) -> io::Result<Hello> {
+    let deadline = clock() + shared.options.handshake_timeout;
     let mut decoder = Decoder::new();
     loop {
         match decoder.next_frame() {
@@ -88,16 +95,21 @@ fn await_answer(shared: &Shared, peer: &Peer, socket: &TcpStream) -> io::Result<
             }
             Ok(None) => {}
         }
-        socket::wait(socket, PollFlags::IN, &peer.waker, Some(deadline));
+        let timeout = left(peer, clock, deadline).ok_or(io::ErrorKind::TimedOut)?;
+        socket::wait(socket, PollFlags::IN, &peer.waker, Some(timeout));
         match socket::receive(socket, decoder.room()) {
             Received::Bytes(count) => decoder.fill(count),
             Received::Nothing => {}
             Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
-        if peer.is_retired() || Instant::now() >= deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
     }
+}
+
+/// How long what must be done by `deadline` may still take; `None` where it is over, as all is once
+/// the peer is retired.
+fn left(peer: &Peer, clock: &Clock, deadline: Moment) -> Option<Duration> {
+    let left = deadline.since(clock());
+    (!left.is_zero() && !peer.is_retired()).then_some(left)
 }
 
 fn judge_answer(shared: &Shared, peer: &Peer, answer: &Hello) -> Result<(), Refusal> {
@@ -135,15 +147,15 @@ fn pump(peer: &Peer, socket: &TcpStream) {
 }
 
 /// Waits before the next attempt: about `backoff`, or only `min` where the peer was heard of.
-fn pause(peer: &Peer, min: Duration, backoff: Duration) {
-    let now = Instant::now();
+fn pause(peer: &Peer, clock: &Clock, min: Duration, backoff: Duration) {
+    let now = clock();
     let (floor, mut deadline) = (now + min, now + jittered(backoff));
-    while !peer.is_retired() && Instant::now() < deadline {
+    while let Some(timeout) = left(peer, clock, deadline) {
         if peer.take_nudge() {
             deadline = deadline.min(floor);
             continue;
         }
-        socket::pause(&peer.waker, deadline);
+        socket::pause(&peer.waker, timeout);
     }
 }
 

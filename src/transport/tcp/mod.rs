@@ -331,8 +331,9 @@ impl Strangers {
 
 fn spawn_dialer(shared: &Arc<Shared>, link: &Link, peer: &Arc<Peer>) {
     let (shared, peer) = (Arc::clone(shared), Arc::clone(peer));
+    let clock = Arc::clone(&link.clock);
     let name = format!("to-{}", peer.id);
-    let run = Box::new(move || dialer::run(&shared, &peer));
+    let run = Box::new(move || dialer::run(&shared, &peer, &*clock));
     (link.spawn)(Task { name, run });
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -53,14 +53,11 @@ impl Waker {
     }
 }
 
-/// Waits until something is ready, or until the deadline. An interruption counts as nothing ready.
-pub fn poll(fds: &mut [PollFd<'_>], deadline: Option<Instant>) {
-    let timeout = deadline.map(|deadline| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        }
+/// Waits until something is ready, or until the timeout. An interruption counts as nothing ready.
+pub fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
     });
     if rustix::event::poll(fds, timeout.as_ref()).is_err() {
         for fd in fds {
@@ -69,16 +66,16 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Option<Instant>) {
     }
 }
 
-/// Waits until `socket` is ready for `wanted`, has ended, the waker was awoken, or the deadline has
-/// passed, and tells what the socket is ready for.
+/// Waits until `socket` is ready for `wanted`, has ended, the waker was awoken, or the timeout is
+/// over, and tells what the socket is ready for.
 pub fn wait(
     socket: &TcpStream,
     wanted: PollFlags,
     waker: &Waker,
-    deadline: Option<Instant>,
+    timeout: Option<Duration>,
 ) -> PollFlags {
     let mut fds = [PollFd::new(socket, wanted), waker.poll_fd()];
-    poll(&mut fds, deadline);
+    poll(&mut fds, timeout);
     let ready = fds[0].revents();
     if !fds[1].revents().is_empty() {
         waker.drain();
@@ -86,34 +83,32 @@ pub fn wait(
     ready
 }
 
-/// Waits until the waker was awoken or the deadline has passed.
-pub fn pause(waker: &Waker, deadline: Instant) {
+/// Waits until the waker was awoken or the timeout is over.
+pub fn pause(waker: &Waker, timeout: Duration) {
     let mut fds = [waker.poll_fd()];
-    poll(&mut fds, Some(deadline));
+    poll(&mut fds, Some(timeout));
     if !fds[0].revents().is_empty() {
         waker.drain();
     }
 }
 
-/// A connection to `address`, not blocking, or an error as soon as `stop` says so when awoken.
+/// A connection to `address`, not blocking. Before each wait, `left` tells how long it may still
+/// take; `None` is an error.
 pub fn connect(
     address: SocketAddr,
     waker: &Waker,
-    deadline: Instant,
-    stop: &dyn Fn() -> bool,
+    left: &dyn Fn() -> Option<Duration>,
 ) -> io::Result<TcpStream> {
     let socket = TcpStream::from(open(address)?);
     socket.set_nonblocking(true)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) => {}
         Err(Errno::INPROGRESS | Errno::INTR) => loop {
-            let ready = wait(&socket, PollFlags::OUT, waker, Some(deadline));
+            let timeout = left().ok_or(io::ErrorKind::TimedOut)?;
+            let ready = wait(&socket, PollFlags::OUT, waker, Some(timeout));
             if !ready.is_empty() {
                 sockopt::socket_error(&socket)??;
                 break;
-            }
-            if stop() || Instant::now() >= deadline {
-                return Err(io::ErrorKind::TimedOut.into());
             }
         },
         Err(err) => return Err(err.into()),
