@@ -1,8 +1,8 @@
 //! Real processes, killed by SIGKILL at any moment: what they acknowledged is there afterwards.
 //!
 //! The processes are this test program again, in the role of a writer or of a replica; see
-//! `support/child.rs`. What survives here is the death of a process. What survives a cut of power is
-//! tested with a disk that forgets, in `journal_crashes`.
+//! `support/child.rs`. What survives here is the death of a process. What survives a cut of power
+//! is tested with a disk that forgets, in `journal_crashes`.
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 

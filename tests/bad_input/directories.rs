@@ -1,5 +1,5 @@
-//! Directories that must not be opened. Each is refused by its own kind, names the file, and is left
-//! as it was, to the byte.
+//! Directories that must not be opened. Each is refused by its own kind, names the file, and is
+//! left as it was, to the byte.
 
 use std::collections::BTreeMap;
 use std::fs;
