@@ -65,6 +65,19 @@ pub struct Agreement {
     pub formed: bool,
 }
 
+impl Trouble {
+    /// The peer that it was noticed at.
+    fn peer(&self) -> Option<ReplicaId> {
+        match self {
+            Self::VotersDiffer(peer)
+            | Self::NotNamed(peer)
+            | Self::MembershipsDiffer(peer)
+            | Self::Forgotten(peer) => Some(*peer),
+            Self::NoMembership(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,8 +131,8 @@ impl Formation {
 
     /// Takes in what a peer says. Returns what must be made durable, if anything.
     pub fn on_message(&mut self, from: ReplicaId, message: Message) -> Option<Agreement> {
-        // What was wrong may have been put right; if not, it is found again.
-        self.trouble = None;
+        // What was wrong with this peer may have been put right; if not, it is found again.
+        self.trouble = self.trouble.take().filter(|trouble| trouble.peer().is_some_and(|peer| peer != from));
         match message {
             Message::Introduce(introduce) => self.on_introduce(from, introduce),
             Message::Agreed { membership, formed } => self.on_agreed(from, membership, formed),

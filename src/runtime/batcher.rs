@@ -96,6 +96,19 @@ impl Batcher {
         self.queue.is_empty()
     }
 
+    /// The command that came first.
+    #[must_use]
+    pub fn first(&self) -> Option<&Queued> {
+        self.queue.front()
+    }
+
+    /// Takes the command that came first.
+    pub fn pop_first(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.bytes -= queued.command.bytes.len();
+        Some(queued)
+    }
+
     /// Takes everything that waits.
     pub fn take_all(&mut self) -> Vec<Queued> {
         self.bytes = 0;

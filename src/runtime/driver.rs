@@ -376,21 +376,8 @@ impl<D: Disk> Driver<D> {
             }
             return;
         }
-        let leader = self.leader_to_forward_to();
-        let mut commands = Vec::new();
-        for Queued { command, origin } in self.batcher.take_all() {
-            match (origin, leader) {
-                // Forwarded once only: its sender knows best whom to ask next.
-                (Some((origin, boot)), _) => self.bounce(origin, boot, vec![command.request]),
-                (None, Some((leader, _))) => {
-                    self.requests.note_forwarded(leader, command.clone());
-                    commands.push(command);
-                }
-                (None, None) => self.batcher.push(Queued { command, origin: None }),
-            }
-        }
-        if let Some((to, receiver)) = leader {
-            self.forward(to, receiver, commands);
+        } else {
+            self.forward_queue();
         }
     }
 

@@ -24,6 +24,10 @@ use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
 use super::batcher::Queued;
 use super::driver::{Driver, Stage};
 
+/// Most bytes of commands that are on their way to a leader, or wait there, at once; a single larger
+/// one is always allowed. Far below what the transport queues for a peer, so that none is dropped.
+const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Most sequence numbers of a peer that are remembered one by one.
 const SEEN_MAX: usize = 1 << 14;
 
@@ -87,8 +91,36 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Sends waiting commands to who leads, as many as may be on their way at once. The others wait
+    /// here, where they can still be told for certain that they did not happen.
+    pub(super) fn forward_queue(&mut self) {
+        let leader = self.leader_to_forward_to();
+        let mut commands = Vec::new();
+        while let Some(Queued { command, origin }) = self.batcher.first() {
+            let handed = self.requests.forwarded_bytes();
+            let room = handed == 0 || handed + command.bytes.len() <= FORWARDED_BYTES_MAX;
+            match (*origin, leader) {
+                // Forwarded once only: its sender knows best whom to ask next.
+                (Some((origin, boot)), _) => {
+                    let request = command.request;
+                    self.batcher.pop_first();
+                    self.bounce(origin, boot, vec![request]);
+                }
+                (None, Some((leader, _))) if room => {
+                    let Some(Queued { command, .. }) = self.batcher.pop_first() else { break };
+                    self.requests.note_forwarded(leader, command.clone());
+                    commands.push(command);
+                }
+                (None, _) => break,
+            }
+        }
+        if let Some((to, receiver)) = leader {
+            self.forward(to, receiver, commands);
+        }
+    }
+
     /// Hands commands over, in messages of bounded size.
-    pub(super) fn forward(&mut self, to: ReplicaId, receiver: Boot, commands: Vec<EncodedCommand>) {
+    fn forward(&mut self, to: ReplicaId, receiver: Boot, commands: Vec<EncodedCommand>) {
         let boot = self.journal.identity().boot;
         let mut batches: Vec<Vec<EncodedCommand>> = Vec::new();
         let mut bytes = 0;

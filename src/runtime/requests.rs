@@ -26,6 +26,8 @@ pub struct Requests {
     /// Reads up to a number go on when a slot is applied.
     barriers: Vec<(Slot, u64)>,
     read_numbers: u64,
+    /// Bytes of commands that were handed to a leader and are not answered.
+    forwarded_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Requests {
             deadlines: VecDeque::new(),
             barriers: Vec::new(),
             read_numbers: 0,
+            forwarded_bytes: 0,
         }
     }
 
@@ -140,9 +143,18 @@ impl Requests {
 
     /// The request is on its way to `leader`.
     pub fn note_forwarded(&mut self, leader: ReplicaId, command: EncodedCommand) {
+        let bytes = command.bytes.len();
         if let Some(write) = self.write_mut(command.request) {
             write.state = WriteState::Forwarded(leader, command);
+            self.forwarded_bytes += bytes;
         }
+    }
+
+    /// Bytes of commands that were handed to a leader and are not answered: they are on their way,
+    /// or wait there.
+    #[must_use]
+    pub fn forwarded_bytes(&self) -> usize {
+        self.forwarded_bytes
     }
 
     /// `from` did not propose the request and never will. It waits again, under a new number, so
@@ -161,6 +173,7 @@ impl Requests {
                 return None;
             }
         };
+        self.forwarded_bytes -= command.bytes.len();
         let write = self.writes.remove(&request.sequence).expect("found above");
         self.add_deadline(write.deadline, Call::Write(sequence));
         self.writes.insert(sequence, write);
@@ -192,7 +205,7 @@ impl Requests {
         if request.session != self.session {
             return None;
         }
-        let write = self.writes.remove(&request.sequence)?;
+        let write = self.take(request.sequence)?;
         Some(Answer::Write(write.completer, result()))
     }
 
@@ -228,7 +241,7 @@ impl Requests {
             self.deadlines.pop_front();
             match call {
                 Call::Write(sequence) => {
-                    let Some(write) = self.writes.remove(&sequence) else { continue };
+                    let Some(write) = self.take(sequence) else { continue };
                     let request = RequestId { session: self.session, sequence };
                     let why = "it was proposed, and no verdict came in time";
                     let late = Error::new(
@@ -273,6 +286,16 @@ impl Requests {
         }
         self.deadlines.clear();
         self.barriers.clear();
+        self.forwarded_bytes = 0;
+    }
+
+    /// The transaction leaves the table, to be answered.
+    fn take(&mut self, sequence: u64) -> Option<Write> {
+        let write = self.writes.remove(&sequence)?;
+        if let WriteState::Forwarded(_, command) = &write.state {
+            self.forwarded_bytes -= command.bytes.len();
+        }
+        Some(write)
     }
 
     /// Deadlines mostly come in order, so that the place is at the end.

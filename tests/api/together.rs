@@ -132,7 +132,6 @@ fn replicas_increment(cluster: &Cluster, each: u64) {
 }
 
 #[test]
-#[ignore = "known: what overflows the queue to the leader is lost, and so unknown; see the report"]
 fn much_from_a_follower_at_once_is_committed_or_refused_as_busy() {
     let cluster = Cluster::tcp();
     let follower = cluster.replica(cluster.follower());
