@@ -132,7 +132,8 @@ impl Formation {
     /// Takes in what a peer says. Returns what must be made durable, if anything.
     pub fn on_message(&mut self, from: ReplicaId, message: Message) -> Option<Agreement> {
         // What was wrong with this peer may have been put right; if not, it is found again.
-        self.trouble = self.trouble.take().filter(|trouble| trouble.peer().is_some_and(|peer| peer != from));
+        self.trouble =
+            self.trouble.take().filter(|trouble| trouble.peer().is_some_and(|peer| peer != from));
         match message {
             Message::Introduce(introduce) => self.on_introduce(from, introduce),
             Message::Agreed { membership, formed } => self.on_agreed(from, membership, formed),

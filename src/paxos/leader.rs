@@ -99,6 +99,19 @@ impl Paxos {
             && (leader.window.is_empty() || leader.bytes < self.options.inflight_bytes_max)
     }
 
+    /// The slot that the next proposal gets.
+    ///
+    /// # Panics
+    ///
+    /// Where this replica does not lead.
+    #[must_use]
+    pub fn next_slot(&self) -> Slot {
+        match &self.role {
+            Role::Leader(leader) => leader.next,
+            Role::Follower | Role::Candidate(_) => panic!("only a leader proposes"),
+        }
+    }
+
     /// How many slots are proposed and not known to be chosen.
     #[must_use]
     pub fn inflight_slots(&self) -> usize {

@@ -55,6 +55,9 @@ pub struct Batcher {
     gather_until: Moment,
 }
 
+/// Which command, and the replica that forwarded it, in that opening.
+pub type Origin = (RequestId, Option<(ReplicaId, Boot)>);
+
 /// A command that waits.
 #[derive(Debug)]
 pub struct Queued {
@@ -109,6 +112,12 @@ impl Batcher {
         Some(queued)
     }
 
+    /// Whether a command of `bytes` may wait, where at most `bytes_max` may; one always may.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize, bytes_max: usize) -> bool {
+        self.queue.is_empty() || self.bytes + bytes <= bytes_max
+    }
+
     /// Takes everything that waits.
     pub fn take_all(&mut self) -> Vec<Queued> {
         self.bytes = 0;
@@ -131,21 +140,21 @@ impl Batcher {
         }
     }
 
-    /// The next entry, with the identities of its commands, if it is time for one.
-    pub fn next_entry(&mut self, now: Moment, time: Time) -> Option<(Entry, Vec<RequestId>)> {
+    /// The next entry, with its commands' identities and origins, if it is time for one.
+    pub fn next_entry(&mut self, now: Moment, time: Time) -> Option<(Entry, Vec<Origin>)> {
         if self.queue.is_empty() || !self.is_due(now) {
             return None;
         }
         let (count, bytes) = self.next_batch();
         let mut entry = EntryBuilder::new(time, EntryBuilder::bytes_for(count, bytes));
-        let mut requests = Vec::with_capacity(count);
+        let mut origins = Vec::with_capacity(count);
         for queued in self.queue.drain(..count) {
             entry.push(&queued.command.bytes);
-            requests.push(queued.command.request);
+            origins.push((queued.command.request, queued.origin));
         }
         self.bytes -= bytes;
         self.inflight.push_back(count);
-        Some((entry.finish(), requests))
+        Some((entry.finish(), origins))
     }
 
     /// How many more commands must come before a batch is due, where somebody will look again even

@@ -18,7 +18,7 @@
 //! * Every slot is applied once, in order, before anyone hears that it is chosen.
 //! * After the journal failed, or the log diverged, nothing is sent, written or acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -40,7 +40,7 @@ use crate::types::time::{Moment, Time};
 
 use super::batcher::{Batcher, Queued};
 use super::events::{self, Told};
-use super::forwards::Forwards;
+use super::forwards::{Forwards, Proposal};
 use super::pending::Completer;
 use super::requests::{Answer, Requests};
 use super::tail::Tail;
@@ -78,7 +78,11 @@ pub struct Driver<D: Disk> {
     pub(super) sequences: Arc<AtomicU64>,
     pub(super) requests: Requests,
     pub(super) batcher: Batcher,
+    /// What this replica proposed, and has not seen applied.
+    pub(super) proposals: BTreeMap<Slot, Proposal>,
     pub(super) forwards: Forwards,
+    /// Who bounced commands last, and until when it is not asked again.
+    pub(super) bounced: Option<(ReplicaId, Moment)>,
 
     pub(super) stage: Stage,
     pub(super) effects: Effects<D>,
@@ -141,6 +145,8 @@ impl<D: Disk> Driver<D> {
             sequences: Arc::new(AtomicU64::new(1)),
             requests: Requests::new(session),
             batcher: Batcher::new(options.batcher),
+            proposals: BTreeMap::new(),
+            bounced: None,
             forwards: Forwards::default(),
             stage: Stage::Serving,
             effects: Effects::none(),
@@ -278,7 +284,7 @@ impl<D: Disk> Driver<D> {
     fn on_propose(&mut self, command: EncodedCommand, completer: Completer<Committed>) {
         let refuse = if matches!(self.stage, Stage::Closing(_)) {
             Some(Error::new(ErrorKind::Closed, "the replica is being closed"))
-        } else if self.batcher.bytes() + command.bytes.len() > self.options.queued_bytes_max {
+        } else if !self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max) {
             let max = self.options.queued_bytes_max;
             let message = format!("more than {max} bytes of transactions wait for a slot");
             Some(Error::new(ErrorKind::Busy, message))
@@ -366,18 +372,19 @@ impl<D: Disk> Driver<D> {
         if self.batcher.is_empty() {
             return;
         }
-        if self.leads() {
-            while let Some(paxos) = &mut self.paxos
-                && paxos.has_room()
-                && let Some((entry, requests)) = self.batcher.next_entry(self.now, self.time)
-            {
-                requests.into_iter().for_each(|request| self.requests.note_proposed(request));
-                paxos.step(self.now, Input::Propose(entry));
-            }
+        if !self.leads() {
+            self.forward_queue();
             return;
         }
-        } else {
-            self.forward_queue();
+        while let Some(paxos) = &mut self.paxos
+            && paxos.has_room()
+            && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time)
+        {
+            for (request, _) in &commands {
+                self.requests.note_proposed(*request);
+            }
+            self.proposals.insert(paxos.next_slot(), Proposal { entry: entry.clone(), commands });
+            paxos.step(self.now, Input::Propose(entry));
         }
     }
 
@@ -411,6 +418,9 @@ impl<D: Disk> Driver<D> {
         })?;
         self.time = self.time.max(applied.time);
         self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
+        if let Some(proposal) = self.proposals.remove(&slot) {
+            self.take_back(proposal, entry);
+        }
         for (request, verdict) in applied.verdicts {
             let result = || verdict.into_result(request);
             self.effects.answers.extend(self.requests.answer_write(request, result));
@@ -427,6 +437,7 @@ impl<D: Disk> Driver<D> {
         };
         self.requests.fail_all(&err, why, &mut self.effects.answers);
         self.batcher.take_all();
+        self.proposals.clear();
         self.held.clear();
         self.effects.jobs.clear();
         if err.kind() != ErrorKind::Closed {
@@ -462,7 +473,9 @@ impl<D: Disk> Driver<D> {
         };
         let batch = self.batcher.due_at().filter(|_| self.leads());
         let deadline = self.requests.next_deadline();
-        let due = [paxos, forming, self.seal_at(), closing, batch, deadline];
+        let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
+        let bounced = self.bounced.map(|(_, until)| until).filter(waits);
+        let due = [paxos, forming, self.seal_at(), closing, batch, bounced, deadline];
         due.into_iter().flatten().min()
     }
 }

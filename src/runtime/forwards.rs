@@ -17,11 +17,12 @@ use std::sync::atomic::Ordering;
 
 use crate::journal::disk::Disk;
 use crate::types::command::Command;
+use crate::types::entry::Entry;
 use crate::types::ids::{Boot, ReplicaId, RequestId};
 use crate::types::limits::COMMAND_BYTES_MAX;
 use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
 
-use super::batcher::Queued;
+use super::batcher::{Origin, Queued};
 use super::driver::{Driver, Stage};
 
 /// Most bytes of commands that are on their way to a leader, or wait there, at once; a single larger
@@ -30,6 +31,15 @@ const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Most sequence numbers of a peer that are remembered one by one.
 const SEEN_MAX: usize = 1 << 14;
+
+/// An entry that this replica proposed, and whose commands are in it.
+#[derive(Debug)]
+pub struct Proposal {
+    /// What was proposed.
+    pub entry: Entry,
+    /// Its commands, in order.
+    pub commands: Vec<Origin>,
+}
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -55,7 +65,7 @@ impl<D: Disk> Driver<D> {
             if !self.forwards.is_new(from, forward.boot, &command) {
                 continue;
             }
-            let room = self.batcher.bytes() + command.bytes.len() <= self.options.queued_bytes_max;
+            let room = self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max);
             if takes && room {
                 self.batcher.push(Queued { command, origin: Some((from, forward.boot)) });
             } else {
@@ -77,6 +87,8 @@ impl<D: Disk> Driver<D> {
         if boot != self.journal.identity().boot {
             return;
         }
+        // It may be full, closing, or just deposed: asked at once, it would bounce them again.
+        self.bounced = Some((from, self.now + self.options.heartbeat_interval));
         for request in requests {
             let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
             let Some(command) = self.requests.take_bounced(from, request, sequence) else {
@@ -88,6 +100,26 @@ impl<D: Disk> Driver<D> {
             decoded.request = request;
             let command = EncodedCommand { request, bytes: decoded.encode() };
             self.batcher.push(Queued { command, origin: None });
+        }
+    }
+
+    /// Something was chosen in the slot of a proposal. Where it is something else, the proposal can
+    /// never be chosen any more: its commands did not happen, and wait for a leader again.
+    pub(super) fn take_back(&mut self, proposal: Proposal, chosen: &Entry) {
+        let Proposal { entry, commands } = proposal;
+        if entry == *chosen {
+            return;
+        }
+        for ((request, origin), bytes) in commands.into_iter().zip(entry.commands()) {
+            match origin {
+                Some((origin, boot)) => self.bounce(origin, boot, vec![request]),
+                None if self.requests.take_back(request) => {
+                    let command = EncodedCommand { request, bytes: bytes.to_vec() };
+                    self.batcher.push(Queued { command, origin: None });
+                }
+                // Its caller has been told already that the outcome is unknown.
+                None => {}
+            }
         }
     }
 
@@ -141,6 +173,9 @@ impl<D: Disk> Driver<D> {
     /// The leader, in the opening in which it was heard last.
     pub(super) fn leader_to_forward_to(&self) -> Option<(ReplicaId, Boot)> {
         let leader = self.view()?.leader?.leader;
+        if self.bounced.is_some_and(|(peer, until)| peer == leader && self.now < until) {
+            return None;
+        }
         let (heard, boot, _) = self.paxos.as_ref()?.peer(leader)?;
         heard.then_some((leader, boot))
     }

@@ -141,6 +141,16 @@ impl Requests {
         }
     }
 
+    /// The request was proposed, and cannot be chosen any more: it waits again. Returns whether
+    /// somebody still waits for it.
+    pub fn take_back(&mut self, request: RequestId) -> bool {
+        let write = self.write_mut(request);
+        let is_proposed = |write: &&mut Write| matches!(write.state, WriteState::Proposed);
+        let Some(write) = write.filter(is_proposed) else { return false };
+        write.state = WriteState::Queued;
+        true
+    }
+
     /// The request is on its way to `leader`.
     pub fn note_forwarded(&mut self, leader: ReplicaId, command: EncodedCommand) {
         let bytes = command.bytes.len();

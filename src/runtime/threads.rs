@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
@@ -31,6 +31,7 @@ use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
 use super::pending::{Helper, Pending};
 use super::report::Report;
+use super::requests::Answer;
 use super::signals::{Clock, Jobs, Life};
 use super::tail::{AppliedEntries, Tail};
 use super::turn::{Effects, Event};
@@ -133,25 +134,30 @@ impl<D: Disk> Engine<D> {
     fn drive(&self) {
         while !self.inbox.lock().is_empty() {
             // Who holds the driver looks at the inbox again after letting go.
-            let Some(mut driver) = self.driver.try_lock() else { return };
-            let events = std::mem::take(&mut *self.inbox.lock());
-            if !events.is_empty() {
-                self.take_turn(&mut driver, events);
-            }
+            let Some(driver) = self.driver.try_lock() else { return };
+            self.take_turn(driver, false);
         }
     }
 
     /// Takes a turn even without an event: time has passed.
     fn drive_now(&self) {
-        {
-            let mut driver = self.driver.lock();
-            let events = std::mem::take(&mut *self.inbox.lock());
-            self.take_turn(&mut driver, events);
-        }
+        self.take_turn(self.driver.lock(), true);
         self.drive();
     }
 
-    fn take_turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) {
+    /// Takes all events there are, and does what they bring about. Callers are answered without the
+    /// driver: whom they wake may call this replica at once.
+    fn take_turn(&self, mut driver: MutexGuard<'_, Driver<D>>, even_without_events: bool) {
+        let events = std::mem::take(&mut *self.inbox.lock());
+        if events.is_empty() && !even_without_events {
+            return;
+        }
+        let answers = self.turn(&mut driver, events);
+        drop(driver);
+        answers.into_iter().for_each(Answer::give);
+    }
+
+    fn turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) -> Vec<Answer> {
         let now = self.now();
         let turn = |driver: &mut Driver<D>, events| {
             catch_unwind(AssertUnwindSafe(|| driver.turn(now, wall(), events)))
@@ -164,16 +170,19 @@ impl<D: Disk> Engine<D> {
             Ok(effects) => {
                 // Before the inbox is looked at again: who adds to it after that sees this number.
                 self.worth_a_turn.store(driver.missing_commands(), Ordering::SeqCst);
-                self.perform(effects);
+                self.perform(effects)
             }
             // Not even that worked. The callers are answered when their completers are dropped.
-            Err(_) => self.stop(),
+            Err(_) => {
+                self.stop();
+                Vec::new()
+            }
         }
     }
 
-    /// Carries out what a turn decided. Under the driver's lock, so that messages keep the order
-    /// of the turns; nothing here blocks.
-    fn perform(&self, effects: Effects<D>) {
+    /// Carries out what a turn decided, but for the answers. Under the driver's lock, so that
+    /// messages keep the order of the turns; nothing here blocks.
+    fn perform(&self, effects: Effects<D>) -> Vec<Answer> {
         if let Some(standing) = effects.standing {
             self.gate.update(&standing);
             if let Some(transport) = &self.transport {
@@ -187,11 +196,11 @@ impl<D: Disk> Engine<D> {
             transport.flush();
         }
         self.jobs.add(effects.jobs);
-        effects.answers.into_iter().for_each(|answer| answer.give());
         self.clock.set(effects.wake_at);
         if effects.stopped {
             self.stop();
         }
+        effects.answers
     }
 
     /// The replica serves no more: its peers learn it at once.
