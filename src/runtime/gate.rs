@@ -124,9 +124,10 @@ impl Gate {
             }
         }
         let Hello { incarnation, boot, frontier, .. } = *hello;
-        let same = |seen: &Seen| (seen.incarnation, seen.boot) == (incarnation, boot);
-        if !peer.seen.as_ref().is_some_and(same) {
-            peer.seen = Some(Seen { incarnation, boot, frontier });
+        let same = |seen: &&mut Seen| (seen.incarnation, seen.boot) == (incarnation, boot);
+        match peer.seen.as_mut().filter(same) {
+            Some(seen) => seen.frontier = seen.frontier.max(frontier),
+            None => peer.seen = Some(Seen { incarnation, boot, frontier }),
         }
         Ok(())
     }
