@@ -309,7 +309,7 @@ mod tests {
     use crate::table::{RawTable, Table};
     use crate::transaction::Transaction;
     use crate::types::entry::EntryBuilder;
-    use crate::types::error::ErrorKind;
+    use crate::types::error::{Error, ErrorKind};
     use crate::types::ids::RequestId;
     use crate::types::time::Time;
 
@@ -396,7 +396,7 @@ mod tests {
         commit(&store, |tx| _ = tx.put(NUMBERS, 1, &1));
         let snapshot = Snapshot::newest(store);
         let other: RawTable<u64> = RawTable::new(NUMBERS.name());
-        let kind = |err: crate::Error| err.kind();
+        let kind = |err: Error| err.kind();
         assert_eq!(snapshot.get(other, 1).unwrap_err().kind(), ErrorKind::TableMismatch);
         let items: Vec<_> = snapshot.range(other, ..).map(|item| item.map_err(kind)).collect();
         assert_eq!(items.len(), 1);

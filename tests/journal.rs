@@ -6,6 +6,7 @@
 //! | `form` | agrees, formed, to a membership of this replica alone |
 //! | `append chosen=N RECORD...` | `p1.1` a promise, `v5@1.1:text` a vote, `c5:text` chosen |
 //! | `job NAME`, `run NAME` | takes the next job; does it and tells the journal |
+//! | `io NAME`, `tell NAME` | does the job; tells the journal |
 //! | `settle`, `seal` | does all jobs there are; asks for a seal |
 //! | `close`, `crash keep=all\|none\|odd` | drops the journal; and cuts the power |
 //! | `fail_sync` | the next sync of a file fails |
@@ -40,6 +41,7 @@ struct State {
     disk: FaultyDisk,
     journal: Option<Journal<FaultyDisk>>,
     jobs: BTreeMap<String, Job<FaultyDisk>>,
+    done: BTreeMap<String, Done<FaultyDisk>>,
 }
 
 #[test]
@@ -87,6 +89,17 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
         "run" => {
             let job = state.jobs.remove(&command.arg::<String>(0)).unwrap();
             complete(state, job.run())?
+        }
+        "io" => {
+            let name = command.arg::<String>(0);
+            let done = state.jobs.remove(&name).unwrap().run();
+            let told = format!("{done:?}");
+            state.done.insert(name, done);
+            told
+        }
+        "tell" => {
+            let done = state.done.remove(&command.arg::<String>(0)).unwrap();
+            complete(state, done)?
         }
         "settle" => {
             while let Some(job) = state.journal.as_mut().unwrap().next_job()? {

@@ -345,7 +345,7 @@ fn every_rule_sees_its_breach() {
         ("src/runtime/mod.rs", "use crate::replica::Replica;", "runtime imports replica"),
         ("src/paxos/mod.rs", "use crate::config::Config;", "paxos imports config"),
         ("src/key.rs", "use crate::table::Table;", "key imports table"),
-        ("src/snapshot.rs", "use crate::transaction::T;", "snapshot imports transaction"),
+        ("src/transaction.rs", "use crate::snapshot::T;", "transaction imports snapshot"),
         ("src/replica.rs", "use crate::paxos::Paxos;", "replica imports paxos"),
         ("src/replica.rs", "use super::sim::Cluster;", "replica imports sim"),
         ("src/replica.rs", "use crate::journal::{Options, Journal};", "more of the journal"),
