@@ -86,21 +86,7 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             }
             None => "none".into(),
         },
-        "run" => {
-            let job = state.jobs.remove(&command.arg::<String>(0)).unwrap();
-            complete(state, job.run())?
-        }
-        "io" => {
-            let name = command.arg::<String>(0);
-            let done = state.jobs.remove(&name).unwrap().run();
-            let told = format!("{done:?}");
-            state.done.insert(name, done);
-            told
-        }
-        "tell" => {
-            let done = state.done.remove(&command.arg::<String>(0)).unwrap();
-            complete(state, done)?
-        }
+        "run" | "io" | "tell" => do_job(state, command)?,
         "settle" => {
             while let Some(job) = state.journal.as_mut().unwrap().next_job()? {
                 complete(state, job.run())?;
@@ -127,6 +113,28 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             String::new()
         }
         _ => return look_or_damage(state, command),
+    })
+}
+
+/// Does a job, or tells the journal, or both.
+fn do_job(state: &mut State, command: &Command) -> Result<String, JournalError> {
+    Ok(match command.name.as_str() {
+        "run" => {
+            let job = state.jobs.remove(&command.arg::<String>(0)).unwrap();
+            complete(state, job.run())?
+        }
+        "io" => {
+            let name = command.arg::<String>(0);
+            let done = state.jobs.remove(&name).unwrap().run();
+            let told = format!("{done:?}");
+            state.done.insert(name, done);
+            told
+        }
+        "tell" => {
+            let done = state.done.remove(&command.arg::<String>(0)).unwrap();
+            complete(state, done)?
+        }
+        other => unreachable!("{other} is no command about a job"),
     })
 }
 

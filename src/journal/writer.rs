@@ -11,9 +11,9 @@
 //! When a sync counts. The kernel reports a failed write-back once for each open file description,
 //! and whichever sync on it asks first is told (Rebello et al., *Can Applications Recover from
 //! fsync Failures?*, ATC'20; `errseq_t` in Linux since 4.13). Two groups in flight on one
-//! description could so hide the failure of the one behind the other. Therefore each lane has a description of
-//! its own, with one write at a time: a failure that concerns a group is told to its own sync,
-//! whatever the other lane was told before.
+//! description could so hide the failure of the one behind the other. Therefore each lane has a
+//! description of its own, with one write at a time: a failure that concerns a group is told to its
+//! own sync, whatever the other lane was told before.
 //!
 //! Invariants:
 //! * The frontier is a contiguous prefix of frame numbers, and never decreases.

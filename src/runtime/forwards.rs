@@ -26,7 +26,8 @@ use super::batcher::{Origin, Queued};
 use super::driver::{Driver, Stage};
 
 /// Most bytes of commands that are on their way to a leader, or wait there, at once; a single
-/// larger one is always allowed. Far below what the transport queues for a peer, so that none is dropped.
+/// larger one is always allowed. Far below what the transport queues for a peer, so that none is
+/// dropped.
 const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Most sequence numbers of a peer that are remembered one by one.
