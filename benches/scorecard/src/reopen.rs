@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use indelible::{Committed, Pending, Replica};
+use indelible::{Committed, Config, Pending, Replica};
 
 use crate::ledger::{Caller, PATIENCE, VALUE_BYTES, key};
 use crate::report::{Goal, Result, Row};
@@ -70,7 +70,9 @@ pub fn child(arguments: &[String]) -> Result<()> {
 
 /// Puts all keys, each by a transaction of its own, and waits to be killed.
 fn fill(data: &Path) -> Result<()> {
-    let replica = Replica::open(data)?;
+    // As many entries as keys: no two puts share one.
+    let config = Config { batch_transactions_max: 1, ..Config::default() };
+    let replica = Replica::builder(data).config(config).open()?;
     replica.wait_ready(PATIENCE)?;
     let mut caller = Caller::new(replica);
     let mut waiting: VecDeque<Pending<Committed>> = VecDeque::with_capacity(OUTSTANDING);
