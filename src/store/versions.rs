@@ -14,7 +14,7 @@
 //! version without a value, so that reads below the deletion still find what was there.
 //!
 //! Invariants:
-//! * The ids in a chain increase strictly; the newest is the greatest.
+//! * The ids of a key's versions increase strictly; the newest is the greatest.
 //! * `created` and `writes` begin anew with the first put after a deletion.
 
 use std::cmp::Ordering;
@@ -29,7 +29,7 @@ use crate::types::ids::TxId;
 /// The keys of one table and their versions.
 #[derive(Debug, Default)]
 pub struct Versions {
-    keys: BTreeMap<KeyBytes, Chain>,
+    keys: BTreeMap<KeyBytes, KeyVersions>,
 }
 
 /// What one transaction left at one key.
@@ -90,7 +90,7 @@ pub struct Written<'a> {
 
 /// The versions of one key.
 #[derive(Debug)]
-struct Chain {
+struct KeyVersions {
     newest: Version,
     #[expect(clippy::box_collection, reason = "most keys have none, and 8 bytes are less than 24")]
     older: Option<Box<Vec<Version>>>,
@@ -105,7 +105,7 @@ impl Versions {
     pub fn newest(&self, key: &[u8]) -> Option<&Version> {
         self.keys
             .get(&KeyBytes::new(key))
-            .map(|chain| &chain.newest)
+            .map(|versions| &versions.newest)
             .filter(|newest| newest.value.is_some())
     }
 
@@ -136,14 +136,17 @@ impl Versions {
         match self.keys.entry(KeyBytes::new(key)) {
             Entry::Vacant(vacant) => {
                 let newest = Version::behind(None, txid, value);
-                Written { before: None, now: &vacant.insert(Chain { newest, older: None }).newest }
+                Written {
+                    before: None,
+                    now: &vacant.insert(KeyVersions { newest, older: None }).newest,
+                }
             }
             Entry::Occupied(occupied) => occupied.into_mut().write(txid, value),
         }
     }
 }
 
-impl Chain {
+impl KeyVersions {
     fn at(&self, at: TxId) -> Option<&Version> {
         if self.newest.txid <= at {
             return Some(&self.newest);
@@ -182,13 +185,13 @@ impl Version {
 }
 
 fn fill_page<'a>(
-    keys: impl Iterator<Item = (&'a KeyBytes, &'a Chain)>,
+    keys: impl Iterator<Item = (&'a KeyBytes, &'a KeyVersions)>,
     limit: usize,
     at: TxId,
 ) -> Page {
     let mut page = Page::default();
-    for (count, (key, chain)) in keys.enumerate() {
-        if let Some(found) = chain.at(at).and_then(Version::found) {
+    for (count, (key, versions)) in keys.enumerate() {
+        if let Some(found) = versions.at(at).and_then(Version::found) {
             page.items.push((key.as_bytes().to_vec(), found));
         }
         if page.items.len() == limit || count + 1 == PAGE_KEYS_MAX {
@@ -219,7 +222,7 @@ enum KeyBytes {
 
 const SHORT_BYTES_MAX: usize = 22;
 const _: () = assert!(size_of::<KeyBytes>() == 24, "a short key uses all the room there is");
-const _: () = assert!(size_of::<Chain>() == 48, "a chain is as small as its fields");
+const _: () = assert!(size_of::<KeyVersions>() == 48, "they are as small as their fields");
 
 impl KeyBytes {
     fn new(key: &[u8]) -> Self {
