@@ -9,7 +9,8 @@
 //! * In one ballot and slot, at most one entry is ever voted for    (Voting.tla: OneVote).
 //! * No vote at a ballot precedes, in the journal, the promise of that ballot. Otherwise the loss
 //!   of one frame would let the replica vote lower.
-//! * A slot below `slot_chosen` is chosen: its vote is forgotten here and in the journal for good.
+//! * A slot below `slot_chosen` is chosen: its vote is forgotten here, and is told to nobody. The
+//!   journal has its entry.
 //!
 //! Not here: counting votes (`leader`), deciding when to campaign (`election`).
 

@@ -72,8 +72,9 @@ impl Quorum {
     /// a voter in common with every phase-1 quorum, or with every phase-2 quorum.
     #[must_use]
     pub fn confirms(&self, set: VoterSet) -> bool {
-        let smaller = self.phase1.max(self.phase2);
-        set.len() + smaller > self.ids.len() as u32
+        // The larger the quorums of a phase, the fewer voters meet all of them.
+        let larger = self.phase1.max(self.phase2);
+        set.len() + larger > self.ids.len() as u32
     }
 
     fn bit(&self, id: ReplicaId) -> Option<u64> {

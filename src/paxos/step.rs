@@ -130,7 +130,7 @@ pub struct Divergence {
 pub struct View {
     /// Follower, candidate or leader.
     pub role: RoleName,
-    /// The highest ballot of which a leader is known, and whether it was heard lately.
+    /// The ballot of the leader: its own where this replica leads, else of the one heard lately.
     pub leader: Option<Ballot>,
     /// The promise.
     pub promised: Ballot,
