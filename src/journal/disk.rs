@@ -7,6 +7,8 @@
 //! What the journal assumes of an implementation:
 //! * After `sync` returned without an error, what was written to that file before it began
 //!   survives a power cut. After an error nothing is known about it.
+//! * A write that is lost after it returned is told to the next `sync` of every [`File`] that was
+//!   open then, each once: what one of them was told is no news to the others.
 //! * A file's name survives a power cut only after `sync_directory`.
 //! * Writes that were not synced survive in any subset, in pieces of any size.
 //! * `lock` excludes every other holder, also in the same process, until the guard is dropped.
@@ -40,7 +42,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Where the name is taken, or the file cannot be made.
     fn create(&self, name: &str) -> io::Result<Self::File>;
 
-    /// An existing file, to read and write.
+    /// An existing file, to read and write. Opened twice, it is told of lost writes twice.
     ///
     /// # Errors
     ///

@@ -70,8 +70,9 @@
 //! out from the syncs that succeeded (`writer`).
 //!
 //! **Assumed of the medium**: a sync that returns well made everything written to that file before
-//! durable. Nothing is assumed about writes that were not synced: any pieces of them may survive,
-//! of any size, in any order. Rot, lost and misplaced writes are detected wherever a later frame
+//! durable. A write that the system loses later is told to a sync of every description that the
+//! file was open by, so each lane of the writer has its own. Nothing is assumed about writes that
+//! were not synced: any pieces of them may survive, of any size, in any order. Rot, lost and misplaced writes are detected wherever a later frame
 //! or seal covers the place; in the last group or two before a cut of power they cannot be told
 //! from a torn write, and are cut. One damaged copy of a promise is survived, two are refused.
 //!

@@ -24,8 +24,9 @@ pub struct Options {
     /// How long a segment is; rounded up to whole blocks, and at least 64 KiB. A record that does
     /// not fit gets a longer one.
     pub segment_bytes: u64,
-    /// How many groups are written at once, at least 1. More hides the latency of a sync behind
-    /// the next one; the frames of all of them are what a crash can tear.
+    /// How many groups are written at once, at least 1, each on a lane: a file description of its
+    /// own. More hides the latency of a sync behind the next one; the frames of all of them are
+    /// what a crash can tear.
     pub inflight_max: usize,
     /// A group is closed when it would grow longer than this. A longer record gets a group of its
     /// own.

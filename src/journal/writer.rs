@@ -76,7 +76,7 @@ pub(super) struct Writer<D: Disk> {
     poison: Option<JournalError>,
 }
 
-/// A group that is being written, or waits for one that is.
+/// A group that is being written, or is written and waits for one before it.
 struct Flight {
     number: u64,
     last_lsn: Lsn,
