@@ -166,7 +166,7 @@ impl Builder {
     }
 }
 
-/// Up to about so many bytes, a sync costs what a sync of one block costs (`docs/performance.md`).
+/// Up to about so many bytes, a sync costs what a sync of one block costs.
 const EAGER_BATCH_BYTES: usize = 64 * 1024;
 
 /// Most batches of that size in flight.

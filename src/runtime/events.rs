@@ -7,6 +7,7 @@
 //! | level | event | when |
 //! |---|---|---|
 //! | info | `opened` | a directory was opened |
+//! | warn | `other users can read the directory` | it is not private |
 //! | info | `cluster formed` | every voter agreed, for the first time |
 //! | warn | `cluster cannot form` | a peer said something that an operator must look at |
 //! | info | `role changed` | it follows, campaigns or leads |

@@ -1,6 +1,11 @@
 //! Commands on their way to who leads: handed over once, taken once, or bounced.
 //!
-//! A replica forwards a command once. The network may still deliver two copies, and a copy may come
+//! A replica forwards a command once, and only so many bytes at a time: what waits here can still be
+//! told for certain not to have happened, and what was handed over cannot. A command that bounced
+//! waits again, and whoever bounced it is not asked for a heartbeat interval: it may be full, or on
+//! its way out. So does a command whose proposal lost its slot to another entry.
+//!
+//! The network may still deliver two copies of a message, and a copy may come
 //! after the leader lost and regained its role; so every command that was ever seen is remembered,
 //! taken or bounced alike. Memory is bounded: for the newest opening of each peer the newest
 //! numbers are kept one by one, and everything below them counts as seen; of older openings,
@@ -33,7 +38,7 @@ const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most sequence numbers of a peer that are remembered one by one.
 const SEEN_MAX: usize = 1 << 14;
 
-/// An entry that this replica proposed, and whose commands are in it.
+/// An entry that this replica proposed, with who asked for what is in it.
 #[derive(Debug)]
 pub struct Proposal {
     /// What was proposed.

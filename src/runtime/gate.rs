@@ -1,12 +1,14 @@
 //! Whom this replica talks to: the identity fence at hello.
 //!
 //! A peer is known by its id, and once the cluster is formed by its directory. Every opening of a
-//! directory has a higher boot counter than the one before, and a nonce of its own; so a directory
-//! that was set back to an earlier state, or of which two copies run, shows itself to any peer that
-//! remembers a later opening or another nonce. What only absent peers could tell is not noticed.
+//! directory has a higher boot counter than the one before, a nonce of its own, and recovers at
+//! least what the one before said was durable: in its hello, and with each promise and vote. So a
+//! directory that was set back to an earlier state, or of which two copies run, shows itself to any
+//! peer that remembers a later opening, another nonce or a later frontier. What only absent peers
+//! could tell is not noticed.
 //!
 //! Invariants:
-//! * The boot of a peer that is remembered never goes back.
+//! * The boot of a peer that is remembered never goes back, nor its frontier within one boot.
 //! * A refused hello changes nothing but what is told of refusals.
 
 use std::collections::BTreeMap;
@@ -46,6 +48,7 @@ struct Peer {
 struct Seen {
     incarnation: Incarnation,
     boot: Boot,
+    /// The latest that it said to be durable.
     frontier: Lsn,
 }
 

@@ -9,17 +9,25 @@
 //!  +---------------------------- inbox ----------------------------------------------+
 //!       |   whoever pushed, and finds nobody driving, drives
 //!       v
-//!    driver: one turn after the other -----> messages (sent from here), journal jobs (queued),
-//!                                            answers (given from here)
+//!    driver: one turn after the other -----> messages (sent from here), journal jobs (queued);
+//!       |   let go of the driver             a lone caller runs its job itself
+//!       v
+//!    answers: wake who waits
 //! ```
 //!
 //! There is no driver thread. Every thread that brings an event tries to take the driver; who has
 //! it takes all events there are, and who does not may leave: its event is seen. So an event costs
 //! no hand-off, and a write costs at most one wake-up on its way in (a journal writer) and one on
 //! its way out (the caller). A lone replica's caller runs the journal job itself and needs neither.
+//! Answers are given when the driver is free again: whoever is woken may call the replica at once.
 //!
-//! The layers: [`driver`] is everything that a replica decides, without threads; [`threads`] is the
-//! only file of the crate that spawns and reads a clock.
+//! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
+//!   turn and comes out. Parts of the driver: `forming`, `forwards`, `journaling`, [`report`],
+//!   `events`; [`batcher`], [`requests`] and [`tail`] are values that it owns.
+//! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
+//!   threads wait for. It asks the [`gate`] whom to talk to.
+//! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what it
+//!   gets back.
 
 pub mod driver;
 mod forming;

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! * A request is in the table from its submission until its answer, and is answered once.
-//! * What was never proposed ends as a definite error; what was proposed, or handed to another
-//!   replica, ends as an unknown outcome if no verdict comes in time.
+//! * What was never proposed ends as a definite error, and so does what was proposed, or handed to
+//!   another replica, and taken back: it bounced, or lost its slot to another entry. Otherwise what
+//!   was proposed or handed over ends as an unknown outcome if no verdict comes in time.
 
 use std::collections::{BTreeMap, VecDeque};
 

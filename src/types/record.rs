@@ -35,7 +35,7 @@ pub enum Record {
         entry: Entry,
     },
     /// How the commands of applied entries ended. Written lazily: nothing waits for it, and it can
-    /// be computed anew by executing the log.
+    /// be computed anew by applying the log.
     Verdicts(Verdicts),
 }
 
