@@ -40,7 +40,7 @@ pub fn numbered(number: u64) -> Message {
     Message::Fetch { from: Slot(number) }
 }
 
-/// A message of the catch-up lane with one entry of about `bytes`.
+/// A message of the catch-up queue with one entry of about `bytes`.
 pub fn bulky(number: u64, bytes: usize) -> Message {
     chosen(number, vec![entry(&[&vec![7; bytes]])])
 }

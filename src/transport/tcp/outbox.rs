@@ -1,23 +1,23 @@
 //! What waits to be sent to one peer, and the socket it leaves through.
 //!
 //! ```text
-//! push --+--> current ---------------------> socket     nothing is backlogged: one buffer, one
+//! push --+--> current ----------------------> socket    nothing is backlogged: one buffer, one
 //!        |      ^                                       system call for all that was pushed
-//!        +--> lanes: urgent, entries, bulk              backlogged: frames wait apart, and the
+//!        +--> queues: urgent, entries, bulk             backlogged: frames wait apart, and the
 //!               |                                       urgent ones go first
 //! ```
 //!
 //! As long as the socket takes everything, messages leave in the order of pushing. A backlog is
 //! where order costs too much: behind megabytes of catching up, a heartbeat would come after the
-//! election that it was to prevent. So each lane has its own bound and its own place; within a lane
-//! order is kept.
+//! election that it was to prevent. So each queue has its own bound and its own place; within a
+//! queue order is kept.
 //!
 //! Invariants:
-//! * Only whole frames wait in lanes; `current` is the only buffer that may be partly sent.
+//! * Only whole frames wait in queues; `current` is the only buffer that may be partly sent.
 //! * Nothing that was pushed for one connection is sent on another: the end of a connection drops
 //!   everything.
 //! * `current` is refilled only once it was sent, so at most it holds [`CURRENT_BYTES`] and one
-//!   message. A lane that is empty takes one message of any size; beyond that it holds its bound.
+//!   message. A queue that is empty takes one message of any size; beyond that it holds its bound.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,16 +29,16 @@ use crate::transport::wire;
 use crate::types::ids::ClusterId;
 use crate::types::message::Message;
 
-/// Where `current` ends and lanes begin.
+/// Where `current` ends and queues begin.
 const CURRENT_BYTES: usize = 256 * 1024;
 /// What is sent under one lock, at most: who pushes meanwhile waits for it.
 const SEND_BYTES_MAX: usize = 1024 * 1024;
-/// What the urgent lane holds. Its messages are of some hundred bytes, so these are thousands.
+/// What the urgent queue holds. Its messages are of some hundred bytes, so these are thousands.
 const URGENT_BYTES_MAX: usize = 1024 * 1024;
 /// A buffer that held a large message gives the memory back.
 const RETAINED_BYTES_MAX: usize = 1024 * 1024;
 
-/// The queue to one peer.
+/// The queues to one peer.
 #[derive(Default)]
 pub struct Outbox {
     connection: Option<Connection>,
@@ -47,8 +47,8 @@ pub struct Outbox {
     written: usize,
     /// Where the frames in `current` end that were not sent completely.
     ends: VecDeque<usize>,
-    /// Frames that wait behind `current`, by [`lane_of`].
-    lanes: [Lane; LANES],
+    /// Frames that wait behind `current`, by [`queue_of`].
+    queues: [Queue; QUEUES],
     /// The socket took no more: sending is the task's until everything is gone.
     backlogged: bool,
     sent: u64,
@@ -62,7 +62,7 @@ struct Connection {
 }
 
 #[derive(Default)]
-struct Lane {
+struct Queue {
     frames: VecDeque<Vec<u8>>,
     bytes: usize,
     bytes_max: usize,
@@ -80,11 +80,11 @@ pub enum Flushed {
 }
 
 impl Outbox {
-    /// An outbox without a connection; data lanes hold half of `bytes_max` each.
+    /// An outbox without a connection; data queues hold half of `bytes_max` each.
     pub fn new(bytes_max: usize) -> Self {
-        let lane = |bytes_max| Lane { bytes_max, ..Lane::default() };
-        let lanes = [lane(URGENT_BYTES_MAX), lane(bytes_max / 2), lane(bytes_max / 2)];
-        Self { lanes, ..Self::default() }
+        let queue = |bytes_max| Queue { bytes_max, ..Queue::default() };
+        let queues = [queue(URGENT_BYTES_MAX), queue(bytes_max / 2), queue(bytes_max / 2)];
+        Self { queues, ..Self::default() }
     }
 
     /// From now on messages leave through `socket`.
@@ -99,10 +99,10 @@ impl Outbox {
             let _ = connection.socket.shutdown(Shutdown::Both);
         }
         self.dropped += self.ends.len() as u64;
-        for lane in &mut self.lanes {
-            self.dropped += lane.frames.len() as u64;
-            lane.frames = VecDeque::new();
-            lane.bytes = 0;
+        for queue in &mut self.queues {
+            self.dropped += queue.frames.len() as u64;
+            queue.frames = VecDeque::new();
+            queue.bytes = 0;
         }
         self.current = Vec::new();
         self.written = 0;
@@ -119,7 +119,7 @@ impl Outbox {
         };
         let direct = !self.backlogged
             && self.current.len() < CURRENT_BYTES
-            && self.lanes.iter().all(|lane| lane.frames.is_empty());
+            && self.queues.iter().all(|queue| queue.frames.is_empty());
         if direct {
             match wire::encode_message(message, connection.cluster, &mut self.current) {
                 Ok(()) => self.ends.push_back(self.current.len()),
@@ -127,19 +127,19 @@ impl Outbox {
             }
             return;
         }
-        let lane = &mut self.lanes[lane_of(message)];
+        let queue = &mut self.queues[queue_of(message)];
         let mut frame = Vec::new();
-        let room = lane.bytes_max.saturating_sub(lane.bytes);
-        let fits = (room > 0 || lane.frames.is_empty())
+        let room = queue.bytes_max.saturating_sub(queue.bytes);
+        let fits = (room > 0 || queue.frames.is_empty())
             && wire::encode_message(message, connection.cluster, &mut frame).is_ok()
-            && (frame.len() <= room || lane.frames.is_empty());
+            && (frame.len() <= room || queue.frames.is_empty());
         if !fits {
             self.dropped += 1;
             return;
         }
         frame.shrink_to_fit();
-        lane.bytes += frame.len();
-        lane.frames.push_back(frame);
+        queue.bytes += frame.len();
+        queue.frames.push_back(frame);
     }
 
     /// Sends from the thread that pushed, unless the task is at it.
@@ -177,8 +177,8 @@ impl Outbox {
 
     /// Bytes that wait.
     pub fn queued_bytes(&self) -> usize {
-        let lanes: usize = self.lanes.iter().map(|lane| lane.bytes).sum();
-        self.current.len() - self.written + lanes
+        let queues: usize = self.queues.iter().map(|queue| queue.bytes).sum();
+        self.current.len() - self.written + queues
     }
 
     /// Messages handed to the socket so far, and messages dropped so far.
@@ -214,7 +214,7 @@ impl Outbox {
         }
     }
 
-    /// Fills `current`, all of which was sent, from the lanes; false where they are empty.
+    /// Fills `current`, all of which was sent, from the queues; false where they are empty.
     fn refill(&mut self) -> bool {
         assert!(self.ends.is_empty(), "{} frames are lost in a refill", self.ends.len());
         self.written = 0;
@@ -223,11 +223,11 @@ impl Outbox {
             self.current = Vec::new();
         }
         while self.current.len() < CURRENT_BYTES {
-            let Some(lane) = self.lanes.iter_mut().find(|lane| !lane.frames.is_empty()) else {
+            let Some(queue) = self.queues.iter_mut().find(|queue| !queue.frames.is_empty()) else {
                 break;
             };
-            let Some(frame) = lane.frames.pop_front() else { break };
-            lane.bytes -= frame.len();
+            let Some(frame) = queue.frames.pop_front() else { break };
+            queue.bytes -= frame.len();
             if self.current.is_empty() {
                 self.current = frame;
             } else {
@@ -239,10 +239,10 @@ impl Outbox {
     }
 }
 
-const LANES: usize = 3;
+const QUEUES: usize = 3;
 
 /// What goes first where not everything can.
-fn lane_of(message: &Message) -> usize {
+fn queue_of(message: &Message) -> usize {
     match message {
         // Small, and what time is measured by.
         Message::Heartbeat(_)
