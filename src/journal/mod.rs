@@ -72,9 +72,10 @@
 //! **Assumed of the medium**: a sync that returns well made everything written to that file before
 //! durable. A write that the system loses later is told to a sync of every description that the
 //! file was open by, so each lane of the writer has its own. Nothing is assumed about writes that
-//! were not synced: any pieces of them may survive, of any size, in any order. Rot, lost and misplaced writes are detected wherever a later frame
-//! or seal covers the place; in the last group or two before a cut of power they cannot be told
-//! from a torn write, and are cut. One damaged copy of a promise is survived, two are refused.
+//! were not synced: any pieces of them may survive, of any size, in any order. Rot, lost and
+//! misplaced writes are detected wherever a later frame or seal covers the place; in the last
+//! group or two before a cut of power they cannot be told from a torn write, and are cut. One
+//! damaged copy of a promise is survived, two are refused.
 //!
 //! Invariants:
 //! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused.

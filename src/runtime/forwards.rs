@@ -1,15 +1,15 @@
 //! Commands on their way to who leads: handed over once, taken once, or bounced.
 //!
-//! A replica forwards a command once, and only so many bytes at a time: what waits here can still be
-//! told for certain not to have happened, and what was handed over cannot. A command that bounced
-//! waits again, and whoever bounced it is not asked for a heartbeat interval: it may be full, or on
-//! its way out. So does a command whose proposal lost its slot to another entry.
+//! A replica forwards a command once, and only so many bytes at a time: of what waits here it can
+//! still be told for certain that it did not happen, and of what was handed over it cannot. A
+//! command that bounced waits again, and whoever bounced it is not asked for a heartbeat interval:
+//! it may be full, or on its way out. A command waits again, too, where its proposal lost its slot
+//! to another entry.
 //!
-//! The network may still deliver two copies of a message, and a copy may come
-//! after the leader lost and regained its role; so every command that was ever seen is remembered,
-//! taken or bounced alike. Memory is bounded: for the newest opening of each peer the newest
-//! numbers are kept one by one, and everything below them counts as seen; of older openings,
-//! everything.
+//! The network may still deliver two copies of a message, and a copy may come after the leader lost
+//! and regained its role; so every command that was ever seen is remembered, taken or bounced
+//! alike. Memory is bounded: for the newest opening of each peer the newest numbers are kept one by
+//! one, and everything below them counts as seen; of older openings, everything.
 //!
 //! Invariants:
 //! * A command is taken at most once in one opening of this replica; the message names the opening.

@@ -26,8 +26,8 @@
 //!   `events`; [`batcher`], [`requests`] and [`tail`] are values that it owns.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
-//! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what it
-//!   gets back.
+//! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
+//!   it gets back.
 
 pub mod driver;
 mod forming;
