@@ -314,9 +314,9 @@ impl Replica {
     /// Closes the replica, for all its clones.
     ///
     /// What was not proposed does not happen any more; what was proposed may still end and be
-    /// synced, for [`close_timeout`](crate::Config::close_timeout) at most, or ends as unknown. Then all
-    /// threads end, and the directory can be opened again. Blocks until then, but gives up on a
-    /// disk that hangs some seconds later. Closing twice is no error.
+    /// synced, for [`close_timeout`](crate::Config::close_timeout) at most, or ends as unknown.
+    /// Then all threads end, and the directory can be opened again. Blocks until then, but gives up
+    /// on a disk that hangs some seconds later. Closing twice is no error.
     ///
     /// # Errors
     ///
