@@ -119,6 +119,7 @@ fn identity() -> Identity {
         membership: Some(membership()),
         formed: true,
         segment_last: 5,
+        segment_made: 6,
     }
 }
 

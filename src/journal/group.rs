@@ -100,6 +100,22 @@ impl Item {
 }
 
 impl Group {
+    /// A group without items.
+    pub(super) fn empty(segment: u64, offset: u64, segment_bytes: u64, lsn: Lsn) -> Self {
+        Self {
+            segment,
+            offset,
+            segment_bytes,
+            first: false,
+            first_lsn: lsn,
+            end_lsn: lsn.next(),
+            meta_seq: 0,
+            slot_chosen: Slot::ZERO,
+            items: Vec::new(),
+            bytes: GROUP_FRAME_BYTES,
+        }
+    }
+
     /// How many bytes are written for it.
     pub(super) fn padded_bytes(&self) -> usize {
         self.bytes.next_multiple_of(BLOCK_BYTES)

@@ -16,8 +16,9 @@
 //! | 32 | 16 | incarnation: random, drawn when the directory was made |
 //! | 48 | 8 | replica |
 //! | 56 | 8 | boot sequence: how often the directory was opened |
-//! | 64 | 8 | a segment that was in use; there is this one or a higher one |
-//! | 72 | | the membership that was agreed to |
+//! | 64 | 8 | a segment that was in use; it is there, or a later one in use |
+//! | 72 | 8 | a segment that was made; its file is there, or that of a later one |
+//! | 80 | | the membership that was agreed to |
 //! | end - 4 | 4 | CRC32 of everything before |
 //!
 //! Invariants:
@@ -51,6 +52,8 @@ pub struct Identity {
     pub formed: bool,
     /// This segment, or a higher one, is in use; 0 where none ever was.
     pub segment_last: u64,
+    /// The file of this segment, or of a later one, is there; 0 where none ever was.
+    pub segment_made: u64,
 }
 
 impl Identity {
@@ -64,6 +67,7 @@ impl Identity {
             membership: None,
             formed: false,
             segment_last: 0,
+            segment_made: 0,
         })
     }
 
@@ -100,6 +104,7 @@ impl Identity {
         bytes[48..56].copy_from_slice(&self.replica.0.to_le_bytes());
         bytes[56..64].copy_from_slice(&self.boot.sequence.to_le_bytes());
         bytes[64..72].copy_from_slice(&self.segment_last.to_le_bytes());
+        bytes[72..80].copy_from_slice(&self.segment_made.to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -150,6 +155,7 @@ impl Identity {
             membership,
             formed: bytes[10] != 0,
             segment_last: u64_at(bytes, 64),
+            segment_made: u64_at(bytes, 72),
         })
     }
 }
@@ -209,5 +215,5 @@ pub const IDENTITY_NAME: &str = "identity";
 pub const IDENTITY_MAGIC: [u8; 8] = *b"indelID\0";
 
 const TEMPORARY_NAME: &str = "identity.new";
-const HEADER_BYTES: usize = 72;
+const HEADER_BYTES: usize = 80;
 const FILE_BYTES_MAX: usize = 64 * 1024;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
+use super::identity::{self, Identity};
 use super::segment::{BLOCK_BYTES, prepare, segment_name};
 
 /// Work on the disk: one group to write and sync, or a segment to prepare.
@@ -16,8 +17,21 @@ use super::segment::{BLOCK_BYTES, prepare, segment_name};
 pub struct Job<D: Disk>(pub(super) Task<D>);
 
 pub(super) enum Task<D: Disk> {
-    Write { number: u64, segment: u64, file: Arc<D::File>, offset: u64, buffer: Buffer },
-    Prepare { disk: Arc<D>, number: u64, length: u64, lanes: usize, replace: bool },
+    Write {
+        number: u64,
+        segment: u64,
+        file: Arc<D::File>,
+        offset: u64,
+        buffer: Buffer,
+    },
+    Prepare {
+        disk: Arc<D>,
+        number: u64,
+        length: u64,
+        lanes: usize,
+        replace: bool,
+        identity: Identity,
+    },
 }
 
 /// What became of a job.
@@ -41,12 +55,17 @@ impl<D: Disk> Job<D> {
                     .and_then(|()| file.sync().map_err(JournalError::io("sync", &name)));
                 Outcome::Written { number, buffer, result }
             }
-            Task::Prepare { disk, number, length, lanes, replace } => {
+            Task::Prepare { disk, number, length, lanes, replace, identity } => {
                 let result = match replace {
-                    true => remove(&*disk, number),
+                    true => remove(&*disk, number, &identity),
                     false => Ok(()),
                 };
-                let result = result.and_then(|()| prepare(&*disk, number, length, lanes));
+                let result = result.and_then(|()| {
+                    let lanes = prepare(&*disk, number, length, lanes)?;
+                    // From now on its absence is a loss, and so is that of the one in use.
+                    identity::replace(&*disk, &Identity { segment_made: number, ..identity })?;
+                    Ok(lanes)
+                });
                 Outcome::Prepared { number, length, result }
             }
         })
@@ -68,7 +87,10 @@ impl<D: Disk> Job<D> {
     }
 }
 
-fn remove<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
+/// Removes a segment that was made and not used. First it is written down that it may be absent.
+fn remove<D: Disk>(disk: &D, number: u64, identity: &Identity) -> Result<(), JournalError> {
+    let segment_made = identity.segment_last;
+    identity::replace(disk, &Identity { segment_made, ..identity.clone() })?;
     let name = segment_name(number);
     match disk.remove(&name) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {

@@ -128,6 +128,7 @@ pub struct Journal<D: Disk> {
     options: Options,
     identity: Identity,
     recovered: Recovered,
+    found_through: Lsn,
     shared: Arc<Shared<D::File>>,
     /// `None` before the replica is part of a formed cluster: there is nothing to write down.
     writer: Option<Writer<D>>,
@@ -144,9 +145,10 @@ impl<D: Disk> Journal<D> {
     /// where it was acknowledged, or cannot be read or written.
     pub fn open(disk: D, options: Options, who: ReplicaId) -> Result<Self, JournalError> {
         let (disk, options) = (Arc::new(disk), options.bounded());
-        let recovery::Opened { lock, identity, shared, recovered, writer } =
+        let recovery::Opened { lock, identity, shared, recovered, found_through, writer } =
             recovery::open(&disk, options, who)?;
-        Ok(Self { disk, options, identity, recovered, shared, writer, lock: Some(lock) })
+        let lock = Some(lock);
+        Ok(Self { disk, options, identity, recovered, found_through, shared, writer, lock })
     }
 
     /// Whose directory this is, without opening it; `None` where it is nobody's yet.
@@ -182,12 +184,16 @@ impl<D: Disk> Journal<D> {
         if formed && self.writer.is_none() {
             let writer = recovery::begin(&self.disk, &self.shared, self.options)?;
             self.identity.segment_last = writer.segment();
+            self.identity.segment_made = writer.segment();
             self.writer = Some(writer);
         }
         if formed && !self.identity.formed {
             // Last: a formed directory has a segment.
             self.identity.formed = true;
             identity::replace(&*self.disk, &self.identity)?;
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.set_identity(&self.identity);
         }
         Ok(())
     }
@@ -261,6 +267,13 @@ impl<D: Disk> Journal<D> {
     #[must_use]
     pub fn last_lsn(&self) -> Lsn {
         self.writer.as_ref().map_or(Lsn::ZERO, Writer::last_lsn)
+    }
+
+    /// The last frame that this opening found: not below any that was said to be durable before.
+    /// What the opening itself wrote comes behind it.
+    #[must_use]
+    pub fn found_through(&self) -> Lsn {
+        self.found_through
     }
 
     /// How far the journal is durable.

@@ -49,6 +49,8 @@ pub(super) struct Opened<D: Disk> {
     pub(super) identity: Identity,
     pub(super) shared: Arc<Shared<D::File>>,
     pub(super) recovered: Recovered,
+    /// The last frame that was found.
+    pub(super) found_through: Lsn,
     /// `None` where no segment was ever in use.
     pub(super) writer: Option<Writer<D>>,
 }
@@ -86,6 +88,10 @@ pub(super) fn open<D: Disk>(
     if identity.replica != who {
         return Err(JournalError::IdentityMismatch { wanted: who, found: identity.replica });
     }
+    if numbers.last().is_none_or(|last| *last < identity.segment_made) && identity.segment_made > 0
+    {
+        return Err(JournalError::MissingSegment { file: segment_name(identity.segment_made) });
+    }
     let mut scan = Scan::run(&**disk, identity.home(), &numbers, identity.segment_last)?;
     let recovered = recovered(&mut scan)?;
     let tail = tail_items(&mut scan)?;
@@ -104,6 +110,7 @@ pub(super) fn open<D: Disk>(
                 .extend(scan.chain.iter().map(|number| (*number, Arc::clone(&scan.files[number]))));
         }
         identity.segment_last = head.number;
+        identity.segment_made = head.number;
         let start = begin_segment(&**disk, &shared, options, head)?;
         writer = Some(Writer::new(Arc::clone(disk), Arc::clone(&shared), options, start));
     }
@@ -114,8 +121,10 @@ pub(super) fn open<D: Disk>(
     }
     if let Some(writer) = &mut writer {
         writer.count_bytes()?;
+        writer.set_identity(&identity);
     }
-    Ok(Opened { lock, identity, shared, recovered, writer })
+    let found_through = scan.lsn_seen;
+    Ok(Opened { lock, identity, shared, recovered, found_through, writer })
 }
 
 /// Makes the first segment of a directory that has just become part of a cluster.

@@ -34,6 +34,7 @@ use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::frame::Home;
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
+use super::identity::Identity;
 use super::index::{Place, Shared};
 use super::job::{Buffer, Done, Job, Outcome, Task};
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
@@ -44,6 +45,8 @@ pub(super) struct Writer<D: Disk> {
     shared: Arc<Shared<D::File>>,
     options: Options,
     home: Home,
+    /// What the identity file holds; it is replaced when a segment is made.
+    identity: Option<Identity>,
     /// Groups that are complete, in order; their places are fixed.
     closed: VecDeque<Group>,
     /// The group that collects; without items where there is nothing to write.
@@ -58,6 +61,8 @@ pub(super) struct Writer<D: Disk> {
     /// What the last group handed out says is durable, and chosen.
     evidence: (Lsn, Slot),
     frontier: Lsn,
+    /// The segment that the frontier is in: it is in use, and its superheader is durable.
+    segment_durable: u64,
     promised: Ballot,
     meta_seq: u64,
     slot_chosen: Slot,
@@ -120,8 +125,9 @@ impl<D: Disk> Writer<D> {
             shared,
             options,
             home,
+            identity: None,
             closed: VecDeque::new(),
-            open: empty_group(start.end.number, start.end.offset, start.length, next_lsn),
+            open: Group::empty(start.end.number, start.end.offset, start.length, next_lsn),
             flights: VecDeque::new(),
             handed_out: 0,
             next_lsn,
@@ -129,6 +135,7 @@ impl<D: Disk> Writer<D> {
             // What an opening writes is vouched for by its superheader.
             evidence: (start.end.last_lsn, start.slot_chosen),
             frontier: start.end.last_lsn,
+            segment_durable: start.end.number,
             promised: start.promised,
             meta_seq: start.meta_seq,
             slot_chosen: start.slot_chosen,
@@ -141,6 +148,11 @@ impl<D: Disk> Writer<D> {
             buffers: Vec::new(),
             poison: None,
         }
+    }
+
+    /// Whose journal this is. Needed before the first job is handed out.
+    pub(super) fn set_identity(&mut self, identity: &Identity) {
+        self.identity = Some(identity.clone());
     }
 
     pub(super) fn append(
@@ -306,7 +318,7 @@ impl<D: Disk> Writer<D> {
         let length = self.options.segment_bytes.max((BLOCK_BYTES + needed) as u64);
         let lsn = self.open.first_lsn;
         let slot_chosen = self.open.slot_chosen;
-        self.open = empty_group(number, BLOCK_BYTES as u64, length, lsn);
+        self.open = Group::empty(number, BLOCK_BYTES as u64, length, lsn);
         self.open.first = true;
         self.open.meta_seq = meta_seq;
         self.open.slot_chosen = slot_chosen;
@@ -322,7 +334,7 @@ impl<D: Disk> Writer<D> {
     fn close(&mut self) {
         let offset = self.open.offset + self.open.padded_bytes() as u64;
         let Group { segment, segment_bytes, slot_chosen, .. } = self.open;
-        let mut next = empty_group(segment, offset, segment_bytes, self.next_lsn);
+        let mut next = Group::empty(segment, offset, segment_bytes, self.next_lsn);
         next.slot_chosen = slot_chosen;
         self.closed.push_back(mem::replace(&mut self.open, next));
     }
@@ -412,12 +424,15 @@ impl<D: Disk> Writer<D> {
             }
         };
         self.spare = Spare::Preparing;
+        let mut identity = self.identity.clone().expect("an opened journal has an identity");
+        identity.segment_last = self.segment_durable;
         Some(Job(Task::Prepare {
             disk: Arc::clone(&self.disk),
             number,
             length,
             lanes: self.options.inflight_max,
             replace,
+            identity,
         }))
     }
 
@@ -427,6 +442,7 @@ impl<D: Disk> Writer<D> {
             let Some(flight) = self.flights.pop_front() else { return };
             assert!(flight.last_lsn > self.frontier, "the frontier must grow");
             self.frontier = flight.last_lsn;
+            self.segment_durable = flight.segment;
             let mut index = self.shared.index.write();
             for (slot, lsn, offset) in flight.places {
                 match self.newest.get(&slot) {
@@ -469,21 +485,6 @@ impl<D: Disk> Writer<D> {
         let returned = poison.again();
         self.poison = Some(poison);
         returned
-    }
-}
-
-fn empty_group(segment: u64, offset: u64, segment_bytes: u64, lsn: Lsn) -> Group {
-    Group {
-        segment,
-        offset,
-        segment_bytes,
-        first: false,
-        first_lsn: lsn,
-        end_lsn: lsn.next(),
-        meta_seq: 0,
-        slot_chosen: Slot::ZERO,
-        items: Vec::new(),
-        bytes: GROUP_FRAME_BYTES,
     }
 }
 

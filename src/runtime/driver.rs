@@ -244,7 +244,8 @@ impl<D: Disk> Driver<D> {
     /// Whether nothing is under way: neither for callers here, nor for those of other replicas.
     fn is_drained(&self) -> bool {
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
-        let idle = self.batcher.is_empty() && self.journal.is_idle();
+        let sealed = self.journal.is_idle() && self.seal_at().is_none();
+        let idle = self.batcher.is_empty() && sealed;
         self.requests.is_empty() && idle && inflight == 0
     }
 

@@ -1,5 +1,7 @@
 //! Where the driver meets its journal: records in, held messages out, entries read for peers.
 
+use std::time::Duration;
+
 use crate::journal::disk::Disk;
 use crate::paxos::step::{Input, Serve};
 use crate::types::error::Result;
@@ -8,7 +10,7 @@ use crate::types::message::{Chosen, Envelope, Message};
 use crate::types::record::Record;
 use crate::types::time::Moment;
 
-use super::driver::Driver;
+use super::driver::{Driver, Stage};
 
 impl<D: Disk> Driver<D> {
     /// Appends records, and with them what is known lazily: how applied commands ended.
@@ -90,6 +92,11 @@ impl<D: Disk> Driver<D> {
     /// When a seal is due, if the journal stays as it is.
     pub(super) fn seal_at(&self) -> Option<Moment> {
         let due = self.journal.is_idle() && self.sealed < self.journal.last_lsn();
-        due.then_some(self.appended_at + self.options.seal_after)
+        let wait = match self.stage {
+            // The last thing that a closed journal says is that it is whole.
+            Stage::Closing(_) => Duration::ZERO,
+            Stage::Serving | Stage::Stopped(_) => self.options.seal_after,
+        };
+        due.then_some(self.appended_at + wait)
     }
 }

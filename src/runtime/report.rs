@@ -49,7 +49,7 @@ impl<D: Disk> Driver<D> {
             receiver: ReplicaId::default(),
             incarnation: identity.incarnation,
             boot: identity.boot,
-            frontier: self.journal.frontier().lsn(),
+            frontier: self.journal.found_through(),
         };
         let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
         let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));

@@ -275,8 +275,8 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The sender's opening.
     pub boot: Boot,
-    /// How far the sender's journal was durable when its directory was opened, or its cluster
-    /// formed.
+    /// The last frame that the sender found in its journal at this opening. Where that is below
+    /// what it said was durable in an earlier one, it was set back.
     pub frontier: Lsn,
 }
 
