@@ -138,7 +138,14 @@ impl Builder {
         };
         let membership = Membership::majority(peers.iter().map(voter).collect());
         membership.map_err(|err| invalid("peers", &err.to_string()))?;
-        Ok(())
+        let over_tcp = self.network.is_none() && peers.len() > 1;
+        match peers.iter().find(|(_, address)| over_tcp && !has_port(address)) {
+            Some((id, address)) => {
+                let found = format!("replica {id} has the address {address:?}, wanted host:port");
+                Err(invalid("peers", &found))
+            }
+            None => Ok(()),
+        }
     }
 
     fn driver_options(&self) -> turn::Options {
@@ -175,6 +182,13 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// How long the first of several callers waits for the others to come back with their next
 /// transactions: a part of a sync.
 const GATHER: Duration = Duration::from_micros(100);
+
+/// Whether an address ends in a port. Whether its host exists shows when it is connected to.
+fn has_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
 
 fn invalid(field: &str, found: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{field}: {found}"))

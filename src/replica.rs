@@ -192,7 +192,7 @@ impl Replica {
     /// The value at `key`, with the id of the transaction that wrote it.
     ///
     /// Linearizable: the answer holds everything that was acknowledged, by any replica, before this
-    /// call.
+    /// call. A transaction that was submitted and not yet waited for may or may not be in it.
     ///
     /// # Errors
     ///

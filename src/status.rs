@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::runtime::report::{Report, RoleName};
 use crate::transport::{PeerCounters, Refusal};
-use crate::types::error::Error;
 use crate::types::ids::{ReplicaId, TxId};
 
 /// What a replica tells about itself at one moment. [`Display`](fmt::Display) puts it on one line.
@@ -141,7 +140,7 @@ impl Status {
             queued_bytes: report.queued_bytes,
             waiting: report.waiting,
             journal_bytes: report.journal_bytes,
-            trouble: trouble(report),
+            trouble: trouble(report, counters),
         }
     }
 }
@@ -154,15 +153,18 @@ impl PeerStatus {
     }
 }
 
-fn trouble(report: &Report) -> Option<String> {
-    let stopped = report.stopped.as_ref().or(report.damage.as_ref()).map(Error::to_string);
-    let forming = || report.trouble.as_ref().map(ToString::to_string);
-    let missing = || {
-        let missing = report.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
-        (!missing.is_empty()).then_some(waits)
+/// What is in the way: as the replica sees it, or as its peers told it.
+fn trouble(report: &Report, counters: &[PeerCounters]) -> Option<String> {
+    let leaderless = report.view.is_none_or(|view| view.leader.is_none());
+    let refused = || {
+        let refused = counters.iter().filter(|counters| counters.peer != ReplicaId::default());
+        let told = |counters: &PeerCounters| {
+            let refusal = counters.refused.as_ref()?;
+            Some(format!("no connection with replica {}: {refusal}", counters.peer))
+        };
+        refused.filter_map(told).next().filter(|_| leaderless && report.stopped.is_none())
     };
-    stopped.or_else(forming).or_else(missing)
+    refused().or_else(|| report.in_the_way())
 }
 
 impl fmt::Display for Status {

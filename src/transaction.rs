@@ -170,7 +170,7 @@ impl Transaction {
         self
     }
 
-    /// Submits the transaction. It is under way when this returns.
+    /// Submits the transaction. It is under way when this returns. To commit it again is an error.
     ///
     /// # Errors
     ///
@@ -192,9 +192,12 @@ impl Transaction {
     /// # replica.close()
     /// # }
     /// ```
-    pub fn commit(self) -> Pending<Committed> {
-        let Self { builder, handle } = self;
+    pub fn commit(&mut self) -> Pending<Committed> {
+        let handle = self.handle.as_ref();
         let handle = handle.expect("only a test makes a transaction without a replica");
+        let builder = std::mem::take(&mut self.builder);
+        let again = "the transaction was committed before: each commit takes a new one";
+        self.builder.fail(Error::new(ErrorKind::InvalidArgument, again));
         handle.propose(&|request| builder.encode(request))
     }
 

@@ -340,9 +340,11 @@ impl<D: Disk> Driver<D> {
     fn tick(&mut self) -> Result<()> {
         self.step(Input::Tick);
         self.announce_when_forming();
+        let late = self.requests.next_deadline().is_some_and(|deadline| deadline <= self.now);
+        let why = if late { self.report().why_late() } else { String::new() };
         let answers = &mut self.effects.answers;
         let before = answers.len();
-        self.requests.expire(self.now, answers);
+        self.requests.expire(self.now, &why, answers);
         if answers.len() > before {
             let requests = &self.requests;
             self.batcher.retain(|queued| {

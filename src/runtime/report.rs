@@ -38,6 +38,31 @@ pub struct Report {
     pub stopped: Option<Error>,
 }
 
+impl Report {
+    /// What keeps the replica from serving, or the cluster from forming; `None` where nothing does.
+    #[must_use]
+    pub fn in_the_way(&self) -> Option<String> {
+        let stopped = self.stopped.as_ref().or(self.damage.as_ref()).map(ToString::to_string);
+        let forming = || self.trouble.as_ref().map(ToString::to_string);
+        let missing = || {
+            let missing = self.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
+            (!missing.is_empty()).then_some(waits)
+        };
+        stopped.or_else(forming).or_else(missing)
+    }
+
+    /// Why calls wait, for those who waited in vain.
+    #[must_use]
+    pub fn why_late(&self) -> String {
+        let leader = self.view.and_then(|view| view.leader);
+        self.in_the_way().unwrap_or_else(|| match leader {
+            Some(ballot) => format!("replica {} leads", ballot.leader),
+            None => "no leader is heard".into(),
+        })
+    }
+}
+
 impl<D: Disk> Driver<D> {
     /// What connections say of this replica, and whom it expects.
     #[must_use]

@@ -239,8 +239,8 @@ impl Requests {
         });
     }
 
-    /// Answers everyone whose deadline has passed.
-    pub fn expire(&mut self, now: Moment, answers: &mut Vec<Answer>) {
+    /// Answers everyone whose deadline has passed; `hint` says what was in the way.
+    pub fn expire(&mut self, now: Moment, hint: &str, answers: &mut Vec<Answer>) {
         while let Some((deadline, call)) = self.deadlines.front().copied() {
             let over = match call {
                 Call::Write(sequence) => !self.writes.contains_key(&sequence),
@@ -255,15 +255,15 @@ impl Requests {
                     let Some(write) = self.take(sequence) else { continue };
                     let request = RequestId { session: self.session, sequence };
                     let why = "it was proposed, and no verdict came in time";
-                    let late = Error::new(
-                        ErrorKind::TimedOut,
-                        "no leader took the transaction in time; it did not happen",
+                    let message = format!(
+                        "no leader took the transaction in time; it did not happen ({hint})"
                     );
+                    let late = Error::new(ErrorKind::TimedOut, message);
                     answers.push(write.fail(request, late, why));
                 }
                 Call::Read(number) => {
                     let Some(read) = self.reads.remove(&number) else { continue };
-                    let message = "no leader confirmed the read in time";
+                    let message = format!("no leader confirmed in time what is newest ({hint})");
                     let late = Error::new(ErrorKind::TimedOut, message);
                     answers.push(Answer::Read(read, Err(late)));
                 }
