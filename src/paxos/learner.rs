@@ -48,7 +48,8 @@ impl Paxos {
         chain: Chain,
     ) {
         let known = self.slot_chosen;
-        // A leader proposes one entry in a slot at its ballot, and it is the chosen one.
+        // A leader proposes one entry in a slot at its ballot, and says that the slot is chosen only
+        // while it leads at that ballot: then that entry is the chosen one.
         while self.slot_chosen < chosen
             && self.log.vote(self.slot_chosen).is_some_and(|(voted, _)| *voted == ballot)
         {
@@ -132,6 +133,7 @@ impl Paxos {
             // The sender's word counts only for what it knows.
             if slot == self.slot_chosen && slot < chosen.slot_chosen {
                 let voted = self.log.pop_first();
+                self.resign_if_overruled(voted.as_ref(), &entry);
                 if voted.is_none_or(|(_, voted)| voted != entry) {
                     self.output.records.push(Record::Chosen { slot, entry: entry.clone() });
                 }
@@ -147,6 +149,16 @@ impl Paxos {
                 self.fetch_from(from, chosen.slot_chosen);
             }
             self.go_on();
+        }
+    }
+
+    /// What was chosen in a slot differs from what this replica proposed there: somebody leads at a
+    /// higher ballot. Its own followers hold votes at its ballot that were not chosen, so it must
+    /// never tell them, at that ballot, that the slot is chosen.
+    fn resign_if_overruled(&mut self, voted: Option<&(Ballot, Entry)>, chosen: &Entry) {
+        let own = self.own_ballot();
+        if voted.is_some_and(|(ballot, entry)| own == Some(*ballot) && entry != chosen) {
+            self.become_follower();
         }
     }
 
