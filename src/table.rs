@@ -35,9 +35,9 @@ use crate::types::limits::TABLE_NAME_BYTES_MAX;
 ///
 /// A value is encoded field after field, without names: a struct whose fields change needs a new
 /// table, or an enum with a variant for each version as its value. The ledger remembers the kind of
-/// a table's keys, and that its values are encoded so, but not their type: two programs that use one
-/// table must agree on it. What asks the bytes for their own shape cannot be read back: the serde
-/// attributes `untagged`, `flatten`, `tag`, and `skip_serializing_if`, and types such as
+/// a table's keys, and that its values are encoded so, but not their type: two programs that use
+/// one table must agree on it. What asks the bytes for their own shape cannot be read back: the
+/// serde attributes `untagged`, `flatten`, `tag`, and `skip_serializing_if`, and types such as
 /// `serde_json::Value`.
 pub struct Table<K, V> {
     name: &'static str,

@@ -89,6 +89,7 @@ pub mod memory;
 
 pub mod error;
 
+mod flights;
 pub mod frame;
 mod group;
 pub mod identity;
@@ -280,6 +281,12 @@ impl<D: Disk> Journal<D> {
     #[must_use]
     pub fn frontier(&self) -> DurableFrontier {
         self.writer.as_ref().map_or_else(|| DurableFrontier::mint(Lsn::ZERO), Writer::frontier)
+    }
+
+    /// Bytes of groups that are appended and not durable, about.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> usize {
+        self.writer.as_ref().map_or(0, Writer::backlog_bytes)
     }
 
     /// How long all segments are together, a prepared one included.

@@ -8,20 +8,14 @@
 //! Group commit happens by itself: while `inflight_max` groups are being written, whatever is
 //! appended gathers in the open group, and becomes the next one as soon as a lane is free.
 //!
-//! When a sync counts. The kernel reports a failed write-back once for each open file description,
-//! and whichever sync on it asks first is told (Rebello et al., *Can Applications Recover from
-//! fsync Failures?*, ATC'20; `errseq_t` in Linux since 4.13). Two groups in flight on one
-//! description could so hide the failure of the one behind the other. Therefore each lane has a
-//! description of its own, with one write at a time: a failure that concerns a group is told to its
-//! own sync, whatever the other lane was told before.
-//!
 //! Invariants:
 //! * The frontier is a contiguous prefix of frame numbers, and never decreases.
 //! * No vote is appended above the promise in force (Lamport: Phase2b needs the promise first).
 //! * The first group of a segment is handed out only when all before it are durable.
 //! * After the first failure nothing is written any more.
 //!
-//! Not here: the I/O itself (`job`), what an opening writes before the first append (`recovery`).
+//! Not here: which syncs count (`flights`), the I/O itself (`job`), what an opening writes before
+//! the first append (`recovery`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -32,6 +26,7 @@ use crate::types::record::{DurableFrontier, Record};
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
+use super::flights::{Departure, Flights};
 use super::frame::Home;
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
 use super::identity::Identity;
@@ -51,10 +46,7 @@ pub(super) struct Writer<D: Disk> {
     closed: VecDeque<Group>,
     /// The group that collects; without items where there is nothing to write.
     open: Group,
-    /// Groups handed out, in order, until they count as durable.
-    flights: VecDeque<Flight>,
-    /// How many groups were handed out in all.
-    handed_out: u64,
+    flights: Flights,
     next_lsn: Lsn,
     /// The last frame of the last group that holds anything but evidence.
     content_lsn: Lsn,
@@ -79,16 +71,6 @@ pub(super) struct Writer<D: Disk> {
     /// Buffers to use again; at most one for each lane.
     buffers: Vec<Buffer>,
     poison: Option<JournalError>,
-}
-
-/// A group that is being written, or is written and waits for one before it.
-struct Flight {
-    number: u64,
-    last_lsn: Lsn,
-    segment: u64,
-    lane: usize,
-    written: bool,
-    places: Vec<(Slot, Lsn, u64)>,
 }
 
 /// The next segment.
@@ -128,8 +110,7 @@ impl<D: Disk> Writer<D> {
             identity: None,
             closed: VecDeque::new(),
             open: Group::empty(start.end.number, start.end.offset, start.length, next_lsn),
-            flights: VecDeque::new(),
-            handed_out: 0,
+            flights: Flights::default(),
             next_lsn,
             content_lsn: start.end.last_lsn,
             // What an opening writes is vouched for by its superheader.
@@ -189,7 +170,7 @@ impl<D: Disk> Writer<D> {
 
     pub(super) fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
         self.check_poison()?;
-        if let Some(lane) = self.free_lane()
+        if let Some(lane) = self.flights.free_lane(self.lanes.len())
             && self.head_is_ready()
         {
             if self.closed.is_empty() {
@@ -214,9 +195,7 @@ impl<D: Disk> Writer<D> {
                 if self.buffers.len() < self.options.inflight_max {
                     self.buffers.push(buffer);
                 }
-                for flight in &mut self.flights {
-                    flight.written |= flight.number == number;
-                }
+                self.flights.land(number);
                 self.advance();
             }
         }
@@ -229,6 +208,11 @@ impl<D: Disk> Writer<D> {
 
     pub(super) fn last_lsn(&self) -> Lsn {
         Lsn(self.next_lsn.0 - 1)
+    }
+
+    pub(super) fn backlog_bytes(&self) -> usize {
+        let closed = self.closed.iter().map(|group| group.bytes).sum::<usize>();
+        self.flights.bytes() + closed + self.open.bytes
     }
 
     pub(super) fn bytes_on_disk(&self) -> u64 {
@@ -298,7 +282,6 @@ impl<D: Disk> Writer<D> {
         assert!(fits(&self.open, end), "an item of a group that ends at {end} fits no segment");
         self.open.push(item);
         self.next_lsn = self.open.end_lsn;
-        // A newest frame is known by its own number, which is known only now.
         if let Some(Item::Vote { slot, .. } | Item::Chosen { slot, .. }) = self.open.items.last()
             && let Some(lsn) = self.newest.get_mut(slot)
         {
@@ -355,13 +338,6 @@ impl<D: Disk> Writer<D> {
         spare && self.flights.is_empty()
     }
 
-    /// A lane without a write on it.
-    fn free_lane(&self) -> Option<usize> {
-        let is_busy =
-            |lane| self.flights.iter().any(|flight| flight.lane == lane && !flight.written);
-        (0..self.lanes.len()).find(|lane| !is_busy(*lane))
-    }
-
     fn hand_out(&mut self, group: &Group, lane: usize) -> Job<D> {
         let header_bytes = if group.first { BLOCK_BYTES } else { 0 };
         let mut buffer = self.buffer(header_bytes + group.padded_bytes());
@@ -377,11 +353,9 @@ impl<D: Disk> Writer<D> {
         let end = group.offset + group.padded_bytes() as u64;
         self.end = End { number: group.segment, offset: end, last_lsn, link };
         self.evidence = (self.frontier, group.slot_chosen);
-        self.handed_out += 1;
-        let number = self.handed_out;
         let segment = group.segment;
-        let flight = Flight { number, last_lsn, segment, lane, written: false, places };
-        self.flights.push_back(flight);
+        let bytes = group.padded_bytes();
+        let number = self.flights.depart(Departure { lane, bytes, last_lsn, segment, places });
         let file = Arc::clone(&self.lanes[lane]);
         Job(Task::Write { number, segment, file, offset, buffer })
     }
@@ -438,8 +412,7 @@ impl<D: Disk> Writer<D> {
 
     /// Moves the frontier over every group that counts, and shows their entries to readers.
     fn advance(&mut self) {
-        while self.flights.front().is_some_and(|flight| flight.written) {
-            let Some(flight) = self.flights.pop_front() else { return };
+        while let Some(flight) = self.flights.pop_durable() {
             assert!(flight.last_lsn > self.frontier, "the frontier must grow");
             self.frontier = flight.last_lsn;
             self.segment_durable = flight.segment;

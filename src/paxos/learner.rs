@@ -48,8 +48,8 @@ impl Paxos {
         chain: Chain,
     ) {
         let known = self.slot_chosen;
-        // A leader proposes one entry in a slot at its ballot, and says that the slot is chosen only
-        // while it leads at that ballot: then that entry is the chosen one.
+        // A leader proposes one entry in a slot at its ballot, and says that the slot is chosen
+        // only while it leads at that ballot: then that entry is the chosen one.
         while self.slot_chosen < chosen
             && self.log.vote(self.slot_chosen).is_some_and(|(voted, _)| *voted == ballot)
         {

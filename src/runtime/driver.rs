@@ -241,14 +241,6 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
-    /// Whether nothing is under way: neither for callers here, nor for those of other replicas.
-    fn is_drained(&self) -> bool {
-        let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
-        let sealed = self.journal.is_idle() && self.seal_at().is_none();
-        let idle = self.batcher.is_empty() && sealed;
-        self.requests.is_empty() && idle && inflight == 0
-    }
-
     fn on_event(&mut self, event: Event<D>) -> Result<()> {
         if let Stage::Stopped(err) = &self.stage {
             let err = err.clone();
@@ -312,18 +304,6 @@ impl<D: Disk> Driver<D> {
         self.step(Input::Read(read));
     }
 
-    fn on_close(&mut self, patience: Duration) {
-        if matches!(self.stage, Stage::Serving) {
-            self.stage = Stage::Closing(self.now + patience);
-            let closed = Error::new(ErrorKind::Closed, "the replica is being closed");
-            self.requests.fail_unproposed(&closed, &mut self.effects.answers);
-            let requests = &self.requests;
-            self.batcher.retain(|queued| {
-                queued.origin.is_some() || requests.is_waiting(queued.command.request)
-            });
-        }
-    }
-
     fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
         match message {
             Message::Forward(forward) => self.on_forward(from, forward),
@@ -331,6 +311,8 @@ impl<D: Disk> Driver<D> {
             Message::Introduce(_) | Message::Agreed { .. } => {
                 self.on_formation_message(from, message)?;
             }
+            // The journal lags: what it would have to hold besides is sent again later.
+            Message::Accept(_) | Message::Chosen(_) if self.is_backlogged() => {}
             message => self.step(Input::Message { from, message }),
         }
         Ok(())
@@ -380,7 +362,8 @@ impl<D: Disk> Driver<D> {
             self.forward_queue();
             return;
         }
-        while let Some(paxos) = &mut self.paxos
+        while !self.is_backlogged()
+            && let Some(paxos) = &mut self.paxos
             && paxos.has_room()
             && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time)
         {
@@ -417,11 +400,12 @@ impl<D: Disk> Driver<D> {
     }
 
     pub(super) fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
+        // Before the state shows it: who reads the ledger finds every applied slot.
+        self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
         let applied = self.store.apply(slot, entry).map_err(|err| {
             Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
         })?;
         self.time = self.time.max(applied.time);
-        self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
         if let Some(proposal) = self.proposals.remove(&slot) {
             self.take_back(proposal, entry);
         }
@@ -430,25 +414,6 @@ impl<D: Disk> Driver<D> {
             self.effects.answers.extend(self.requests.answer_write(request, result));
         }
         Ok(())
-    }
-
-    /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
-    fn stop(&mut self, err: Error) {
-        events::stopped(self.options.id, &err);
-        let why = match err.kind() {
-            ErrorKind::Closed => "this replica was closed before its verdict was known",
-            _ => "this replica stopped before its verdict was known",
-        };
-        self.requests.fail_all(&err, why, &mut self.effects.answers);
-        self.batcher.take_all();
-        self.proposals.clear();
-        self.held.clear();
-        self.effects.jobs.clear();
-        if err.kind() != ErrorKind::Closed {
-            self.effects.sends.clear();
-        }
-        self.effects.stopped = true;
-        self.stage = Stage::Stopped(err);
     }
 
     pub(super) fn step(&mut self, input: Input) {
@@ -475,11 +440,15 @@ impl<D: Disk> Driver<D> {
             Stage::Closing(deadline) => Some(deadline),
             Stage::Serving | Stage::Stopped(_) => None,
         };
-        let batch = self.batcher.due_at().filter(|_| self.leads());
+        let room = self.paxos.as_ref().is_some_and(Paxos::has_room);
+        let batch = self.batcher.due_at().filter(|_| room);
+        // Callers leave commands in the inbox without a turn; their deadlines begin when one comes.
+        let inbox =
+            (self.missing_commands() > 0).then(|| self.now + self.options.heartbeat_interval);
         let deadline = self.requests.next_deadline();
         let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
-        let due = [paxos, forming, self.seal_at(), closing, batch, bounced, deadline];
+        let due = [paxos, forming, self.seal_at(), closing, batch, inbox, bounced, deadline];
         due.into_iter().flatten().min()
     }
 }

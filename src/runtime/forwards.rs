@@ -97,15 +97,9 @@ impl<D: Disk> Driver<D> {
         self.bounced = Some((from, self.now + self.options.heartbeat_interval));
         for request in requests {
             let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
-            let Some(command) = self.requests.take_bounced(from, request, sequence) else {
-                continue;
-            };
-            let request = RequestId { session: self.session, sequence };
-            let mut decoded =
-                Command::decode(&command.bytes).expect("a command of this session decodes");
-            decoded.request = request;
-            let command = EncodedCommand { request, bytes: decoded.encode() };
-            self.batcher.push(Queued { command, origin: None });
+            if let Some(command) = self.requests.take_bounced(from, request, sequence) {
+                self.queue_again(&command.bytes, sequence);
+            }
         }
     }
 
@@ -119,14 +113,25 @@ impl<D: Disk> Driver<D> {
         for ((request, origin), bytes) in commands.into_iter().zip(entry.commands()) {
             match origin {
                 Some((origin, boot)) => self.bounce(origin, boot, vec![request]),
-                None if self.requests.take_back(request) => {
-                    let command = EncodedCommand { request, bytes: bytes.to_vec() };
-                    self.batcher.push(Queued { command, origin: None });
+                None => {
+                    let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
+                    // Where nobody waits, its caller was told that the outcome is unknown.
+                    if self.requests.take_back(request, sequence) {
+                        self.queue_again(bytes, sequence);
+                    }
                 }
-                // Its caller has been told already that the outcome is unknown.
-                None => {}
             }
         }
+    }
+
+    /// A command of this session waits again, under a new number: an old copy of it can never be
+    /// taken for the new one, and none that forgot old numbers takes it for an old one.
+    fn queue_again(&mut self, bytes: &[u8], sequence: u64) {
+        let request = RequestId { session: self.session, sequence };
+        let mut command = Command::decode(bytes).expect("a command of this session decodes");
+        command.request = request;
+        let command = EncodedCommand { request, bytes: command.encode() };
+        self.batcher.push(Queued { command, origin: None });
     }
 
     /// Sends waiting commands to who leads, as many as may be on their way at once. The others wait

@@ -28,6 +28,11 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
+    /// Whether so much waits for the disk that nothing more is taken on.
+    pub(super) fn is_backlogged(&self) -> bool {
+        self.journal.backlog_bytes() > BACKLOG_BYTES_MAX
+    }
+
     /// Lets go of the messages whose records are durable. Those to this replica itself go on in
     /// the core: its own promise and its own votes count like everyone's.
     pub(super) fn release_held(&mut self) -> bool {
@@ -100,3 +105,7 @@ impl<D: Disk> Driver<D> {
         due.then_some(self.appended_at + wait)
     }
 }
+
+/// Most bytes of groups that wait for the disk. Beyond, a leader proposes nothing, and a voter
+/// drops what it is sent: memory must not grow with what a slow disk is behind.
+const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;

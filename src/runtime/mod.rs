@@ -30,6 +30,7 @@
 //!   it gets back.
 
 pub mod driver;
+mod ending;
 mod forming;
 mod forwards;
 mod journaling;

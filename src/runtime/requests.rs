@@ -142,13 +142,14 @@ impl Requests {
         }
     }
 
-    /// The request was proposed, and cannot be chosen any more: it waits again. Returns whether
-    /// somebody still waits for it.
-    pub fn take_back(&mut self, request: RequestId) -> bool {
+    /// The request was proposed, and cannot be chosen any more: it waits again, as `sequence`.
+    /// Returns whether somebody still waits for it.
+    pub fn take_back(&mut self, request: RequestId, sequence: u64) -> bool {
         let write = self.write_mut(request);
         let is_proposed = |write: &&mut Write| matches!(write.state, WriteState::Proposed);
         let Some(write) = write.filter(is_proposed) else { return false };
         write.state = WriteState::Queued;
+        self.renumber(request.sequence, sequence);
         true
     }
 
@@ -185,10 +186,15 @@ impl Requests {
             }
         };
         self.forwarded_bytes -= command.bytes.len();
-        let write = self.writes.remove(&request.sequence).expect("found above");
-        self.add_deadline(write.deadline, Call::Write(sequence));
-        self.writes.insert(sequence, write);
+        self.renumber(request.sequence, sequence);
         Some(command)
+    }
+
+    fn renumber(&mut self, from: u64, to: u64) {
+        if let Some(write) = self.writes.remove(&from) {
+            self.add_deadline(write.deadline, Call::Write(to));
+            self.writes.insert(to, write);
+        }
     }
 
     /// The connection to `leader` ended: what was forwarded there and not seen by then ends as

@@ -154,7 +154,10 @@ impl<D: Disk> Engine<D> {
         }
         let answers = self.turn(&mut driver, events);
         drop(driver);
-        answers.into_iter().for_each(Answer::give);
+        for answer in answers {
+            // It wakes somebody, and whoever that is may panic: the others are answered still.
+            let _ = catch_unwind(AssertUnwindSafe(|| answer.give()));
+        }
     }
 
     fn turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) -> Vec<Answer> {
@@ -172,8 +175,10 @@ impl<D: Disk> Engine<D> {
                 self.worth_a_turn.store(driver.missing_commands(), Ordering::SeqCst);
                 self.perform(effects)
             }
-            // Not even that worked. The callers are answered when their completers are dropped.
-            Err(_) => {
+            // Not even that worked.
+            Err(panic) => {
+                driver.abandon(panicked(&*panic));
+                self.worth_a_turn.store(0, Ordering::SeqCst);
                 self.stop();
                 Vec::new()
             }
@@ -220,7 +225,10 @@ impl<D: Disk> Engine<D> {
 
     fn run(&self, job: Job<D>) {
         let (waited_for, bytes, began) = (!job.is_prepare(), job.bytes(), self.now());
-        let done = job.run();
+        let done = match catch_unwind(AssertUnwindSafe(|| job.run())) {
+            Ok(done) => done,
+            Err(panic) => return self.push(Event::Failed(panicked(&*panic))),
+        };
         if waited_for {
             events::synced(self.id, bytes, self.now().since(began));
         }

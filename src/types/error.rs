@@ -52,8 +52,8 @@ pub enum ErrorKind {
     TooLarge,
     /// A key or value could not be encoded or decoded as its table's type.
     Encoding,
-    /// A table was used with keys of another kind than those it was first written with, or raw where
-    /// it is typed or the other way round.
+    /// A table was used with keys of another kind than those it was first written with, or raw
+    /// where it is typed, or the other way round.
     TableMismatch,
     /// A condition of the transaction did not hold. Nothing was written.
     Refused,

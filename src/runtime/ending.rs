@@ -1,0 +1,63 @@
+//! How a driver ends: closed when all that was proposed has ended, or stopped where it failed.
+//!
+//! Invariants:
+//! * After the end nothing is sent, written or acknowledged, and every call is answered.
+//! * What was not proposed ends as something definite, what was proposed as unknown.
+
+use std::time::Duration;
+
+use crate::journal::disk::Disk;
+use crate::paxos::Paxos;
+use crate::types::error::{Error, ErrorKind};
+
+use super::driver::{Driver, Stage};
+use super::events;
+use super::requests::Requests;
+
+impl<D: Disk> Driver<D> {
+    /// Nothing new is taken; what was proposed may end for `patience`.
+    pub(super) fn on_close(&mut self, patience: Duration) {
+        if matches!(self.stage, Stage::Serving) {
+            self.stage = Stage::Closing(self.now + patience);
+            let closed = Error::new(ErrorKind::Closed, "the replica is being closed");
+            self.requests.fail_unproposed(&closed, &mut self.effects.answers);
+            let requests = &self.requests;
+            self.batcher.retain(|queued| {
+                queued.origin.is_some() || requests.is_waiting(queued.command.request)
+            });
+        }
+    }
+
+    /// Whether nothing is under way: neither for callers here, nor for those of other replicas.
+    pub(super) fn is_drained(&self) -> bool {
+        let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
+        let sealed = self.journal.is_idle() && self.seal_at().is_none();
+        let idle = self.batcher.is_empty() && sealed;
+        self.requests.is_empty() && idle && inflight == 0
+    }
+
+    /// Even stopping failed: who waits is answered by losing who would have answered.
+    pub fn abandon(&mut self, err: Error) {
+        self.stage = Stage::Stopped(err);
+        self.requests = Requests::new(self.session);
+    }
+
+    /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
+    pub(super) fn stop(&mut self, err: Error) {
+        let why = match err.kind() {
+            ErrorKind::Closed => "this replica was closed before its verdict was known",
+            _ => "this replica stopped before its verdict was known",
+        };
+        self.requests.fail_all(&err, why, &mut self.effects.answers);
+        self.batcher.take_all();
+        self.proposals.clear();
+        self.held.clear();
+        self.effects.jobs.clear();
+        if err.kind() != ErrorKind::Closed {
+            self.effects.sends.clear();
+        }
+        self.effects.stopped = true;
+        events::stopped(self.options.id, &err);
+        self.stage = Stage::Stopped(err);
+    }
+}

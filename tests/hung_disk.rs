@@ -1,0 +1,135 @@
+//! A disk that hangs: nobody who calls a lone replica waits beyond the deadline.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indelible::ReplicaId;
+use indelible::journal::disk::{Disk, File};
+use indelible::journal::memory::{MemoryDisk, MemoryFile, MemoryLock};
+use indelible::journal::{self, Journal};
+use indelible::runtime::driver::Driver;
+use indelible::runtime::{batcher, threads, turn};
+use indelible::types::command::Command;
+use indelible::types::time::Moment;
+
+/// Whoever syncs while the flag is up waits.
+#[derive(Clone)]
+struct HungDisk(MemoryDisk, Arc<AtomicBool>);
+
+struct HungFile(MemoryFile, Arc<AtomicBool>);
+
+impl Disk for HungDisk {
+    type File = HungFile;
+    type Lock = MemoryLock;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<HungFile> {
+        Ok(HungFile(self.0.create(name)?, Arc::clone(&self.1)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<HungFile> {
+        Ok(HungFile(self.0.open(name)?, Arc::clone(&self.1)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.0.sync_directory()
+    }
+
+    fn lock(&self) -> io::Result<MemoryLock> {
+        self.0.lock()
+    }
+}
+
+impl File for HungFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        while self.1.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        self.0.sync()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+}
+
+fn options() -> turn::Options {
+    turn::Options {
+        id: ReplicaId(1),
+        voters: Vec::new(),
+        request_timeout: Duration::from_millis(300),
+        queued_bytes_max: 1 << 20,
+        heartbeat_interval: Duration::from_millis(50),
+        election_timeout: Duration::from_millis(500),
+        retransmit_interval: Duration::from_millis(100),
+        inflight_slots_max: 2048,
+        inflight_bytes_max: 1 << 24,
+        message_bytes_max: 1 << 20,
+        seal_after: Duration::from_secs(60),
+        batcher: batcher::Options {
+            commands_max: 1000,
+            bytes_max: 1 << 20,
+            eager_bytes: 1 << 16,
+            inflight_max: 4,
+            gather: Duration::from_micros(100),
+        },
+    }
+}
+
+#[test]
+fn calls_are_answered_while_the_disk_hangs() {
+    let patience = Duration::from_secs(30);
+    let hangs = Arc::new(AtomicBool::new(false));
+    let disk = HungDisk(MemoryDisk::new(), Arc::clone(&hangs));
+    let journal = Journal::open(disk, journal::Options::default(), ReplicaId(1)).unwrap();
+    let driver = Driver::open(journal, options(), Moment::ZERO).unwrap();
+    let close_timeout = Duration::from_millis(100);
+    let start = threads::Start { driver, transport: None, close_timeout };
+    let handle = threads::start(start).unwrap();
+    handle.read(Some(patience)).wait().unwrap();
+    let put = || {
+        handle.propose(&|request| {
+            let (tables, conditions, operations) = (Vec::new(), Vec::new(), Vec::new());
+            Ok(Command { request, tables, conditions, operations }.encode())
+        })
+    };
+    for _ in 0..4 {
+        put().wait().unwrap();
+    }
+
+    hangs.store(true, Ordering::SeqCst);
+    let mut calls = (0..6).map(|_| put()).collect::<Vec<_>>();
+    let early = calls.iter_mut().map(|call| call.wait_timeout(patience)).collect::<Vec<_>>();
+    // Batches are in flight for ever now: later calls gather behind them.
+    let late = put().wait_timeout(patience);
+    hangs.store(false, Ordering::SeqCst);
+    for answer in early.into_iter().chain([late]) {
+        assert!(answer.expect("every call is answered in time").is_err());
+    }
+    handle.close().unwrap();
+}
