@@ -181,7 +181,7 @@ const BATCHES_IN_FLIGHT: usize = 4;
 
 /// How long the first of several callers waits for the others to come back with their next
 /// transactions: a part of a sync.
-const GATHER: Duration = Duration::from_micros(100);
+const GATHER: Duration = Duration::from_micros(300);
 
 /// Whether an address ends in a port. Whether its host exists shows when it is connected to.
 fn has_port(address: &str) -> bool {

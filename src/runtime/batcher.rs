@@ -1,17 +1,13 @@
 //! Commands that wait for a slot, and how many of them go into one entry.
 //!
 //! Batching happens by itself. Whoever had an answer comes back soon with the next command; so when
-//! a batch ends, as many commands are expected as were under way then, and half of them make a
-//! batch. Two batches then take turns: while one is synced, the callers of the other come back.
-//!
-//! ```text
-//!   expected = 64     batch of 32 --- sync --->|  batch of 32 --- sync --->
-//!                            batch of 32 --- sync --->|  batch of 32 --- sync --->
-//! ```
+//! a batch ends, as many commands are expected as were under way then. Where they are many, nearly
+//! all of them make the next batch; where they are few, half of them do, and two batches take turns:
+//! while one is synced, the callers of the other come back.
 //!
 //! Without that, the first caller to come back would get a sync of its own, and all others would
 //! wait for it. Nobody is waited for long: where nothing is in flight, the first command leaves
-//! after `gather` at the latest. One caller alone, or two, never wait.
+//! `gather` after the last batch at the latest. One caller alone, or two, never wait.
 //!
 //! Invariants:
 //! * Commands leave in the order in which they came.
@@ -166,7 +162,7 @@ impl Batcher {
             return 0;
         }
         let wanted = match self.inflight.len() {
-            0 | 1 => self.expected.div_ceil(2),
+            0 | 1 => self.wanted(),
             _ => self.options.commands_max,
         };
         let bytes_each = (self.bytes / self.queue.len().max(1)).max(1);
@@ -182,13 +178,23 @@ impl Batcher {
 
     /// Whether it is better to propose what waits than to wait for more.
     fn is_due(&self, now: Moment) -> bool {
-        let enough = 2 * self.queue.len() >= self.expected;
+        let enough = self.queue.len() >= self.wanted();
         // Up to some size, a sync costs the same: a batch of that size need not be larger.
         let large = self.bytes >= self.options.eager_bytes;
         match self.inflight.len() {
             0 => enough || large || self.is_full() || self.gather_until <= now,
             1 => enough || large || self.is_full(),
             inflight => inflight < self.options.inflight_max && large || self.is_full(),
+        }
+    }
+
+    /// How many commands make a batch: nearly all that are expected where nothing is in flight, or
+    /// half of them beside another batch.
+    fn wanted(&self) -> usize {
+        let half = self.expected.div_ceil(2);
+        match self.inflight.is_empty() && self.expected >= MANY {
+            true => self.expected - self.expected / 8,
+            false => half,
         }
     }
 
@@ -216,6 +222,9 @@ impl Batcher {
         (count, bytes)
     }
 }
+
+/// From so many callers on, a batch without nearly all of them is worth less than a short wait.
+const MANY: usize = 16;
 
 #[cfg(test)]
 mod tests {
