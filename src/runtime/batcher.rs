@@ -1,9 +1,9 @@
 //! Commands that wait for a slot, and how many of them go into one entry.
 //!
-//! Batching happens by itself. Whoever had an answer comes back soon with the next command; so when
-//! a batch ends, as many commands are expected as were under way then. Where they are many, nearly
-//! all of them make the next batch; where they are few, half of them do, and two batches take turns:
-//! while one is synced, the callers of the other come back.
+//! Batching happens by itself. Whoever had an answer comes back soon with the next command; so
+//! when a batch ends, as many commands are expected as were under way then. Where they are many,
+//! nearly all of them make the next batch; where they are few, half of them do, and two batches
+//! take turns: while one is synced, the callers of the other come back.
 //!
 //! Without that, the first caller to come back would get a sync of its own, and all others would
 //! wait for it. Nobody is waited for long: where nothing is in flight, the first command leaves
