@@ -24,16 +24,25 @@ use super::{Paxos, Role};
 impl Paxos {
     /// Phase 1b.
     pub(super) fn on_prepare(&mut self, from: ReplicaId, ballot: Ballot, first: Slot) {
-        if ballot.leader != from {
+        if !self.goes_along(from, ballot) {
             return;
+        }
+        self.answer_prepare(from, ballot, first);
+    }
+
+    /// Whether this replica takes part in the ballot of `from`, as both phases ask: from here on it
+    /// is promised, or it was refused.
+    fn goes_along(&mut self, from: ReplicaId, ballot: Ballot) -> bool {
+        if ballot.leader != from {
+            return false;
         }
         self.election.note_ballot(ballot);
         if ballot < self.promised {
             self.send(from, Message::Reject { ballot, promised: self.promised });
-            return;
+            return false;
         }
         self.raise_promise(ballot);
-        self.answer_prepare(from, ballot, first);
+        true
     }
 
     /// Promises to vote for nothing below `ballot`. Whoever leads or campaigns lower gives up.
@@ -85,15 +94,9 @@ impl Paxos {
     /// Phase 2b.
     pub(super) fn on_accept(&mut self, from: ReplicaId, accept: Accept) {
         let Accept { ballot, first_slot, entries, slot_chosen, chain } = accept;
-        if ballot.leader != from {
+        if !self.goes_along(from, ballot) {
             return;
         }
-        self.election.note_ballot(ballot);
-        if ballot < self.promised {
-            self.send(from, Message::Reject { ballot, promised: self.promised });
-            return;
-        }
-        self.raise_promise(ballot);
         self.hear_leader(ballot);
 
         // A slot that is chosen needs no vote; the leader is told what was chosen instead.
