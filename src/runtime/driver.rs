@@ -328,10 +328,7 @@ impl<D: Disk> Driver<D> {
         let before = answers.len();
         self.requests.expire(self.now, &why, answers);
         if answers.len() > before {
-            let requests = &self.requests;
-            self.batcher.retain(|queued| {
-                queued.origin.is_some() || requests.is_waiting(queued.command.request)
-            });
+            self.drop_unwaited();
         }
         Ok(())
     }

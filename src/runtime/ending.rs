@@ -21,11 +21,16 @@ impl<D: Disk> Driver<D> {
             self.stage = Stage::Closing(self.now + patience);
             let closed = Error::new(ErrorKind::Closed, "the replica is being closed");
             self.requests.fail_unproposed(&closed, &mut self.effects.answers);
-            let requests = &self.requests;
-            self.batcher.retain(|queued| {
-                queued.origin.is_some() || requests.is_waiting(queued.command.request)
-            });
+            self.drop_unwaited();
         }
+    }
+
+    /// Forgets the commands of callers here who have their answer already.
+    pub(super) fn drop_unwaited(&mut self) {
+        let requests = &self.requests;
+        self.batcher.retain(|queued| {
+            queued.origin.is_some() || requests.is_waiting(queued.command.request)
+        });
     }
 
     /// Whether nothing is under way: neither for callers here, nor for those of other replicas.
