@@ -21,10 +21,10 @@ use indelible::types::ids::{
 };
 use indelible::types::membership::{Membership, Voter};
 use indelible::types::message::{
-    Accept, Accepted, Chosen, EncodedCommand, Forward, Heartbeat, Hello, Introduce, Message,
-    Promise, Vote,
+    Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
+    Introduce, Message, Promise, Vote,
 };
-use indelible::types::record::Verdicts;
+use indelible::types::record::{Doubts, Verdicts};
 use indelible::types::time::Time;
 
 const HOME: Home = Home {
@@ -125,7 +125,15 @@ fn identity() -> Identity {
 
 #[test]
 fn frames() {
-    for kind in [Kind::Group, Kind::Promise, Kind::Vote, Kind::Chosen, Kind::Verdicts, Kind::Seal] {
+    for kind in [
+        Kind::Group,
+        Kind::Promise,
+        Kind::Vote,
+        Kind::Chosen,
+        Kind::Verdicts,
+        Kind::Seal,
+        Kind::Doubts,
+    ] {
         let (bytes, checksum) = header(kind).encode();
         golden(&format!("frame_{kind:?}").to_lowercase(), &bytes);
         assert_eq!(Header::decode(&bytes), Ok((header(kind), checksum)));
@@ -195,6 +203,13 @@ fn entries_and_commands() {
     let after = TxId::new(0, 8).unwrap();
     let verdicts = Verdicts { slots, after, took_id: vec![0b101] };
     golden("verdicts", &codec::encode(&verdicts).unwrap());
+    let range = |first, end| SlotRange { first: Slot(first), end: Slot(end) };
+    let doubts = Doubts {
+        promise_lost: true,
+        faulty: [range(3, 4), range(6, 9)].into_iter().collect(),
+        uncertain: [range(9, 4096)].into_iter().collect(),
+    };
+    golden("doubts", &codec::encode(&doubts).unwrap());
     let content = ContentHash::of(b"indelible");
     golden("content_hash", &content.0.to_le_bytes());
     golden("chain", &Chain::EMPTY.extend(content).0.to_le_bytes());
@@ -228,7 +243,7 @@ fn messages() -> Vec<Message> {
         parts: 1,
         slot_chosen: slot,
         votes: vec![vote],
-        abstained: vec![slots],
+        abstained: vec![Abstention { slots, doubt: Doubt::Uncertain }],
         frontier: Lsn(6),
     };
     let entries = vec![entry(), Entry::no_op()];
@@ -258,6 +273,8 @@ fn messages() -> Vec<Message> {
         Message::Bounced { boot: BOOT, requests: vec![REQUEST] },
         Message::Introduce(Introduce { incarnation, address, voters }),
         Message::Agreed { membership: membership(), formed: true },
+        Message::Unsure { boot: BOOT, from: slot },
+        Message::Settled { ballot: BALLOT, boot: receiver, from: slot },
     ]
 }
 

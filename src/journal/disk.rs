@@ -76,6 +76,18 @@ pub trait Disk: Send + Sync + 'static {
     ///
     /// [`io::ErrorKind::WouldBlock`] where another one has it.
     fn lock(&self) -> io::Result<Self::Lock>;
+
+    /// Random bytes, which name a new directory and each opening of it. The only randomness there
+    /// is; a simulator makes its own.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has none.
+    fn entropy(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|err| io::Error::other(err.to_string()))?;
+        Ok(bytes)
+    }
 }
 
 /// An open file.

@@ -30,6 +30,8 @@ pub enum Kind {
     Verdicts = 5,
     /// Nothing but the evidence that its header carries.
     Seal = 6,
+    /// What this replica cannot tell of itself; the payload is an encoded `Doubts`.
+    Doubts = 7,
 }
 
 /// To whom a frame or a segment belongs.
@@ -188,6 +190,7 @@ impl Kind {
             4 => Self::Chosen,
             5 => Self::Verdicts,
             6 => Self::Seal,
+            7 => Self::Doubts,
             _ => return None,
         })
     }

@@ -13,10 +13,12 @@
 //! * A group begins at a block boundary and is padded to the next one.
 //! * The two copies of a promise share no block. Rot or a lost write takes blocks, not frames.
 
+use serde::Serialize;
+
 use crate::types::codec;
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
-use crate::types::record::{Record, Verdicts};
+use crate::types::record::Record;
 
 use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind, PAYLOAD_BYTES_MAX, frame_bytes};
 use super::segment::BLOCK_BYTES;
@@ -28,6 +30,7 @@ pub(super) enum Item {
     Vote { slot: Slot, ballot: Ballot, entry: Entry },
     Chosen { slot: Slot, entry: Entry },
     Verdicts { slot: Slot, bytes: Vec<u8> },
+    Doubts { bytes: Vec<u8> },
     Seal,
 }
 
@@ -67,7 +70,7 @@ impl Item {
             Self::Vote { entry, .. } | Self::Chosen { entry, .. } => {
                 at + frame_bytes(entry.bytes().len())
             }
-            Self::Verdicts { bytes, .. } => at + frame_bytes(bytes.len()),
+            Self::Verdicts { bytes, .. } | Self::Doubts { bytes } => at + frame_bytes(bytes.len()),
             Self::Seal => at + FRAME_HEADER_BYTES,
         }
     }
@@ -76,7 +79,11 @@ impl Item {
     pub(super) fn frames(&self) -> u64 {
         match self {
             Self::Promise { .. } => 2,
-            Self::Vote { .. } | Self::Chosen { .. } | Self::Verdicts { .. } | Self::Seal => 1,
+            Self::Vote { .. }
+            | Self::Chosen { .. }
+            | Self::Verdicts { .. }
+            | Self::Doubts { .. }
+            | Self::Seal => 1,
         }
     }
 
@@ -88,15 +95,18 @@ impl Item {
                 Self::Vote { slot: *slot, ballot: *ballot, entry: entry.clone() }
             }
             Record::Chosen { slot, entry } => Self::Chosen { slot: *slot, entry: entry.clone() },
-            Record::Verdicts(verdicts) => Self::verdicts(verdicts),
+            Record::Verdicts(verdicts) => {
+                Self::Verdicts { slot: verdicts.slots.first, bytes: encode(verdicts) }
+            }
+            Record::Doubts(doubts) => Self::Doubts { bytes: encode(doubts) },
         }
     }
+}
 
-    fn verdicts(verdicts: &Verdicts) -> Self {
-        let bytes = codec::encode(verdicts).expect("plain data always encodes");
-        assert!(bytes.len() <= PAYLOAD_BYTES_MAX, "verdicts of {} bytes", bytes.len());
-        Self::Verdicts { slot: verdicts.slots.first, bytes }
-    }
+fn encode(record: &impl Serialize) -> Vec<u8> {
+    let bytes = codec::encode(record).expect("plain data always encodes");
+    assert!(bytes.len() <= PAYLOAD_BYTES_MAX, "a record of {} bytes", bytes.len());
+    bytes
 }
 
 impl Group {
@@ -167,6 +177,9 @@ impl Group {
                     let header = frames.header(Kind::Verdicts, meta_seq);
                     let content = ContentHash::of(bytes);
                     frames.put(Header { slot: *slot, content, ..header }, bytes);
+                }
+                Item::Doubts { bytes } => {
+                    frames.push(Kind::Doubts, meta_seq, ContentHash::of(bytes), bytes);
                 }
                 Item::Seal => frames.push(Kind::Seal, meta_seq, ContentHash::of(&[]), &[]),
             }

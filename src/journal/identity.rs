@@ -58,11 +58,11 @@ pub struct Identity {
 
 impl Identity {
     /// A new directory for `replica`.
-    pub(super) fn draw(replica: ReplicaId) -> Result<Self, JournalError> {
+    pub(super) fn draw<D: Disk>(disk: &D, replica: ReplicaId) -> Result<Self, JournalError> {
         Ok(Self {
             cluster: ClusterId::UNFORMED,
             replica,
-            incarnation: Incarnation(u128::from_le_bytes(random()?)),
+            incarnation: Incarnation(u128::from_le_bytes(random(disk)?)),
             boot: Boot::default(),
             membership: None,
             formed: false,
@@ -72,9 +72,9 @@ impl Identity {
     }
 
     /// The next opening.
-    pub(super) fn next_boot(&self) -> Result<Boot, JournalError> {
+    pub(super) fn next_boot<D: Disk>(&self, disk: &D) -> Result<Boot, JournalError> {
         let sequence = self.boot.sequence.saturating_add(1);
-        Ok(Boot { sequence, nonce: u64::from_le_bytes(random()?) })
+        Ok(Boot { sequence, nonce: u128::from_le_bytes(random(disk)?) as u64 })
     }
 
     /// To whom the frames in this directory belong.
@@ -198,14 +198,8 @@ pub(super) fn replace<D: Disk>(disk: &D, identity: &Identity) -> Result<(), Jour
     disk.sync_directory().map_err(io("sync", "."))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], JournalError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|err| JournalError::Io {
-        file: IDENTITY_NAME.to_owned(),
-        operation: "draw random bytes for",
-        source: io::Error::other(err.to_string()),
-    })?;
-    Ok(bytes)
+fn random<D: Disk>(disk: &D) -> Result<[u8; 16], JournalError> {
+    disk.entropy().map_err(JournalError::io("draw random bytes for", IDENTITY_NAME))
 }
 
 /// The name of the file.

@@ -80,7 +80,7 @@ pub(super) fn open<D: Disk>(
     let numbers = segment_numbers(&**disk)?;
     let mut identity = match (identity::read(&**disk)?, numbers.first()) {
         (Some(identity), _) => identity,
-        (None, None) => Identity::draw(who)?,
+        (None, None) => Identity::draw(&**disk, who)?,
         (None, Some(number)) => {
             return Err(JournalError::IdentityLost { segment: segment_name(*number) });
         }
@@ -114,7 +114,7 @@ pub(super) fn open<D: Disk>(
         let start = begin_segment(&**disk, &shared, options, head)?;
         writer = Some(Writer::new(Arc::clone(disk), Arc::clone(&shared), options, start));
     }
-    identity.boot = identity.next_boot()?;
+    identity.boot = identity.next_boot(&**disk)?;
     identity::replace(&**disk, &identity)?;
     if scan.last > 0 {
         give_back(&**disk, &shared, &numbers, scan.kept)?;
@@ -185,6 +185,7 @@ fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
             Kind::Verdicts => {
                 items.push(Item::Verdicts { slot, bytes: scan.payload(place)? });
             }
+            Kind::Doubts => items.push(Item::Doubts { bytes: scan.payload(place)? }),
             Kind::Group | Kind::Promise | Kind::Seal => {}
         }
     }

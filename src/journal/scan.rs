@@ -357,7 +357,7 @@ impl<F: File> Scan<F> {
                     }
                 }
                 Kind::Group => {}
-                Kind::Verdicts | Kind::Seal => {}
+                Kind::Verdicts | Kind::Doubts | Kind::Seal => {}
             }
         }
         // All frames of a group say the same, and mean the end of the group.

@@ -16,8 +16,8 @@
 use std::collections::BTreeMap;
 
 use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, Boot, ReplicaId, Slot, SlotRange};
-use crate::types::message::{Message, Promise, Vote};
+use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
+use crate::types::message::{Abstention, Message, Promise, Vote};
 use crate::types::time::Moment;
 
 use super::quorum::VoterSet;
@@ -45,7 +45,7 @@ struct Answer {
     missing: usize,
     slot_chosen: Slot,
     votes: Vec<Vote>,
-    abstained: Vec<SlotRange>,
+    abstained: Vec<Abstention>,
 }
 
 impl Paxos {
@@ -148,7 +148,7 @@ impl Paxos {
         let mut speaking = VoterSet::default();
         let mut newest: Option<&Vote> = None;
         for (id, answer) in candidate.answers.iter().filter(|(_, answer)| answer.is_whole()) {
-            if answer.abstained.iter().any(|range| range.contains(slot)) {
+            if answer.abstained.iter().any(|abstention| abstention.slots.contains(slot)) {
                 continue;
             }
             self.quorum.insert(&mut speaking, *id);
@@ -205,7 +205,7 @@ impl Answer {
     /// The first slot behind everything that this answer speaks of.
     fn end(&self) -> Slot {
         let voted = self.votes.last().map_or(Slot::ZERO, |vote| vote.slot.next());
-        let abstained = self.abstained.iter().map(|range| range.end).max();
+        let abstained = self.abstained.iter().map(|abstention| abstention.slots.end).max();
         voted.max(abstained.unwrap_or_default())
     }
 }

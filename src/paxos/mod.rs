@@ -120,7 +120,7 @@ impl Paxos {
         let quorum = Quorum::of(&options.membership);
         assert!(quorum.is_voter(options.id), "replica {} is no voter", options.id);
         options.membership.check().expect("the owner checked the membership");
-        let Recovered { promised, slot_chosen, chain, votes } = recovered;
+        let Recovered { promised, slot_chosen, chain, votes, .. } = recovered;
         let mut log = Log::new(slot_chosen);
         for (slot, ballot, entry) in votes {
             assert!(ballot <= promised, "vote at {ballot} above the promise {promised}");
@@ -245,6 +245,7 @@ impl Paxos {
             }
             Message::Barrier { boot, read } => self.on_barrier(from, boot, read),
             Message::BarrierAt { boot, read, slot } => self.on_barrier_at(boot, read, slot),
+            Message::Unsure { .. } | Message::Settled { .. } => {}
             // Commands are the owner's business, and a formed cluster needs no formation.
             Message::Forward(_)
             | Message::Bounced { .. }

@@ -111,7 +111,8 @@ impl<D: Disk> Driver<D> {
             self.apply(slot, &entry)?;
         }
         self.verdicts_journaled = slot_chosen;
-        let mut recovered = Recovered { promised, slot_chosen, chain, votes };
+        let mut recovered =
+            Recovered { promised, slot_chosen, chain, votes, ..Recovered::default() };
         if slot_chosen == Slot::ZERO {
             recovered.slot_chosen = Slot::ZERO.next();
             recovered.chain = chain.extend(first.hash());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::paxos::step::{Input, Serve};
+use crate::types::bugs::{self, Bug};
 use crate::types::error::Result;
 use crate::types::ids::{Slot, SlotRange};
 use crate::types::message::{Chosen, Envelope, Message};
@@ -38,7 +39,8 @@ impl<D: Disk> Driver<D> {
     pub(super) fn release_held(&mut self) -> bool {
         let frontier = self.journal.frontier();
         let mut any = false;
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn())
+        let too_early = bugs::is_on(Bug::AckBeforeSync);
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn() || too_early)
             && let Some((_, held)) = self.held.pop_front()
         {
             any = true;

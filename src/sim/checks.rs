@@ -80,7 +80,7 @@ impl Checks {
                 let chosen = self.chosen(*slot);
                 assert!(chosen == Some(entry), "I5: replica {id} journals slot {slot} as chosen");
             }
-            Record::Verdicts(_) => {}
+            Record::Verdicts(_) | Record::Doubts(_) => {}
         }
     }
 

@@ -83,7 +83,7 @@ impl MemoryJournal {
                     votes.insert(*slot, (*ballot, entry.clone()));
                 }
                 Record::Chosen { slot, entry } => drop(told.insert(*slot, entry.clone())),
-                Record::Verdicts(_) => {}
+                Record::Verdicts(_) | Record::Doubts(_) => {}
             }
         }
         let marked = self.marks.iter().map(|(_, slot)| *slot).max().unwrap_or(Slot::ZERO);
@@ -101,6 +101,6 @@ impl MemoryJournal {
         assert!(slot >= marked, "slot {slot} was remembered as chosen, and has no entry");
         let votes = votes.split_off(&slot).into_iter();
         let votes = votes.map(|(slot, (ballot, entry))| (slot, ballot, entry)).collect();
-        (Recovered { promised, slot_chosen: slot, chain, votes }, chosen)
+        (Recovered { promised, slot_chosen: slot, chain, votes, ..Recovered::default() }, chosen)
     }
 }

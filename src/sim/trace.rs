@@ -16,7 +16,7 @@ use crate::paxos::step::RoleName;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::message::{Message, Vote};
-use crate::types::record::Record;
+use crate::types::record::{Doubts, Record};
 
 /// The replica, with its ballot where it leads or campaigns.
 #[must_use]
@@ -56,7 +56,16 @@ pub fn record(record: &Record) -> String {
         }
         Record::Chosen { slot, entry: chosen } => format!("chosen slot={slot} {}", entry(chosen)),
         Record::Verdicts(verdicts) => format!("verdicts {}", verdicts.slots),
+        Record::Doubts(doubts) => format!("doubts {}", self::doubts(doubts)),
     }
+}
+
+fn doubts(doubts: &Doubts) -> String {
+    let mut words = Vec::new();
+    words.extend(doubts.promise_lost.then(|| "promise-lost".to_owned()));
+    words.extend(doubts.faulty.ranges().iter().map(|slots| format!("faulty={slots}")));
+    words.extend(doubts.uncertain.ranges().iter().map(|slots| format!("uncertain={slots}")));
+    words.join(" ")
 }
 
 /// A message with what matters in it.
@@ -88,7 +97,8 @@ pub fn message(message: &Message) -> String {
         Message::Reject { ballot, promised } => {
             write!(text, " ballot={ballot} promised={promised}")
         }
-        Message::Fetch { from } => write!(text, " from={from}"),
+        Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
+        Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
         Message::Chosen(chosen) => {
             let entries = entries(chosen.first_slot, &chosen.entries);
             write!(text, " {entries} chosen<{}", chosen.slot_chosen)

@@ -336,6 +336,8 @@ fn weight(message: &Message) -> usize {
         | Message::Confirmed { .. }
         | Message::Barrier { .. }
         | Message::BarrierAt { .. }
+        | Message::Unsure { .. }
+        | Message::Settled { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,

@@ -14,6 +14,8 @@
 //!                   leader    -> follower   BarrierAt
 //! writing           follower  -> leader     Forward
 //!                   anyone    -> follower   Bounced
+//! repair            voter     -> leader     Unsure
+//!                   leader    -> voter      Settled
 //! formation         blank     -> all        Introduce
 //!                   anyone    -> blank      Agreed
 //! ```
@@ -122,6 +124,22 @@ pub enum Message {
         /// Whether every voter is known to have agreed.
         formed: bool,
     },
+    /// I cannot tell what I voted for in slots from `from` on.
+    Unsure {
+        /// The sender's opening.
+        boot: Boot,
+        /// The first slot in doubt.
+        from: Slot,
+    },
+    /// What you voted for at my ballot or below, from `from` on, is not chosen and never will be.
+    Settled {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The receiver's opening, as it stood in the question.
+        boot: Boot,
+        /// The first slot in which nothing was proposed at `ballot`, and nothing found in phase 1.
+        from: Slot,
+    },
 }
 
 /// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
@@ -172,10 +190,28 @@ pub struct Promise {
     /// What was voted for, in slots from `max(from, slot_chosen)` on.
     pub votes: Vec<Vote>,
     /// Slots for which this replica cannot tell what it voted for. In none of them is the absence
-    /// of a vote an answer.
-    pub abstained: Vec<SlotRange>,
+    /// of a vote an answer, and a vote is only the newest that is left: "at least this".
+    pub abstained: Vec<Abstention>,
     /// How far the voter's journal was durable when this was sent.
     pub frontier: Lsn,
+}
+
+/// Slots for which a voter does not speak in phase 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Abstention {
+    /// The slots.
+    pub slots: SlotRange,
+    /// Why.
+    pub doubt: Doubt,
+}
+
+/// Why a voter cannot tell what it voted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Doubt {
+    /// A vote that was durable may be lost.
+    Faulty,
+    /// A vote is lost if it ever was durable: the journal's end was torn.
+    Uncertain,
 }
 
 /// A vote as phase 1 tells it.
@@ -301,6 +337,8 @@ impl Message {
             Self::Bounced { .. } => "Bounced",
             Self::Introduce(_) => "Introduce",
             Self::Agreed { .. } => "Agreed",
+            Self::Unsure { .. } => "Unsure",
+            Self::Settled { .. } => "Settled",
         }
     }
 }

@@ -3,7 +3,10 @@
 //! Nothing here behaves: there are comparisons, checks and encodings, and no clock, disk, socket,
 //! thread or source of randomness. Every other layer may import this one; it imports none.
 
+pub mod bugs;
+
 pub mod ids;
+pub mod slots;
 pub mod time;
 
 pub mod limits;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Entry;
 use super::ids::{Ballot, Chain, Lsn, ReplicaId, Slot, SlotRange, TxId};
 use super::message::{Envelope, Message};
+use super::slots::SlotSet;
 
 /// A fact that must be durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,45 @@ pub enum Record {
     /// How the commands of applied entries ended. Written lazily: nothing waits for it, and it can
     /// be computed anew by applying the log.
     Verdicts(Verdicts),
+    /// What this replica cannot tell of itself. Replaces every earlier one.
+    Doubts(Doubts),
+}
+
+/// What a replica cannot tell of its own promises and votes, since its journal was damaged.
+///
+/// A doubt outlives crashes, and repairing one slot leaves the doubts about its neighbours. About a
+/// slot it ends when this replica votes there again, durably, at a ballot not below its promise;
+/// when it learns what was chosen there; or when a leader tells that nothing that was voted for
+/// there before can be chosen. (Alagappan et al., *Protocol-Aware Recovery for Consensus-Based
+/// Storage*, FAST'18.)
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Doubts {
+    /// It promised something that is lost: it votes in neither phase any more.
+    pub promise_lost: bool,
+    /// FAULTY: votes in these slots were durable, and may be lost.
+    pub faulty: SlotSet,
+    /// UNCERTAIN: votes in these slots are lost if they ever were durable.
+    pub uncertain: SlotSet,
+}
+
+impl Doubts {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.promise_lost && self.faulty.is_empty() && self.uncertain.is_empty()
+    }
+
+    /// Whether this replica cannot tell what it voted for in `slot`.
+    #[must_use]
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.faulty.contains(slot) || self.uncertain.contains(slot)
+    }
+
+    /// No doubt is left about `slots`.
+    pub fn settle(&mut self, slots: SlotRange) {
+        self.faulty.remove(slots);
+        self.uncertain.remove(slots);
+    }
 }
 
 /// How the commands in a run of applied slots ended.
@@ -110,4 +150,10 @@ pub struct Recovered {
     pub chain: Chain,
     /// The newest vote for each slot from `slot_chosen` on, in order of slots.
     pub votes: Vec<(Slot, Ballot, Entry)>,
+    /// Slots below `slot_chosen` whose entries are lost, and must be fetched from a peer before the
+    /// state can be built.
+    pub missing: SlotSet,
+    /// What is in doubt from `slot_chosen` on. A vote in `votes` for such a slot is only the newest
+    /// one that is left.
+    pub doubts: Doubts,
 }

@@ -7,8 +7,8 @@ use indelible::types::ids::{
 };
 use indelible::types::membership::{Membership, Voter};
 use indelible::types::message::{
-    Accept, Accepted, Chosen, EncodedCommand, Forward, Heartbeat, Hello, Introduce, Message,
-    Promise, Vote,
+    Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
+    Introduce, Message, Promise, Vote,
 };
 use indelible::types::time::Time;
 
@@ -94,6 +94,8 @@ pub fn one_of_each() -> Vec<Message> {
             voters: vec![ReplicaId(1), ReplicaId(2)],
         }),
         Message::Agreed { membership, formed: true },
+        Message::Unsure { boot: BOOT, from: Slot(7) },
+        Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
     ]
 }
 
@@ -135,7 +137,7 @@ fn promise() -> Promise {
             ballot: BALLOT,
             entry: Entry::membership(&membership()),
         }],
-        abstained: vec![SLOTS],
+        abstained: vec![Abstention { slots: SLOTS, doubt: Doubt::Faulty }],
         frontier: Lsn(39),
     }
 }

@@ -253,7 +253,9 @@ fn queue_of(message: &Message) -> usize {
         | Message::Confirm { .. }
         | Message::Confirmed { .. }
         | Message::Barrier { .. }
-        | Message::BarrierAt { .. } => 0,
+        | Message::BarrierAt { .. }
+        | Message::Unsure { .. }
+        | Message::Settled { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
         | Message::Accept(_)
