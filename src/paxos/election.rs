@@ -189,10 +189,11 @@ impl Election {
 
     /// See [`Paxos::hash_essence`].
     #[cfg(feature = "sim")]
-    pub(super) fn hash_essence(&self, state: &mut impl std::hash::Hasher) {
+    pub(super) fn hash_essence(&self, promised: Ballot, state: &mut impl std::hash::Hasher) {
         use std::hash::Hash as _;
 
-        self.ballot_seen.hash(state);
+        // A ballot that was seen counts only where it is above the promise.
+        self.ballot_seen.max(promised).hash(state);
         self.leader.map(|(ballot, _)| ballot).hash(state);
         for Peer { heard_at, boot, slot_chosen, heard, .. } in self.peers.values() {
             (heard_at, boot, slot_chosen, heard).hash(state);

@@ -37,6 +37,6 @@ impl Paxos {
         assert!(output.is_idle(), "the output of a core is taken before its state is told");
         let Options { id, boot, .. } = options;
         (id, boot, promised, log, slot_chosen, chain, fetching, role, reads).hash(state);
-        election.hash_essence(state);
+        election.hash_essence(*promised, state);
     }
 }

@@ -55,6 +55,16 @@ pub enum Bug {
 }
 
 impl Bug {
+    /// Whether what this replica said may be forgotten: then a replica believes something to be
+    /// chosen that is not, long before anyone sees two outcomes. Only these count.
+    #[must_use]
+    pub fn forgets(self) -> bool {
+        matches!(
+            self,
+            Self::AckBeforeDurable | Self::DuplicateAckedBeforeSync | Self::ReopenWithoutSync
+        )
+    }
+
     /// Whether a message that waits for a sync leaves at once. `news` tells whether records were
     /// appended with it.
     #[must_use]

@@ -27,12 +27,18 @@ fn is_chosen(replicas: &Replicas<'_>, slot: Slot, entry: &Entry) -> bool {
     chosen(replicas).any(|(of, _, chosen)| *of == slot && chosen == entry)
 }
 
-/// In each slot at most one entry is ever chosen.
+/// In each slot at most one entry is ever chosen, and nobody believes in another one.
 #[must_use]
 pub fn agreement(replicas: &Replicas<'_>) -> bool {
-    chosen(replicas).all(|(slot, _, entry)| {
-        chosen(replicas).all(|(of, _, other)| of != slot || other == entry)
-    })
+    let differs = |slot: Slot, entry: &Entry| {
+        let learned = |replica: &&Replica| replica.learned.get(slot.0 as usize) != Some(entry);
+        let knows = |replica: &&Replica| slot < replica.slot_chosen();
+        replicas.iter().copied().filter(knows).any(|replica| learned(&replica))
+            || chosen(replicas).any(|(of, _, other)| *of == slot && other != entry)
+    };
+    let learned = replicas.iter().flat_map(|replica| (0..).map(Slot).zip(&replica.learned).skip(1));
+    let outcomes = chosen(replicas).map(|(slot, _, entry)| (*slot, entry)).chain(learned);
+    !outcomes.into_iter().any(|(slot, entry)| differs(slot, entry))
 }
 
 /// What a replica knows to be chosen is chosen.

@@ -5,6 +5,7 @@ pub mod checks;
 pub mod cluster;
 pub mod journal;
 pub mod replica;
+pub mod runs;
 pub mod settings;
 pub mod table;
 pub mod turn;

@@ -1,23 +1,44 @@
-//! Probe.
-use indelible_model::{cluster::Cluster, settings::*, turn};
-use stateright::{Checker, Model};
-fn main() {
-    turn::silence_cores();
-    let a: Vec<u64> = std::env::args().skip(1).filter_map(|x| x.parse().ok()).collect();
-    let mut s = Settings::new("x", a[0]);
-    s.campaigns = [a[1] as u8, a[2] as u8, 0];
-    s.campaigns_max = a[3] as u8;
-    s.crashes = [a[4] as u8; 3];
-    s.crashes_max = a[4] as u8;
-    s.syncs = a[5] > 0;
-    s.heartbeats = [Heartbeats::None, Heartbeats::OfLeaders, Heartbeats::All][a[6] as usize];
-    s.retransmits = a[7] > 0;
-    s.reads = [a[8] as u8, 0, 0];
-    let t = std::time::Instant::now();
-    let c = Cluster::new(s).checker().threads(2).target_state_count(60_000_000).timeout(std::time::Duration::from_secs(200)).spawn_bfs().join();
-    println!("unique {} total {} depth {} met {:?} {:?}", c.unique_state_count(), c.state_count(), c.max_depth(), c.model().met(), t.elapsed());
-    for (name, path) in c.discoveries() {
-        println!("FAIL {name}");
-        for (_, action) in path.into_vec() { if let Some(a) = action { println!("   {}", c.model().describe(&a)); } }
+//! `indelible-model small|full|must-fail`: explores, and prints one line of JSON for each
+//! configuration. With a second word, only those whose name contains it, and the steps to each
+//! violation. Ends with status 1 where anything is not as expected.
+
+use std::process::ExitCode;
+
+use indelible_model::runs::{self, Report};
+use indelible_model::turn;
+
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (what, only) = (arguments.next(), arguments.next());
+    let meant = |name: &str| only.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    let tell = |report: Report| {
+        println!("{}", report.line);
+        for (property, steps) in report.violations.iter().filter(|_| only.is_some()) {
+            println!("{property}:");
+            steps.iter().for_each(|step| println!("    {step}"));
+        }
+        report.passed
+    };
+    let mut passed = true;
+    match what.as_deref() {
+        Some("small") | Some("full") => {
+            let sound = if what.as_deref() == Some("small") { runs::small() } else { runs::full() };
+            for sound in sound.iter().filter(|sound| meant(sound.settings.name)) {
+                passed &= tell(runs::explore(sound, THREADS));
+            }
+        }
+        Some("must-fail") => {
+            turn::silence_cores();
+            for unsound in runs::must_fail().iter().filter(|bug| meant(bug.settings.name)) {
+                passed &= tell(runs::refute(unsound));
+            }
+        }
+        _ => {
+            eprintln!("usage: indelible-model small|full|must-fail [PART OF A NAME]");
+            return ExitCode::from(2);
+        }
     }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -205,6 +205,12 @@ impl Replica {
         Slot(self.learned.len() as u64)
     }
 
+    /// Its place among the replicas.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.id.0 as usize - 1
+    }
+
     /// What it promised, durably or not.
     #[must_use]
     pub fn promised(&self) -> Ballot {

@@ -26,9 +26,9 @@ pub struct Settings {
     pub damages_max: u8,
     /// How many linearizable reads begin at each replica.
     pub reads: [u8; REPLICAS],
-    /// Whether syncs are steps of their own: one record each. Otherwise every record is durable
-    /// at once.
-    pub syncs: bool,
+    /// At which replicas syncs are steps of their own: one record each. At the others every record
+    /// is durable at once.
+    pub syncs: [bool; REPLICAS],
     /// Which heartbeats travel.
     pub heartbeats: Heartbeats,
     /// Whether everything that is not answered may be sent again at any time.
@@ -62,7 +62,7 @@ impl Settings {
             crashes_max: 0,
             damages_max: 0,
             reads: [0; REPLICAS],
-            syncs: false,
+            syncs: [false; REPLICAS],
             heartbeats: Heartbeats::None,
             retransmits: false,
             bug: None,

@@ -45,7 +45,7 @@ impl Replica {
         self.core.as_ref()?;
         let mut turn = Turn { settings, replica: self.clone(), sent: Vec::new() };
         turn.begin(step)?;
-        if !settings.syncs {
+        if !settings.syncs[self.place()] {
             while turn.replica.core.is_some() && turn.replica.journal.volatile() > 0 {
                 turn.sync();
             }
@@ -57,7 +57,7 @@ impl Replica {
 impl Turn<'_> {
     fn begin(&mut self, step: &Step) -> Option<()> {
         let settings = self.settings;
-        let index = self.replica.id.0 as usize - 1;
+        let index = self.replica.place();
         match step {
             Step::Campaign => {
                 self.count(|replica| &mut replica.campaigns, settings.campaigns[index])?;
