@@ -21,6 +21,7 @@ use crate::bugs::Bug;
 use crate::checks;
 use crate::replica::{Letter, Replica, Step};
 use crate::settings::{REPLICAS, Settings};
+use crate::stale::{Standing, is_stale};
 use crate::table::{Mix, Table};
 
 /// The model.
@@ -175,6 +176,15 @@ impl Cluster {
         happenings
     }
 
+    fn forget_stale(&self, state: &mut State) {
+        let standings = self.replicas(state).map(Standing::of);
+        state.network.retain(|letter| {
+            let letter = self.letters.get(*letter);
+            let [sender, receiver] = [letter.from, letter.to].map(|id| &standings[id.0 as usize - 1]);
+            !is_stale(letter, sender, receiver)
+        });
+    }
+
     /// One line that says what an action is.
     #[must_use]
     pub fn describe(&self, action: &Action) -> String {
@@ -215,10 +225,6 @@ impl Model for Cluster {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let Action { place, happening } = action;
         let Outcome { replica, sent } = self.outcome(state.replicas[place], happening)?;
-        let is_new = |letter: &u32| state.network.binary_search(letter).is_err();
-        if replica == state.replicas[place] && !sent.iter().any(is_new) {
-            return None;
-        }
         let mut next = State { network: Vec::new(), ..*state };
         next.replicas[place] = replica;
         next.network.reserve_exact(state.network.len() + sent.len());
@@ -227,6 +233,12 @@ impl Model for Cluster {
             if let Err(at) = next.network.binary_search(letter) {
                 next.network.insert(at, *letter);
             }
+        }
+        if self.settings.forgets_stale {
+            self.forget_stale(&mut next);
+        }
+        if (next.replicas, &next.network) == (state.replicas, &state.network) {
+            return None;
         }
         if self.settings.has_reads() {
             next.learned = next.learned.max(self.replicas.get(replica).slot_chosen().0);

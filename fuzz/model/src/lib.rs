@@ -7,5 +7,6 @@ pub mod journal;
 pub mod replica;
 pub mod runs;
 pub mod settings;
+pub mod stale;
 pub mod table;
 pub mod turn;

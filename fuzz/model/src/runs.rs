@@ -13,6 +13,9 @@ use crate::bugs::Bug;
 use crate::cluster::Cluster;
 use crate::settings::{Heartbeats, Settings};
 
+/// So many states are explored with every change.
+const SMALL_STATES_MAX: usize = 1_000_000;
+
 /// A configuration that must hold.
 #[derive(Clone, Debug)]
 pub struct Sound {
@@ -102,16 +105,41 @@ fn violations(checker: &impl Checker<Cluster>) -> Vec<(String, Vec<String>)> {
     violations
 }
 
-/// What must hold, small enough for every change: some seconds.
-#[must_use]
-pub fn small() -> Vec<Sound> {
-    vec![]
-}
-
 /// What must hold, all of it.
 #[must_use]
 pub fn full() -> Vec<Sound> {
-    vec![]
+    let sound = |expected, settings| Sound { settings, expected };
+    let three = |settings| Settings { campaigns: [2, 1, 0], campaigns_max: 3, ..settings };
+    let crash = |crashes: [u8; 3], settings| Settings {
+        crashes,
+        crashes_max: 1,
+        syncs: crashes.map(|crashes| crashes > 0),
+        ..settings
+    };
+    let lossy = Settings::new;
+    let heard = |name| Settings { heartbeats: Heartbeats::OfLeaders, ..Settings::new(name, 1) };
+    let reads = |reads, settings| Settings { reads, ..settings };
+    vec![
+        sound(0, lossy("a: 1 slot, 2 ballots", 1)),
+        sound(0, three(lossy("a: 1 slot, 3 ballots", 1))),
+        sound(0, heard("a: 1 slot, 2 ballots, heartbeats of leaders")),
+        sound(0, lossy("a: 2 slots, 2 ballots", 2)),
+        sound(0, Settings { alpha: 1, ..lossy("a: 2 slots, 2 ballots, alpha 1", 2) }),
+        sound(0, Settings { campaigns_max: 1, ..lossy("a: 2 slots, 1 ballot", 2) }),
+        sound(0, reads([1, 0, 0], lossy("a: 1 slot, 2 ballots, 1 read", 1))),
+        sound(0, crash([0, 0, 1], lossy("b: a voter crashes", 1))),
+        sound(0, crash([1, 0, 0], lossy("b: the first proposer crashes", 1))),
+        sound(0, crash([0, 1, 0], lossy("b: the second proposer crashes", 1))),
+        sound(0, crash([1, 1, 1], lossy("b: anyone crashes", 1))),
+        sound(0, Settings { syncs: [false; 3], ..crash([1, 1, 1], lossy("b: anyone crashes, syncs at once", 1)) }),
+        sound(0, crash([1, 0, 0], Settings { campaigns: [2, 0, 0], ..lossy("b: a proposer crashes and comes back", 1) })),
+    ]
+}
+
+/// What must hold, small enough for every change: some seconds.
+#[must_use]
+pub fn small() -> Vec<Sound> {
+    full().into_iter().filter(|sound| sound.expected <= SMALL_STATES_MAX).collect()
 }
 
 /// What must fail.
@@ -125,7 +153,7 @@ pub fn must_fail() -> Vec<Unsound> {
         ..Settings::new(name, 1)
     };
     let bug = |bug: Bug, expected: usize, settings: Settings| Unsound {
-        settings: Settings { bug: Some(bug), ..settings },
+        settings: Settings { bug: Some(bug), forgets_stale: false, ..settings },
         expected,
     };
     vec![

@@ -33,6 +33,8 @@ pub struct Settings {
     pub heartbeats: Heartbeats,
     /// Whether everything that is not answered may be sent again at any time.
     pub retransmits: bool,
+    /// Whether the network forgets letters that can change nothing any more.
+    pub forgets_stale: bool,
     /// What is done wrong, on purpose.
     pub bug: Option<Bug>,
 }
@@ -65,6 +67,7 @@ impl Settings {
             syncs: [false; REPLICAS],
             heartbeats: Heartbeats::None,
             retransmits: false,
+            forgets_stale: true,
             bug: None,
         }
     }
