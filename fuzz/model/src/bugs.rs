@@ -65,6 +65,20 @@ impl Bug {
         )
     }
 
+    /// Whether a replica may come back to a ballot that it was past, or listen to answers that
+    /// were for one: then no letter is ever stale.
+    #[must_use]
+    pub fn revives_ballots(self) -> bool {
+        matches!(
+            self,
+            Self::BallotReused
+                | Self::PromiseForgotten
+                | Self::ForgetfulSkipsPhase1
+                | Self::OtherBallotsCounted
+                | Self::Core(_)
+        )
+    }
+
     /// Whether a message that waits for a sync leaves at once. `news` tells whether records were
     /// appended with it.
     #[must_use]

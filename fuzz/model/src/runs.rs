@@ -116,23 +116,34 @@ pub fn full() -> Vec<Sound> {
         syncs: crashes.map(|crashes| crashes > 0),
         ..settings
     };
+    let four = |settings| Settings { campaigns: [2, 2, 0], campaigns_max: 4, ..settings };
+    let heard = |settings| Settings { heartbeats: Heartbeats::OfLeaders, ..settings };
+    let all_heard = |settings| Settings { heartbeats: Heartbeats::All, ..settings };
+    let retransmits = |settings| Settings { retransmits: true, ..settings };
+    let syncs = |settings| Settings { syncs: [true; 3], ..settings };
     let lossy = Settings::new;
-    let heard = |name| Settings { heartbeats: Heartbeats::OfLeaders, ..Settings::new(name, 1) };
     let reads = |reads, settings| Settings { reads, ..settings };
     vec![
         sound(0, lossy("a: 1 slot, 2 ballots", 1)),
         sound(0, three(lossy("a: 1 slot, 3 ballots", 1))),
-        sound(0, heard("a: 1 slot, 2 ballots, heartbeats of leaders")),
+        sound(0, four(lossy("a: 1 slot, 4 ballots", 1))),
+        sound(0, heard(lossy("a: 1 slot, 2 ballots, heartbeats of leaders", 1))),
+        sound(0, all_heard(lossy("a: 1 slot, 2 ballots, all heartbeats", 1))),
         sound(0, lossy("a: 2 slots, 2 ballots", 2)),
+        sound(0, retransmits(lossy("a: 2 slots, 2 ballots, retransmission", 2))),
+        sound(0, heard(lossy("a: 2 slots, 2 ballots, heartbeats of leaders", 2))),
         sound(0, Settings { alpha: 1, ..lossy("a: 2 slots, 2 ballots, alpha 1", 2) }),
-        sound(0, Settings { campaigns_max: 1, ..lossy("a: 2 slots, 1 ballot", 2) }),
+        sound(0, three(lossy("a: 2 slots, 3 ballots", 2))),
         sound(0, reads([1, 0, 0], lossy("a: 1 slot, 2 ballots, 1 read", 1))),
+        sound(0, reads([2, 1, 1], lossy("a: 1 slot, 2 ballots, 4 reads", 1))),
+        sound(0, syncs(lossy("a: 1 slot, 2 ballots, late syncs", 1))),
         sound(0, crash([0, 0, 1], lossy("b: a voter crashes", 1))),
         sound(0, crash([1, 0, 0], lossy("b: the first proposer crashes", 1))),
         sound(0, crash([0, 1, 0], lossy("b: the second proposer crashes", 1))),
-        sound(0, crash([1, 1, 1], lossy("b: anyone crashes", 1))),
-        sound(0, Settings { syncs: [false; 3], ..crash([1, 1, 1], lossy("b: anyone crashes, syncs at once", 1)) }),
-        sound(0, crash([1, 0, 0], Settings { campaigns: [2, 0, 0], ..lossy("b: a proposer crashes and comes back", 1) })),
+        sound(0, syncs(crash([1, 1, 1], lossy("b: anyone crashes", 1)))),
+        sound(0, syncs(three(crash([1, 1, 1], lossy("b: anyone crashes, 3 ballots", 1))))),
+        sound(0, crash([0, 0, 1], lossy("b: a voter crashes, 2 slots", 2))),
+        sound(0, three(crash([1, 0, 0], lossy("b: a proposer crashes and comes back", 1)))),
     ]
 }
 
@@ -153,7 +164,7 @@ pub fn must_fail() -> Vec<Unsound> {
         ..Settings::new(name, 1)
     };
     let bug = |bug: Bug, expected: usize, settings: Settings| Unsound {
-        settings: Settings { bug: Some(bug), forgets_stale: false, ..settings },
+        settings: Settings { bug: Some(bug), forgets_stale: !bug.revives_ballots(), ..settings },
         expected,
     };
     vec![
@@ -171,10 +182,9 @@ pub fn must_fail() -> Vec<Unsound> {
             Bug::CurrentPromiseStamped,
             0,
             Settings {
-                campaigns: [2, 1, 0],
-                campaigns_max: 3,
-                syncs: [false, false, true],
-                ..lossy("acknowledgement stamped with the current promise", 1)
+                campaigns: [2, 0, 0],
+                syncs: [true, false, true],
+                ..crashing("acknowledgement stamped with the current promise", [1, 0, 0])
             },
         ),
         bug(
@@ -206,7 +216,9 @@ pub fn must_fail() -> Vec<Unsound> {
             Settings {
                 campaigns: [2, 1, 0],
                 campaigns_max: 3,
-                ..crashing("an older copy of a vote vouched for", [0, 0, 1])
+                crashes_max: 2,
+                syncs: [true, false, false],
+                ..crashing("an older copy of a vote vouched for", [1, 0, 1])
             },
         ),
         bug(Bug::ChosenAnsweredNone, 0, lossy("a chosen slot answered none", 1)),
@@ -220,9 +232,8 @@ pub fn must_fail() -> Vec<Unsound> {
             Bug::OtherBallotsCounted,
             0,
             Settings {
-                campaigns: [2, 1, 0],
-                campaigns_max: 3,
-                ..lossy("votes of other ballots counted", 1)
+                campaigns: [2, 0, 0],
+                ..crashing("votes of other ballots counted", [1, 0, 0])
             },
         ),
         bug(

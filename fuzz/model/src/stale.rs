@@ -10,7 +10,8 @@
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!
-//! With a mistake on purpose none of this need hold: then nothing is forgotten.
+//! With some mistakes this does not hold: then nothing is forgotten
+//! ([`Bug::revives_ballots`](crate::bugs::Bug::revives_ballots)).
 
 use indelible::paxos::step::RoleName;
 use indelible::types::ids::{Ballot, Slot};
