@@ -30,3 +30,5 @@ pub mod journal;
 pub mod checks;
 
 pub mod trace;
+
+pub mod checkers;
