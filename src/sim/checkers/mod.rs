@@ -42,6 +42,14 @@ pub struct Violation {
     pub event: String,
 }
 
+impl Violation {
+    /// `event` breaks `invariant`.
+    #[must_use]
+    pub fn new(invariant: &'static str, event: impl Into<String>) -> Self {
+        Self { invariant, event: event.into() }
+    }
+}
+
 /// How a check ended that found nothing wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a check that could not be made has not passed"]
