@@ -27,6 +27,8 @@ pub mod links;
 
 pub mod journal;
 
+pub mod disk;
+
 pub mod checks;
 
 pub mod trace;
