@@ -67,6 +67,8 @@ pub mod links;
 
 pub mod journal;
 
+pub mod disk;
+
 pub mod checks;
 
 pub mod trace;

@@ -32,15 +32,18 @@ pub fn check(history: &History) -> Result<(), Violation> {
     history.check_form()?;
     let index = Index::of(history);
     check_winners(history)?;
+    // Refusals first: who asked too late is told of by what is refused, not the other way round.
     for operation in &history.operations {
-        match (&operation.call, &operation.outcome) {
-            (Call::Transaction(transaction), Outcome::Conflict(conflict)) => {
-                index.check_refusal(operation, transaction, conflict)?;
-            }
-            (_, Outcome::Read { at, .. }) => index.check_read(operation, *at)?,
-            (Call::Transaction(_), Outcome::Committed { txid: Some(txid), .. }) => {
-                index.check_write(operation, *txid)?;
-            }
+        if let (Call::Transaction(it), Outcome::Conflict(conflict)) =
+            (&operation.call, &operation.outcome)
+        {
+            index.check_refusal(operation, it, conflict)?;
+        }
+    }
+    for operation in &history.operations {
+        match &operation.outcome {
+            Outcome::Read { at, .. } => index.check_read(operation, *at)?,
+            Outcome::Committed { txid: Some(txid), .. } => index.check_write(operation, *txid)?,
             _ => {}
         }
     }
@@ -100,7 +103,7 @@ impl<'a> Index<'a> {
                 if let Some(txid) = operation.txid() {
                     let write = Write { txid, by: operation, value };
                     index.writes.entry(&change.key).or_default().push(write);
-                    index.add_floor(&change.key, operation, value.map(|_| txid));
+                    index.add_floor(&change.key, operation, Some(txid));
                 } else if is_unknown {
                     index.unknown.entry(&change.key).or_default().push((operation, value));
                 }
@@ -150,8 +153,7 @@ impl<'a> Index<'a> {
         let same = self.committed.get(&txid).is_none_or(|other| std::ptr::eq(*other, operation));
         ensure(same, "O2", || format!("{operation} is not the only one with the id {txid}"))?;
         let standing = operation.transaction().into_iter().flat_map(Transaction::standing);
-        // A deletion may have found nothing, and then left an older one of the key as it was.
-        for change in standing.filter(|change| change.value.is_some()) {
+        for change in standing {
             let floor = self.floor(&change.key, operation.invoked);
             ensure(floor < txid, "O2", || {
                 format!("{operation} makes {} {txid}, which was at {floor} before", change.key)
@@ -255,12 +257,6 @@ impl<'a> Index<'a> {
         let floor = self.floor(key, operation.invoked);
         ensure(floor <= found, "O4", || {
             format!("{operation} is refused by {key} at {found}, which was at {floor} before")
-        })?;
-        let gone = self.writes.get(key).into_iter().flatten().find(|write| {
-            write.txid > found && write.by.over().is_some_and(|over| over < operation.invoked)
-        });
-        ensure(gone.is_none(), "O4", || {
-            format!("{operation} is refused by {key} at {found}, replaced before it began")
         })
     }
 

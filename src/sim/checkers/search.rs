@@ -133,7 +133,7 @@ impl<'a> Search<'a> {
                     return Some(true);
                 }
             }
-            if self.tried > self.steps_max {
+            if self.tried >= self.steps_max {
                 return None;
             }
             next = match self.take(next) {

@@ -51,8 +51,13 @@ impl Names {
         Ok(names)
     }
 
+    /// The name of a call, where it is known.
+    pub fn name(&self, index: usize) -> Option<u64> {
+        self.names[index]
+    }
+
     /// Whether the call bears this name, or may bear it.
-    pub fn is(&self, index: usize, name: u64) -> bool {
+    pub fn may_be(&self, index: usize, name: u64) -> bool {
         match self.names[index] {
             Some(own) => own == name,
             None => !self.given.contains(&name),

@@ -84,19 +84,15 @@ impl<'a> State<'a> {
             Kind::Read(reads) => reads.iter().all(|(key, told)| self.is_read(*key, *told)),
             Kind::Transaction { conditions, changes, end } => {
                 let mut judged = conditions.iter();
-                let unmet = judged.position(|(key, wanted)| !self.holds(*key, *wanted));
-                let changed = |(key, value): &(usize, Option<&[u8]>)| {
-                    value.is_some() || self.keys[*key].is_some()
-                };
-                match (end, unmet) {
-                    (End::Refused(conflict), Some(unmet)) => {
-                        let key = conditions[unmet].0;
-                        unmet == conflict.condition && self.is_version(key, conflict.found)
-                    }
-                    (End::Changed | End::Unknown, None) => changes.iter().any(changed),
-                    (End::Unchanged, None) => !changes.iter().any(changed),
-                    _ => false,
+                if let End::Refused(conflict) = end {
+                    let key = conditions[conflict.condition].0;
+                    return judged.take(conflict.condition).all(|it| self.may_hold(it))
+                        && self.may_fail(&conditions[conflict.condition])
+                        && self.may_be(key, conflict.found);
                 }
+                let changed =
+                    changes.iter().any(|(key, value)| value.is_some() || self.keys[*key].is_some());
+                judged.all(|it| self.may_hold(it)) && changed == step.writes()
             }
         }
     }
@@ -139,24 +135,36 @@ impl<'a> State<'a> {
         before
     }
 
-    fn holds(&self, key: usize, wanted: Expectation) -> bool {
+    /// Whether a condition may hold; where it is not known who bears a version, it may and may not.
+    fn may_hold(&self, (key, wanted): &(usize, Expectation)) -> bool {
         match wanted {
-            Expectation::Absent => self.keys[key].is_none(),
-            Expectation::Present => self.keys[key].is_some(),
-            Expectation::Version(version) => self.is_version(key, Some(version)),
+            Expectation::Absent => self.keys[*key].is_none(),
+            Expectation::Present => self.keys[*key].is_some(),
+            Expectation::Version(version) => self.may_be(*key, Some(*version)),
         }
     }
 
-    fn is_version(&self, key: usize, version: Option<u64>) -> bool {
+    fn may_fail(&self, (key, wanted): &(usize, Expectation)) -> bool {
+        match (wanted, self.keys[*key]) {
+            (Expectation::Absent, held) => held.is_some(),
+            (Expectation::Present | Expectation::Version(_), None) => true,
+            (Expectation::Present, Some(_)) => false,
+            (Expectation::Version(version), Some((writer, _))) => {
+                self.names.name(writer) != Some(*version)
+            }
+        }
+    }
+
+    fn may_be(&self, key: usize, version: Option<u64>) -> bool {
         match (self.keys[key], version) {
-            (Some((writer, _)), Some(version)) => self.names.is(writer, version),
+            (Some((writer, _)), Some(version)) => self.names.may_be(writer, version),
             (held, version) => held.is_none() && version.is_none(),
         }
     }
 
     fn is_read(&self, key: usize, told: Option<(u64, &[u8])>) -> bool {
         let value = self.keys[key].map(|(_, value)| value);
-        self.is_version(key, told.map(|(version, _)| version)) && value == told.map(|it| it.1)
+        self.may_be(key, told.map(|(version, _)| version)) && value == told.map(|it| it.1)
     }
 }
 

@@ -1,0 +1,191 @@
+//! What a simulated disk saw: operations, and what whoever used it promised not to do.
+//!
+//! Two promises are watched. Bytes that are durable are not written over in place; zeros are no
+//! bytes. And whoever was told that a write or a sync failed changes nothing any more: to go on, it
+//! opens the directory anew, which is another mount.
+//!
+//! Not here: which of these is a mistake. A job that was handed out before the failure may run
+//! behind it, and what an opening cuts off was never acknowledged: the checker knows, this does not.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+
+/// A kind of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// The names were listed.
+    List,
+    /// A file was made.
+    Create,
+    /// A file was opened.
+    Open,
+    /// A file was renamed.
+    Rename,
+    /// A file was removed.
+    Remove,
+    /// The names were made durable.
+    SyncDirectory,
+    /// A file was read.
+    Read,
+    /// A file was written to.
+    Write,
+    /// A file was made durable.
+    Sync,
+    /// A length was asked for.
+    Length,
+    /// A file was cut or grew.
+    Resize,
+}
+
+impl Operation {
+    /// Whether it changes anything, so that a crash before it and one after it may differ.
+    #[must_use]
+    pub fn is_boundary(self) -> bool {
+        !matches!(self, Self::List | Self::Open | Self::Read | Self::Length)
+    }
+}
+
+/// How many operations a disk was asked for, those that failed included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// Reads of files.
+    pub reads: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Writes to files.
+    pub writes: u64,
+    /// Bytes that were to be written.
+    pub bytes_written: u64,
+    /// Syncs of files.
+    pub syncs: u64,
+    /// Syncs of the directory.
+    pub directory_syncs: u64,
+    /// Files made, renamed, removed, cut or grown.
+    pub changes: u64,
+    /// Lists, openings and questions for a length.
+    pub others: u64,
+}
+
+/// An operation that changed something, or was to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boundary {
+    /// Its number, from 0.
+    pub number: u64,
+    /// What was done.
+    pub operation: Operation,
+    /// To which file; `.` for the directory.
+    pub name: String,
+    /// From where on; for a change of the length, the new length.
+    pub offset: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Boundary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, operation, name, offset, bytes } = self;
+        write!(f, "{number} {operation:?} {name}")?;
+        match operation {
+            Operation::Write => write!(f, " {offset}+{bytes}"),
+            Operation::Resize => write!(f, " {offset}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Durable bytes, not all zeros, that were written over or cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overwrite {
+    /// The boundary at which it was done.
+    pub number: u64,
+    /// The name of the file.
+    pub name: String,
+    /// Which bytes.
+    pub range: Range<usize>,
+    /// Whether they were cut off, not written over.
+    pub is_cut: bool,
+}
+
+/// A change that was tried on a mount that had been told of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AfterFailure {
+    /// The number of the mount.
+    pub mount: u64,
+    /// What was tried.
+    pub tried: Boundary,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) operations: Operations,
+    pub(super) boundaries: u64,
+    /// `None` where no log is kept.
+    pub(super) log: Option<Vec<Boundary>>,
+    pub(super) overwritten: Vec<Overwrite>,
+    pub(super) after_failure: Vec<AfterFailure>,
+    /// The mounts that were told of a failure.
+    failed: BTreeSet<u64>,
+}
+
+impl Watch {
+    /// Takes note of an operation that begins; returns its number.
+    pub(super) fn begin(&mut self, mount: u64, what: What<'_>) -> u64 {
+        self.operations.count(what.operation, what.bytes);
+        let number = self.boundaries;
+        if !what.operation.is_boundary() {
+            return number;
+        }
+        self.boundaries += 1;
+        let has_failed = self.failed.contains(&mount);
+        if has_failed || self.log.is_some() {
+            let boundary = what.boundary(number);
+            if has_failed {
+                self.after_failure.push(AfterFailure { mount, tried: boundary.clone() });
+            }
+            if let Some(log) = &mut self.log {
+                log.push(boundary);
+            }
+        }
+        number
+    }
+
+    /// A mount was told that something it wrote may be lost.
+    pub(super) fn told_failure(&mut self, mount: u64) {
+        self.failed.insert(mount);
+    }
+}
+
+/// An operation that begins.
+#[derive(Clone, Copy)]
+pub(super) struct What<'a> {
+    pub(super) operation: Operation,
+    pub(super) name: &'a str,
+    pub(super) offset: u64,
+    pub(super) bytes: usize,
+}
+
+impl What<'_> {
+    fn boundary(self, number: u64) -> Boundary {
+        let Self { operation, name, offset, bytes } = self;
+        Boundary { number, operation, name: name.to_owned(), offset, bytes: bytes as u64 }
+    }
+}
+
+impl Operations {
+    fn count(&mut self, operation: Operation, bytes: usize) {
+        match operation {
+            Operation::Read => self.reads += 1,
+            Operation::Write => {
+                self.writes += 1;
+                self.bytes_written += bytes as u64;
+            }
+            Operation::Sync => self.syncs += 1,
+            Operation::SyncDirectory => self.directory_syncs += 1,
+            Operation::Create | Operation::Rename | Operation::Remove | Operation::Resize => {
+                self.changes += 1;
+            }
+            Operation::List | Operation::Open | Operation::Length => self.others += 1,
+        }
+    }
+}
