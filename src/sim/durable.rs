@@ -62,7 +62,9 @@ pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
                 }
                 at += header.frame_bytes();
             }
-            Err(BadFrame::Magic | BadFrame::Checksum | BadFrame::Version(_) | BadFrame::Content) => {
+            Err(
+                BadFrame::Magic | BadFrame::Checksum | BadFrame::Version(_) | BadFrame::Content,
+            ) => {
                 at = (at + 1).next_multiple_of(BLOCK_BYTES);
             }
         }

@@ -67,8 +67,6 @@ pub mod links;
 
 pub mod journal;
 
-pub mod disk;
-
 pub mod checks;
 
 pub mod trace;

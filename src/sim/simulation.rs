@@ -344,11 +344,7 @@ impl Simulation {
     }
 
     /// From now on, this happens to all messages that match. The newest rule that matches counts.
-    pub fn rule(
-        &self,
-        fate: Fate,
-        matches: impl Fn(&Parcel) -> bool + Send + 'static,
-    ) -> RuleId {
+    pub fn rule(&self, fate: Fate, matches: impl Fn(&Parcel) -> bool + Send + 'static) -> RuleId {
         self.lock().network.add_rule(fate, matches)
     }
 

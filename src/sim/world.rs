@@ -29,10 +29,10 @@ use crate::types::time::Moment;
 
 use super::checkers::Violation;
 use super::disk::{Mount, SimDisk};
-use super::record::Trace;
 use super::links::Link;
 use super::machine::{Machine, Settings};
 use super::network::{Network, Parcel};
+use super::record::Trace;
 use super::rng::Rng;
 use super::trace;
 use super::witness::Witness;
@@ -199,9 +199,8 @@ impl World {
             if let Err(refusal) = life.gate.admit(&hello) {
                 self.counts.refused += 1;
                 self.trace.note(self.now, 7, link.from.0, link.to.0);
-                self.trace.line(self.now, || {
-                    format!("{} refuses {}: {refusal:?}", link.to, link.from)
-                });
+                self.trace
+                    .line(self.now, || format!("{} refuses {}: {refusal:?}", link.to, link.from));
                 return;
             }
             life.admitted.insert(opening);

@@ -68,6 +68,8 @@ pub use mount::{Mount, SimFile, SimLock};
 pub use state::PIECE_BYTES;
 pub use watch::{AfterFailure, Boundary, Operation, Operations, Overwrite};
 
+use super::rng::Rng;
+
 use content::Content;
 use state::{Change, FileId, SimulatedFile, State};
 
@@ -95,6 +97,14 @@ impl SimDisk {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A blank disk, with the randomness that journals draw from it.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let disk = Self::default();
+        disk.lock().entropy = Rng::new(seed);
+        disk
     }
 
     /// The disk for a process that starts. It dies with the next crash.

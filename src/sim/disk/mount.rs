@@ -116,6 +116,13 @@ impl Disk for Mount {
     type File = SimFile;
     type Lock = SimLock;
 
+    /// Not rolled back with the disk: two openings of one image are told apart, as on two machines.
+    fn entropy(&self) -> io::Result<[u8; 16]> {
+        let mut state = self.disk.lock();
+        let (low, high) = (state.entropy.next_u64(), state.entropy.next_u64());
+        Ok((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let (mut state, _) = self.on_names(Operation::List, ".")?;
         state.check(Operation::List, DiskFault::ListFails)?;

@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::sim::rng::Rng;
+
 use super::content::{Content, Patch, pieces};
 use super::faults::{DiskFault, Fired};
 use super::inject::Armed;
@@ -51,6 +53,8 @@ pub(super) struct State {
     pub(super) armed: Vec<Armed>,
     pub(super) fired: Fired,
     pub(super) watch: Watch,
+    /// What journals draw names from.
+    pub(super) entropy: Rng,
 }
 
 #[derive(Clone, Debug)]
