@@ -148,12 +148,14 @@ impl SimulatedFile {
                     }
                 }
                 Change::Write(patch) => {
-                    let survival =
-                        self.cut_write(&patch, (number, fate), survives, &mut |file, piece| {
-                            strays.extend(file.land(&patch, piece, fate, fired));
-                        });
-                    survival.count(is_lost, fired);
-                    is_lost |= survival.kept == 0 && survival.lost > 0;
+                    let survival = self.cut_write(&patch, number, survives, &mut |file, piece| {
+                        strays.extend(file.land(&patch, piece, fate));
+                    });
+                    if fate == Fate::Sound {
+                        survival.count(is_lost, fired);
+                        is_lost |= survival.kept == 0 && survival.lost > 0;
+                    }
+                    fate.count(survival.kept > 0, fired);
                 }
             }
         }
@@ -162,7 +164,7 @@ impl SimulatedFile {
     fn cut_write(
         &mut self,
         patch: &Patch,
-        (number, fate): (u64, Fate),
+        number: u64,
         survives: &mut Chooser<'_>,
         land: &mut dyn FnMut(&mut Self, Range<usize>),
     ) -> Survival {
@@ -179,7 +181,7 @@ impl SimulatedFile {
             let kind = PieceKind::Bytes(piece.clone());
             let survived =
                 !within.is_empty() && survives(&Piece { name: &self.name, kind, number });
-            let differs = fate == Fate::Sound && self.medium.differs(patch, piece.clone());
+            let differs = self.medium.differs(patch, piece.clone());
             if survived {
                 land(self, within);
                 survival.kept += usize::from(differs);

@@ -121,6 +121,17 @@ pub(super) struct Stray {
     pub(super) bytes: Vec<u8>,
 }
 
+impl Fate {
+    /// Counts a write that is not where it should be, where that makes a difference.
+    pub(super) fn count(self, differs: bool, fired: &mut Fired) {
+        match self {
+            Self::Lost if differs => fired.count(DiskFault::LostWrite),
+            Self::Misdirected { .. } if differs => fired.count(DiskFault::MisdirectedWrite),
+            Self::Sound | Self::Lost | Self::Misdirected { .. } => {}
+        }
+    }
+}
+
 impl Default for SimulatedFile {
     fn default() -> Self {
         Self {
@@ -157,7 +168,8 @@ impl SimulatedFile {
                 Change::Write(patch) => {
                     self.medium.extend_to(patch.range.end);
                     let range = patch.range.clone();
-                    strays.extend(self.land(&patch, range, fate, fired));
+                    fate.count(self.medium.differs(&patch, range.clone()), fired);
+                    strays.extend(self.land(&patch, range, fate));
                 }
             }
         }
@@ -165,30 +177,15 @@ impl SimulatedFile {
     }
 
     /// Brings the part of a write that lies in `range` to the medium, or where it goes instead.
-    pub(super) fn land(
-        &mut self,
-        patch: &Patch,
-        range: Range<usize>,
-        fate: Fate,
-        fired: &mut Fired,
-    ) -> Option<Stray> {
-        let differs = fate != Fate::Sound && self.medium.differs(patch, range.clone());
+    pub(super) fn land(&mut self, patch: &Patch, range: Range<usize>, fate: Fate) -> Option<Stray> {
         match fate {
             Fate::Sound => {
                 self.medium.put(patch, range.clone());
                 self.heal(range);
                 None
             }
-            Fate::Lost => {
-                if differs {
-                    fired.count(DiskFault::LostWrite);
-                }
-                None
-            }
+            Fate::Lost => None,
             Fate::Misdirected { file, offset } => {
-                if differs {
-                    fired.count(DiskFault::MisdirectedWrite);
-                }
                 let offset = offset + (range.start - patch.range.start);
                 Some(Stray { file, offset, bytes: patch.bytes(range) })
             }

@@ -189,3 +189,77 @@ impl Operations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::disk::{Disk, File};
+    use crate::sim::disk::{SimDisk, SyncFailure, When};
+
+    #[test]
+    fn writing_over_durable_bytes_is_seen() {
+        let disk = SimDisk::new();
+        let file = disk.mount().create("a").unwrap();
+        file.write_at(0, &[0; 8192]).unwrap();
+        file.write_at(0, &[1; 10]).unwrap();
+        file.write_at(5, &[2; 10]).unwrap();
+        file.sync().unwrap();
+        file.write_at(15, &[3; 4096]).unwrap();
+        file.set_len(5000).unwrap();
+        assert_eq!(disk.take_overwritten(), [], "only zeros, and bytes that were not durable");
+        file.write_at(14, &[4; 2]).unwrap();
+        file.sync().unwrap();
+        file.set_len(4000).unwrap();
+        let seen = disk.take_overwritten();
+        let seen: Vec<_> = seen.iter().map(|seen| (seen.range.clone(), seen.is_cut)).collect();
+        assert_eq!(seen, [(14..16, false), (4000..5000, true)]);
+        assert_eq!(disk.take_overwritten(), []);
+    }
+
+    #[test]
+    fn going_on_after_a_failure_is_seen() {
+        let disk = SimDisk::new();
+        let mount = disk.mount();
+        let file = mount.create("a").unwrap();
+        disk.fail_sync(When::NEXT, SyncFailure::Keep);
+        file.write_at(0, b"a").unwrap();
+        file.sync().unwrap_err();
+        assert_eq!(file.len().unwrap(), 1);
+        assert_eq!(disk.take_after_failure(), [], "reading is allowed");
+        let other = disk.mount();
+        other.open("a").unwrap().sync().unwrap();
+        assert_eq!(disk.take_after_failure(), [], "another mount was told nothing");
+        file.sync().unwrap();
+        mount.create("b").unwrap();
+        let tried: Vec<_> = disk.take_after_failure();
+        let kinds: Vec<_> = tried.iter().map(|tried| tried.tried.operation).collect();
+        assert_eq!(kinds, [Operation::Sync, Operation::Create]);
+        assert_eq!((tried[0].mount, tried[0].tried.name.as_str()), (mount.number(), "a"));
+    }
+
+    #[test]
+    fn operations_are_counted() {
+        let disk = SimDisk::new();
+        disk.record_log(true);
+        let mount = disk.mount();
+        let file = mount.create("a").unwrap();
+        file.write_at(3, b"bytes").unwrap();
+        file.sync().unwrap();
+        mount.sync_directory().unwrap();
+        file.read_at(0, &mut [0; 100]).unwrap();
+        mount.list().unwrap();
+        let expected = Operations {
+            reads: 1,
+            bytes_read: 8,
+            writes: 1,
+            bytes_written: 5,
+            syncs: 1,
+            directory_syncs: 1,
+            changes: 1,
+            others: 1,
+        };
+        assert_eq!(disk.operations(), expected);
+        let log: Vec<String> = disk.log().iter().map(Boundary::to_string).collect();
+        assert_eq!(log, ["0 Create a", "1 Write a 3+5", "2 Sync a", "3 SyncDirectory ."]);
+    }
+}
