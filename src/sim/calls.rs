@@ -19,6 +19,7 @@ use crate::runtime::turn::Event;
 use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::PeerCounters;
+use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
@@ -65,6 +66,15 @@ pub(super) fn handle(
         reader: driver.reader(),
         tail: driver.tail(),
     }))
+}
+
+/// The applied entries `from..end` of a replica.
+pub(super) fn entries(
+    life: &Life,
+    from: Slot,
+    end: Slot,
+) -> impl Iterator<Item = Result<(Slot, Entry)>> {
+    AppliedEntries::new(life.driver.reader(), life.driver.tail(), from, end)
 }
 
 impl SimulatedCalls {

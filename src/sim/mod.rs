@@ -30,7 +30,10 @@
 //! # }
 //! ```
 //!
-//! A simulation has the replicas' faults in the caller's hands. //! [`cores::Cores`] is older and smaller: protocol cores only, each step in the caller's hands. The
+//! A simulation has the replicas' faults in the caller's hands. //! Random faults, random clients and all checkers together make a *swarm*: [`swarm::run`] takes a
+//! seed and tells what happened.
+//!
+//! [`cores::Cores`] is older and smaller: protocol cores only, each step in the caller's hands. The
 //! protocol's scripts are written against it.
 //!
 //! A step that breaks an invariant panics, with the name of the invariant, the replica and the
@@ -53,6 +56,12 @@ pub mod witness;
 
 pub mod checkers;
 
+pub mod campaign;
+pub mod faults;
+mod strike;
+pub mod swarm;
+pub mod workload;
+
 pub mod record;
 pub mod rng;
 
@@ -66,7 +75,6 @@ pub mod cores;
 pub mod links;
 
 pub mod journal;
-
 pub mod checks;
 
 pub mod trace;

@@ -4,7 +4,7 @@
 //! [`Simulation::run_until`], and where a caller waits for an answer. A method that is told of a
 //! replica that is not there panics, and says which method was called.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use crate::journal;
 use crate::replica::Replica;
 use crate::runtime::batcher;
 use crate::runtime::report::Report;
-use crate::runtime::turn;
+use crate::runtime::turn::{self, Event};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::time::Moment;
 
@@ -248,6 +248,11 @@ impl Simulation {
         world.machine(id).disk.process_crash();
     }
 
+    /// Replica `id` is asked to close, and given no time for it.
+    pub fn close_now(&self, id: impl Into<ReplicaId>) {
+        self.lock().turn(id.into(), vec![Event::Close(Duration::ZERO)]);
+    }
+
     /// The machine of replica `id` loses power. Of each piece of 512 bytes that is not synced,
     /// `keeps` says whether it survives.
     pub fn cut_power(
@@ -419,6 +424,10 @@ impl Simulation {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock()
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Mutex<World>> {
+        Arc::downgrade(&self.world)
     }
 
     fn check(&self, world: &World) {

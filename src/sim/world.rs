@@ -448,6 +448,13 @@ impl World {
         }
     }
 
+    /// The connection of a link ends; both sides learn of it.
+    pub(super) fn hang_up(&mut self, link: Link) {
+        let Link { from, to } = link;
+        self.schedule(self.now, Happening::Down { id: from, peer: to });
+        self.schedule(self.now, Happening::Down { id: to, peer: from });
+    }
+
     /// Writes that ended while the disk was paused end now.
     pub(super) fn resume_disk(&mut self, id: ReplicaId) {
         let machine = self.machine_mut(id);
