@@ -74,7 +74,7 @@ pub mod cores;
 
 pub mod links;
 
-pub mod journal;
 pub mod checks;
+pub mod journal;
 
 pub mod trace;

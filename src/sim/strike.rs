@@ -381,7 +381,11 @@ impl Strikes {
             Undo::Mend(pairs) => pairs.into_iter().for_each(|(from, to)| sim.mend(from, to)),
             Undo::Flap(from, to, left) => {
                 let cut = left % 2 == 0 && left > 0;
-                if cut { sim.cut(from, to) } else { sim.mend(from, to) }
+                if cut {
+                    sim.cut(from, to)
+                } else {
+                    sim.mend(from, to)
+                }
                 if left > 0 {
                     let at = sim.now() + Duration::from_millis(100);
                     self.later(at, Undo::Flap(from, to, left - 1));

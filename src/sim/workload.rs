@@ -45,8 +45,6 @@ pub(super) struct Workload {
     habits: Habits,
     clients: Vec<Client>,
     pub(super) history: History,
-    /// By what the ledger knows a transaction: the client and the number of its call.
-    pub(super) requests: BTreeMap<RequestId, (u64, u64)>,
     names: u64,
     values: u64,
     pub(super) committed: u64,
@@ -103,7 +101,6 @@ impl Workload {
             clients: clients.collect(),
             habits,
             history: History::default(),
-            requests: BTreeMap::new(),
             names: 0,
             values: 0,
             committed: 0,
@@ -165,9 +162,8 @@ impl Workload {
         let waker = Arc::new(Told { client: index as u64, answered: Arc::clone(answered) });
         let asked = match &operation.call {
             Call::Transaction(transaction) => {
-                let (pending, request) = propose(&handle, transaction);
-                self.requests.insert(request, (name, number));
-                Asked::Write(pending)
+                let encode = |request| Ok(encode(transaction, request, (name, number)));
+                Asked::Write(handle.propose(&encode))
             }
             Call::Read(_) => Asked::Read(handle.read(None)),
             Call::StaleRead(keys) => {
@@ -233,7 +229,9 @@ impl Workload {
             let key = self.key();
             if kind >= 55 {
                 let wanted = match self.clients[index].known.get(&key) {
-                    Some(Some(version)) if self.rng.per_mille(800) => Expectation::Version(*version),
+                    Some(Some(version)) if self.rng.per_mille(800) => {
+                        Expectation::Version(*version)
+                    }
                     Some(Some(_)) => Expectation::Present,
                     Some(None) | None => Expectation::Absent,
                 };
@@ -276,19 +274,16 @@ impl Client {
     }
 }
 
+/// What the key begins with that names a call.
+const TAG: &[u8] = b"call ";
+
 const TABLE: TableUse<'static> =
     TableUse { name: "simulated", key_kind: KeyKind("bytes"), codec: ValueCodec::Raw };
 
-fn propose(handle: &Handle, transaction: &Transaction) -> (Pending<Committed>, RequestId) {
-    let given = Mutex::new(RequestId::default());
-    let pending = handle.propose(&|request| {
-        *given.lock() = request;
-        Ok(encode(transaction, request))
-    });
-    (pending, given.into_inner())
-}
-
-fn encode(transaction: &Transaction, request: RequestId) -> Vec<u8> {
+/// The command of a call. So that the ledger tells whose call it is, the last condition names it:
+/// that a key is absent which never was there. (A request does not do for that: it gets another
+/// number when it is handed on again.)
+fn encode(transaction: &Transaction, request: RequestId, (name, number): (u64, u64)) -> Vec<u8> {
     fn key(key: &Key) -> command::Key<'_> {
         command::Key { table: key.table, bytes: &key.bytes }
     }
@@ -304,13 +299,21 @@ fn encode(transaction: &Transaction, request: RequestId) -> Vec<u8> {
         Some(value) => command::Operation::Put(key(&change.key), value),
         None => command::Operation::Delete(key(&change.key)),
     });
-    let (conditions, operations) = (conditions.collect(), operations.collect());
+    let tag = [TAG, &name.to_be_bytes(), &number.to_be_bytes()].concat();
+    let tag = command::Condition::Absent(command::Key { table: 0, bytes: &tag });
+    let conditions = conditions.chain([tag]).collect();
+    let operations = operations.collect();
     Command { request, tables: vec![TABLE], conditions, operations }.encode()
 }
 
-/// The transaction that a command in the ledger is.
-pub(super) fn decode(bytes: &[u8]) -> Option<(RequestId, Transaction)> {
-    let command = Command::decode(bytes).ok()?;
+/// The transaction that a command in the ledger is, with the client and the number of its call;
+/// `None` where no client of a workload made it.
+pub(super) fn decode(bytes: &[u8]) -> Option<((u64, u64), Transaction)> {
+    let mut command = Command::decode(bytes).ok()?;
+    let tag = command.conditions.pop()?;
+    let (name, number) = tag.key().bytes.strip_prefix(TAG)?.split_at_checked(8)?;
+    let number_of = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
+    let call = (number_of(name)?, number_of(number)?);
     let key = |key: command::Key<'_>| Key::new(key.table, key.bytes);
     let conditions = command.conditions.iter().map(|condition| Condition {
         key: key(condition.key()),
@@ -328,7 +331,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(RequestId, Transaction)> {
         },
     });
     let (conditions, changes) = (conditions.collect(), changes.collect());
-    Some((command.request, Transaction { conditions, changes }))
+    Some((call, Transaction { conditions, changes }))
 }
 
 /// The newest state here, as `snapshot.rs` reads it.

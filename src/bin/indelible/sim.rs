@@ -52,14 +52,8 @@ pub fn main(arguments: &[String]) -> Result<ExitCode, String> {
 
 fn parse(arguments: &[String]) -> Result<Arguments, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut parsed = Arguments {
-        hunt: false,
-        seconds: 60,
-        seed: None,
-        base: 0,
-        threads: cores,
-        bug: None,
-    };
+    let mut parsed =
+        Arguments { hunt: false, seconds: 60, seed: None, base: 0, threads: cores, bug: None };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "hunt" {
