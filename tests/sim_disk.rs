@@ -239,23 +239,3 @@ fn a_directory_of_another_time_is_noticed_by_its_boot_sequence_only() {
     assert_eq!(open(&disk).unwrap().identity().boot.sequence, newest - 1);
     assert_eq!(disk.fired().of(DiskFault::RolledBack), 1);
 }
-
-#[test]
-#[ignore]
-fn speed() {
-    let start = std::time::Instant::now();
-    for seed in 0..1000 {
-        let disk = SimDisk::new();
-        let mut random = Random(seed);
-        let mut first = 0;
-        for _ in 0..3 {
-            let mut journal = open(&disk).unwrap();
-            let r = journal.recovered();
-            vote(&mut journal, r.promised, first, 60).1.unwrap();
-            first += 60;
-            drop(journal);
-            disk.power_cut(&mut |_| random.next() % 2 == 0);
-        }
-    }
-    println!("{:?} per disk of 3 lives with 60 groups each", start.elapsed() / 1000);
-}
