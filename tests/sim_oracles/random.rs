@@ -257,9 +257,15 @@ fn correct_histories_pass_and_spoiled_ones_do_not() {
 fn figures() {
     let Made { history, ledger, .. } = Made::of(7, 1_000, 5);
     let time = |what: &str, check: &dyn Fn()| {
-        let start = Instant::now();
-        (0..100).for_each(|_| check());
-        println!("{what}: {:?} for {} calls", start.elapsed() / 100, history.operations.len());
+        let took = |()| {
+            let start = Instant::now();
+            check();
+            start.elapsed()
+        };
+        let mut took: Vec<_> = [(); 101].map(took).into();
+        took.sort();
+        let calls = history.operations.len();
+        println!("{what} of {calls} calls: median {:?}, least {:?}", took[50], took[0]);
     };
     time("replay", &|| _ = replay::check(&history, Some(&ledger)).unwrap());
     time("search", &|| _ = search::check(&history, 1_000_000).unwrap());
