@@ -187,9 +187,11 @@ fn l1_ids_agree_with_real_time() {
     });
 }
 
+type Edit = fn(&mut Run);
+
 #[test]
 fn l1_the_ledger_holds_what_was_told() {
-    let edits: [(&str, fn(&mut Run)); 8] = [
+    let edits: [(_, Edit); 8] = [
         ("L1", |run| _ = run.ledger.pop()),
         ("L1", |run| run.ledger[1].number = 9),
         ("L1", |run| run.ledger[1].transaction = tx(&["b=3"])),

@@ -22,7 +22,6 @@
 //! assert!(history.check_form().is_ok());
 //! ```
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Violation, ensure};
@@ -178,15 +177,19 @@ impl History {
     ///
     /// Names the call that is not; the fault is with who recorded it.
     pub fn check_form(&self) -> Result<(), Violation> {
-        let mut known = BTreeSet::new();
         for operation in &self.operations {
-            let twice = !known.insert((operation.client, operation.number));
-            let fault = if twice { Some("is recorded twice") } else { operation.fault() };
+            let fault = operation.fault();
             ensure(fault.is_none(), "form", || {
                 format!("{operation} {}", fault.unwrap_or_default())
             })?;
         }
-        Ok(())
+        let mut by_number: Vec<&Operation> = self.operations.iter().collect();
+        by_number.sort_unstable_by_key(|operation| (operation.client, operation.number));
+        let twice = by_number
+            .windows(2)
+            .find(|pair| (pair[0].client, pair[0].number) == (pair[1].client, pair[1].number));
+        let told = |pair: &[&Operation]| format!("{} is recorded twice", pair[0]);
+        ensure(twice.is_none(), "form", || twice.map(told).unwrap_or_default())
     }
 }
 

@@ -10,16 +10,16 @@
 //! | [`search`] | a history alone; ids are mere names | L2 |
 //! | [`occ`] | a history alone, one rule after the other | O1 to O5 |
 //!
-//! * **A1** ids are dense, rise, and are equal on all replicas. **A2** states are equal behind equal
-//!   slots. **A3** a transaction takes effect once.
+//! * **A1** ids are dense, rise, and are equal on all replicas. **A2** states are equal behind
+//!   equal slots. **A3** a transaction takes effect once.
 //! * **L1** every answer is that of a replay in order of the ids, and that order agrees with real
 //!   time. **L2** some order explains every answer and agrees with real time.
 //! * **O1** a transaction commits if and only if its conditions hold: of those that replace one
 //!   version of a key, one wins. **O2** a key's versions rise, and are the ids of those who wrote
 //!   them. **O3** a transaction is seen as a whole or not at all. **O4** a refusal names what the
 //!   key held while the call was under way. **O5** what was deleted does not come back.
-//! * **R1** a stale read is the state at an id, and for one client these ids do not go back. **R2** a
-//!   client's stale reads contain what it had committed.
+//! * **R1** a stale read is the state at an id, and for one client these ids do not go back. **R2**
+//!   a client's stale reads contain what it had committed.
 //!
 //! Not here: what consensus and the journal owe each other ([`checks`](super::checks)).
 

@@ -79,13 +79,16 @@ struct Write<'a> {
     value: Option<&'a [u8]>,
 }
 
+/// A call of unknown outcome, with what it puts, or `None` where it deletes.
+type Maybe<'a> = (&'a Operation, Option<&'a [u8]>);
+
 /// Who wrote what.
 #[derive(Default)]
 struct Index<'a> {
     /// The committed writes of each key, by id.
     writes: BTreeMap<&'a Key, Vec<Write<'a>>>,
     /// The writes of each key that may have happened.
-    unknown: BTreeMap<&'a Key, Vec<(&'a Operation, Option<&'a [u8]>)>>,
+    unknown: BTreeMap<&'a Key, Vec<Maybe<'a>>>,
     /// For each key the versions that were certainly there, by time: the highest so far.
     floors: BTreeMap<&'a Key, Vec<(u64, u64)>>,
     committed: BTreeMap<u64, &'a Operation>,
@@ -227,7 +230,7 @@ impl<'a> Index<'a> {
             }),
             None => {
                 let unknown = self.unknown.get(key).map_or(&[][..], Vec::as_slice);
-                let wrote = |(by, wrote): &(&Operation, Option<&[u8]>)| {
+                let wrote = |(by, wrote): &Maybe<'_>| {
                     let wrote = wrote.is_some_and(|wrote| value.is_none_or(|it| it == wrote));
                     wrote && by.invoked <= ended(operation)
                 };

@@ -52,15 +52,17 @@ pub fn check(history: &History, ledger: Option<&[Record]>) -> Result<Conclusion,
 fn match_records(history: &History, ledger: &[Record]) -> Result<Vec<Option<u64>>, Violation> {
     let operations = &history.operations;
     let numbered = operations.iter().enumerate();
-    let by_number: BTreeMap<_, _> =
+    let mut by_number: Vec<_> =
         numbered.map(|(index, it)| ((it.client, it.number), index)).collect();
+    by_number.sort_unstable();
     let mut applied = vec![None; operations.len()];
     for (record, txid) in ledger.iter().zip(1..) {
         ensure(record.txid == txid, "A1", || {
             format!("transaction {} of the ledger has the id {}", txid, record.txid)
         })?;
         let (client, number) = (record.client, record.number);
-        let index = by_number.get(&(client, number)).copied();
+        let place = by_number.binary_search_by_key(&(client, number), |(known, _)| *known);
+        let index = place.ok().map(|place| by_number[place].1);
         let asked = index.and_then(|index| Some((index, operations[index].transaction()?)));
         let Some((index, transaction)) = asked else {
             let event = format!("{txid} is call {number} of client {client}, which nobody made");
@@ -185,7 +187,7 @@ type Placed = (u64, Option<usize>);
 struct RealTime<'a> {
     replay: &'a Replay<'a>,
     applied: &'a [Option<u64>],
-    /// When each id was asked for, rising, each with the lowest id that was asked for then or later.
+    /// When each id was asked for, with the lowest of those asked for then or later.
     asked: Vec<(u64, u64)>,
     /// The highest place of the calls that are over.
     floor: Placed,

@@ -9,6 +9,8 @@
 //!   is told by the answer to the write, and for a call of unknown outcome by the value that was
 //!   read under the name. Where several such calls wrote that value, any of them may bear it:
 //!   histories are judged best where every value is written once. The ids of states are ignored.
+//!   The order of names is but a guess at which call to try first: where it is wrong, the search
+//!   takes longer, and ends the same.
 //! * **Partitions.** Keys that no call names together are judged apart.
 //! * **Windows.** Only calls that overlap may change places. Where nothing is under way, what is
 //!   behind depends on what is in front by nothing but the state (and the calls of unknown outcome
@@ -20,9 +22,10 @@
 //! Not here: stale reads, which may be behind, and what no order could explain: calls that did not
 //! happen.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use self::frontier::{Frontier, Next};
+use self::frontier::Frontier;
 use self::names::Names;
 use self::state::{State, Step, steps_of};
 use super::history::{History, Outcome};
@@ -103,8 +106,8 @@ struct Choice {
     placed: usize,
     /// How much was written before it.
     written: usize,
-    /// The candidate that was taken.
-    taken: Next,
+    /// The candidates that were not tried yet, the first to try last.
+    left: Vec<usize>,
 }
 
 impl<'a> Search<'a> {
@@ -123,79 +126,59 @@ impl<'a> Search<'a> {
 
     /// Whether there is an order, or `None` where the steps do not suffice to tell.
     fn run(&mut self) -> Option<bool> {
-        let mut next = Next::default();
         loop {
-            if next == Next::default() {
-                self.place_observers();
-                self.deepest =
-                    self.deepest.max((self.frontier.known_placed(), self.frontier.first_known()));
-                if self.frontier.first_known().is_none() {
-                    return Some(true);
+            self.place_observers();
+            self.deepest =
+                self.deepest.max((self.frontier.known_placed(), self.frontier.first_known()));
+            if self.frontier.first_known().is_none() {
+                return Some(true);
+            }
+            let (placed, written) = (self.frontier.placed(), self.state.written());
+            let mut left = self.frontier.candidates();
+            left.sort_by_key(|index| Reverse(self.steps[*index].guess));
+            self.choices.push(Choice { placed, written, left });
+            loop {
+                if self.tried >= self.steps_max {
+                    return None;
+                }
+                let Some(choice) = self.choices.last_mut() else { return Some(false) };
+                self.frontier.go_back(choice.placed);
+                self.state.go_back(choice.written);
+                match choice.left.pop() {
+                    Some(index) if self.take(index) => break,
+                    Some(_) => {}
+                    None => _ = self.choices.pop(),
                 }
             }
-            if self.tried >= self.steps_max {
-                return None;
-            }
-            next = match self.take(next) {
-                true => Next::default(),
-                false => match self.choices.pop() {
-                    Some(choice) => {
-                        self.go_back(choice.placed, choice.written);
-                        choice.taken.following()
-                    }
-                    None => return Some(false),
-                },
-            };
         }
     }
 
     /// Places everything that may come next and only looks.
     fn place_observers(&mut self) {
         loop {
-            let mut placed_any = false;
-            let mut next = Next::default();
-            while let Some((candidate, index)) = self.frontier.candidate(next) {
-                next = candidate.following();
-                let step = &self.steps[index];
-                if !step.is_optional() && !step.writes() {
-                    self.tried += 1;
-                    if self.state.explains(step) {
-                        self.frontier.place(index);
-                        placed_any = true;
-                        break;
-                    }
-                }
-            }
-            if !placed_any {
-                return;
+            let mut candidates = self.frontier.candidates().into_iter();
+            let found = candidates.find(|index| {
+                let step = &self.steps[*index];
+                self.tried += u64::from(!step.writes());
+                !step.writes() && self.state.explains(step)
+            });
+            match found {
+                Some(index) => self.frontier.place(index),
+                None => return,
             }
         }
     }
 
-    /// Takes the first candidate from `next` on that leads where nobody was yet.
-    fn take(&mut self, mut next: Next) -> bool {
-        let (placed, written) = (self.frontier.placed(), self.state.written());
-        while let Some((taken, index)) = self.frontier.candidate(next) {
-            next = taken.following();
-            let step = &self.steps[index];
-            self.tried += 1;
-            if !step.writes() || !self.state.explains(step) {
-                continue;
-            }
-            self.state.write(step);
-            self.frontier.place(index);
-            if self.seen.insert(self.frontier.fingerprint() ^ self.state.fingerprint()) {
-                self.choices.push(Choice { placed, written, taken });
-                return true;
-            }
-            self.go_back(placed, written);
+    /// Places a candidate, if it can have ended so here, and leads where nobody was yet.
+    fn take(&mut self, index: usize) -> bool {
+        let step = &self.steps[index];
+        self.tried += 1;
+        if !step.writes() || !self.state.explains(step) {
+            return false;
         }
-        false
-    }
-
-    fn go_back(&mut self, placed: usize, written: usize) {
-        self.frontier.go_back(placed);
-        self.state.go_back(written);
+        self.state.write(step);
+        self.frontier.place(index);
+        self.seen.insert(self.frontier.fingerprint() ^ self.state.fingerprint())
     }
 
     fn violation(&self, history: &History) -> Violation {

@@ -210,3 +210,19 @@ impl Fired {
         *self.0.entry(fault).or_default() += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn kinds_have_names_of_their_own_and_are_all_listed() {
+        let names: BTreeSet<&str> = DiskFault::ALL.iter().map(|fault| fault.name()).collect();
+        assert_eq!(names.len(), DiskFault::ALL.len());
+        assert_eq!(DiskFault::ALL.len(), DiskFault::ReorderedNames as usize + 1);
+        assert!(DiskFault::ALL.iter().enumerate().all(|(index, fault)| *fault as usize == index));
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+    }
+}

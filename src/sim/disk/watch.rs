@@ -5,7 +5,7 @@
 //! opens the directory anew, which is another mount.
 //!
 //! Not here: which of these is a mistake. A job that was handed out before the failure may run
-//! behind it, and what an opening cuts off was never acknowledged: the checker knows, this does not.
+//! behind it, and what an opening cuts off was never acknowledged: the checker knows that.
 
 use std::collections::BTreeSet;
 use std::fmt;

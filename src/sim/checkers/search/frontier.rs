@@ -4,30 +4,6 @@ use crate::types::ids::ContentHash;
 
 use super::state::Step;
 
-/// A place among the candidates: first the known calls in the order in which they were made, then
-/// those of unknown outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Next {
-    /// Behind this many calls that were passed over, from the first that is not placed on.
-    #[default]
-    First,
-    /// The known call at this position or later.
-    Known(usize),
-    /// The call of unknown outcome at this position or later.
-    Unknown(usize),
-}
-
-impl Next {
-    /// Behind this candidate.
-    pub fn following(self) -> Self {
-        match self {
-            Self::First => Self::Known(0),
-            Self::Known(position) => Self::Known(position + 1),
-            Self::Unknown(position) => Self::Unknown(position + 1),
-        }
-    }
-}
-
 /// What is placed, of the steps of one partition.
 #[derive(Debug)]
 pub struct Frontier<'a> {
@@ -67,21 +43,15 @@ impl<'a> Frontier<'a> {
         frontier
     }
 
-    /// The first candidate from `next` on, with its step.
-    pub fn candidate(&self, next: Next) -> Option<(Next, usize)> {
-        let (known_from, unknown_from) = match next {
-            Next::First => (self.first, 0),
-            Next::Known(position) => (position.max(self.first), 0),
-            Next::Unknown(position) => (self.known.len(), position),
+    /// The steps that may come next.
+    pub fn candidates(&self) -> Vec<usize> {
+        let free = |steps: &[usize]| -> Vec<usize> {
+            let called = steps.iter().take_while(|index| self.steps[**index].invoked <= self.over);
+            called.filter(|index| !self.is_placed[**index]).copied().collect()
         };
-        let free = |steps: &[usize], from: usize| {
-            let open = steps.iter().enumerate().skip(from);
-            let mut open = open.take_while(|(_, index)| self.steps[**index].invoked <= self.over);
-            open.find(|(_, index)| !self.is_placed[**index]).map(|(at, index)| (at, *index))
-        };
-        let known = free(&self.known, known_from).map(|(at, index)| (Next::Known(at), index));
-        let unknown = || free(&self.unknown, unknown_from);
-        known.or_else(|| unknown().map(|(at, index)| (Next::Unknown(at), index)))
+        let mut candidates = free(&self.known[self.first..]);
+        candidates.extend(free(&self.unknown));
+        candidates
     }
 
     /// Places a candidate.

@@ -18,12 +18,15 @@ pub struct Step<'a> {
     pub invoked: u64,
     /// When it was over: never, where its outcome is unknown.
     pub over: u64,
+    /// Who is lower is tried first: nothing but a guess.
+    pub guess: u64,
     kind: Kind<'a>,
 }
 
 #[derive(Debug)]
 enum Kind<'a> {
-    Read(Vec<(usize, Option<(u64, &'a [u8])>)>),
+    /// What each key was told to hold, with its version.
+    Read(Vec<(usize, Option<Told<'a>>)>),
     Transaction {
         conditions: Vec<(usize, Expectation)>,
         /// The changes that stand, each with its value.
@@ -62,13 +65,19 @@ impl Step<'_> {
     }
 }
 
+/// A version, with its value.
+type Told<'a> = (u64, &'a [u8]);
+
+/// A call, with the value that it wrote.
+type Held<'a> = (usize, &'a [u8]);
+
 /// What each key holds: the call that wrote it, with the value.
 #[derive(Debug)]
 pub struct State<'a> {
     names: &'a Names,
-    keys: Vec<Option<(usize, &'a [u8])>>,
+    keys: Vec<Option<Held<'a>>>,
     /// What was overwritten, in order.
-    written: Vec<(usize, Option<(usize, &'a [u8])>)>,
+    written: Vec<(usize, Option<Held<'a>>)>,
     fingerprint: u128,
 }
 
@@ -124,7 +133,7 @@ impl<'a> State<'a> {
         self.fingerprint
     }
 
-    fn set(&mut self, key: usize, now: Option<(usize, &'a [u8])>) -> Option<(usize, &'a [u8])> {
+    fn set(&mut self, key: usize, now: Option<Held<'a>>) -> Option<Held<'a>> {
         let before = std::mem::replace(&mut self.keys[key], now);
         for (writer, _) in before.iter().chain(&now) {
             let mut bytes = [0; 16];
@@ -179,7 +188,9 @@ pub fn steps_of<'a>(history: &'a History, names: &Names) -> (usize, Vec<Vec<Step
         }
         if let Some(kind) = kind_of(operation, &mut keys) {
             let over = operation.over().unwrap_or(u64::MAX);
-            let step = Step { operation: index, invoked: operation.invoked, over, kind };
+            let guess = names.name(index).unwrap_or(u64::MAX);
+            let invoked = operation.invoked;
+            let step = Step { operation: index, invoked, over, guess, kind };
             keys.join(&step.keys());
             steps.push(step);
         }
