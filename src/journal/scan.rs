@@ -58,6 +58,10 @@ pub(super) struct Scan<F> {
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
     evidence: Lsn,
+    /// Everything up to here was durable, as some *frame* says. A superheader says so of the groups
+    /// behind it too, but it may itself be read from the cache of a system whose sync failed; a
+    /// frame behind it was written only after it was synced.
+    vouched: Lsn,
     pub(super) slot_chosen: Slot,
     chosen: BTreeSet<Slot>,
     /// The newest votes from `slot_chosen` on.
@@ -121,6 +125,7 @@ impl<F: File> Scan<F> {
             spoken_of: (0, Ballot::ZERO),
             lsn_seen: Lsn::ZERO,
             evidence: Lsn::ZERO,
+            vouched: Lsn::ZERO,
             slot_chosen: Slot::ZERO,
             chosen: BTreeSet::new(),
             votes: BTreeMap::new(),
@@ -245,7 +250,7 @@ impl<F: File> Scan<F> {
                 Err(bad) => break bad,
             }
             // Evidence comes group by group, so only the last few are held.
-            while uncovered.first().is_some_and(|first| first.end.last_lsn <= self.evidence) {
+            while uncovered.first().is_some_and(|first| first.end.last_lsn <= self.vouched) {
                 let whole = uncovered.remove(0);
                 // Promises and seals are not kept for their own sake: the next segment has both.
                 if whole.frames.iter().any(Seen::is_content) {
@@ -298,6 +303,7 @@ impl<F: File> Scan<F> {
     /// What any valid frame proves, whether its group is whole or not.
     fn note(&mut self, header: &Header) {
         self.evidence = self.evidence.max(header.durable_through);
+        self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
         self.promised = self.promised.max(header.ballot);
     }
