@@ -26,6 +26,7 @@ pub mod cores;
 pub mod links;
 
 pub mod journal;
+mod openings;
 
 pub mod checks;
 
