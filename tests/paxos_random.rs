@@ -68,30 +68,36 @@ struct Weights {
     power: u64,
     damage: u64,
     forget: u64,
+    /// Whether what catches up is delivered late.
+    lags: bool,
 }
 
 impl Weights {
     fn draw(random: &mut Random) -> Self {
-        let mut rare = |most: u64| if random.of_100(50) { random.below(most + 1) } else { 0 };
+        let rare = |random: &mut Random, most: u64| match random.of_100(50) {
+            true => random.below(most + 1),
+            false => 0,
+        };
         Self {
             deliver: 300,
-            reorder: rare(200),
-            lose: rare(60),
-            duplicate: rare(60),
-            sync: 60 + rare(100),
-            propose: 20 + rare(40),
-            read: 3 + rare(10),
-            time: 20 + rare(60),
-            crash: rare(8),
+            reorder: rare(random, 200),
+            lose: rare(random, 60),
+            duplicate: rare(random, 60),
+            sync: 60 + rare(random, 100),
+            propose: 20 + rare(random, 40),
+            read: 3 + rare(random, 10),
+            time: 20 + rare(random, 60),
+            crash: rare(random, 8),
             restart: 8,
-            cut: rare(8),
+            cut: rare(random, 8),
             mend: 6,
-            campaign: rare(4),
-            replay: rare(20),
-            peer_down: rare(4),
-            power: rare(4),
-            damage: rare(10),
-            forget: rare(1),
+            campaign: rare(random, 4),
+            replay: rare(random, 20),
+            peer_down: rare(random, 4),
+            power: rare(random, 4),
+            damage: rare(random, 10),
+            forget: rare(random, 1),
+            lags: random.of_100(25),
         }
     }
 
@@ -151,14 +157,28 @@ fn cluster(seed: u64, random: &mut Random) -> Cluster {
     cluster
 }
 
-/// A message at random, near the front of its link more often than not.
-fn message(cores: &mut Cores, random: &mut Random, in_order: bool) -> Option<(Link, usize)> {
+/// A message at random, the next of its link or any. What catches up stays on its way, where the
+/// weights say so, until others have been elected.
+fn message(
+    cores: &mut Cores,
+    random: &mut Random,
+    weights: &Weights,
+    in_order: bool,
+) -> Option<(Link, usize)> {
     let waiting = cores.links().waiting().collect::<Vec<_>>();
     if waiting.is_empty() {
         return None;
     }
     let (link, count) = random.pick(&waiting);
-    Some((link, if in_order { 0 } else { random.below(count as u64) as usize }))
+    let lags = weights.lags && !random.of_100(2);
+    let mut index = if in_order { 0 } else { random.below(count as u64) as usize };
+    while lags
+        && let Some(Message::Fetch { .. } | Message::Chosen(_) | Message::Settled { .. }) =
+            cores.links().peek_at(link, index)
+    {
+        index += 1;
+    }
+    (index < count).then_some((link, index))
 }
 
 fn act(
@@ -173,21 +193,21 @@ fn act(
     let other = random.pick(&ids);
     match weights.choose(random) {
         0 => {
-            if let Some((link, index)) = message(cores, random, true) {
+            if let Some((link, index)) = message(cores, random, weights, true) {
                 cores.deliver_at(link, index);
             }
         }
         1 => {
-            if let Some((link, index)) = message(cores, random, false) {
+            if let Some((link, index)) = message(cores, random, weights, false) {
                 cores.deliver_at(link, index);
             }
         }
         2 => {
-            if let Some((link, index)) = message(cores, random, false) {
+            if let Some((link, index)) = message(cores, random, weights, false) {
                 drop(cores.links().take_at(link, index));
             }
         }
-        3 => duplicate(cores, random, old),
+        3 => duplicate(cores, random, weights, old),
         13 if !old.is_empty() => {
             let (link, message) = old[random.below(old.len() as u64) as usize].clone();
             cores.inject(link, message);
@@ -285,8 +305,13 @@ fn is_blocked(cores: &Cores) -> bool {
 }
 
 /// Sends a message twice, and keeps it for much later.
-fn duplicate(cores: &mut Cores, random: &mut Random, old: &mut Vec<(Link, Message)>) {
-    if let Some((link, index)) = message(cores, random, false) {
+fn duplicate(
+    cores: &mut Cores,
+    random: &mut Random,
+    weights: &Weights,
+    old: &mut Vec<(Link, Message)>,
+) {
+    if let Some((link, index)) = message(cores, random, weights, false) {
         cores.links().copy_at(link, index);
         let copy = cores.links().peek_at(link, index).cloned();
         old.extend(copy.map(|message| (link, message)));

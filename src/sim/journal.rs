@@ -258,7 +258,10 @@ impl MemoryJournal {
             slot = slot.next();
         }
         doubts.settle(SlotRange { first: Slot::ZERO, end: slot });
-        self.note(&doubts);
+        // While entries are missing, the opening is not over: the next one finds the same.
+        if missing.is_empty() {
+            self.note(&doubts);
+        }
         let votes = slots.split_off(&slot).into_iter();
         let votes = votes.filter_map(|(slot, newest)| {
             let (ballot, entry) = newest.vote?;
