@@ -89,6 +89,8 @@ pub mod memory;
 
 pub mod error;
 
+mod chain;
+mod findings;
 mod flights;
 pub mod frame;
 mod group;
@@ -99,6 +101,7 @@ pub mod reader;
 mod recovery;
 mod scan;
 pub mod segment;
+mod source;
 mod walk;
 mod writer;
 

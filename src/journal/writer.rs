@@ -21,11 +21,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-use crate::types::ids::{Ballot, Lsn, Slot};
+use crate::types::ids::{Ballot, Lsn, Slot, SlotRange};
 use crate::types::record::{DurableFrontier, Record};
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
+use super::findings::Damage;
 use super::flights::{Departure, Flights};
 use super::frame::Home;
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
@@ -68,6 +69,9 @@ pub(super) struct Writer<D: Disk> {
     slot_end: Slot,
     /// Slots with an older frame, whose newest one is not durable yet.
     newest: BTreeMap<Slot, Lsn>,
+    /// What the opening found damaged, without the missing slots that were appended since. What the
+    /// owner says of its doubts is about later slots only.
+    damage: Damage,
     /// Buffers to use again; at most one for each lane.
     buffers: Vec<Buffer>,
     poison: Option<JournalError>,
@@ -91,6 +95,7 @@ pub(super) struct Start<F> {
     pub(super) meta_seq: u64,
     pub(super) slot_chosen: Slot,
     pub(super) slot_end: Slot,
+    pub(super) damage: Damage,
 }
 
 impl<D: Disk> Writer<D> {
@@ -126,6 +131,7 @@ impl<D: Disk> Writer<D> {
             bytes_on_disk: 0,
             slot_end: start.slot_end,
             newest: BTreeMap::new(),
+            damage: start.damage,
             buffers: Vec::new(),
             poison: None,
         }
@@ -149,7 +155,8 @@ impl<D: Disk> Writer<D> {
         );
         for record in records {
             self.note(record);
-            self.push(Item::of(record, self.meta_seq));
+            let item = self.item(record);
+            self.push(item);
             self.content_lsn = Lsn(self.next_lsn.0 - 1);
         }
         self.slot_chosen = slot_chosen;
@@ -256,9 +263,19 @@ impl<D: Disk> Writer<D> {
         };
         if slot < self.slot_end {
             self.newest.insert(slot, self.next_lsn);
-            self.shared.index.write().clear(slot);
+            let slots = SlotRange { first: slot, end: slot.next() };
+            self.shared.index.write().clear(slots);
+            self.damage.missing.remove_slot(slot);
         }
         self.slot_end = self.slot_end.max(slot.next());
+    }
+
+    fn item(&self, record: &Record) -> Item {
+        let Record::Doubts(doubts) = record else { return Item::of(record, self.meta_seq) };
+        let mut doubts = doubts.clone();
+        doubts.promise_lost |= self.damage.doubts.promise_lost;
+        self.damage.missing.ranges().iter().for_each(|range| doubts.faulty.insert(*range));
+        Item::doubts(&doubts, self.damage.digest)
     }
 
     /// Puts an item into the open group, or into a new one where it does not fit.
