@@ -34,7 +34,7 @@ impl Paxos {
     /// Whether this replica takes part in the ballot of `from`, as both phases ask: from here on it
     /// is promised, or it was refused. Who forgot a promise has nothing to say.
     fn goes_along(&mut self, from: ReplicaId, ballot: Ballot) -> bool {
-        if ballot.leader != from || !self.keeps_promises() {
+        if ballot.leader != from || !self.takes_part() {
             return false;
         }
         self.election.note_ballot(ballot);

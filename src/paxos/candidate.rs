@@ -60,7 +60,7 @@ impl Paxos {
     pub(super) fn campaign(&mut self) {
         let seen = self.promised.max(self.election.ballot_seen());
         let Some(ballot) = seen.next_for(self.options.id) else { return };
-        if !self.keeps_promises() {
+        if !self.takes_part() {
             return;
         }
         self.become_follower();

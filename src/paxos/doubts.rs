@@ -43,9 +43,23 @@ impl Paxos {
         &self.doubts
     }
 
-    /// Whether this replica keeps its promises: it takes part in no phase otherwise.
+    /// Whether this replica knows what it promised.
     pub(super) fn keeps_promises(&self) -> bool {
         !self.doubts.promise_lost
+    }
+
+    /// Whether this replica promises, votes and campaigns: its journal kept its promise, and takes
+    /// more records.
+    pub(super) fn takes_part(&self) -> bool {
+        self.keeps_promises() && self.writable
+    }
+
+    /// The journal takes no more records, or does again.
+    pub(super) fn on_writable(&mut self, writable: bool) {
+        self.writable = writable;
+        if !writable {
+            self.become_follower();
+        }
     }
 
     /// The slots from `from` on for which this replica does not speak, in order and apart. What is
@@ -117,7 +131,7 @@ impl Paxos {
     /// a vote that chose. An answer to this opening, however late, names no slot wrongly: votes
     /// since then ended the doubts about their slots, and are not touched.
     pub(super) fn on_settled(&mut self, from: ReplicaId, ballot: Ballot, boot: Boot, first: Slot) {
-        let asked = boot == self.options.boot && ballot.leader == from && self.keeps_promises();
+        let asked = boot == self.options.boot && ballot.leader == from && self.takes_part();
         if !asked || ballot < self.promised || !self.doubts_from(first) {
             return;
         }

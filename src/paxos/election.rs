@@ -246,7 +246,7 @@ impl Paxos {
     fn maybe_campaign(&mut self) {
         let waits_for_own_disk =
             self.election.is_alone() && matches!(self.role, Role::Candidate(_));
-        let follows = self.election.leader(self.now).is_some() || !self.keeps_promises();
+        let follows = self.election.leader(self.now).is_some() || !self.takes_part();
         if waits_for_own_disk || follows {
             self.election.rearm(self.now);
         } else if self.can_reach_quorums() {
@@ -394,13 +394,14 @@ impl Paxos {
         if due {
             self.election.heartbeat_at = self.now + self.election.heartbeat_interval;
         }
+        let takes_part = self.takes_part();
         for id in self.peers() {
             let peer = self.election.peers.get_mut(&id).expect("every peer has its place");
             // Only those on time count, so that counts measure time.
             peer.sent += u64::from(due);
             // Whoever does not vote is no help in reaching a quorum, and echoes nothing.
             let heard = peer.is_heard(self.now, self.election.election_timeout);
-            let echoes = heard && !self.doubts.promise_lost;
+            let echoes = heard && takes_part;
             let heartbeat = Heartbeat {
                 incarnation: self.options.incarnation,
                 boot: self.options.boot,

@@ -92,6 +92,8 @@ pub struct Paxos {
     doubts: Doubts,
     /// When a leader was last asked about them, and which.
     unsure: Option<(Moment, Ballot)>,
+    /// Whether the journal takes more records.
+    writable: bool,
 
     // What is known to be chosen.
     slot_chosen: Slot,
@@ -143,6 +145,7 @@ impl Paxos {
             log,
             doubts,
             unsure: None,
+            writable: true,
             slot_chosen,
             chain,
             learned_at: now,
@@ -171,6 +174,7 @@ impl Paxos {
                 self.propose(entry);
             }
             Input::Read(read) => self.on_read(read),
+            Input::Writable(writable) => self.on_writable(writable),
             Input::Campaign => self.campaign(),
         }
     }
