@@ -26,7 +26,7 @@ use crate::types::record::{DurableFrontier, Record};
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
-use super::findings::Damage;
+use super::findings::{Damage, join};
 use super::flights::{Departure, Flights};
 use super::frame::Home;
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
@@ -284,7 +284,7 @@ impl<D: Disk> Writer<D> {
         let Record::Doubts(doubts) = record else { return Item::of(record, self.meta_seq) };
         let mut doubts = doubts.clone();
         doubts.promise_lost |= self.damage.doubts.promise_lost;
-        self.damage.missing.ranges().iter().for_each(|range| doubts.faulty.insert(*range));
+        join(&mut doubts.faulty, &self.damage.missing);
         Item::doubts(&doubts, self.damage.digest)
     }
 
