@@ -21,8 +21,9 @@
 //!
 //! **Doubts are written down** at each opening, and whenever some are settled. Such a frame replaces
 //! what earlier ones said. It replaces what bad regions make suspect only where it accounts for
-//! them: it carries a digest of the regions known when it was written. A region that went bad later
-//! has another digest, and its suspicion stays.
+//! them: it carries a digest of the regions known when it was written. Where a region went bad later
+//! the digest is another one, and what that region makes suspect stays so. That includes all that
+//! was in doubt before it: a frame that settled it may have stood there.
 //!
 //! Invariants:
 //! * A place in the index belongs to no suspect slot, when all is read.
@@ -82,7 +83,7 @@ impl Damage {
     /// What is written down of it. Missing slots count as faulty.
     pub(super) fn record(&self) -> Doubts {
         let mut doubts = self.doubts.clone();
-        self.missing.ranges().iter().for_each(|range| doubts.faulty.insert(*range));
+        join(&mut doubts.faulty, &self.missing);
         doubts
     }
 }
@@ -165,6 +166,9 @@ impl Findings {
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
+        // What settled a doubt may be lost here too, and later doubts that leave it out rely on it.
+        join(&mut self.rotten, &self.written.faulty);
+        join(&mut self.rotten, &self.written.uncertain);
     }
 
     /// The journal ends with `bytes` bytes that are bad and may never have been durable.
@@ -186,10 +190,9 @@ impl Findings {
 
     /// What is missing or in doubt, when all is read. Takes it out of the index.
     pub(super) fn damage(&mut self, promise_lost: bool) -> Damage {
-        let mut faulty = self.rotten.clone();
-        self.written.faulty.ranges().iter().for_each(|range| faulty.insert(*range));
-        let mut uncertain = self.torn.clone();
-        self.written.uncertain.ranges().iter().for_each(|range| uncertain.insert(*range));
+        let (mut faulty, mut uncertain) = (self.rotten.clone(), self.torn.clone());
+        join(&mut faulty, &self.written.faulty);
+        join(&mut uncertain, &self.written.uncertain);
         // A torn copy never weakens what is faulty.
         faulty.ranges().iter().for_each(|range| uncertain.remove(*range));
         for range in faulty.ranges().iter().chain(uncertain.ranges()) {
@@ -234,6 +237,11 @@ impl Findings {
             false => ContentHash::of(&self.regions).0 as u64,
         }
     }
+}
+
+/// Adds the slots of one set to another.
+pub(super) fn join(set: &mut SlotSet, more: &SlotSet) {
+    more.ranges().iter().for_each(|range| set.insert(*range));
 }
 
 /// The smallest frame that holds a vote: one for a no-op, whose entry is 16 bytes.

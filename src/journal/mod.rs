@@ -102,13 +102,14 @@ mod recovery;
 mod scan;
 pub mod segment;
 mod source;
+mod spare;
 mod walk;
 mod writer;
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::ids::{Lsn, ReplicaId, Slot};
+use crate::types::ids::{Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
 
@@ -239,11 +240,36 @@ impl<D: Disk> Journal<D> {
         self.writer.as_mut().map_or(Ok(None), Writer::next_job)
     }
 
+    /// Whether the disk is full, and what is appended may soon find no room: the next segment could
+    /// not be made, and the one in use is nearly so. What is appended all the same waits in memory,
+    /// and is not acknowledged before there is space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_full)
+    }
+
+    /// Tries once more to make the next segment, where there was no space for it: [`next_job`] has
+    /// the job. Nothing else tries again.
+    ///
+    /// [`next_job`]: Self::next_job
+    pub fn retry_prepare(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.retry_prepare();
+        }
+    }
+
+    /// Takes slots out of the readers' sight, as where they are missing: their frames turned out to
+    /// be damaged. Whoever appends their entries again brings them back.
+    pub fn forget(&mut self, slots: SlotRange) {
+        self.shared.index.write().clear(slots);
+    }
+
     /// Takes a job's outcome in, and returns how far the journal is durable now.
     ///
     /// # Errors
     ///
-    /// Where the job failed, or one before it did: the journal is poisoned, for good.
+    /// Where the job failed, or one before it did: the journal is poisoned, for good. That there is
+    /// no space for the next segment is no failure.
     pub fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
         self.writer_mut().complete(done)
     }

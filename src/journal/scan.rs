@@ -139,8 +139,8 @@ impl<F: File> Scan<F> {
         }
         if let (Some(&number), Some(gap)) = (self.chain.last(), &self.gap) {
             self.skip_numbers(gap.bytes);
-            let limit = self.source.length(number)?;
-            self.end_gap(number, limit);
+            let offset = self.source.length(number)?;
+            self.end_gap(End { number, offset, last_lsn: self.lsn_seen, link: 0 });
         }
         // An opening that did not end told nobody of what it wrote; but its numbers are used up.
         let top = links.last().map_or(0, |link| link.number);
@@ -262,28 +262,24 @@ impl<F: File> Scan<F> {
             self.kept = self.end;
             return;
         }
-        let frames = match gap.segment == number {
-            true => before.0 - self.end.last_lsn.0,
-            false => u64::MAX,
-        };
+        let frames = before.0 - self.end.last_lsn.0;
         self.found.rot([gap.segment, gap.offset, number, offset], gap.bytes, frames);
-        let last_lsn = self.end.last_lsn.max(self.evidence.min(before));
-        self.kept = End { number, offset, last_lsn, link: 0 };
+        self.kept = End { number, offset, last_lsn: before, link: 0 };
     }
 
-    /// A bad region reaches to the end of a segment or of the journal.
-    fn end_gap(&mut self, number: u64, limit: u64) {
+    /// A bad region reaches to `end`, which is that of a segment or of the journal.
+    fn end_gap(&mut self, end: End) {
         let Some(gap) = self.gap.take() else { return };
-        self.found.rot([gap.segment, gap.offset, number, limit], gap.bytes, u64::MAX);
+        let frames = end.last_lsn.0.saturating_sub(self.end.last_lsn.0);
+        self.found.rot([gap.segment, gap.offset, end.number, end.offset], gap.bytes, frames);
         self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
-        let last_lsn = self.end.last_lsn.max(self.evidence);
-        self.kept = End { number, offset: limit, last_lsn, link: 0 };
+        self.kept = end;
     }
 
     /// Compares where a segment ends with where it is said to end.
     fn end_segment(&mut self, wanted: End) -> Result<(), JournalError> {
         match self.gap {
-            Some(_) => self.end_gap(wanted.number, wanted.offset),
+            Some(_) => self.end_gap(wanted),
             None if self.end == wanted => {}
             None if self.alone => {
                 let reason = "another end than was acknowledged";
