@@ -62,6 +62,8 @@ pub(super) struct Scan<F> {
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
     evidence: Lsn,
+    /// How long a segment was made, at most, going by those that say so.
+    longest: u64,
     /// The end of the last whole group.
     end: End,
     /// The bad region that is being passed.
@@ -117,6 +119,7 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             lsn_seen: Lsn::ZERO,
             evidence: Lsn::ZERO,
+            longest: 0,
             end: End::default(),
             gap: None,
             uncovered: Vec::new(),
@@ -129,6 +132,7 @@ impl<F: File> Scan<F> {
     fn read(&mut self, links: &[Link]) -> Result<(), JournalError> {
         for (superheader, _) in links.iter().filter_map(|link| link.superheader) {
             self.evidence = self.evidence.max(superheader.durable_through);
+            self.longest = self.longest.max(superheader.length);
         }
         for (place, link) in links.iter().enumerate() {
             self.chain.push(link.number);
@@ -137,9 +141,9 @@ impl<F: File> Scan<F> {
                 break;
             }
         }
-        if let (Some(&number), Some(gap)) = (self.chain.last(), &self.gap) {
+        if let (Some(link), Some(gap)) = (links.last(), &self.gap) {
             self.skip_numbers(gap.bytes);
-            let offset = self.source.length(number)?;
+            let (number, offset) = (link.number, self.limit(link)?);
             self.end_gap(End { number, offset, last_lsn: self.lsn_seen, link: 0 });
         }
         // An opening that did not end told nobody of what it wrote; but its numbers are used up.
@@ -175,10 +179,7 @@ impl<F: File> Scan<F> {
     /// Reads a segment; `false` where the journal ends in it. `rest` may come behind.
     fn read_segment(&mut self, link: &Link, rest: &[Link]) -> Result<bool, JournalError> {
         let (number, mut offset) = (link.number, BLOCK_BYTES as u64);
-        let limit = match link.end {
-            Some(end) => end.offset,
-            None => self.source.length(number)?,
-        };
+        let limit = self.limit(link)?;
         while offset < limit || self.gap.is_none() && link.end.is_none() {
             let expected = match self.gap {
                 None => Expected::Next(self.end),
@@ -209,6 +210,17 @@ impl<F: File> Scan<F> {
             self.end_segment(wanted)?;
         }
         Ok(true)
+    }
+
+    /// Where what is read of a segment ends. A file can be shorter than it was made.
+    fn limit(&self, link: &Link) -> Result<u64, JournalError> {
+        let length = self.source.length(link.number)?;
+        Ok(match (link.end, link.superheader) {
+            (Some(end), _) => end.offset,
+            (None, _) if self.alone => length,
+            (None, Some((superheader, _))) => length.max(superheader.length),
+            (None, None) => length.max(self.longest),
+        })
     }
 
     /// Whether the bad place behind the last whole group was durable. Alone, that is an error.
@@ -353,6 +365,8 @@ impl<F: File> Scan<F> {
         // All frames of a group say the same, and mean the end of the group.
         self.found.end_group(whole.frames[0].0.slot_chosen);
         self.end = whole.end;
+        // Its last frame may be the copy of a promise that is lost.
+        self.lsn_seen = self.lsn_seen.max(whole.end.last_lsn);
         if covered {
             return Ok(());
         }
