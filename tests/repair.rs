@@ -115,8 +115,11 @@ impl World {
     fn commit_some(&mut self, id: u64, count: usize) {
         for _ in 0..count {
             let mut pending = self.commit(id);
-            self.run(50);
-            pending.wait_timeout(Duration::ZERO).expect("it had time").unwrap();
+            let answer = (0..60).find_map(|_| {
+                self.run(50);
+                pending.wait_timeout(Duration::ZERO)
+            });
+            answer.expect("every call ends in time").unwrap();
         }
     }
 
@@ -158,12 +161,12 @@ impl World {
 
 #[test]
 fn replicas_that_lost_different_entries_heal_each_other() {
-    let mut world = World::of(3);
+    let mut world = World::of(5);
     world.commit_some(1, 12);
     world.run(500);
     let before = world.digests();
-    (1..=3).for_each(|id| world.kill(id));
-    for (id, slots) in [(1, [2, 3, 9]), (2, [5, 6, 11]), (3, [1, 7, 8])] {
+    (1..=5).for_each(|id| world.kill(id));
+    for (id, slots) in [(1, [2, 3, 9]), (2, [5, 6, 11])] {
         slots.iter().for_each(|slot| world.damage(id, *slot));
     }
 
@@ -185,14 +188,22 @@ fn replicas_that_lost_different_entries_heal_each_other() {
     assert_eq!(err.kind(), ErrorKind::TimedOut);
     assert!(err.to_string().contains(&told), "{err}");
 
-    // The three together have everything.
+    // The two together have everything, though neither can do more than tell what it has.
     world.open(2);
-    world.open(3);
+    world.run(1000);
+    for id in 1..=2 {
+        assert_eq!(world.report(id).repair, None);
+        world.assert_readable(id);
+    }
+    assert!(world.digests().iter().all(|digest| *digest == before[0]), "{:?}", world.digests());
+
+    // With a quorum of others, what they doubt is settled.
+    (3..=5).for_each(|id| world.open(id));
     world.run(3000);
-    assert!(world.digests().iter().all(|digest| digest.0 >= before[0].0), "{:?}", world.digests());
-    for id in 1..=3 {
+    for id in 1..=5 {
         assert_eq!(world.report(id).in_the_way(), None);
-        assert!(world.report(id).doubts.is_empty());
+        let doubts = world.report(id).doubts;
+        assert!(doubts.is_empty(), "replica {id}: {doubts:?}");
         world.assert_readable(id);
     }
     world.commit_some(2, 3);
@@ -201,8 +212,8 @@ fn replicas_that_lost_different_entries_heal_each_other() {
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 
     // What was repaired stays so: each comes back by itself.
-    for id in 1..=3 {
-        (1..=3).for_each(|id| world.kill(id));
+    for id in 1..=5 {
+        (1..=5).for_each(|id| world.kill(id));
         world.open(id);
         assert_eq!(world.report(id).repair, None);
         world.assert_readable(id);
@@ -214,6 +225,7 @@ fn rot_that_is_found_while_a_peer_is_served_is_repaired() {
     let mut world = World::of(3);
     world.commit_some(1, 3);
     world.kill(3);
+    world.run(1500);
     world.commit_some(1, 12);
     world.run(500);
     // Whoever 3 asks finds a rotten entry, though each another one.
@@ -235,13 +247,14 @@ fn rot_that_is_found_while_a_peer_is_served_is_repaired() {
 }
 
 #[test]
-fn a_damaged_majority_blocks_nothing_that_the_others_know() {
+fn doubts_are_settled_by_the_leader_of_the_others() {
     // The slots behind the last one known to be chosen are in doubt at one replica, and settled by
     // the leader that the others elect.
     let mut world = World::of(3);
     world.commit_some(1, 5);
     let last = world.drivers[&3].store().applied().slot.0 - 1;
     world.kill(3);
+    world.run(1500);
     world.damage(3, last);
     world.commit_some(1, 5);
     world.open(3);
