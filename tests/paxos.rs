@@ -265,14 +265,11 @@ fn forged(command: &Command) -> Message {
             slots: SlotRange { first, end: Slot(slot(command, "end")) },
             frontier: Default::default(),
         }),
-        "Settled" => Message::Settled {
-            ballot: ballot("ballot"),
-            boot: {
-                let (to, sequence) = (command.required::<u64>("to"), command.required("boot"));
-                Boot { sequence, nonce: to << 32 | sequence }
-            },
-            from: first,
-        },
+        "Settled" => {
+            let (to, sequence) = (command.required::<u64>("to"), command.required("boot"));
+            let boot = Boot { sequence, nonce: to << 32 | sequence };
+            Message::Settled { ballot: ballot("ballot"), boot, from: first }
+        }
         "Reject" => Message::Reject { ballot: ballot("ballot"), promised: ballot("promised") },
         "Fetch" => Message::Fetch { from: first },
         "Confirmed" => {

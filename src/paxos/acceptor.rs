@@ -60,8 +60,9 @@ impl Paxos {
         }
     }
 
-    /// Tells what was voted for from `first` on, and for which slots that is not an answer. Also for a repeated `Prepare`: the answer waits
-    /// for everything journaled so far, so a duplicate cannot overtake the promise's own sync.
+    /// Tells what was voted for from `first` on, and for which slots that is not an answer. Also
+    /// for a repeated `Prepare`: the answer waits for everything journaled so far, so a duplicate
+    /// cannot overtake the promise's own sync.
     pub(super) fn answer_prepare(&mut self, to: ReplicaId, ballot: Ballot, first: Slot) {
         let mut parts = vec![Vec::new()];
         let mut bytes = 0;

@@ -2,8 +2,8 @@
 //!
 //! What is safe in a slot is
 //! 1. the entry voted for at the highest ballot among a phase-1 quorum of answers that do not
-//!    abstain for that slot, and a no-op where none of them voted (*Paxos Made Simple*, section 2.2,
-//!    P2c). Never "the longest log": any replica may lead, whatever it holds;
+//!    abstain for that slot, and a no-op where none of them voted (*Paxos Made Simple*, section
+//!    2.2, P2c). Never "the longest log": any replica may lead, whatever it holds;
 //! 2. a no-op, where those who say that they did not vote are enough that nothing can be chosen;
 //! 3. where every voter answered, and none of them is FAULTY there, the highest of what was voted
 //!    for and of what is left to those who are UNCERTAIN.

@@ -37,11 +37,11 @@
 //!
 //! # Caveats
 //!
-//! The membership is the one that slot 0 holds; changing it, observers, leases, handing over
-//! and checkpoints are not here. A replica that lacks chosen entries does not get here: its owner
-//! fetches them first. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van Renesse
-//! and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*; Howard et
-//! al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
+//! The membership is the one that slot 0 holds; changing it, observers, leases, handing over and
+//! checkpoints are not here. A replica that lacks chosen entries does not get here: its owner
+//! fetches them first. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
+//! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
+//! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
 
 pub mod step;
 

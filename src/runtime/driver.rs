@@ -11,8 +11,8 @@
 //! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
-//! `forwards` (commands for another leader), `journaling` (records in, messages out), `repair` (what
-//! the journal lost), `space` (a full disk), `report`.
+//! `forwards` (commands for another leader), `journaling` (records in, messages out), `repair`
+//! (what the journal lost), `space` (a full disk), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for

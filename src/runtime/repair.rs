@@ -1,9 +1,9 @@
 //! Chosen entries that this replica's journal lost: fetched from the peers, and journaled again.
 //!
 //! Where they are missing when the journal is opened, the state cannot be built, and the protocol
-//! core does not begin: a replica that is silent is safe. It asks one peer after the other, journals
-//! what it lacks, and begins to serve once that is durable and can be read. Meanwhile it gives away
-//! what it has, so that replicas heal each other that each lost another part.
+//! core does not begin: a replica that is silent is safe. It asks one peer after the other,
+//! journals what it lacks, and begins to serve once that is durable and can be read. Meanwhile it
+//! gives away what it has, so that replicas heal each other that each lost another part.
 //!
 //! Where rot is found later, while entries are read for a peer, the state in memory is whole, and
 //! the replica goes on; the entries are fetched beside its work.
@@ -203,7 +203,8 @@ impl<D: Disk> Driver<D> {
     /// A peer lacks what this replica may have, though it does not serve yet.
     ///
     /// The message would tell the chain below `slot_chosen`, which is not known while entries below
-    /// are missing. So the last entry stays here: who does not reach `slot_chosen` compares nothing.
+    /// are missing. So the last entry stays here: who does not reach `slot_chosen` compares
+    /// nothing.
     pub(super) fn serve_while_repairing(&mut self, to: ReplicaId, from: Slot) {
         let Some(recovered) = &self.repair.opening else { return };
         let slot_chosen = recovered.slot_chosen;

@@ -47,8 +47,8 @@ pub struct Report {
 }
 
 /// A replica that lost its promise.
-const PROMISE_LOST: &str = "the journal lost what this replica promised: it votes no more, and only \
-                            follows";
+const PROMISE_LOST: &str =
+    "the journal lost what this replica promised: it only follows, and votes no more";
 
 impl Report {
     /// What keeps the replica from serving, or the cluster from forming; `None` where nothing does.

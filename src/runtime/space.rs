@@ -1,9 +1,9 @@
 //! What a replica does while its disk is full: it takes nothing on, and waits for space.
 //!
-//! What was voted for before the disk was full is written in the room that is left. From then on the
-//! replica neither votes, promises, campaigns nor leads, so that another one leads where there is
-//! one; it refuses transactions, which did not happen, and still answers reads where it can. Once a
-//! second it tries whether there is space again.
+//! What was voted for before the disk was full is written in the room that is left. From then on
+//! the replica neither votes, promises, campaigns nor leads, so that another one leads where there
+//! is one; it refuses transactions, which did not happen, and still answers reads where it can.
+//! Once a second it tries whether there is space again.
 //!
 //! Invariants:
 //! * Nothing is acknowledged that is not durable, full or not.

@@ -10,10 +10,12 @@
 //! * **I5, evidence**: a core learns an entry only when a quorum of durable votes for it exists.
 //! * **I6, safe proposals**: nobody proposes against what was chosen at a lower ballot.
 //! * **I8, frontier**: a core learns slots in order, each once in an opening.
-//! * **I7, no silence**: an answer to `Prepare` tells, for every slot in which its sender ever voted
-//!   durably below that ballot, such a vote or a newer one, or abstains, or says that the slot is
-//!   chosen. But a vote that was lost is excused once a leader settled that it cannot matter.
-//! * **I9, settled**: below the ballot of a leader that calls slots settled, nothing is chosen there.
+//! * **I7, no silence**: an answer to `Prepare` tells, for every slot in which its sender ever
+//!   voted durably below that ballot, such a vote or a newer one, or abstains, or says that the
+//!   slot is chosen. But a vote that was lost is excused once a leader settled that it cannot
+//!   matter.
+//! * **I9, settled**: below the ballot of a leader that calls slots settled, nothing is chosen
+//!   there.
 //! * **R, reads**: a barrier covers every slot that anyone had learned before the read began.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -179,8 +179,8 @@ impl MemoryJournal {
         }
     }
 
-    /// How far the first `end` records know the log to be chosen. A slot is journaled as chosen when
-    /// all before it are known to be, and are journaled.
+    /// How far the first `end` records know the log to be chosen. A slot is journaled as chosen
+    /// when all before it are known to be, and are journaled.
     fn marked_before(&self, end: usize) -> Slot {
         let marks = self.marks.iter().filter(|(at, _)| *at <= end).map(|(_, slot)| *slot);
         let chosen = (0..end).filter(|at| !self.lost.contains(at));

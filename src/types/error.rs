@@ -249,8 +249,9 @@ impl Error {
     ///
     /// ```
     /// use indelible::{Committed, Pending, Result};
-    /// fn put(here: Pending<Committed>, there: impl Fn() -> Pending<Committed>) -> Result<Committed> {
-    ///     match here.wait() {
+    /// type Call<'a> = &'a dyn Fn() -> Pending<Committed>;
+    /// fn either(here: Call<'_>, there: Call<'_>) -> Result<Committed> {
+    ///     match here().wait() {
     ///         Err(err) if err.is_storage_full() => there().wait(),
     ///         result => result,
     ///     }
