@@ -95,6 +95,9 @@ impl<D: Disk> Job<D> {
     }
 }
 
+/// A segment's file, opened once for each lane.
+type Made<D> = Result<Vec<Arc<<D as Disk>::File>>, JournalError>;
+
 /// Makes a segment and writes down that it is there; says what is in the way of the next try. A
 /// lack of space is told as such only where it is known what the identity says.
 fn make<D: Disk>(
@@ -104,7 +107,7 @@ fn make<D: Disk>(
     lanes: usize,
     former: Former,
     identity: Identity,
-) -> (Result<Vec<Arc<D::File>>, JournalError>, Former) {
+) -> (Made<D>, Former) {
     if former == Former::Named {
         // First it is written down that it may be absent.
         let absent = Identity { segment_made: identity.segment_last, ..identity.clone() };

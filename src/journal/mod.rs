@@ -57,17 +57,23 @@
 //! all are valid; of a promise's two copies, which stand in different blocks, one is enough.
 //!
 //! **Reading**: from the segment with the highest number that has a valid superheader, follow the
-//! chain of previous segments; then read each group by group. Segments before the last must be
-//! whole up to where they are said to end. In the last one, the first invalid group is rot, and the
-//! journal is refused, if any frame behind it, in this segment or a newer one, is valid in its
-//! place and says by `durable_through` that the group had been durable. Otherwise the journal ends
-//! there. Zeros mean nothing by themselves. (`scan`)
+//! chain of previous segments (`chain`); then read each group by group. Where a group is invalid,
+//! what was written later tells rot from a torn tail: it is rot if a superheader counts the place to
+//! its segment, or if any frame behind it, in this segment or a newer one, is valid in its place and
+//! says by `durable_through` that the group had been durable. Otherwise the journal ends there.
+//! Zeros mean nothing by themselves. (`scan`)
+//!
+//! **Damage**: alone, a replica refuses to open where anything rotted. In a cluster it reads on
+//! behind the bad region, and tells of what it cannot vouch for any more: slots whose entries are
+//! *missing*, votes that are FAULTY or UNCERTAIN, a promise that is lost ([`Recovered`]). Such
+//! doubts are written down at once, as a Doubts frame, and outlive crashes. (`findings`)
 //!
 //! **Writing**: groups never share a block, and no block is written twice. A segment is made whole,
 //! of real zeros, and synced, before it is used; its superheader goes out with its first group, and
 //! only when all frames before are durable. Each segment begins with the promise, and each opening
-//! begins a new segment (`recovery`). What a replica hears about durability is a frontier, worked
-//! out from the syncs that succeeded (`writer`).
+//! begins a new segment (`recovery`). A full disk stops nothing that fits the segment in use
+//! (`spare`). What a replica hears about durability is a frontier, worked out from the syncs that
+//! succeeded (`writer`).
 //!
 //! **Assumed of the medium**: a sync that returns well made everything written to that file before
 //! durable. A write that the system loses later is told to a sync of every description that the
@@ -75,11 +81,12 @@
 //! were not synced: any pieces of them may survive, of any size, in any order. Rot, lost and
 //! misplaced writes are detected wherever a later frame or seal covers the place; in the last
 //! group or two before a cut of power they cannot be told from a torn write, and are cut. One
-//! damaged copy of a promise is survived, two are refused.
+//! damaged copy of a promise is survived, two are told.
 //!
 //! Invariants:
-//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused.
-//! * The promise that an opening finds is never below one that was covered.
+//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused, or
+//!   it tells that it may be lost.
+//! * The promise that an opening finds is never below one that was covered, or is told to be lost.
 //! * A directory that is refused is not written to.
 //!
 //! Not here: threads, clocks, checkpoints; when to sync, and who waits for it (`runtime`).

@@ -36,7 +36,7 @@ use super::error::JournalError;
 use super::findings::{Damage, Findings};
 use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::index::Place;
-use super::segment::{BLOCK_BYTES, End, Superheader, segment_name};
+use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
 use super::source::{Bad, Expected, Source};
 use super::walk::{Seen, Whole};
 
@@ -62,7 +62,7 @@ pub(super) struct Scan<F> {
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
     evidence: Lsn,
-    /// How long a segment was made, at most, going by those that say so.
+    /// How long a segment was made, at most, of which nothing says how long.
     longest: u64,
     /// The end of the last whole group.
     end: End,
@@ -119,7 +119,7 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             lsn_seen: Lsn::ZERO,
             evidence: Lsn::ZERO,
-            longest: 0,
+            longest: Options::default().segment_bytes,
             end: End::default(),
             gap: None,
             uncovered: Vec::new(),
@@ -245,8 +245,9 @@ impl<F: File> Scan<F> {
                 return Err(chain::lost(&self.source.files, newer));
             }
         }
-        // Who lost its superheader may have lost evidence with it.
-        let unsure = link.superheader.is_none() && self.behind[&number] > offset;
+        // Who lost its superheader may have lost evidence with it, and says not how long it was.
+        let no_end = self.behind[&number] > offset || self.source.length(number)? <= offset;
+        let unsure = link.superheader.is_none() && no_end;
         Ok(self.evidence > self.end.last_lsn || unsure)
     }
 

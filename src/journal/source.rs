@@ -129,7 +129,16 @@ impl<F: File> Source<F> {
             Ok(bytes) => walk.rest(self.home, bytes, frame_count),
             Err(err) if self.strict => return Err(err),
             Err(_) => {
-                return Ok(Err(Bad { seen: walk.into_seen(), ..Bad::new(offset, UNREADABLE) }));
+                // The frames before the bad sector may be a promise.
+                let readable = self.readable(offset, group_bytes);
+                let bytes = self.window.bytes(offset, readable)?;
+                let bad = match walk.rest(self.home, bytes, frame_count) {
+                    Err((BadFrame::Version(found), _)) => {
+                        return Err(chain::unsupported(self.window.segment(), found));
+                    }
+                    _ => Bad::new(offset + walk.at() as u64, UNREADABLE),
+                };
+                return Ok(Err(Bad { seen: walk.into_seen(), ..bad }));
             }
         };
         match result {
@@ -142,6 +151,19 @@ impl<F: File> Source<F> {
                 Ok(Err(Bad { slot, seen: walk.into_seen(), ..bad }))
             }
         }
+    }
+
+    /// How many of `count` bytes can be read, in whole blocks.
+    fn readable(&mut self, offset: u64, count: usize) -> usize {
+        let (mut good, mut bad) = (0, count.div_ceil(BLOCK_BYTES));
+        while good + 1 < bad {
+            let blocks = usize::midpoint(good, bad);
+            match self.window.bytes(offset, blocks * BLOCK_BYTES) {
+                Ok(_) => good = blocks,
+                Err(_) => bad = blocks,
+            }
+        }
+        good * BLOCK_BYTES
     }
 
     /// The next block from `offset` on that is not all zeros, or cannot be read.
