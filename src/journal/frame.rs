@@ -63,7 +63,8 @@ pub struct Header {
     pub offset: u64,
     /// Its number.
     pub lsn: Lsn,
-    /// The slot it speaks of; zero where it speaks of none.
+    /// The slot it speaks of; zero where it speaks of none. For doubts: a digest of the damage that
+    /// they account for.
     pub slot: Slot,
     /// The ballot promised or voted at; zero where there is none.
     pub ballot: Ballot,

@@ -2,7 +2,7 @@
 //!
 //! A segment is prepared whole before it is used: real zeros are written and synced, and so is the
 //! directory. A commit therefore changes neither a file's length nor its blocks, cannot run out of
-//! space, and needs no journal commit of the file system. A superheader says where the segment
+//! space (but on a file system that copies on write), and needs no journal commit of the file system. A superheader says where the segment
 //! before validly ends, which makes it the evidence for all that stands there.
 //!
 //! Invariants:
@@ -172,8 +172,23 @@ pub fn segment_number(name: &str) -> Option<u64> {
 ///
 /// # Errors
 ///
-/// Where one of the steps fails. What is left is no segment, and is removed at the next opening.
+/// Where one of the steps fails. What is left is no segment. Where it took the last space it is
+/// removed at once, as far as that can be done, and else at the next opening.
 pub fn prepare<D: Disk>(
+    disk: &D,
+    number: u64,
+    length: u64,
+    lanes: usize,
+) -> Result<Vec<Arc<D::File>>, JournalError> {
+    let made = make(disk, number, length, lanes);
+    if made.as_ref().is_err_and(JournalError::is_full) {
+        // Whatever comes of it: nobody counts on the file, and the next try removes it too.
+        let _ = disk.remove(&segment_name(number));
+    }
+    made
+}
+
+fn make<D: Disk>(
     disk: &D,
     number: u64,
     length: u64,

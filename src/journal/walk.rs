@@ -41,11 +41,6 @@ impl Walk {
         self.at
     }
 
-    /// The good frames so far.
-    pub(super) fn seen(&self) -> &[Seen] {
-        &self.seen
-    }
-
     /// The frame at the present place, and steps behind it.
     pub(super) fn frame(
         &mut self,
@@ -131,6 +126,11 @@ impl Walk {
                 Err(bad)
             }
         }
+    }
+
+    /// The frames that were good, where the group is not.
+    pub(super) fn into_seen(self) -> Vec<Seen> {
+        self.seen
     }
 
     /// The group, where all its frames were good.

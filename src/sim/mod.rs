@@ -76,5 +76,6 @@ pub mod links;
 
 pub mod checks;
 pub mod journal;
+mod openings;
 
 pub mod trace;
