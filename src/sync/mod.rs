@@ -1,0 +1,40 @@
+//! What the threads of a replica share and wait by: locks, condition variables, atomics, the time.
+//!
+//! In every build that ships these are those of `parking_lot` and the standard library, by their own
+//! names; nothing stands between. Under `--cfg shuttle`, a flag of the compiler and no feature, so
+//! that no user and no `--all-features` can turn it on, they are stand-ins of the same shape
+//! (`explored`), by which [shuttle](https://docs.rs/shuttle) decides who runs next and when time
+//! passes. `tests/threads.rs` then runs the same code through many schedules.
+//!
+//! Not here: locks that are never held while their thread waits for anything else. They cannot make
+//! a schedule that these do not, and stay what they are: the store's, the tail's, the gate's.
+
+#[cfg(shuttle)]
+mod explored;
+
+#[cfg(not(shuttle))]
+pub use parking_lot::{Condvar, Mutex, MutexGuard};
+
+#[cfg(shuttle)]
+pub use explored::{Condvar, Instant, Mutex, MutexGuard, elapsed, pass_time};
+
+/// Numbers and flags that threads share.
+pub mod atomic {
+    #[cfg(shuttle)]
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicUsize};
+
+    #[cfg(not(shuttle))]
+    pub use std::sync::atomic::{AtomicBool, AtomicUsize};
+}
+
+/// How threads begin.
+pub mod thread {
+    #[cfg(shuttle)]
+    pub use shuttle::thread::Builder;
+
+    #[cfg(not(shuttle))]
+    pub use std::thread::Builder;
+}
+
+#[cfg(not(shuttle))]
+pub use std::time::Instant;
