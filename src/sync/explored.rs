@@ -80,25 +80,26 @@ struct Waiter {
     woken: BatchSemaphore,
 }
 
+/// Whoever waits until then waits for something else: no clock comes that far.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 const ASLEEP: u8 = 0;
 const NOTIFIED: u8 = 1;
 const TIMED_OUT: u8 = 2;
 
-/// Lets time pass for ever, one timer for each time it is picked. To be spawned as a task, detached.
+/// Lets time pass for ever, one timer each time it is picked. To be spawned as a task, detached.
 pub fn pass_time() -> impl Future<Output = ()> + Send {
-    let mut yields = false;
-    std::future::poll_fn(move |context| {
+    std::future::poll_fn(|context| {
         let due = with_time(|time| {
-            let due = if yields { None } else { time.timers.pop_first() };
+            let due = time.timers.pop_first();
             time.now = due.as_ref().map_or(time.now, |((at, _), _)| time.now.max(*at));
             time.passer = Some(context.waker().clone());
             due
         });
-        yields = !yields && due.is_some();
         if let Some((_, waiter)) = due {
             waiter.wake(TIMED_OUT);
         }
-        if yields || with_time(|time| !time.timers.is_empty()) {
+        if with_time(|time| !time.timers.is_empty()) {
             context.waker().wake_by_ref();
         }
         Poll::Pending
@@ -154,7 +155,8 @@ impl Waiters {
 
     /// Sleeps until woken, or until the clock stands at `deadline`; returns whether it was that.
     fn sleep(&self, waiter: &Arc<Waiter>, deadline: Option<Duration>) -> bool {
-        let timer = deadline.map(|deadline| set_timer(waiter, deadline));
+        let timer = deadline.filter(|deadline| *deadline < NEVER);
+        let timer = timer.map(|deadline| set_timer(waiter, deadline));
         waiter.woken.acquire_blocking(1).expect("it is never closed");
         self.forget(waiter);
         if let Some(timer) = timer {
