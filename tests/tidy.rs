@@ -343,8 +343,6 @@ fn every_rule_sees_its_breach() {
         ("src/transport/tcp.rs", "use crate::{self as me, runtime::{A, B}};", "imports runtime"),
         ("src/transport/tcp.rs", "type A = crate :: runtime :: B;", "imports runtime"),
         ("src/sim/mod.rs", "use crate::transport::Link;", "sim imports transport"),
-        ("src/sync/mod.rs", "use crate::types::time::Moment;", "sync imports types"),
-        ("src/paxos/mod.rs", "use crate::sync::Mutex;", "paxos imports sync"),
         ("src/runtime/mod.rs", "use crate::replica::Replica;", "runtime imports replica"),
         ("src/paxos/mod.rs", "use crate::config::Config;", "paxos imports config"),
         ("src/key.rs", "use crate::table::Table;", "key imports table"),

@@ -12,7 +12,7 @@ use shuttle::{Config, Runner};
 /// When time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// Only when all threads wait for it. A wait that somebody should have ended shows on the clock.
+    /// Only when all threads wait for it: a wait that somebody should have ended shows.
     Last,
     /// At any moment too, a few times: any timeout may end before anything else happens.
     Any,
