@@ -326,6 +326,8 @@ impl Condvar {
     }
 
     fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Duration>) -> bool {
+        // What was looked at before may change here, unless the lock keeps it.
+        preempt();
         let waiter = self.0.add();
         guard.inner = None;
         guard.mutex.patient.wake_all();

@@ -30,7 +30,7 @@ const STEPS_OF_TIME: u64 = 8;
 const EARLY_TIMEOUTS_MAX: usize = 10;
 
 /// Schedules of a test with a share of 1, unless `SCHEDULES` says otherwise.
-const SCHEDULES: usize = 500;
+const SCHEDULES: usize = 1000;
 
 /// Lets `body` run under `SCHEDULES` times `share` schedules.
 pub fn explore(share: usize, body: impl Fn(Time) + Copy + Send + Sync + 'static) {

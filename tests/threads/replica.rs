@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use indelible::journal::disk::{Disk, File};
@@ -18,23 +18,28 @@ use indelible::types::message::{Envelope, Hello};
 use indelible::types::time::Moment;
 use indelible::{Committed, Pending, ReplicaId};
 
+use crate::explore::Time;
+
 /// What the clock would rescue a forgotten event with, at the earliest.
 pub const HEARTBEAT: Duration = Duration::from_millis(50);
 
 pub const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A disk in memory whose syncs fail once so many have succeeded.
+/// A disk in memory whose syncs fail once so many have succeeded. It notices who writes to a
+/// directory that was given up.
 #[derive(Clone)]
 pub struct Failing {
     disk: MemoryDisk,
     syncs_left: Arc<AtomicUsize>,
+    trespassed: Arc<AtomicBool>,
 }
 
-pub struct FailingFile(MemoryFile, Arc<AtomicUsize>);
+pub struct FailingFile(MemoryFile, Failing);
 
 impl Failing {
     pub fn new() -> Self {
-        Self { disk: MemoryDisk::new(), syncs_left: Arc::new(AtomicUsize::new(usize::MAX)) }
+        let syncs_left = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { disk: MemoryDisk::new(), syncs_left, trespassed: Arc::default() }
     }
 
     /// So many more syncs succeed.
@@ -46,8 +51,14 @@ impl Failing {
         self.syncs_left.load(Ordering::SeqCst) == 0
     }
 
-    /// Whether another replica could be opened in this directory.
-    pub fn is_free(&self) -> bool {
+    /// Asserts that another replica can be opened in this directory, unless the end of this one ran
+    /// out of time; and that nobody wrote to it from when it could.
+    pub fn assert_given_up(&self, time: Time) {
+        assert!(time == Time::Any || self.is_free(), "the directory is still taken");
+        assert!(!self.trespassed.load(Ordering::SeqCst), "somebody wrote after the end");
+    }
+
+    fn is_free(&self) -> bool {
         self.disk.lock().is_ok()
     }
 }
@@ -61,11 +72,11 @@ impl Disk for Failing {
     }
 
     fn create(&self, name: &str) -> io::Result<FailingFile> {
-        Ok(FailingFile(self.disk.create(name)?, Arc::clone(&self.syncs_left)))
+        Ok(FailingFile(self.disk.create(name)?, self.clone()))
     }
 
     fn open(&self, name: &str) -> io::Result<FailingFile> {
-        Ok(FailingFile(self.disk.open(name)?, Arc::clone(&self.syncs_left)))
+        Ok(FailingFile(self.disk.open(name)?, self.clone()))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -91,12 +102,17 @@ impl File for FailingFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // A write takes long: much can happen before it is done.
+        shuttle::thread::sleep(Duration::ZERO);
+        if self.1.is_free() {
+            self.1.trespassed.store(true, Ordering::SeqCst);
+        }
         self.0.write_at(offset, bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
         let take = |left: usize| left.checked_sub(1);
-        let taken = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+        let taken = self.1.syncs_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
         taken.map_err(|_| io::Error::other("the disk is gone")).and_then(|_| self.0.sync())
     }
 
