@@ -19,10 +19,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::types::ids::Lsn;
+
 use super::disk::File;
 use super::error::JournalError;
-use super::frame::{FORMAT_VERSION, Home};
-use super::segment::{BadSuperheader, End, SUPERHEADER_BYTES, Superheader, segment_name};
+use super::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind};
+use super::segment::{
+    BLOCK_BYTES, BadSuperheader, End, SUPERHEADER_BYTES, Superheader, segment_name,
+};
 
 /// A segment of the journal.
 #[derive(Clone, Copy)]
@@ -32,6 +36,9 @@ pub(super) struct Link {
     pub(super) superheader: Option<(Superheader, u32)>,
     /// Where it validly ends, where the superheader behind it says so.
     pub(super) end: Option<End>,
+    /// Its last frame, where that superheader is damaged, and the first frame behind it says so:
+    /// what stands further on was cut.
+    pub(super) last_lsn: Option<Lsn>,
     /// Whether it was in use. Of the others, what stands in them must prove it.
     pub(super) certain: bool,
 }
@@ -65,14 +72,18 @@ pub(super) fn links<F: File>(
     }
     let top = last.max(known.segment_last);
     let mut links = Vec::new();
-    let (mut number, mut end) = (top, None);
+    let (mut number, mut end, mut last_lsn) = (top, None, None);
     while number > 0 {
         let superheader = superheaders.get(&number).copied();
         if !files.contains_key(&number) || known.alone && superheader.is_none() {
             return Err(lost(files, number));
         }
-        links.push(Link { number, superheader, end, certain: true });
+        links.push(Link { number, superheader, end, last_lsn, certain: true });
         end = superheader.map(|(superheader, _)| superheader.previous);
+        last_lsn = match end {
+            Some(end) => Some(end.last_lsn),
+            None => before(&*files[&number], number, known.home),
+        };
         let lower = || files.range(..number).next_back().map_or(0, |(number, _)| *number);
         number = end.map_or_else(lower, |end| end.number);
     }
@@ -84,9 +95,20 @@ pub(super) fn links<F: File>(
         number,
         superheader: None,
         end: None,
+        last_lsn: None,
         certain: false,
     }));
     Ok(links)
+}
+
+/// The last frame before a segment. Its first group was written when just that was durable.
+fn before<F: File>(file: &F, number: u64, home: Home) -> Option<Lsn> {
+    let mut bytes = [0; FRAME_HEADER_BYTES];
+    let offset = BLOCK_BYTES as u64;
+    let count = file.read_at(offset, &mut bytes).ok()?;
+    let (header, _) = Header::decode(&bytes[..count]).ok()?;
+    let begins = header.kind == Kind::Group && header.stands_at(home, number, offset);
+    begins.then_some(header.durable_through)
 }
 
 /// The superheader of a segment; `None` where there is no valid one.

@@ -11,19 +11,19 @@
 //! ```
 //!
 //! **How far** suspicion reaches: a vote is only ever cast below `slot_chosen` + 2 alpha of the
-//! replica that casts it, and each slot that it knows to be chosen has a frame, written before. Those
-//! frames stand before the region, or are lost in it. So a lost vote was for a slot below the highest
-//! slot seen, + 2 alpha, + the frames that fit the bytes that are lost.
+//! replica that casts it, and each slot that it knows to be chosen has a frame, written before.
+//! Those frames stand before the region, or are lost in it. So a lost vote was for a slot below the
+//! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost.
 //!
 //! **When all is read**, with `slot_chosen` at k: a suspect slot below k is *missing*, its entry
 //! must be fetched; from k on it is FAULTY, or UNCERTAIN where nothing proves that what is lost
 //! was ever durable (a torn tail).
 //!
-//! **Doubts are written down** at each opening, and whenever some are settled. Such a frame replaces
-//! what earlier ones said. It replaces what bad regions make suspect only where it accounts for
-//! them: it carries a digest of the regions known when it was written. Where a region went bad later
-//! the digest is another one, and what that region makes suspect stays so. That includes all that
-//! was in doubt before it: a frame that settled it may have stood there.
+//! **Doubts are written down** at each opening, and whenever some are settled. Such a frame
+//! replaces what earlier ones said. It replaces what bad regions make suspect only where it
+//! accounts for them: it carries a digest of the regions known when it was written. Where a region
+//! went bad later the digest is another one, and what that region makes suspect stays so. That
+//! includes all that was in doubt before it: a frame that settled it may have stood there.
 //!
 //! Invariants:
 //! * A place in the index belongs to no suspect slot, when all is read.

@@ -58,9 +58,9 @@
 //!
 //! **Reading**: from the segment with the highest number that has a valid superheader, follow the
 //! chain of previous segments (`chain`); then read each group by group. Where a group is invalid,
-//! what was written later tells rot from a torn tail: it is rot if a superheader counts the place to
-//! its segment, or if any frame behind it, in this segment or a newer one, is valid in its place and
-//! says by `durable_through` that the group had been durable. Otherwise the journal ends there.
+//! what was written later tells rot from a torn tail: it is rot if a superheader counts the place
+//! to its segment, or if any frame behind it, in this segment or a newer one, is valid in its place
+//! and says by `durable_through` that the group had been durable. Otherwise the journal ends there.
 //! Zeros mean nothing by themselves. (`scan`)
 //!
 //! **Damage**: alone, a replica refuses to open where anything rotted. In a cluster it reads on
@@ -84,8 +84,8 @@
 //! damaged copy of a promise is survived, two are told.
 //!
 //! Invariants:
-//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused, or
-//!   it tells that it may be lost.
+//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused,
+//!   or it tells that it may be lost.
 //! * The promise that an opening finds is never below one that was covered, or is told to be lost.
 //! * A directory that is refused is not written to.
 //!

@@ -181,6 +181,10 @@ impl<F: File> Scan<F> {
         let (number, mut offset) = (link.number, BLOCK_BYTES as u64);
         let limit = self.limit(link)?;
         while offset < limit || self.gap.is_none() && link.end.is_none() {
+            let is_over = link.last_lsn.is_some_and(|last| last <= self.end.last_lsn);
+            if is_over && link.end.is_none() && self.gap.is_none() {
+                break;
+            }
             let expected = match self.gap {
                 None => Expected::Next(self.end),
                 Some(_) => Expected::Above(self.end.last_lsn),

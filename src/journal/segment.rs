@@ -2,8 +2,9 @@
 //!
 //! A segment is prepared whole before it is used: real zeros are written and synced, and so is the
 //! directory. A commit therefore changes neither a file's length nor its blocks, cannot run out of
-//! space (but on a file system that copies on write), and needs no journal commit of the file system. A superheader says where the segment
-//! before validly ends, which makes it the evidence for all that stands there.
+//! space (where the file system does not copy on write), and needs no journal commit of the file
+//! system. A superheader says where the segment before validly ends, which makes it the evidence
+//! for all that stands there.
 //!
 //! Invariants:
 //! * A superheader is written only after every frame that it counts to the segment before is

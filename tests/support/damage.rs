@@ -1,5 +1,5 @@
-//! What a disk does to blocks that were durable: flipped bits, zeros, bad sectors, blocks in the wrong
-//! place, files that end early.
+//! What a disk does to blocks that were durable: flipped bits, zeros, bad sectors, blocks in the
+//! wrong place, files that end early.
 //!
 //! Not done: to make zeros of what nothing written later speaks of. That looks like a journal that
 //! ended before, and nobody can tell (docs/format.md, *What is assumed*).
