@@ -1,5 +1,5 @@
-//! Whole replicas, one thread: entries that journals lost come back from the others, and a full disk
-//! is waited out.
+//! Whole replicas, one thread: entries that journals lost come back from the others, and a full
+//! disk is waited out.
 
 #[path = "support/faulty_disk.rs"]
 mod faulty_disk;
@@ -68,8 +68,10 @@ impl World {
     fn open(&mut self, id: u64) {
         // Small, so that a disk is full soon.
         let options = journal::Options { segment_bytes: 64 * 1024, ..Default::default() };
-        let journal = Journal::open(self.disks[&id].clone(), options, ReplicaId(id)).unwrap();
-        let driver = Driver::open(journal, self.options(id), self.now).unwrap();
+        let journal = Journal::open(self.disks[&id].clone(), options, ReplicaId(id));
+        let journal = journal.expect("the directory is usable");
+        let driver = Driver::open(journal, self.options(id), self.now);
+        let driver = driver.expect("the replica can begin");
         self.drivers.insert(id, driver);
     }
 
@@ -124,7 +126,7 @@ impl World {
                 self.run(50);
                 pending.wait_timeout(Duration::ZERO)
             });
-            answer.expect("every call ends in time").unwrap();
+            answer.expect("every call ends in time").expect("somebody commits");
         }
     }
 
@@ -136,7 +138,12 @@ impl World {
     fn damage(&self, id: u64, slot: u64) {
         let disk = &self.disks[&id];
         let mut count = 0;
-        for name in disk.list().unwrap().iter().filter(|name| name.starts_with("segment")) {
+        for name in disk
+            .list()
+            .expect("the directory can be read")
+            .iter()
+            .filter(|name| name.starts_with("segment"))
+        {
             let bytes = disk.content(name);
             for at in (0..bytes.len() - 144).step_by(8) {
                 let is_entry = &bytes[at..at + 4] == b"iLfr" && matches!(bytes[at + 6], 3 | 4);
