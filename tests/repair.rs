@@ -1,10 +1,14 @@
-//! Whole replicas, one thread: entries that journals lost come back from the others.
+//! Whole replicas, one thread: entries that journals lost come back from the others, and a full
+//! disk is waited out.
+
+#[path = "support/faulty_disk.rs"]
+mod faulty_disk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use indelible::journal::disk::{Disk, File};
-use indelible::journal::memory::MemoryDisk;
+use faulty_disk::FaultyDisk;
+use indelible::journal::disk::Disk;
 use indelible::journal::{self, Journal};
 use indelible::runtime::driver::Driver;
 use indelible::runtime::pending::Pending;
@@ -17,19 +21,19 @@ use indelible::types::message::EncodedCommand;
 use indelible::types::time::{Moment, Time};
 use indelible::{Committed, ErrorKind, ReplicaId};
 
-type Event = turn::Event<MemoryDisk>;
+type Event = turn::Event<FaultyDisk>;
 
 /// Replicas, and messages that take no time.
 struct World {
     now: Moment,
-    disks: BTreeMap<u64, MemoryDisk>,
-    drivers: BTreeMap<u64, Driver<MemoryDisk>>,
+    disks: BTreeMap<u64, FaultyDisk>,
+    drivers: BTreeMap<u64, Driver<FaultyDisk>>,
     events: VecDeque<(u64, Event)>,
 }
 
 impl World {
     fn of(count: u64) -> Self {
-        let disks = (1..=count).map(|id| (id, MemoryDisk::new())).collect();
+        let disks = (1..=count).map(|id| (id, FaultyDisk::default())).collect();
         let mut world =
             Self { now: Moment::ZERO, disks, drivers: BTreeMap::new(), events: VecDeque::new() };
         (1..=count).for_each(|id| world.open(id));
@@ -62,9 +66,12 @@ impl World {
     }
 
     fn open(&mut self, id: u64) {
-        let options = journal::Options::default();
-        let journal = Journal::open(self.disks[&id].clone(), options, ReplicaId(id)).unwrap();
-        let driver = Driver::open(journal, self.options(id), self.now).unwrap();
+        // Small, so that a disk is full soon.
+        let options = journal::Options { segment_bytes: 64 * 1024, ..Default::default() };
+        let journal = Journal::open(self.disks[&id].clone(), options, ReplicaId(id));
+        let journal = journal.expect("the directory is usable");
+        let driver = Driver::open(journal, self.options(id), self.now);
+        let driver = driver.expect("the replica can begin");
         self.drivers.insert(id, driver);
     }
 
@@ -119,7 +126,7 @@ impl World {
                 self.run(50);
                 pending.wait_timeout(Duration::ZERO)
             });
-            answer.expect("every call ends in time").unwrap();
+            answer.expect("every call ends in time").expect("somebody commits");
         }
     }
 
@@ -131,14 +138,17 @@ impl World {
     fn damage(&self, id: u64, slot: u64) {
         let disk = &self.disks[&id];
         let mut count = 0;
-        for name in disk.list().unwrap().iter().filter(|name| name.starts_with("segment")) {
-            let file = disk.open(name).unwrap();
-            let mut bytes = vec![0; file.len().unwrap() as usize];
-            assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
+        for name in disk
+            .list()
+            .expect("the directory can be read")
+            .iter()
+            .filter(|name| name.starts_with("segment"))
+        {
+            let bytes = disk.content(name);
             for at in (0..bytes.len() - 144).step_by(8) {
                 let is_entry = &bytes[at..at + 4] == b"iLfr" && matches!(bytes[at + 6], 3 | 4);
                 if is_entry && bytes[at + 72..at + 80] == slot.to_le_bytes() {
-                    file.write_at(at as u64 + 144, &[bytes[at + 144] ^ 0x55]).unwrap();
+                    disk.rot(name, |bytes| bytes[at + 144] ^= 0x55);
                     count += 1;
                 }
             }
@@ -265,4 +275,63 @@ fn doubts_are_settled_by_the_leader_of_the_others() {
     world.run(2000);
     world.commit_some(3, 3);
     world.assert_readable(3);
+}
+
+#[test]
+fn who_has_no_space_leaves_it_to_the_others() {
+    let mut world = World::of(3);
+    world.commit_some(1, 3);
+    let leader = |world: &World| {
+        let view = world.drivers.values().find_map(|driver| driver.report().view?.leader);
+        view.expect("somebody leads").leader.0
+    };
+    let full = leader(&world);
+    let other = full % 3 + 1;
+    world.disks[&full].limit_space(Some(0));
+    // Until its segment is nearly full, it goes on; then another one leads.
+    while !world.report(full).storage_full {
+        world.commit_some(other, 1);
+    }
+    world.run(2000);
+    assert_ne!(leader(&world), full);
+    let mut refused = world.commit(full);
+    world.run(10);
+    let err = refused.wait_timeout(Duration::ZERO).expect("it is refused at once").unwrap_err();
+    assert!(err.is_storage_full(), "{err}");
+    assert_eq!(
+        world.report(full).in_the_way().as_deref(),
+        Some("the disk of this replica is full")
+    );
+    world.commit_some(other, 3);
+
+    // There is space again: it catches up, and takes transactions.
+    world.disks[&full].limit_space(None);
+    world.run(3000);
+    assert!(!world.report(full).storage_full);
+    world.commit_some(full, 3);
+    world.run(500);
+    let digests = world.digests();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn a_lone_replica_without_space_goes_on_when_there_is_some() {
+    let mut world = World::of(1);
+    world.commit_some(1, 3);
+    world.disks[&1].limit_space(Some(0));
+    while !world.report(1).storage_full {
+        world.commit_some(1, 1);
+    }
+    let mut refused = world.commit(1);
+    world.run(10);
+    let err = refused.wait_timeout(Duration::ZERO).expect("it is refused at once").unwrap_err();
+    assert!(err.is_storage_full(), "{err}");
+    world.disks[&1].limit_space(None);
+    world.run(2000);
+    world.commit_some(1, 3);
+    let before = world.digests();
+    world.kill(1);
+    world.open(1);
+    world.run(1000);
+    assert_eq!(world.digests(), before, "what was acknowledged is there");
 }

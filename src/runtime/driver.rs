@@ -379,6 +379,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         while !self.is_backlogged()
+            && !self.space.is_short()
             && let Some(paxos) = &mut self.paxos
             && paxos.has_room()
             && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time)

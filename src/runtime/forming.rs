@@ -152,7 +152,7 @@ impl<D: Disk> Driver<D> {
             message_bytes_max: self.options.message_bytes_max,
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
-        self.step(Input::Writable(!self.space.is_short()));
+        self.space.core_begins();
         if let Some(read) = self.requests.newest_read() {
             self.step(Input::Read(read));
         }
