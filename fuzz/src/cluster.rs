@@ -22,16 +22,8 @@ const HEALED_MAX: Duration = Duration::from_secs(5);
 /// Longer inputs say nothing that shorter ones do not.
 const STEPS_MAX: usize = 2000;
 
-const SHAPES: [(u64, u32, u32); 8] = [
-    (3, 2, 2),
-    (5, 3, 3),
-    (4, 3, 2),
-    (3, 3, 1),
-    (5, 4, 2),
-    (1, 1, 1),
-    (2, 2, 1),
-    (3, 1, 3),
-];
+const SHAPES: [(u64, u32, u32); 8] =
+    [(3, 2, 2), (5, 3, 3), (4, 3, 2), (3, 3, 1), (5, 4, 2), (1, 1, 1), (2, 2, 1), (3, 1, 3)];
 
 struct Schedule<'a> {
     input: Input<'a>,
@@ -189,9 +181,11 @@ impl Schedule<'_> {
         loop {
             assert!(self.cores.now() < end, "liveness: not in agreement after {HEALED_MAX:?}");
             self.cores.run(Duration::from_millis(50));
-            let fresh = self.cores.chosen(self.ids[0]).iter().any(|entry| {
-                entry.commands().any(|command| command == b"fresh")
-            });
+            let fresh = self
+                .cores
+                .chosen(self.ids[0])
+                .iter()
+                .any(|entry| entry.commands().any(|command| command == b"fresh"));
             if tried && fresh && self.is_settled() {
                 return;
             }

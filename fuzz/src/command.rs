@@ -45,7 +45,7 @@ fn entry(bytes: &[u8]) {
         }
         EntryKind::Membership => {
             let membership = entry.as_membership().expect("it says that it is one");
-            assert_eq!(Entry::membership(&membership).bytes(), bytes);
+            assert_eq!(Entry::membership(&membership).bytes()[16..], bytes[16..]);
         }
     }
     let all = entry.commands().all(|bytes| Command::decode(bytes).is_ok());

@@ -27,7 +27,7 @@ use super::error::JournalError;
 use super::frame::{
     BadFrame, FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind, u32_at, u64_at,
 };
-use super::group::GROUP_FRAME_BYTES;
+use super::group::{GROUP_FRAME_BYTES, GROUP_PAYLOAD_BYTES};
 use super::index::{Index, Place};
 use super::reader::Window;
 use super::segment::{
@@ -149,6 +149,11 @@ impl<F: File> Scan<F> {
         }
     }
 
+    fn length(&self, number: u64) -> Result<u64, JournalError> {
+        let name = segment_name(number);
+        self.files[&number].len().map_err(JournalError::io("measure", &name))
+    }
+
     /// The superheader of a segment; `None` where there is no valid one.
     fn superheader(&mut self, number: u64) -> Result<Option<(Superheader, u32)>, JournalError> {
         let file = segment_name(number);
@@ -207,8 +212,10 @@ impl<F: File> Scan<F> {
         wanted: End,
     ) -> Result<(), JournalError> {
         let mut end = start(superheader, *checksum);
+        // What is said of a file is one thing, how long it is another.
+        let limit = wanted.offset.min(self.length(end.number)?);
         while end.offset < wanted.offset {
-            match self.read_group(end, wanted.offset)? {
+            match self.read_group(end, limit)? {
                 Ok(whole) => {
                     self.accept(&whole)?;
                     end = whole.end;
@@ -228,8 +235,7 @@ impl<F: File> Scan<F> {
         (superheader, checksum): &(Superheader, u32),
     ) -> Result<(), JournalError> {
         let number = superheader.number;
-        let name = segment_name(number);
-        let length = self.files[&number].len().map_err(JournalError::io("measure", &name))?;
+        let length = self.length(number)?;
         self.evidence = self.evidence.max(superheader.durable_through);
         self.lsn_seen = self.lsn_seen.max(superheader.durable_through);
         self.kept = superheader.previous;
@@ -269,8 +275,7 @@ impl<F: File> Scan<F> {
     fn look_at_newer(&mut self, number: u64, end: End) -> Result<(), JournalError> {
         let newer: Vec<u64> = self.files.range(number + 1..).map(|(number, _)| *number).collect();
         for number in newer {
-            let name = segment_name(number);
-            let length = self.files[&number].len().map_err(JournalError::io("measure", &name))?;
+            let length = self.length(number)?;
             self.look_behind(number, BLOCK_BYTES as u64, length);
             if self.evidence > end.last_lsn {
                 return Err(self.lost(number));
@@ -309,7 +314,9 @@ impl<F: File> Scan<F> {
         let (home, mut walk) = (self.home, Walk::new(end));
         let bytes = self.window.bytes(end.offset, GROUP_FRAME_BYTES)?;
         match walk.frame(home, bytes) {
-            Ok(header) if header.kind == Kind::Group => {}
+            Ok(header)
+                if header.kind == Kind::Group
+                    && header.payload_bytes as usize == GROUP_PAYLOAD_BYTES => {}
             Ok(_) => return bad("no group where one was acknowledged"),
             Err((BadFrame::Version(found), _)) => return Err(unsupported(end.number, found)),
             Err((frame, _)) => return bad(frame.reason()),
@@ -385,6 +392,10 @@ impl<F: File> Scan<F> {
         if number < self.spoken_of.0 || ballot < self.spoken_of.1 {
             return Err(corrupt(self.last, 0, None, "a promise is lost"));
         }
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        if self.lsn_seen.0 > COUNT_MAX || number > COUNT_MAX {
+            return Err(corrupt(self.last, 0, None, "a number of a frame out of range"));
+        }
         match self.index.first_hole(self.slot_chosen) {
             Some(slot) => Err(corrupt(self.last, 0, Some(slot), "a chosen slot has no frame")),
             None => Ok(()),
@@ -410,3 +421,6 @@ fn unsupported(number: u64, found: u16) -> JournalError {
     let file = segment_name(number);
     JournalError::UnsupportedFormat { file, found, supported: FORMAT_VERSION }
 }
+
+/// The highest number of a frame, and of a promise, that is believed.
+const COUNT_MAX: u64 = 1 << 62;
