@@ -1,5 +1,6 @@
-//! Files that no medium makes of ours: fields are set to what they never hold, and every checksum is
-//! right. An opening refuses them, and neither panics nor allocates for a number that it was told.
+//! Files that no medium makes of ours: fields are set to what they never hold, and every checksum
+//! is right. An opening refuses them, and neither panics nor allocates for a number that it was
+//! told.
 //!
 //! Each case was found by fuzzing (`fuzz/`).
 

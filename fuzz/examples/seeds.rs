@@ -1,9 +1,9 @@
 //! Writes the seeds of every target into a directory: `cargo run --example seeds -- DIRECTORY`.
 //!
-//! Real encodings wherever there are some: the golden files of the format, one message of each kind,
-//! frames, superheaders and identities of the images that `recovery` starts from. For targets whose
-//! input is a list of choices, runs of bytes that differ in kind. The committed corpus is what
-//! libFuzzer made of them.
+//! Real encodings wherever there are some: the golden files of the format, one message of each
+//! kind, frames, superheaders and identities of the images that `recovery` starts from. For targets
+//! whose input is a list of choices, runs of bytes that differ in kind. The committed corpus is
+//! what libFuzzer made of them.
 
 #[path = "../../tests/transport/samples.rs"]
 #[allow(dead_code, missing_docs, clippy::unwrap_used, reason = "shared with the tests")]

@@ -1,9 +1,10 @@
 //! Entries and commands from any bytes, and what applying them does.
 //!
-//! The input is taken as an entry, and as a run of commands that a right entry is made of. Asserted:
-//! what decodes encodes to the same bytes; an entry that decodes is applied as a whole, or, where
-//! one of its commands does not decode, not at all; ids are dense; the state does not depend on how
-//! commands are put together into entries; of several operations on one key the last stands.
+//! The input is taken as an entry, and as a run of commands that a right entry is made of.
+//! Asserted: what decodes encodes to the same bytes; an entry that decodes is applied as a whole,
+//! or, where one of its commands does not decode, not at all; ids are dense; the state does not
+//! depend on how commands are put together into entries; of several operations on one key the last
+//! stands.
 
 use std::collections::BTreeMap;
 

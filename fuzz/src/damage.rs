@@ -1,9 +1,9 @@
 //! What happens to a directory between two openings.
 //!
 //! *Damage* is what a medium does: bits flip, blocks are zeroed, written to the wrong place or kept
-//! from before, files are cut, grow, vanish. *Forgery* is what no medium does: fields of headers are
-//! set to any value, and then all checksums, hashes and links are made right again, so that what
-//! reads the fields has to cope with them.
+//! from before, files are cut, grow, vanish. *Forgery* is what no medium does: fields of headers
+//! are set to any value, and then all checksums, hashes and links are made right again, so that
+//! what reads the fields has to cope with them.
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::journal::identity::IDENTITY_NAME;

@@ -1,9 +1,9 @@
 //! The file that says whose directory this is, from any bytes.
 //!
 //! The bytes are taken as they are, and once more with magic, version, length, checksum and cluster
-//! made right. Asserted: what decodes encodes to the same bytes; a directory with this file is opened, and opened again with one
-//! boot more, or refused and left as it was. (The promise, the other thing that a replica must not
-//! forget, stands in frames of the journal: target `recovery`.)
+//! made right. Asserted: what decodes encodes to the same bytes; a directory with this file is
+//! opened, and opened again with one boot more, or refused and left as it was. (The promise, the
+//! other thing that a replica must not forget, stands in frames of the journal: target `recovery`.)
 
 use indelible::journal::frame::FORMAT_VERSION;
 use indelible::journal::identity::{IDENTITY_MAGIC, IDENTITY_NAME};

@@ -1,8 +1,8 @@
 //! What the fuzz targets do with the bytes that they are given, as plain functions.
 //!
 //! Each module is one target: `run` takes any bytes, and panics where something does not hold.
-//! `targets/` makes programs of them for libFuzzer; `tests/corpus.rs` runs them over the corpus with
-//! any toolchain; `examples/seeds.rs` writes the seeds that the corpus began with.
+//! `targets/` makes programs of them for libFuzzer; `tests/corpus.rs` runs them over the corpus
+//! with any toolchain; `examples/seeds.rs` writes the seeds that the corpus began with.
 //!
 //! Bytes that were made at random stop at the first checksum. So most targets look at their input
 //! twice: as it is, and once more with the checksums made right, so that the code behind them is

@@ -4,13 +4,12 @@
 //! ([`crate::damage`]); the rest says where. Asserted, whatever was done:
 //!
 //! * The directory is opened, or refused and left as it was. Neither takes more memory than the
-//!   files hold, times a constant.
 //! * What is opened can be read and appended to, and the next opening finds what was appended, and
-//!   a promise that is no lower.
 //!
 //! And where it was damage, which every check must see: what any whole frame that is left calls
-//! durable is found as it was, or newer, or named as lost, or the opening is refused. What is worked out here for that
-//! comes from the image's bytes alone: a frame is left where all of its header is as it was.
+//! durable is found as it was, or newer, or named as lost, or the opening is refused. What is
+//! worked out here for that comes from the image's bytes alone: a frame is left where all of its
+//! header is as it was.
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::journal::identity::IDENTITY_NAME;

@@ -15,7 +15,6 @@
 //! Invariants:
 //! * Nothing is written here.
 //! * A frame is believed only where its whole group is, except for what it says about promises and
-//!   evidence: there the highest is always the safe one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -392,7 +391,8 @@ impl<F: File> Scan<F> {
         if number < self.spoken_of.0 || ballot < self.spoken_of.1 {
             return Err(corrupt(self.last, 0, None, "a promise is lost"));
         }
-        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap
+        // around.
         if self.lsn_seen.0 > COUNT_MAX || number > COUNT_MAX {
             return Err(corrupt(self.last, 0, None, "a number of a frame out of range"));
         }
