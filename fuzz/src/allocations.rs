@@ -4,10 +4,10 @@
 //! that it refuses any single allocation above [`ALLOCATION_BYTES_MAX`], which ends the program: so
 //! a forged length is a crash wherever it is believed, also outside of a measured piece.
 //!
-//! The counters are of the whole process. Measure where no other thread allocates.
+//! The counters are of each thread, so that what others do meanwhile does not count.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
 /// No single allocation may be larger.
 pub const ALLOCATION_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -20,8 +20,11 @@ pub const CONSTANT_BYTES: usize = 2 * 1024 * 1024 + 64 * 1024;
 /// vector that grows is there twice.
 pub const TIMES_INPUT: usize = 8;
 
-static CURRENT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Below zero in a thread that frees what another one allocated.
+    static CURRENT: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -48,7 +51,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        CURRENT.fetch_sub(layout.size(), Ordering::Relaxed);
+        give_back(layout.size());
         // SAFETY: the caller keeps the contract, and it is passed on as it is.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -58,7 +61,7 @@ unsafe impl GlobalAlloc for Counting {
         if !take(bytes) {
             return std::ptr::null_mut();
         }
-        CURRENT.fetch_sub(layout.size(), Ordering::Relaxed);
+        give_back(layout.size());
         // SAFETY: the caller keeps the contract, and it is passed on as it is.
         unsafe { System.realloc(pointer, layout, bytes) }
     }
@@ -69,17 +72,22 @@ fn take(bytes: usize) -> bool {
     if bytes > ALLOCATION_BYTES_MAX {
         return false;
     }
-    let current = CURRENT.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(current, Ordering::Relaxed);
+    let current = CURRENT.get() + bytes as isize;
+    CURRENT.set(current);
+    PEAK.set(PEAK.get().max(current));
     true
+}
+
+fn give_back(bytes: usize) {
+    CURRENT.set(CURRENT.get() - bytes as isize);
 }
 
 /// Runs `work`, and returns how many bytes more than before it held at its peak.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = CURRENT.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = CURRENT.get();
+    PEAK.set(before);
     let result = work();
-    (result, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+    (result, (PEAK.get() - before).unsigned_abs())
 }
 
 /// Runs a decoder over `input` bytes.

@@ -1,6 +1,4 @@
 //! Every input of the committed corpus, through its target, with any toolchain.
-//!
-//! One test, so that nothing else allocates meanwhile.
 
 use std::fs;
 use std::path::Path;
