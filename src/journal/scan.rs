@@ -224,12 +224,14 @@ impl<F: File> Scan<F> {
     /// Where what is read of a segment ends. A file can be shorter than it was made.
     fn limit(&self, link: &Link) -> Result<u64, JournalError> {
         let length = self.source.length(link.number)?;
-        Ok(match (link.end, link.superheader) {
+        let wanted = match (link.end, link.superheader) {
             (Some(end), _) => end.offset,
             (None, _) if self.alone => length,
             (None, Some((superheader, _))) => length.max(superheader.length),
             (None, None) => length.max(self.longest),
-        })
+        };
+        // Nothing is made longer than that; what says so was forged.
+        Ok(wanted.min(length.max(LENGTH_MAX)))
     }
 
     /// Whether the bad place behind the last whole group was durable. Alone, that is an error.
@@ -410,6 +412,10 @@ impl<F: File> Scan<F> {
         self.chain.retain(|number| *number <= self.kept.number);
         let uncovered = std::mem::take(&mut self.uncovered);
         self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        if self.lsn_seen.0 > COUNT_MAX || self.found.promise.0 > COUNT_MAX {
+            return Err(corrupt(number, 0, None, "a number of a frame out of range"));
+        }
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
         if promise_lost && self.alone {
             return Err(corrupt(number, 0, None, "a promise is lost"));
@@ -450,3 +456,9 @@ fn start(superheader: &Superheader, checksum: u32) -> End {
 fn corrupt(number: u64, offset: u64, slot: Option<Slot>, reason: &'static str) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset, slot, reason }
 }
+
+/// Longer than any segment is made, one for a long record included.
+const LENGTH_MAX: u64 = 1 << 31;
+
+/// The highest number of a frame, and of a promise, that is believed.
+const COUNT_MAX: u64 = 1 << 62;

@@ -165,12 +165,14 @@ impl Machine {
         Driver::open(journal, options, self.clock.read(now))
     }
 
-    /// The groups in the newest segment, which an opening began.
+    /// The groups in the newest segment that is in use: the one that an opening began. A segment
+    /// behind it may have been made, and be empty.
     pub(super) fn newest_groups(&self) -> Vec<Group> {
-        let names = self.disk.names();
-        let newest = names.iter().filter(|name| name.starts_with(SEGMENT_PREFIX)).max();
-        let bytes = newest.and_then(|name| self.disk.durable(name));
-        bytes.map_or_else(Vec::new, |bytes| read_groups(&bytes))
+        let mut names = self.disk.names();
+        names.retain(|name| name.starts_with(SEGMENT_PREFIX));
+        names.sort();
+        let groups = names.iter().rev().filter_map(|name| self.disk.durable(name));
+        groups.map(|bytes| read_groups(&bytes)).find(|it| !it.is_empty()).unwrap_or_default()
     }
 }
 
