@@ -153,8 +153,8 @@ fn check_close(time: Time, handle: &Handle, disk: &Failing) {
     disk.assert_given_up(time);
 }
 
-/// The thread that wakes may be one of the replica's own, which waits for all others and for itself:
-/// in vain, but not for ever.
+/// The thread that wakes may be one of the replica's own, which waits for all others and for
+/// itself: in vain, but not for ever.
 #[test]
 fn a_waker_drops_the_last_handle() {
     explore(2, |time| {
