@@ -175,7 +175,11 @@ impl MemoryJournal {
                     self.synced += 1;
                 }
             }
-            Damage::Promise => self.gaps.push((end, Gap::Promise)),
+            Damage::Promise => {
+                let promise = |at: &usize| matches!(self.records[*at], Record::Promise { .. });
+                self.lost.extend((0..end).rev().find(promise));
+                self.gaps.push((end, Gap::Promise));
+            }
         }
     }
 
