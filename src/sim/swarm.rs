@@ -24,6 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::record::Doubts;
 use crate::types::time::Moment;
 
 use super::calls;
@@ -307,7 +308,14 @@ impl Swarm {
     fn is_one(&self) -> bool {
         let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
-        one && self.ids.iter().all(|id| self.sim.is_up(*id)) && self.workload.waiting() == 0
+        let whole = |id: &ReplicaId| {
+            self.sim.report(*id).is_some_and(|report| {
+                let Doubts { faulty, uncertain, .. } = &report.doubts;
+                let told = faulty.is_empty() && uncertain.is_empty() && report.repair.is_none();
+                report.stopped.is_none() && told
+            })
+        };
+        one && self.ids.iter().all(whole) && self.workload.waiting() == 0
     }
 
     fn apart(&self) -> String {
@@ -315,8 +323,10 @@ impl Swarm {
             let report = self.sim.report(*id);
             let stopped = report.as_ref().and_then(|report| report.stopped.clone());
             let refusal = self.sim.refusal(*id);
+            let repair = report.as_ref().and_then(|report| report.repair);
+            let doubts = report.as_ref().map(|report| report.doubts.clone());
             let view = report.and_then(|report| report.view);
-            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?}")
+            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?} {doubts:?} {repair:?}")
         });
         let replicas = replicas.collect::<Vec<_>>().join("; ");
         format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
