@@ -31,7 +31,7 @@ use super::calls;
 use super::checkers::history::{Outcome as CallOutcome, Record};
 use super::checkers::{Conclusion, Violation, occ, replay, search};
 use super::faults::{self, Planned};
-use super::machine::DiskSpeed;
+use super::machine::{DiskSpeed, Life};
 use super::network::Weather;
 use super::rng::Rng;
 use super::simulation::{Plan, Simulation};
@@ -332,15 +332,22 @@ impl Swarm {
         format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
     }
 
-    /// The ledger as one replica has it now.
-    fn ledger(&self) -> Vec<Record> {
+    /// The ledger as the replicas have it now. One of them may have rotten places that nobody has
+    /// read yet; what it gives out all the same must be right (D5).
+    fn ledger(&self) -> Result<Vec<Record>, Violation> {
         let world = self.sim.lock();
-        let life = world.machine(self.ids[0]).life.as_ref().expect("all are up");
-        let store = life.driver.store();
-        let end = store.applied().slot;
-        let entries = calls::entries(life, Slot::ZERO, end);
+        let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
+        let lives = lives.collect::<Vec<_>>();
+        let store = lives[0].driver.store();
         let mut records = Vec::new();
-        for (slot, entry) in entries.map(|entry| entry.expect("what is applied can be read")) {
+        for slot in (0..store.applied().slot.0).map(Slot) {
+            let read = |life: &&Life| calls::entries(life, slot, slot.next()).next()?.ok();
+            let Some((_, entry)) = lives.iter().find_map(read) else {
+                return Err(Violation::new("D5", format!("nobody can read slot {slot}")));
+            };
+            if world.witness.chosen(slot) != Some(entry.hash()) {
+                return Err(Violation::new("D5", format!("slot {slot} is read as another entry")));
+            }
             let outcome = store.outcome(slot).expect("it is applied");
             let mut txid = outcome.after.counter();
             for (command, took) in entry.commands().zip(&outcome.took_id) {
@@ -350,17 +357,17 @@ impl Swarm {
                 txid += 1;
                 // The last writes of all are no part of the history.
                 let Some(((client, number), transaction)) = workload::decode(command) else {
-                    return records;
+                    return Ok(records);
                 };
                 records.push(Record { txid, client, number, transaction });
             }
         }
-        records
+        Ok(records)
     }
 
     /// What the clients were told, against the final ledger and by itself.
     fn judge(&mut self) -> Result<(), Violation> {
-        let ledger = self.ledger();
+        let ledger = self.ledger()?;
         let mut history = std::mem::take(&mut self.workload.history);
         if replay::check(&history, Some(&ledger))? != Conclusion::Passed {
             self.inconclusive += 1;
