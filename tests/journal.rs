@@ -3,15 +3,22 @@
 //! | command | what it does |
 //! |---|---|
 //! | `open [as=1] [segment=65536]` | opens the directory, and says what it found |
-//! | `form` | agrees, formed, to a membership of this replica alone |
+//! | `form [voters=1] [alpha=4]` | agrees, formed, to a membership of so many |
 //! | `append chosen=N RECORD...` | `p1.1` a promise, `v5@1.1:text` a vote, `c5:text` chosen |
+//! | | `d5..7` what is faulty from now on |
 //! | `job NAME`, `run NAME` | takes the next job; does it and tells the journal |
 //! | `io NAME`, `tell NAME` | does the job; tells the journal |
+//! | `write NAME` | does the job up to its sync, which never ends |
 //! | `settle`, `seal` | does all jobs there are; asks for a seal |
 //! | `close`, `crash keep=all\|none\|odd` | drops the journal; and cuts the power |
 //! | `fail_sync` | the next sync of a file fails |
 //! | `frames N`, `files`, `read A B`, `syncs` | what is there |
 //! | `flip FILE OFFSET`, `zero FILE OFFSET COUNT`, `lose FILE` | damage |
+//! | `cut FILE COUNT`, `unreadable FILE OFFSET COUNT` | more damage |
+//! | `misdirect FILE FROM TO COUNT` | bytes that the disk put in another place too |
+//! | `space BYTES\|any` | how long all files together may be |
+//! | `is_full`, `retry` | asks the journal; has it try again |
+//! | `forget A B` | takes slots out of sight |
 //! | `version FILE OFFSET N`, `foreign cluster\|incarnation\|replica` | what was never ours |
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
@@ -30,9 +37,9 @@ use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
 use indelible::journal::segment::segment_name;
 use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, ReplicaId, Slot};
+use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
 use indelible::types::membership::{Membership, Voter};
-use indelible::types::record::{DurableFrontier, Record};
+use indelible::types::record::{Doubts, DurableFrontier, Record};
 use indelible::types::time::Time;
 use script::Command;
 
@@ -67,9 +74,8 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
         }
         "form" => {
             let journal = state.journal.as_mut().unwrap();
-            let incarnation = journal.identity().incarnation;
-            let voter = Voter { id: journal.identity().replica, incarnation, address: "".into() };
-            journal.agree(&Membership::majority(vec![voter]).unwrap(), true)?;
+            let membership = membership(journal, command);
+            journal.agree(&membership, true)?;
             format!("formed lsn={}", journal.last_lsn())
         }
         "append" => {
@@ -86,12 +92,22 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             }
             None => "none".into(),
         },
-        "run" | "io" | "tell" => do_job(state, command)?,
+        "run" | "io" | "write" | "tell" => do_job(state, command)?,
         "settle" => {
             while let Some(job) = state.journal.as_mut().unwrap().next_job()? {
                 complete(state, job.run())?;
             }
             frontier(state.journal.as_ref().unwrap().frontier())
+        }
+        "is_full" => format!("{}", state.journal.as_ref().unwrap().is_full()),
+        "retry" => {
+            state.journal.as_mut().unwrap().retry_prepare();
+            String::new()
+        }
+        "forget" => {
+            let (first, end) = (Slot(command.arg(0)), Slot(command.arg(1)));
+            state.journal.as_mut().unwrap().forget(SlotRange { first, end });
+            String::new()
         }
         "seal" => format!("{}", state.journal.as_mut().unwrap().seal()?),
         "second_open" => {
@@ -129,6 +145,11 @@ fn do_job(state: &mut State, command: &Command) -> Result<String, JournalError> 
             let told = format!("{done:?}");
             state.done.insert(name, done);
             told
+        }
+        "write" => {
+            state.disk.fail_after(1);
+            drop(state.jobs.remove(&command.arg::<String>(0)).unwrap().run());
+            String::new()
         }
         "tell" => {
             let done = state.done.remove(&command.arg::<String>(0)).unwrap();
@@ -171,6 +192,25 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
         "zero" => {
             let (at, count): (usize, usize) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + count].fill(0));
+            String::new()
+        }
+        "cut" => {
+            let length: usize = command.arg(1);
+            disk.rot(&file(), |bytes| bytes.truncate(length));
+            String::new()
+        }
+        "unreadable" => {
+            disk.make_unreadable(&file(), command.arg(1), command.arg(2));
+            String::new()
+        }
+        "misdirect" => {
+            let (from, to, count): (usize, usize, usize) =
+                (command.arg(1), command.arg(2), command.arg(3));
+            disk.rot(&file(), |bytes| bytes.copy_within(from..from + count, to));
+            String::new()
+        }
+        "space" => {
+            disk.limit_space(command.arg::<String>(0).parse().ok());
             String::new()
         }
         "version" => {
@@ -225,7 +265,28 @@ fn opened(journal: &mut Journal<FaultyDisk>) -> String {
     for (slot, ballot, entry) in recovered.votes {
         write!(text, "\nvote {slot}@{ballot}={}", text_of(&entry)).unwrap();
     }
-    text
+    let Doubts { promise_lost, faulty, uncertain } = recovered.doubts;
+    for (what, slots) in
+        [("missing", recovered.missing), ("faulty", faulty), ("uncertain", uncertain)]
+    {
+        for range in slots.ranges() {
+            write!(text, "\n{what} {range}").unwrap();
+        }
+    }
+    text + if promise_lost { "\npromise lost" } else { "" }
+}
+
+/// A membership of this replica and others.
+fn membership(journal: &Journal<FaultyDisk>, command: &Command) -> Membership {
+    let (own, count) = (journal.identity(), command.option_or("voters", 1));
+    let voter = |id| Voter {
+        id: ReplicaId(id),
+        incarnation: if id == own.replica.0 { own.incarnation } else { Incarnation(id.into()) },
+        address: if count == 1 { String::new() } else { format!("host-{id}") },
+    };
+    let majority = count as u32 / 2 + 1;
+    let voters = (1..=count).map(voter).collect();
+    Membership::flexible(voters, majority, majority, command.option_or("alpha", 4)).unwrap()
 }
 
 /// The frames of a segment, wherever they stand, valid for their place or not.
@@ -262,6 +323,12 @@ fn record(word: &str) -> Record {
         "c" => {
             let (slot, text) = rest.split_once(':').unwrap();
             Record::Chosen { slot: Slot(slot.parse().unwrap()), entry: entry(text) }
+        }
+        "d" => {
+            let (first, end) = rest.split_once("..").unwrap();
+            let slot = |text: &str| Slot(text.parse().unwrap());
+            let faulty = [SlotRange { first: slot(first), end: slot(end) }].into_iter().collect();
+            Record::Doubts(Doubts { faulty, ..Doubts::default() })
         }
         other => panic!("unknown record {other}"),
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use indelible::ReplicaId;
 use indelible::sim::cluster::Cluster;
 use indelible::sim::cores::Cores;
+use indelible::sim::journal::Damage;
 use indelible::sim::links::{Filter, Link};
 use indelible::sim::trace;
 use indelible::types::entry::{Entry, EntryBuilder};
@@ -66,6 +67,10 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         // heal: no link is cut or held any more.
         "heal" => cores.links().heal(),
         "crash" => cores.crash(id(0)),
+        // power REPLICA...: each loses power, and of what it had not synced pieces are left.
+        "power" => command.args_from(0).into_iter().for_each(|id| cores.cut_power(ReplicaId(id))),
+        // damage REPLICA slot=S | somewhere=S | end | promise: of a replica that is down.
+        "damage" => damage(cores, command),
         "restart" => cores.restart(id(0)),
         // down REPLICA PEER: the connection to the peer ended.
         "down" => cores.peer_down(id(0), id(1)),
@@ -128,6 +133,20 @@ fn cluster(command: &Command) -> Cores {
         cores.take_trace();
     }
     cores
+}
+
+fn damage(cores: &mut Cores, command: &Command) {
+    command.expect(2, &["slot", "somewhere"]);
+    let damage = match (command.option("slot"), command.option("somewhere")) {
+        (Some(slot), None) => Damage::Slot(Slot(slot)),
+        (None, Some(slot)) => Damage::Somewhere(Slot(slot)),
+        _ => match command.arg::<String>(1).as_str() {
+            "end" => Damage::End,
+            "promise" => Damage::Promise,
+            other => command.reject(format!("no damage {other}")),
+        },
+    };
+    cores.damage(ReplicaId(command.arg(0)), damage);
 }
 
 fn filter(command: &Command) -> Filter {
@@ -246,6 +265,11 @@ fn forged(command: &Command) -> Message {
             slots: SlotRange { first, end: Slot(slot(command, "end")) },
             frontier: Default::default(),
         }),
+        "Settled" => {
+            let (to, sequence) = (command.required::<u64>("to"), command.required("boot"));
+            let boot = Boot { sequence, nonce: to << 32 | sequence };
+            Message::Settled { ballot: ballot("ballot"), boot, from: first }
+        }
         "Reject" => Message::Reject { ballot: ballot("ballot"), promised: ballot("promised") },
         "Fetch" => Message::Fetch { from: first },
         "Confirmed" => {

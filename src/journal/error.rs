@@ -109,6 +109,23 @@ impl JournalError {
         }
     }
 
+    /// The same where it must not be tried again, whatever the cause: what the disk holds is not
+    /// known.
+    pub(super) fn for_good(self) -> Self {
+        match self {
+            Self::Io { file, operation, source } => {
+                Self::Poisoned { file, operation, source: Arc::new(source) }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a file could not be made for want of space.
+    pub(super) fn is_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
+
     /// The kind under which the facade reports it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

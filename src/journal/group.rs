@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::types::codec;
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
-use crate::types::record::Record;
+use crate::types::record::{Doubts, Record};
 
 use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind, PAYLOAD_BYTES_MAX, frame_bytes};
 use super::segment::BLOCK_BYTES;
@@ -26,11 +26,28 @@ use super::segment::BLOCK_BYTES;
 /// What one frame, or one pair of promise frames, will hold.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
-    Promise { ballot: Ballot, meta_seq: u64 },
-    Vote { slot: Slot, ballot: Ballot, entry: Entry },
-    Chosen { slot: Slot, entry: Entry },
-    Verdicts { slot: Slot, bytes: Vec<u8> },
-    Doubts { bytes: Vec<u8> },
+    Promise {
+        ballot: Ballot,
+        meta_seq: u64,
+    },
+    Vote {
+        slot: Slot,
+        ballot: Ballot,
+        entry: Entry,
+    },
+    Chosen {
+        slot: Slot,
+        entry: Entry,
+    },
+    Verdicts {
+        slot: Slot,
+        bytes: Vec<u8>,
+    },
+    /// The digest names the damage that the doubts account for.
+    Doubts {
+        digest: u64,
+        bytes: Vec<u8>,
+    },
     Seal,
 }
 
@@ -70,7 +87,9 @@ impl Item {
             Self::Vote { entry, .. } | Self::Chosen { entry, .. } => {
                 at + frame_bytes(entry.bytes().len())
             }
-            Self::Verdicts { bytes, .. } | Self::Doubts { bytes } => at + frame_bytes(bytes.len()),
+            Self::Verdicts { bytes, .. } | Self::Doubts { bytes, .. } => {
+                at + frame_bytes(bytes.len())
+            }
             Self::Seal => at + FRAME_HEADER_BYTES,
         }
     }
@@ -98,8 +117,13 @@ impl Item {
             Record::Verdicts(verdicts) => {
                 Self::Verdicts { slot: verdicts.slots.first, bytes: encode(verdicts) }
             }
-            Record::Doubts(doubts) => Self::Doubts { bytes: encode(doubts) },
+            Record::Doubts(doubts) => Self::doubts(doubts, 0),
         }
+    }
+
+    /// The item that holds `doubts`, which account for the damage that `digest` names.
+    pub(super) fn doubts(doubts: &Doubts, digest: u64) -> Self {
+        Self::Doubts { digest, bytes: encode(doubts) }
     }
 }
 
@@ -178,8 +202,10 @@ impl Group {
                     let content = ContentHash::of(bytes);
                     frames.put(Header { slot: *slot, content, ..header }, bytes);
                 }
-                Item::Doubts { bytes } => {
-                    frames.push(Kind::Doubts, meta_seq, ContentHash::of(bytes), bytes);
+                Item::Doubts { digest, bytes } => {
+                    let header = frames.header(Kind::Doubts, meta_seq);
+                    let (slot, content) = (Slot(*digest), ContentHash::of(bytes));
+                    frames.put(Header { slot, content, ..header }, bytes);
                 }
                 Item::Seal => frames.push(Kind::Seal, meta_seq, ContentHash::of(&[]), &[]),
             }

@@ -147,6 +147,11 @@ impl Identity {
                     .ok_or_else(|| corrupt("no membership where one was agreed to"))?,
             ),
         };
+        // A cluster is formed by those who agreed to it, and once they have a segment.
+        let may_be_formed = membership.is_some() && u64_at(bytes, 64) > 0;
+        if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 {
+            return Err(corrupt("impossible content"));
+        }
         Ok(Self {
             cluster: ClusterId(u128::from_le_bytes(array(bytes, 16))),
             replica: ReplicaId(u64_at(bytes, 48)),
@@ -184,6 +189,12 @@ pub(super) fn read<D: Disk>(disk: &D) -> Result<Option<Identity>, JournalError> 
 
 /// Replaces the file: after a crash there is the old one or the new one.
 pub(super) fn replace<D: Disk>(disk: &D, identity: &Identity) -> Result<(), JournalError> {
+    stage(disk, identity)?;
+    commit(disk)
+}
+
+/// Writes the new file beside the old one. Where that fails, nothing has changed.
+pub(super) fn stage<D: Disk>(disk: &D, identity: &Identity) -> Result<(), JournalError> {
     let io = JournalError::io;
     match disk.remove(TEMPORARY_NAME) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -193,7 +204,12 @@ pub(super) fn replace<D: Disk>(disk: &D, identity: &Identity) -> Result<(), Jour
     }
     let file = disk.create(TEMPORARY_NAME).map_err(io("create", TEMPORARY_NAME))?;
     file.write_at(0, &identity.encode()).map_err(io("write", TEMPORARY_NAME))?;
-    file.sync().map_err(io("sync", TEMPORARY_NAME))?;
+    file.sync().map_err(io("sync", TEMPORARY_NAME))
+}
+
+/// Puts the new file in the place of the old one. Where that fails, it may be either.
+pub(super) fn commit<D: Disk>(disk: &D) -> Result<(), JournalError> {
+    let io = JournalError::io;
     disk.rename(TEMPORARY_NAME, IDENTITY_NAME).map_err(io("rename", TEMPORARY_NAME))?;
     disk.sync_directory().map_err(io("sync", "."))
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::types::ids::Slot;
+use crate::types::ids::{Slot, SlotRange};
+use crate::types::slots::SlotSet;
 
 use super::frame::{FRAME_ALIGNMENT, Home};
 
@@ -48,43 +49,68 @@ impl Place {
 
 /// The places of slots, from slot 0 on.
 #[derive(Debug, Default)]
-pub(super) struct Index(Vec<Place>);
+pub(super) struct Index {
+    places: Vec<Place>,
+    /// How many frames gave a place to a slot that had none.
+    held: u64,
+    /// How many slots may have stood in what is lost.
+    lacking: u64,
+}
 
 impl Index {
     /// Where the slot's newest frame stands, where it is durable.
     pub(super) fn get(&self, slot: Slot) -> Option<Place> {
-        let place = *self.0.get(usize::try_from(slot.0).ok()?)?;
+        let place = *self.places.get(usize::try_from(slot.0).ok()?)?;
         (place != Place::NONE).then_some(place)
     }
 
     /// Whether the slot is near enough to the others to be held. Slots are written within alpha of
-    /// a watermark; one that is far beyond cannot be ours.
+    /// a watermark below which each has a frame; one that is far beyond cannot be ours. Counted are
+    /// frames, so that what is held is bounded by what was written.
     pub(super) fn can_hold(&self, slot: Slot) -> bool {
-        slot.0 < self.0.len() as u64 + GAP_MAX
+        slot.0 < (self.held + GAP_MAX).saturating_add(self.lacking)
+    }
+
+    /// Frames are lost: the next slot may lie farther from the last one, by so many.
+    pub(super) fn may_lack(&mut self, slots: u64) {
+        self.lacking = self.lacking.saturating_add(slots);
     }
 
     pub(super) fn set(&mut self, slot: Slot, place: Place) {
-        assert!(self.can_hold(slot), "slot {slot} is far beyond slot {}", self.0.len());
+        assert!(self.can_hold(slot), "slot {slot} is far beyond {} others", self.held);
         let at = usize::try_from(slot.0).expect("bounded by the assertion above");
-        if at >= self.0.len() {
-            self.0.resize(at + 1, Place::NONE);
+        if at >= self.places.len() {
+            self.places.resize(at + 1, Place::NONE);
         }
-        self.0[at] = place;
+        self.held += u64::from(self.places[at] == Place::NONE);
+        self.places[at] = place;
     }
 
-    /// The slot has no durable newest frame for now.
-    pub(super) fn clear(&mut self, slot: Slot) {
-        if let Some(place) = usize::try_from(slot.0).ok().and_then(|at| self.0.get_mut(at)) {
-            *place = Place::NONE;
+    /// The slots have no durable newest frame for now.
+    pub(super) fn clear(&mut self, slots: SlotRange) {
+        let at = |slot: Slot| usize::try_from(slot.0).map_or(usize::MAX, |at| at);
+        let end = at(slots.end).min(self.places.len());
+        if let Some(places) = self.places.get_mut(at(slots.first).min(end)..end) {
+            places.fill(Place::NONE);
         }
     }
 
-    /// The first slot below `end` that has no place.
-    pub(super) fn first_hole(&self, end: Slot) -> Option<Slot> {
-        let slots = usize::try_from(end.0).unwrap_or(usize::MAX);
-        let known = &self.0[..slots.min(self.0.len())];
-        let hole = known.iter().position(|place| *place == Place::NONE).unwrap_or(known.len());
-        (hole < slots).then_some(Slot(hole as u64))
+    /// The slots below `end` that have no place.
+    pub(super) fn holes(&self, end: Slot) -> SlotSet {
+        let known = usize::try_from(end.0).unwrap_or(usize::MAX).min(self.places.len());
+        let mut holes = SlotSet::default();
+        let mut first = 0;
+        while first < known {
+            let rest = &self.places[first..known];
+            let begin = rest.iter().position(|place| *place == Place::NONE);
+            let begin = first + begin.unwrap_or(rest.len());
+            let rest = &self.places[begin..known];
+            let count = rest.iter().position(|place| *place != Place::NONE);
+            first = begin + count.unwrap_or(rest.len());
+            holes.insert(SlotRange { first: Slot(begin as u64), end: Slot(first as u64) });
+        }
+        holes.insert(SlotRange { first: Slot(known as u64), end });
+        holes
     }
 }
 
@@ -97,5 +123,5 @@ pub(super) struct Shared<F> {
     pub(super) files: RwLock<BTreeMap<u64, Arc<F>>>,
 }
 
-/// Farthest that a slot may lie behind the last one. Bounds what a wild slot can allocate.
+/// How many slots without a place may lie before one. Bounds what wild slots can allocate.
 const GAP_MAX: u64 = 1 << 20;

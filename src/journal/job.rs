@@ -11,6 +11,7 @@ use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::{self, Identity};
 use super::segment::{BLOCK_BYTES, prepare, segment_name};
+use super::spare::Former;
 
 /// Work on the disk: one group to write and sync, or a segment to prepare.
 #[must_use = "a job that is dropped leaves the journal waiting for ever"]
@@ -29,7 +30,7 @@ pub(super) enum Task<D: Disk> {
         number: u64,
         length: u64,
         lanes: usize,
-        replace: bool,
+        former: Former,
         identity: Identity,
     },
 }
@@ -39,36 +40,54 @@ pub(super) enum Task<D: Disk> {
 pub struct Done<D: Disk>(pub(super) Outcome<D>);
 
 pub(super) enum Outcome<D: Disk> {
-    Written { number: u64, buffer: Buffer, result: Result<(), JournalError> },
-    Prepared { number: u64, length: u64, result: Result<Vec<Arc<D::File>>, JournalError> },
+    Written {
+        number: u64,
+        buffer: Buffer,
+        result: Result<(), JournalError>,
+    },
+    Prepared {
+        number: u64,
+        length: u64,
+        result: Result<Vec<Arc<D::File>>, JournalError>,
+    },
+    /// There is no space for the next segment.
+    Full {
+        former: Former,
+        err: JournalError,
+    },
+}
+
+/// A job whose bytes are written, and not synced: what a power cut can tear.
+#[must_use = "a job that is dropped leaves the journal waiting for ever"]
+pub struct Begun<D: Disk> {
+    task: Task<D>,
+    written: Result<(), JournalError>,
 }
 
 impl<D: Disk> Job<D> {
     /// Does the work. Takes as long as the disk takes.
     pub fn run(self) -> Done<D> {
-        Done(match self.0 {
-            Task::Write { number, segment, file, offset, buffer } => {
-                let name = segment_name(segment);
-                let result = file
-                    .write_at(offset, buffer.bytes())
-                    .map_err(JournalError::io("write", &name))
-                    .and_then(|()| file.sync().map_err(JournalError::io("sync", &name)));
-                Outcome::Written { number, buffer, result }
-            }
-            Task::Prepare { disk, number, length, lanes, replace, identity } => {
-                let result = match replace {
-                    true => remove(&*disk, number, &identity),
-                    false => Ok(()),
-                };
-                let result = result.and_then(|()| {
-                    let lanes = prepare(&*disk, number, length, lanes)?;
-                    // From now on its absence is a loss, and so is that of the one in use.
-                    identity::replace(&*disk, &Identity { segment_made: number, ..identity })?;
-                    Ok(lanes)
-                });
-                Outcome::Prepared { number, length, result }
-            }
-        })
+        self.begin().finish()
+    }
+
+    /// Does the first half of it: the bytes of a group are written.
+    pub fn begin(self) -> Begun<D> {
+        let written = match &self.0 {
+            Task::Write { segment, file, offset, buffer, .. } => file
+                .write_at(*offset, buffer.bytes())
+                .map_err(|err| JournalError::io("write", &segment_name(*segment))(err)),
+            Task::Prepare { .. } => Ok(()),
+        };
+        Begun { task: self.0, written }
+    }
+
+    /// The bytes of the group that it writes; none where it prepares a segment.
+    #[must_use]
+    pub fn group(&self) -> &[u8] {
+        match &self.0 {
+            Task::Write { buffer, .. } => buffer.bytes(),
+            Task::Prepare { .. } => &[],
+        }
     }
 
     /// Whether this is the slow kind of job that nobody waits for: preparing the next segment.
@@ -87,10 +106,66 @@ impl<D: Disk> Job<D> {
     }
 }
 
-/// Removes a segment that was made and not used. First it is written down that it may be absent.
-fn remove<D: Disk>(disk: &D, number: u64, identity: &Identity) -> Result<(), JournalError> {
-    let segment_made = identity.segment_last;
-    identity::replace(disk, &Identity { segment_made, ..identity.clone() })?;
+impl<D: Disk> Begun<D> {
+    /// Does the rest: a group is synced, or a segment prepared.
+    pub fn finish(self) -> Done<D> {
+        let Self { task, written } = self;
+        Done(match task {
+            Task::Write { number, segment, file, buffer, .. } => {
+                let sync = || file.sync().map_err(JournalError::io("sync", &segment_name(segment)));
+                Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
+            }
+            Task::Prepare { disk, number, length, lanes, former, identity } => {
+                let (result, former) = make(&*disk, number, length, lanes, former, identity);
+                match result {
+                    Err(err) if err.is_full() => Outcome::Full { former, err },
+                    result => Outcome::Prepared { number, length, result },
+                }
+            }
+        })
+    }
+}
+
+/// A segment's file, opened once for each lane.
+type Made<D> = Result<Vec<Arc<<D as Disk>::File>>, JournalError>;
+
+/// Makes a segment and writes down that it is there; says what is in the way of the next try. A
+/// lack of space is told as such only where it is known what the identity says.
+fn make<D: Disk>(
+    disk: &D,
+    number: u64,
+    length: u64,
+    lanes: usize,
+    former: Former,
+    identity: Identity,
+) -> (Made<D>, Former) {
+    if former == Former::Named {
+        // First it is written down that it may be absent.
+        let absent = Identity { segment_made: identity.segment_last, ..identity.clone() };
+        if let Err(err) = identity::stage(disk, &absent) {
+            return (Err(err), Former::Named);
+        }
+        if let Err(err) = identity::commit(disk) {
+            return (Err(err.for_good()), Former::Named);
+        }
+    }
+    let result = remove(disk, number).and_then(|()| {
+        let lanes = prepare(disk, number, length, lanes)?;
+        // From when the identity says so its absence is a loss, and so is that of the one in use.
+        let made = Identity { segment_made: number, ..identity };
+        if let Err(err) = identity::stage(disk, &made) {
+            // Space that is short is not held by what is of no use. The next try removes it, too.
+            let _ = disk.remove(&segment_name(number));
+            return Err(err);
+        }
+        identity::commit(disk).map_err(JournalError::for_good)?;
+        Ok(lanes)
+    });
+    (result, Former::Unnamed)
+}
+
+/// Removes a segment that was not used, where there is one.
+fn remove<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
     let name = segment_name(number);
     match disk.remove(&name) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -113,10 +188,29 @@ impl<D: Disk> fmt::Debug for Job<D> {
     }
 }
 
+impl<D: Disk> fmt::Debug for Begun<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").field("written", &self.written).finish_non_exhaustive()
+    }
+}
+
+impl<D: Disk> Done<D> {
+    /// Whether the work was done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.0 {
+            Outcome::Written { result, .. } => result.is_ok(),
+            Outcome::Prepared { result, .. } => result.is_ok(),
+            Outcome::Full { .. } => false,
+        }
+    }
+}
+
 impl<D: Disk> fmt::Debug for Done<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Outcome::Written { number, result, .. } => write!(f, "write {number}: {result:?}"),
+            Outcome::Full { err, .. } => write!(f, "no space: {err}"),
             Outcome::Prepared { number, result, .. } => {
                 write!(f, "prepare segment {number}: {:?}", result.as_ref().map(|_| ()))
             }

@@ -57,17 +57,23 @@
 //! all are valid; of a promise's two copies, which stand in different blocks, one is enough.
 //!
 //! **Reading**: from the segment with the highest number that has a valid superheader, follow the
-//! chain of previous segments; then read each group by group. Segments before the last must be
-//! whole up to where they are said to end. In the last one, the first invalid group is rot, and the
-//! journal is refused, if any frame behind it, in this segment or a newer one, is valid in its
-//! place and says by `durable_through` that the group had been durable. Otherwise the journal ends
-//! there. Zeros mean nothing by themselves. (`scan`)
+//! chain of previous segments (`chain`); then read each group by group. Where a group is invalid,
+//! what was written later tells rot from a torn tail: it is rot if a superheader counts the place
+//! to its segment, or if any frame behind it, in this segment or a newer one, is valid in its place
+//! and says by `durable_through` that the group had been durable. Otherwise the journal ends there.
+//! Zeros mean nothing by themselves. (`scan`)
+//!
+//! **Damage**: alone, a replica refuses to open where anything rotted. In a cluster it reads on
+//! behind the bad region, and tells of what it cannot vouch for any more: slots whose entries are
+//! *missing*, votes that are FAULTY or UNCERTAIN, a promise that is lost ([`Recovered`]). Such
+//! doubts are written down at once, as a Doubts frame, and outlive crashes. (`findings`)
 //!
 //! **Writing**: groups never share a block, and no block is written twice. A segment is made whole,
 //! of real zeros, and synced, before it is used; its superheader goes out with its first group, and
 //! only when all frames before are durable. Each segment begins with the promise, and each opening
-//! begins a new segment (`recovery`). What a replica hears about durability is a frontier, worked
-//! out from the syncs that succeeded (`writer`).
+//! begins a new segment (`recovery`). A full disk stops nothing that fits the segment in use
+//! (`spare`). What a replica hears about durability is a frontier, worked out from the syncs that
+//! succeeded (`writer`).
 //!
 //! **Assumed of the medium**: a sync that returns well made everything written to that file before
 //! durable. A write that the system loses later is told to a sync of every description that the
@@ -75,11 +81,12 @@
 //! were not synced: any pieces of them may survive, of any size, in any order. Rot, lost and
 //! misplaced writes are detected wherever a later frame or seal covers the place; in the last
 //! group or two before a cut of power they cannot be told from a torn write, and are cut. One
-//! damaged copy of a promise is survived, two are refused.
+//! damaged copy of a promise is survived, two are told.
 //!
 //! Invariants:
-//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused.
-//! * The promise that an opening finds is never below one that was covered.
+//! * What a [`DurableFrontier`] covers is found by every later opening, or the opening is refused,
+//!   or it tells that it may be lost.
+//! * The promise that an opening finds is never below one that was covered, or is told to be lost.
 //! * A directory that is refused is not written to.
 //!
 //! Not here: threads, clocks, checkpoints; when to sync, and who waits for it (`runtime`).
@@ -89,6 +96,8 @@ pub mod memory;
 
 pub mod error;
 
+mod chain;
+mod findings;
 mod flights;
 pub mod frame;
 mod group;
@@ -99,20 +108,22 @@ pub mod reader;
 mod recovery;
 mod scan;
 pub mod segment;
+mod source;
+mod spare;
 mod walk;
 mod writer;
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::ids::{Lsn, ReplicaId, Slot};
+use crate::types::ids::{Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
 
 pub use disk::{Disk, File, RealDisk};
 pub use error::JournalError;
 pub use identity::Identity;
-pub use job::{Done, Job};
+pub use job::{Begun, Done, Job};
 pub use memory::MemoryDisk;
 pub use reader::{Entries, Reader};
 pub use segment::Options;
@@ -236,11 +247,36 @@ impl<D: Disk> Journal<D> {
         self.writer.as_mut().map_or(Ok(None), Writer::next_job)
     }
 
+    /// Whether the disk is full, and what is appended may soon find no room: the next segment could
+    /// not be made, and the one in use is nearly so. What is appended all the same waits in memory,
+    /// and is not acknowledged before there is space.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.writer.as_ref().is_some_and(Writer::is_full)
+    }
+
+    /// Tries once more to make the next segment, where there was no space for it: [`next_job`] has
+    /// the job. Nothing else tries again.
+    ///
+    /// [`next_job`]: Self::next_job
+    pub fn retry_prepare(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.retry_prepare();
+        }
+    }
+
+    /// Takes slots out of the readers' sight, as where they are missing: their frames turned out to
+    /// be damaged. Whoever appends their entries again brings them back.
+    pub fn forget(&mut self, slots: SlotRange) {
+        self.shared.index.write().clear(slots);
+    }
+
     /// Takes a job's outcome in, and returns how far the journal is durable now.
     ///
     /// # Errors
     ///
-    /// Where the job failed, or one before it did: the journal is poisoned, for good.
+    /// Where the job failed, or one before it did: the journal is poisoned, for good. That there is
+    /// no space for the next segment is no failure.
     pub fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
         self.writer_mut().complete(done)
     }

@@ -230,15 +230,19 @@ impl<F: File> Window<F> {
         }
         (self.start, self.filled) = (offset, 0);
         let Some(file) = &self.file else { return Ok(()) };
-        while self.filled < wanted {
+        let mut end = wanted;
+        while self.filled < end {
             let at = offset + self.filled as u64;
-            let read = file
-                .read_at(at, &mut self.bytes[self.filled..wanted])
-                .map_err(|err| JournalError::io("read", &segment_name(self.segment))(err))?;
-            if read == 0 {
-                break;
+            match file.read_at(at, &mut self.bytes[self.filled..end]) {
+                Ok(0) => break,
+                Ok(read) => self.filled += read,
+                // A bad sector further on does not take what is asked for with it.
+                Err(_) if end > count => end = count,
+                Err(err) => {
+                    self.filled = 0;
+                    return Err(JournalError::io("read", &segment_name(self.segment))(err));
+                }
             }
-            self.filled += read;
         }
         Ok(())
     }

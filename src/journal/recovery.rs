@@ -4,8 +4,8 @@
 //!
 //! 1. Read and check everything (`scan`). Up to here nothing is written, so a refused directory is
 //!    left as it was.
-//! 2. Prepare a segment. Write into it the promise, and once more every frame that no evidence
-//!    covers; sync.
+//! 2. Prepare a segment. Write into it the promise, once more every frame that no evidence covers,
+//!    and what is in doubt; sync. The doubts come last: a frame behind them would settle them.
 //! 3. Write its superheader, which says where the kept part of the segments before it ends; sync.
 //!    *This* is the moment from which the tail counts as cut.
 //! 4. Replace the identity: one boot more, and the number of the new segment.
@@ -27,18 +27,22 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, Lsn, ReplicaId, Slot};
+use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot};
+use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
+use super::chain::Known;
 use super::disk::{Disk, File};
 use super::error::JournalError;
+use super::findings::Damage;
 use super::frame::{Home, Kind};
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
 use super::identity::{self, Identity};
 use super::index::{Index, Place, Shared};
 use super::scan::Scan;
 use super::segment::{
-    BLOCK_BYTES, End, Options, Superheader, prepare, segment_name, segment_number,
+    BLOCK_BYTES, End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name,
+    segment_number,
 };
 use super::walk::Seen;
 use super::writer::{Start, Writer};
@@ -65,6 +69,7 @@ struct Head {
     slot_chosen: Slot,
     slot_end: Slot,
     tail: Vec<Item>,
+    damage: Damage,
 }
 
 /// Opens the directory for `who`.
@@ -92,22 +97,22 @@ pub(super) fn open<D: Disk>(
     {
         return Err(JournalError::MissingSegment { file: segment_name(identity.segment_made) });
     }
-    let mut scan = Scan::run(&**disk, identity.home(), &numbers, identity.segment_last)?;
+    let mut scan = scan(&**disk, &identity, &numbers)?;
     let recovered = recovered(&mut scan)?;
     let tail = tail_items(&mut scan)?;
     // All checks have passed; from here on the directory is written to.
     let shared = Arc::new(Shared {
         home: RwLock::new(identity.home()),
-        index: RwLock::new(std::mem::take(&mut scan.index)),
+        index: RwLock::new(std::mem::take(&mut scan.found.index)),
         files: RwLock::new(BTreeMap::new()),
     });
     let mut writer = None;
-    if scan.last > 0 {
-        let head = head(&scan, &numbers, tail);
+    if scan.is_begun {
+        let head = head(&mut scan, &numbers, tail);
         {
-            let mut files = shared.files.write();
-            files
-                .extend(scan.chain.iter().map(|number| (*number, Arc::clone(&scan.files[number]))));
+            let files = &scan.source.files;
+            let chain = scan.chain.iter().map(|number| (*number, Arc::clone(&files[number])));
+            shared.files.write().extend(chain);
         }
         identity.segment_last = head.number;
         identity.segment_made = head.number;
@@ -116,7 +121,7 @@ pub(super) fn open<D: Disk>(
     }
     identity.boot = identity.next_boot(&**disk)?;
     identity::replace(&**disk, &identity)?;
-    if scan.last > 0 {
+    if scan.is_begun {
         give_back(&**disk, &shared, &numbers, scan.kept)?;
     }
     if let Some(writer) = &mut writer {
@@ -144,6 +149,7 @@ pub(super) fn begin<D: Disk>(
         slot_chosen: Slot::ZERO,
         slot_end: Slot::ZERO,
         tail: Vec::new(),
+        damage: Damage::default(),
     };
     let start = begin_segment(&**disk, shared, options, head)?;
     give_back(&**disk, shared, &numbers, End::default())?;
@@ -156,23 +162,51 @@ fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {
     let names = disk.list().map_err(JournalError::io("list", "."))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
-    Ok(numbers)
+    match numbers.last() {
+        Some(last) if *last > SEGMENT_NUMBER_MAX => Err(JournalError::Corrupt {
+            file: segment_name(*last),
+            offset: 0,
+            slot: None,
+            reason: "a number that no segment has",
+        }),
+        _ => Ok(numbers),
+    }
+}
+
+/// Reads and checks everything.
+fn scan<D: Disk>(
+    disk: &D,
+    identity: &Identity,
+    numbers: &[u64],
+) -> Result<Scan<D::File>, JournalError> {
+    let membership = identity.membership.as_ref();
+    let known = Known {
+        home: identity.home(),
+        alone: membership.is_none_or(|membership| membership.voters().len() == 1),
+        segment_last: identity.segment_last,
+        segment_made: identity.segment_made,
+    };
+    Scan::run(disk, known, membership.map(Membership::alpha), numbers)
 }
 
 fn recovered<F: File>(scan: &mut Scan<F>) -> Result<Recovered, JournalError> {
-    let mut votes = Vec::with_capacity(scan.votes.len());
-    for (slot, (ballot, place)) in std::mem::take(&mut scan.votes) {
+    let mut votes = Vec::with_capacity(scan.found.votes.len());
+    for (slot, (ballot, place)) in std::mem::take(&mut scan.found.votes) {
         let entry = entry(scan, slot, place)?;
         votes.push((slot, ballot, entry));
     }
-    let (promised, slot_chosen) = (scan.promised, scan.slot_chosen);
-    Ok(Recovered { promised, slot_chosen, votes, ..Recovered::default() })
+    let (promised, slot_chosen) = (scan.promised, scan.found.slot_chosen);
+    let (missing, doubts) = (scan.damage.missing.clone(), scan.damage.doubts.clone());
+    let chain = Chain::default();
+    Ok(Recovered { promised, slot_chosen, chain, votes, missing, doubts })
 }
 
-/// What stands behind the kept part, to be written again. The promise is not in it: it is at the
-/// head of every segment anyway.
+/// What no evidence covers, to be written again, and what is in doubt. The promise is not in it: it
+/// is at the head of every segment anyway.
 fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
     let mut items = Vec::new();
+    let doubts = scan.damage.record();
+    let mut says_doubts = !doubts.is_empty();
     for Seen(header) in std::mem::take(&mut scan.tail) {
         let Some(place) = Place::new(header.segment, header.offset) else { continue };
         let slot = header.slot;
@@ -183,17 +217,21 @@ fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
             }
             Kind::Chosen => items.push(Item::Chosen { slot, entry: entry(scan, slot, place)? }),
             Kind::Verdicts => {
-                items.push(Item::Verdicts { slot, bytes: scan.payload(place)? });
+                items.push(Item::Verdicts { slot, bytes: scan.source.payload(place)? });
             }
-            Kind::Doubts => items.push(Item::Doubts { bytes: scan.payload(place)? }),
+            // Those below say it all; but they must not be left out where they say: none.
+            Kind::Doubts => says_doubts = true,
             Kind::Group | Kind::Promise | Kind::Seal => {}
         }
+    }
+    if says_doubts {
+        items.push(Item::doubts(&doubts, scan.damage.digest));
     }
     Ok(items)
 }
 
 fn entry<F: File>(scan: &mut Scan<F>, slot: Slot, place: Place) -> Result<Entry, JournalError> {
-    let bytes = scan.payload(place)?;
+    let bytes = scan.source.payload(place)?;
     Entry::decode(bytes).map_err(|_| JournalError::Corrupt {
         file: segment_name(place.segment()),
         offset: place.offset(),
@@ -202,18 +240,22 @@ fn entry<F: File>(scan: &mut Scan<F>, slot: Slot, place: Place) -> Result<Entry,
     })
 }
 
-fn head<F: File>(scan: &Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {
-    let (number, ballot) = scan.promise;
+fn head<F: File>(scan: &mut Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {
+    let (number, ballot) = scan.found.promise;
+    let damage = std::mem::take(&mut scan.damage);
+    // One that is lost has a number too: nothing else may pass for it.
+    let is_new = scan.promised > ballot || damage.doubts.promise_lost;
     Head {
         // Never a number that was used: what a lost file left behind must stay foreign.
         number: numbers.last().map_or(1, |number| number + 1),
         first_lsn: scan.lsn_seen.next(),
         previous: scan.kept,
         promised: scan.promised,
-        meta_seq: if scan.promised > ballot { number + 1 } else { number },
-        slot_chosen: scan.slot_chosen,
-        slot_end: scan.slot_end,
+        meta_seq: if is_new { scan.found.next_promise() } else { number },
+        slot_chosen: scan.found.slot_chosen,
+        slot_end: scan.found.slot_end.max(scan.found.slot_chosen),
         tail,
+        damage,
     }
 }
 
@@ -265,6 +307,7 @@ fn begin_segment<D: Disk>(
         meta_seq,
         slot_chosen: head.slot_chosen,
         slot_end: head.slot_end,
+        damage: head.damage,
     })
 }
 

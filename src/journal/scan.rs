@@ -1,394 +1,445 @@
 //! Reading a whole journal, and telling a torn tail from rot.
 //!
-//! Segments form a chain: each superheader names the one before and where that one validly ends.
-//! From the newest valid superheader the chain is followed back, then read forward, group by
-//! group. In every segment but the last, all that is named must be whole. In the last one, the
-//! first bad group decides:
+//! The segments of the chain are read oldest first, group by group. Where a group is bad, what was
+//! written later decides:
 //!
-//! * Some valid frame that was written later says that this place was durable: it is rot. Refused.
-//! * No such evidence: the group was in flight, or is not there at all. The journal ends here.
+//! * Something says that this place was durable: a superheader that names where its predecessor
+//!   ends, a `durable_through` of any valid frame behind, the identity. It is rot.
+//! * Nothing does: the group was in flight, or is not there at all. The journal ends here.
 //!
 //! The evidence is looked for in all blocks behind, whatever stands between: zeros do not end a
 //! journal, and one torn group in front of another proves nothing. (The reasoning is that of
 //! Alagappan et al., *Protocol-Aware Recovery for Consensus-Based Storage*, FAST'18, section 3.3.)
 //!
+//! Rot ends the reading where the replica is alone: nobody else has what is lost. In a cluster it
+//! goes on at the next whole group that stands in its place, and what lies between is a bad region
+//! (`findings`). A torn tail is cut; in a cluster, unless it is all zeros, with doubts.
+//!
 //! Invariants:
 //! * Nothing is written here.
 //! * A frame is believed only where its whole group is, except for what it says about promises and
 //!   evidence: there the highest is always the safe one.
+//! * A region that is bad stays in the journal, up to its end, and is found again by every opening.
+//!
+//! Not here: bytes and frames (`source`, `walk`), which segments there are (`chain`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::types::codec;
 use crate::types::ids::{Ballot, Lsn, Slot};
+use crate::types::record::Doubts;
 
+use super::chain::{self, Known, Link};
 use super::disk::{Disk, File};
 use super::error::JournalError;
-use super::frame::{
-    BadFrame, FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind, u32_at, u64_at,
-};
-use super::group::GROUP_FRAME_BYTES;
-use super::index::{Index, Place};
-use super::reader::Window;
-use super::segment::{
-    BLOCK_BYTES, BadSuperheader, End, SUPERHEADER_BYTES, Superheader, segment_name,
-};
-use super::walk::{Seen, Walk, Whole};
+use super::findings::{Damage, Findings};
+use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind};
+use super::index::Place;
+use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
+use super::source::{Bad, Expected, Source};
+use super::walk::{Seen, Whole};
 
 /// What the segments of a journal hold.
 pub(super) struct Scan<F> {
-    home: Home,
-    window: Window<F>,
-    pub(super) files: BTreeMap<u64, Arc<F>>,
-    /// The newest segment with a valid superheader; 0 where there is none.
-    pub(super) last: u64,
+    pub(super) source: Source<F>,
+    alone: bool,
+    /// What the frames say.
+    pub(super) found: Findings,
+    /// What damage there is, when all is read.
+    pub(super) damage: Damage,
     /// Up to here everything is covered by evidence; it need not be written again.
     pub(super) kept: End,
-    /// The frames behind, of groups that are whole.
+    /// The frames of whole groups that no evidence covers.
     pub(super) tail: Vec<Seen>,
     /// The segments that `kept` and its predecessors stand in.
     pub(super) chain: Vec<u64>,
+    /// Whether any segment was ever in use.
+    pub(super) is_begun: bool,
     /// The highest ballot on any valid frame.
     pub(super) promised: Ballot,
-    /// The newest promise record: its number and its ballot.
-    pub(super) promise: (u64, Ballot),
-    /// The highest number of a promise, and the highest ballot, that accepted frames speak of.
-    spoken_of: (u64, Ballot),
-    /// The highest number on any valid frame.
+    /// The highest number that a frame may have had.
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
     evidence: Lsn,
-    pub(super) slot_chosen: Slot,
-    chosen: BTreeSet<Slot>,
-    /// The newest votes from `slot_chosen` on.
-    pub(super) votes: BTreeMap<Slot, (Ballot, Place)>,
-    pub(super) index: Index,
-    pub(super) slot_end: Slot,
+    /// Everything up to here was durable, as some *frame* says. A superheader says so of the groups
+    /// behind it too, but it may itself be read from the cache of a system whose sync failed; a
+    /// frame behind it was written only after it was synced.
+    vouched: Lsn,
+    /// How long a segment was made, at most, of which nothing says how long.
+    longest: u64,
+    /// The end of the last whole group.
+    end: End,
+    /// The bad region that is being passed.
+    gap: Option<Gap>,
+    /// Whole groups that no frame vouches for.
+    uncovered: Vec<Whole>,
+    /// Where in the segments that may be the last everything but zeros ends, once looked at.
+    behind: BTreeMap<u64, u64>,
+    /// To whom groups belong that are none of ours.
+    foreign: Option<(u64, Home)>,
 }
 
-/// The first bad place of a segment.
-struct Bad {
+/// A region that is bad, so far.
+struct Gap {
+    segment: u64,
     offset: u64,
-    slot: Option<Slot>,
-    reason: &'static str,
+    bytes: u64,
 }
 
 impl<F: File> Scan<F> {
-    /// Reads everything there is. `segment_last` is a segment that must be there.
+    /// Reads everything there is.
     pub(super) fn run<D: Disk<File = F>>(
         disk: &D,
-        home: Home,
+        known: Known,
+        alpha: Option<u64>,
         numbers: &[u64],
-        segment_last: u64,
     ) -> Result<Self, JournalError> {
-        let mut scan = Self::new(home);
-        let mut superheaders = BTreeMap::new();
+        let mut scan = Self::new(known, alpha);
         for &number in numbers {
             let name = segment_name(number);
             let file = Arc::new(disk.open(&name).map_err(JournalError::io("open", &name))?);
-            scan.files.insert(number, file);
-            if let Some(superheader) = scan.superheader(number)? {
-                superheaders.insert(number, superheader);
-            }
+            scan.source.files.insert(number, file);
         }
-        scan.last = superheaders.last_key_value().map_or(0, |(number, _)| *number);
-        if scan.last < segment_last {
-            return Err(scan.lost(segment_last));
+        let links = chain::links(&scan.source.files, known)?;
+        scan.is_begun = links.iter().any(|link| link.certain);
+        if scan.is_begun {
+            scan.read(&links)?;
+            scan.finish(&links)?;
         }
-        let chain = scan.follow(&superheaders)?;
-        scan.chain = chain.iter().map(|(superheader, _)| superheader.number).collect();
-        for (place, link) in chain.iter().enumerate() {
-            match chain.get(place + 1) {
-                Some((next, _)) => scan.read_complete(link, next.previous)?,
-                None => scan.read_last(link)?,
-            }
-        }
-        scan.check()?;
         Ok(scan)
     }
 
-    fn new(home: Home) -> Self {
+    fn new(known: Known, alpha: Option<u64>) -> Self {
         Self {
-            home,
-            window: Window::large(),
-            files: BTreeMap::new(),
-            last: 0,
+            source: Source::new(known.home, known.alone),
+            alone: known.alone,
+            found: Findings::new(alpha),
+            damage: Damage::default(),
             kept: End::default(),
             tail: Vec::new(),
             chain: Vec::new(),
+            is_begun: false,
             promised: Ballot::ZERO,
-            promise: (0, Ballot::ZERO),
-            spoken_of: (0, Ballot::ZERO),
             lsn_seen: Lsn::ZERO,
             evidence: Lsn::ZERO,
-            slot_chosen: Slot::ZERO,
-            chosen: BTreeSet::new(),
-            votes: BTreeMap::new(),
-            index: Index::default(),
-            slot_end: Slot::ZERO,
+            vouched: Lsn::ZERO,
+            longest: Options::default().segment_bytes,
+            end: End::default(),
+            gap: None,
+            uncovered: Vec::new(),
+            behind: BTreeMap::new(),
+            foreign: None,
         }
     }
 
-    /// The bytes of an entry or of verdicts.
-    pub(super) fn payload(&mut self, place: Place) -> Result<Vec<u8>, JournalError> {
-        self.enter(place.segment());
-        let header = self.window.bytes(place.offset(), FRAME_HEADER_BYTES)?;
-        let length = match Header::decode(header) {
-            Ok((header, _)) => header.payload_bytes as usize,
-            Err(bad) => return Err(corrupt(place.segment(), place.offset(), None, bad.reason())),
-        };
-        let from = place.offset() + FRAME_HEADER_BYTES as u64;
-        Ok(self.window.bytes(from, length)?.to_vec())
-    }
-
-    fn enter(&mut self, number: u64) {
-        if self.window.segment() != number
-            && let Some(file) = self.files.get(&number)
-        {
-            self.window.enter(Arc::clone(file), number);
+    /// Reads the segments, up to where the journal ends.
+    fn read(&mut self, links: &[Link]) -> Result<(), JournalError> {
+        for (superheader, _) in links.iter().filter_map(|link| link.superheader) {
+            self.evidence = self.evidence.max(superheader.durable_through);
+            self.longest = self.longest.max(superheader.length);
+        }
+        for (place, link) in links.iter().enumerate() {
+            self.chain.push(link.number);
+            self.begin(link);
+            if !self.read_segment(link, &links[place + 1..])? {
+                break;
+            }
+        }
+        if let (Some(link), Some(gap)) = (links.last(), &self.gap) {
+            self.skip_numbers(gap.bytes);
+            let (number, offset) = (link.number, self.limit(link)?);
+            self.end_gap(End { number, offset, last_lsn: self.lsn_seen, link: 0 });
+        }
+        // An opening that did not end told nobody of what it wrote; but its numbers are used up.
+        let top = links.last().map_or(0, |link| link.number);
+        let newer = self.source.files.range(top + 1..).map(|(number, _)| *number);
+        for number in newer.collect::<Vec<_>>() {
+            self.look_behind(number, BLOCK_BYTES as u64)?;
+        }
+        self.lsn_seen = self.lsn_seen.max(self.evidence);
+        match self.foreign {
+            // Not a single frame is ours: it is another journal.
+            Some((number, home)) if self.lsn_seen == Lsn::ZERO => {
+                chain::foreign(self.source.home, home, number)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// The superheader of a segment; `None` where there is no valid one.
-    fn superheader(&mut self, number: u64) -> Result<Option<(Superheader, u32)>, JournalError> {
-        let file = segment_name(number);
-        // By itself, not through the window: of most segments nothing else is wanted yet.
-        let mut bytes = [0; SUPERHEADER_BYTES];
-        let count =
-            self.files[&number].read_at(0, &mut bytes).map_err(JournalError::io("read", &file))?;
-        let (superheader, checksum) = match Superheader::decode(&bytes[..count]) {
-            Ok(decoded) => decoded,
-            Err(BadSuperheader::Invalid) => return Ok(None),
-            Err(BadSuperheader::Version(found)) => return Err(unsupported(number, found)),
-        };
-        let (wanted, found) = (self.home, superheader.home);
-        if found.cluster != wanted.cluster {
-            let (wanted, found) = (wanted.cluster, found.cluster);
-            return Err(JournalError::WrongCluster { file, wanted, found });
-        }
-        if found.incarnation != wanted.incarnation {
-            let (wanted, found) = (wanted.incarnation, found.incarnation);
-            return Err(JournalError::ForeignSegment { file, wanted, found });
-        }
-        if superheader.number != number || superheader.previous.number >= number {
-            return Err(corrupt(number, 0, None, "a superheader that belongs elsewhere"));
-        }
-        Ok(Some((superheader, checksum)))
-    }
-
-    /// The error for a segment that was in use and is not to be seen.
-    fn lost(&self, number: u64) -> JournalError {
-        match self.files.contains_key(&number) {
-            true => corrupt(number, 0, None, "no superheader where one was acknowledged"),
-            false => JournalError::MissingSegment { file: segment_name(number) },
+    /// At the beginning of a segment.
+    fn begin(&mut self, link: &Link) {
+        if let Some((superheader, checksum)) = &link.superheader {
+            self.end = start(superheader, *checksum);
+            self.kept = superheader.previous;
+            self.uncovered.clear();
+        } else if self.gap.is_none() {
+            // What its first frame must link to is not known. Whether anything is lost is seen when
+            // the next whole group is found.
+            let End { number, offset, .. } = self.end;
+            self.gap = Some(Gap { segment: number, offset, bytes: 0 });
         }
     }
 
-    /// The chain that ends with the last segment, oldest first.
-    fn follow(
-        &self,
-        superheaders: &BTreeMap<u64, (Superheader, u32)>,
-    ) -> Result<Vec<(Superheader, u32)>, JournalError> {
-        let mut chain = Vec::new();
-        let mut number = self.last;
-        while number > 0 {
-            let superheader = superheaders.get(&number).ok_or_else(|| self.lost(number))?;
-            chain.push(*superheader);
-            number = superheader.0.previous.number;
-        }
-        chain.reverse();
-        Ok(chain)
-    }
-
-    /// Reads a segment of which it is known where it ends: all of it must be good.
-    fn read_complete(
-        &mut self,
-        (superheader, checksum): &(Superheader, u32),
-        wanted: End,
-    ) -> Result<(), JournalError> {
-        let mut end = start(superheader, *checksum);
-        while end.offset < wanted.offset {
-            match self.read_group(end, wanted.offset)? {
+    /// Reads a segment; `false` where the journal ends in it. `rest` may come behind.
+    fn read_segment(&mut self, link: &Link, rest: &[Link]) -> Result<bool, JournalError> {
+        let (number, mut offset) = (link.number, BLOCK_BYTES as u64);
+        let limit = self.limit(link)?;
+        while offset < limit || self.gap.is_none() && link.end.is_none() {
+            let is_over = link.last_lsn.is_some_and(|last| last <= self.end.last_lsn);
+            if is_over && link.end.is_none() && self.gap.is_none() {
+                break;
+            }
+            let expected = match self.gap {
+                None => Expected::Next(self.end),
+                Some(_) => Expected::Above(self.end.last_lsn),
+            };
+            match self.source.group(number, offset, limit, expected)? {
                 Ok(whole) => {
-                    self.accept(&whole)?;
-                    end = whole.end;
+                    whole.frames.iter().for_each(|Seen(header)| self.note(header));
+                    self.leave_gap(&whole, offset);
+                    offset = whole.end.offset;
+                    self.accept(whole, link.end.is_some())?;
                 }
-                Err(bad) => return Err(corrupt(end.number, bad.offset, bad.slot, bad.reason)),
+                Err(bad) => {
+                    bad.seen.iter().for_each(|Seen(header)| self.note(header));
+                    if self.gap.is_none() {
+                        if !self.is_rotten(link, rest, &bad)? {
+                            self.tear(link)?;
+                            return Ok(false);
+                        }
+                        self.gap = Some(Gap { segment: number, offset, bytes: 0 });
+                    }
+                    self.pass(number, &bad);
+                    offset += BLOCK_BYTES as u64;
+                }
             }
         }
-        if end != wanted {
-            return Err(corrupt(end.number, end.offset, None, "another end than was acknowledged"));
+        if let Some(wanted) = link.end {
+            self.end_segment(wanted)?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Reads the last segment up to its end or its first bad group.
-    fn read_last(
-        &mut self,
-        (superheader, checksum): &(Superheader, u32),
-    ) -> Result<(), JournalError> {
-        let number = superheader.number;
-        let name = segment_name(number);
-        let length = self.files[&number].len().map_err(JournalError::io("measure", &name))?;
-        self.evidence = self.evidence.max(superheader.durable_through);
-        self.lsn_seen = self.lsn_seen.max(superheader.durable_through);
-        self.kept = superheader.previous;
-        let mut end = start(superheader, *checksum);
-        let mut uncovered: Vec<Whole> = Vec::new();
-        let bad = loop {
-            match self.read_group(end, length)? {
-                Ok(whole) => {
-                    self.accept(&whole)?;
-                    end = whole.end;
-                    uncovered.push(whole);
-                }
-                Err(bad) => break bad,
-            }
-            // Evidence comes group by group, so only the last few are held.
-            while uncovered.first().is_some_and(|first| first.end.last_lsn <= self.evidence) {
-                let whole = uncovered.remove(0);
-                // Promises and seals are not kept for their own sake: the next segment has both.
-                if whole.frames.iter().any(Seen::is_content) {
-                    self.kept = whole.end;
-                }
-            }
+    /// Where what is read of a segment ends. A file can be shorter than it was made.
+    fn limit(&self, link: &Link) -> Result<u64, JournalError> {
+        let length = self.source.length(link.number)?;
+        let wanted = match (link.end, link.superheader) {
+            (Some(end), _) => end.offset,
+            (None, _) if self.alone => length,
+            (None, Some((superheader, _))) => length.max(superheader.length),
+            (None, None) => length.max(self.longest),
         };
-        self.look_behind(number, end.offset, length);
-        if self.evidence > end.last_lsn {
-            return Err(corrupt(number, bad.offset, bad.slot, bad.reason));
-        }
-        self.look_at_newer(number, end)?;
-        if self.kept.number != number {
-            self.chain.pop();
-        }
-        self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
-        Ok(())
+        // Nothing is made longer than that; what says so was forged.
+        Ok(wanted.min(length.max(LENGTH_MAX)))
     }
 
-    /// Looks for evidence in segments that were begun but have no superheader.
-    fn look_at_newer(&mut self, number: u64, end: End) -> Result<(), JournalError> {
-        let newer: Vec<u64> = self.files.range(number + 1..).map(|(number, _)| *number).collect();
-        for number in newer {
-            let name = segment_name(number);
-            let length = self.files[&number].len().map_err(JournalError::io("measure", &name))?;
-            self.look_behind(number, BLOCK_BYTES as u64, length);
-            if self.evidence > end.last_lsn {
-                return Err(self.lost(number));
+    /// Whether the bad place behind the last whole group was durable. Alone, that is an error.
+    fn is_rotten(&mut self, link: &Link, rest: &[Link], bad: &Bad) -> Result<bool, JournalError> {
+        let (number, offset) = (link.number, self.end.offset);
+        let refusal = || corrupt(number, bad.offset, bad.slot, bad.reason);
+        if link.end.is_some() || rest.iter().any(|link| link.certain) {
+            return if self.alone { Err(refusal()) } else { Ok(true) };
+        }
+        let looked = self.behind.contains_key(&number);
+        if !looked {
+            self.look_behind(number, offset)?;
+        }
+        if self.alone && self.evidence > self.end.last_lsn {
+            return Err(refusal());
+        }
+        for newer in rest.iter().map(|link| link.number) {
+            if !looked {
+                self.look_behind(newer, 0)?;
+            }
+            if self.alone && self.evidence > self.end.last_lsn {
+                return Err(chain::lost(&self.source.files, newer));
+            }
+        }
+        // Who lost its superheader may have lost evidence with it, and says not how long it was.
+        let no_end = self.behind[&number] > offset || self.source.length(number)? <= offset;
+        let unsure = link.superheader.is_none() && no_end;
+        Ok(self.evidence > self.end.last_lsn || unsure)
+    }
+
+    /// Goes past a bad block of a bad region.
+    fn pass(&mut self, number: u64, bad: &Bad) {
+        for Seen(header) in &bad.seen {
+            self.found.take_alone(header);
+        }
+        if let Some(home) = bad.foreign {
+            self.foreign = self.foreign.or(Some((number, home)));
+        }
+        if let Some(gap) = &mut self.gap {
+            gap.bytes += BLOCK_BYTES as u64;
+        }
+    }
+
+    /// A whole group was found, which ends the bad region before it, if there is one.
+    fn leave_gap(&mut self, whole: &Whole, offset: u64) {
+        let Some(gap) = self.gap.take() else { return };
+        let Seen(first) = whole.frames[0];
+        let (number, before) = (first.segment, Lsn(first.lsn.0 - 1));
+        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
+        if offset == BLOCK_BYTES as u64 && first.durable_through <= self.end.last_lsn {
+            // Only the superheader is bad: nothing was durable between.
+            self.kept = self.end;
+            return;
+        }
+        let frames = before.0 - self.end.last_lsn.0;
+        self.found.rot([gap.segment, gap.offset, number, offset], gap.bytes, frames);
+        self.kept = End { number, offset, last_lsn: before, link: 0 };
+    }
+
+    /// A bad region reaches to `end`, which is that of a segment or of the journal.
+    fn end_gap(&mut self, end: End) {
+        let Some(gap) = self.gap.take() else { return };
+        let frames = end.last_lsn.0.saturating_sub(self.end.last_lsn.0);
+        self.found.rot([gap.segment, gap.offset, end.number, end.offset], gap.bytes, frames);
+        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
+        self.kept = end;
+    }
+
+    /// Compares where a segment ends with where it is said to end.
+    fn end_segment(&mut self, wanted: End) -> Result<(), JournalError> {
+        match self.gap {
+            Some(_) => self.end_gap(wanted),
+            None if self.end == wanted => {}
+            None if self.alone => {
+                let reason = "another end than was acknowledged";
+                return Err(corrupt(self.end.number, self.end.offset, None, reason));
+            }
+            None => {
+                let (number, offset) = (wanted.number, wanted.offset);
+                self.found.rot([number, offset, number, offset], 0, 0);
             }
         }
         Ok(())
     }
 
-    /// Looks at every block from `from` on for a valid frame, for what it proves.
-    fn look_behind(&mut self, number: u64, from: u64, length: u64) {
-        self.enter(number);
-        let mut offset = from;
-        while offset < length {
-            // What cannot be read proves nothing; that it had to be readable, others may prove.
-            if let Ok(bytes) = self.window.bytes(offset, FRAME_HEADER_BYTES)
-                && let Ok((header, _)) = Header::decode(bytes)
-                && header.stands_at(self.home, number, offset)
-            {
+    /// The journal ends behind the last whole group. What else there is was never counted.
+    fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
+        let (length, offset) = (self.source.length(link.number)?, self.end.offset);
+        let made = link.superheader.map_or(0, |(superheader, _)| superheader.length);
+        // Bytes that went missing are no zeros.
+        let mut bytes = made.saturating_sub(length.max(offset));
+        for (number, end) in &self.behind {
+            bytes += end.saturating_sub(if *number == link.number { offset } else { 0 });
+        }
+        if bytes > 0 && !self.alone {
+            self.found.tear(bytes);
+            self.skip_numbers(bytes);
+        }
+        Ok(())
+    }
+
+    /// Frames that are lost and may have been acknowledged had numbers; none is used again.
+    fn skip_numbers(&mut self, bytes: u64) {
+        let frames = bytes.div_ceil(FRAME_HEADER_BYTES as u64);
+        let last = self.lsn_seen.max(self.evidence).max(self.end.last_lsn);
+        self.lsn_seen = Lsn(last.0.saturating_add(frames));
+    }
+
+    /// Looks at every block from `from` on: for a valid frame, for what it proves, and for where
+    /// the last one ends that is not all zeros.
+    fn look_behind(&mut self, number: u64, from: u64) -> Result<(), JournalError> {
+        let (length, mut offset, mut end) = (self.source.length(number)?, from, 0);
+        while let Some(block) = self.source.next_block(number, offset, length) {
+            offset = block.offset + BLOCK_BYTES as u64;
+            end = offset;
+            if let Some(header) = block.header {
                 self.note(&header);
             }
-            offset += BLOCK_BYTES as u64;
         }
+        self.behind.insert(number, end);
+        Ok(())
     }
 
     /// What any valid frame proves, whether its group is whole or not.
     fn note(&mut self, header: &Header) {
         self.evidence = self.evidence.max(header.durable_through);
+        self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
         self.promised = self.promised.max(header.ballot);
     }
 
-    /// Reads the group behind `end`.
-    fn read_group(&mut self, end: End, limit: u64) -> Result<Result<Whole, Bad>, JournalError> {
-        self.enter(end.number);
-        let bad = |reason| Ok(Err(Bad { offset: end.offset, slot: None, reason }));
-        let (home, mut walk) = (self.home, Walk::new(end));
-        let bytes = self.window.bytes(end.offset, GROUP_FRAME_BYTES)?;
-        match walk.frame(home, bytes) {
-            Ok(header) if header.kind == Kind::Group => {}
-            Ok(_) => return bad("no group where one was acknowledged"),
-            Err((BadFrame::Version(found), _)) => return Err(unsupported(end.number, found)),
-            Err((frame, _)) => return bad(frame.reason()),
-        }
-        let frame_count = u64::from(u32_at(bytes, FRAME_HEADER_BYTES));
-        let group_bytes = u64_at(bytes, FRAME_HEADER_BYTES + 8);
-        if group_bytes > limit.saturating_sub(end.offset) || frame_count == 0 {
-            return bad("a group that is longer than its segment");
-        }
-        let group_bytes = usize::try_from(group_bytes).unwrap_or(usize::MAX);
-        let bytes = self.window.bytes(end.offset, group_bytes)?;
-        let result = walk.rest(home, bytes, frame_count);
-        for Seen(header) in walk.seen() {
-            self.note(header);
-        }
-        match result {
-            Ok(()) => Ok(Ok(walk.finish(group_bytes))),
-            Err((BadFrame::Version(found), _)) => Err(unsupported(end.number, found)),
-            Err((frame, slot)) => {
-                let offset = end.offset + walk.at() as u64;
-                Ok(Err(Bad { offset, slot, reason: frame.reason() }))
-            }
-        }
-    }
-
-    /// Takes in the frames of a whole group.
-    fn accept(&mut self, whole: &Whole) -> Result<(), JournalError> {
+    /// Takes in the frames of a whole group. `covered`: all of it is known to be durable.
+    fn accept(&mut self, whole: Whole, covered: bool) -> Result<(), JournalError> {
         for Seen(header) in &whole.frames {
-            let Header { kind, slot, ballot, meta_seq, segment, offset, .. } = *header;
-            self.spoken_of.0 = self.spoken_of.0.max(meta_seq);
-            self.spoken_of.1 = self.spoken_of.1.max(ballot);
-            match kind {
-                Kind::Promise => self.promise = self.promise.max((meta_seq, ballot)),
-                Kind::Vote | Kind::Chosen => {
-                    let place = Place::new(segment, offset);
-                    let Some(place) = place.filter(|_| self.index.can_hold(slot)) else {
-                        return Err(corrupt(segment, offset, Some(slot), "a slot out of range"));
-                    };
-                    self.index.set(slot, place);
-                    self.slot_end = self.slot_end.max(slot.next());
-                    if slot >= self.slot_chosen && kind == Kind::Vote {
-                        self.votes.insert(slot, (ballot, place));
-                    } else if slot >= self.slot_chosen {
-                        self.chosen.insert(slot);
-                    }
-                }
-                Kind::Group => {}
-                Kind::Verdicts | Kind::Doubts | Kind::Seal => {}
+            let Header { kind, slot, segment, offset, .. } = *header;
+            if !self.found.take(header) {
+                return Err(corrupt(segment, offset, Some(slot), "a slot out of range"));
+            }
+            if kind == Kind::Doubts {
+                let doubts = self.doubts(header)?;
+                self.found.take_doubts(doubts, slot.0);
             }
         }
         // All frames of a group say the same, and mean the end of the group.
-        if let Some(Seen(header)) = whole.frames.first() {
-            self.slot_chosen = self.slot_chosen.max(header.slot_chosen);
+        self.found.end_group(whole.frames[0].0.slot_chosen);
+        self.end = whole.end;
+        // Its last frame may be the copy of a promise that is lost.
+        self.lsn_seen = self.lsn_seen.max(whole.end.last_lsn);
+        if covered {
+            return Ok(());
         }
-        while self.chosen.first().is_some_and(|slot| *slot <= self.slot_chosen) {
-            let slot = self.chosen.pop_first().unwrap_or_default();
-            self.slot_chosen = self.slot_chosen.max(slot.next());
-        }
-        while self.votes.first_key_value().is_some_and(|(slot, _)| *slot < self.slot_chosen) {
-            self.votes.pop_first();
+        self.uncovered.push(whole);
+        // Evidence comes group by group, so only the last few are held.
+        while self.uncovered.first().is_some_and(|first| first.end.last_lsn <= self.vouched) {
+            let whole = self.uncovered.remove(0);
+            let is_behind =
+                (self.kept.number, self.kept.offset) < (whole.end.number, whole.end.offset);
+            // Promises and seals are not kept for their own sake: the next segment has both.
+            if is_behind && whole.frames.iter().any(Seen::is_content) {
+                self.kept = whole.end;
+            }
         }
         Ok(())
     }
 
-    /// What must hold for a journal as a whole.
-    fn check(&self) -> Result<(), JournalError> {
-        if self.last == 0 {
-            return Ok(());
+    fn doubts(&mut self, header: &Header) -> Result<Doubts, JournalError> {
+        let Header { segment, offset, .. } = *header;
+        let wrong = || corrupt(segment, offset, None, "no doubts where some were written down");
+        let bytes = self.source.payload(Place::new(segment, offset).ok_or_else(wrong)?)?;
+        let doubts: Doubts = codec::decode("doubts", &bytes).map_err(|_| wrong())?;
+        let sound = doubts.faulty.is_sound() && doubts.uncertain.is_sound();
+        sound.then_some(doubts).ok_or_else(wrong)
+    }
+
+    /// What holds for the journal as a whole.
+    fn finish(&mut self, links: &[Link]) -> Result<(), JournalError> {
+        let number = self.chain.last().copied().unwrap_or_default();
+        self.chain.retain(|number| *number <= self.kept.number);
+        let uncovered = std::mem::take(&mut self.uncovered);
+        self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        if self.lsn_seen.0 > COUNT_MAX || self.found.promise.0 > COUNT_MAX {
+            return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }
-        // Amnesia: a frame speaks of a promise that is nowhere to be found. Taking the best one
-        // that is left would let this replica vote below what it promised.
-        let (number, ballot) = self.promise;
-        if number < self.spoken_of.0 || ballot < self.spoken_of.1 {
-            return Err(corrupt(self.last, 0, None, "a promise is lost"));
+        let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
+        if promise_lost && self.alone {
+            return Err(corrupt(number, 0, None, "a promise is lost"));
         }
-        match self.index.first_hole(self.slot_chosen) {
-            Some(slot) => Err(corrupt(self.last, 0, Some(slot), "a chosen slot has no frame")),
-            None => Ok(()),
+        self.damage = self.found.damage(promise_lost);
+        match self.damage.missing.first() {
+            Some(slot) if self.alone => {
+                Err(corrupt(number, 0, Some(slot), "a chosen slot has no frame"))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Whether the newest segment whose first group was durable, of those up to `last`, shows no
+    /// promise. Each begins with the one in force: where nothing of a segment is left, not even
+    /// what speaks of a newer promise may be.
+    fn lost_head(&self, links: &[Link], last: u64) -> bool {
+        let is_begun = |link: &&Link| match link.superheader {
+            Some((superheader, _)) => superheader.first_lsn <= self.evidence,
+            None => true,
+        };
+        let read = links.iter().rev().filter(|link| link.number <= last);
+        let newest = read.filter(is_begun).map(|link| link.number).next();
+        newest.is_some_and(|number| self.found.promise_segment < number)
     }
 }
 
@@ -406,7 +457,8 @@ fn corrupt(number: u64, offset: u64, slot: Option<Slot>, reason: &'static str) -
     JournalError::Corrupt { file: segment_name(number), offset, slot, reason }
 }
 
-fn unsupported(number: u64, found: u16) -> JournalError {
-    let file = segment_name(number);
-    JournalError::UnsupportedFormat { file, found, supported: FORMAT_VERSION }
-}
+/// Longer than any segment is made, one for a long record included.
+const LENGTH_MAX: u64 = 1 << 31;
+
+/// The highest number of a frame, and of a promise, that is believed.
+const COUNT_MAX: u64 = 1 << 62;

@@ -2,14 +2,16 @@
 //!
 //! A segment is prepared whole before it is used: real zeros are written and synced, and so is the
 //! directory. A commit therefore changes neither a file's length nor its blocks, cannot run out of
-//! space, and needs no journal commit of the file system. A superheader says where the segment
-//! before validly ends, which makes it the evidence for all that stands there.
+//! space (where the file system does not copy on write), and needs no journal commit of the file
+//! system. A superheader says where the segment before validly ends, which makes it the evidence
+//! for all that stands there.
 //!
 //! Invariants:
 //! * A superheader is written only after every frame that it counts to the segment before is
 //!   durable.
 //! * A number is never used for two segments; numbers grow, with gaps where a segment was given up.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::types::ids::{ClusterId, Incarnation, Lsn};
@@ -130,7 +132,8 @@ impl Superheader {
             return Err(BadSuperheader::Version(version));
         }
         let checksum = u32_at(bytes, CHECKSUM_AT);
-        if crc32fast::hash(&bytes[..CHECKSUM_AT]) != checksum {
+        let is_ours = RESERVED.into_iter().flatten().all(|at| bytes[at] == 0);
+        if crc32fast::hash(&bytes[..CHECKSUM_AT]) != checksum || !is_ours {
             return Err(BadSuperheader::Invalid);
         }
         let superheader = Self {
@@ -172,8 +175,23 @@ pub fn segment_number(name: &str) -> Option<u64> {
 ///
 /// # Errors
 ///
-/// Where one of the steps fails. What is left is no segment, and is removed at the next opening.
+/// Where one of the steps fails. What is left is no segment. Where it took the last space it is
+/// removed at once, as far as that can be done, and else at the next opening.
 pub fn prepare<D: Disk>(
+    disk: &D,
+    number: u64,
+    length: u64,
+    lanes: usize,
+) -> Result<Vec<Arc<D::File>>, JournalError> {
+    let made = make(disk, number, length, lanes);
+    if made.as_ref().is_err_and(JournalError::is_full) {
+        // Whatever comes of it: nobody counts on the file, and the next try removes it too.
+        let _ = disk.remove(&segment_name(number));
+    }
+    made
+}
+
+fn make<D: Disk>(
     disk: &D,
     number: u64,
     length: u64,
@@ -209,7 +227,13 @@ pub const BLOCK_BYTES: usize = 4096;
 /// How much of the first block the superheader takes. It fits the smallest piece that disks write.
 pub const SUPERHEADER_BYTES: usize = 128;
 
+/// The highest number that a segment may have: far below where arithmetic with numbers ends, and
+/// beyond what any journal comes to.
+pub const SEGMENT_NUMBER_MAX: u64 = 1 << 31;
+
 const CHECKSUM_AT: usize = SUPERHEADER_BYTES - 4;
+/// Zero in every superheader.
+const RESERVED: [Range<usize>; 2] = [10..16, 108..CHECKSUM_AT];
 const ZEROS_BYTES: usize = 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;

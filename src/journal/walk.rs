@@ -41,11 +41,6 @@ impl Walk {
         self.at
     }
 
-    /// The good frames so far.
-    pub(super) fn seen(&self) -> &[Seen] {
-        &self.seen
-    }
-
     /// The frame at the present place, and steps behind it.
     pub(super) fn frame(
         &mut self,
@@ -87,8 +82,8 @@ impl Walk {
                 self.skip_copy(home, group, begin, bad)?;
             }
         }
-        let last_lsn = self.origin.last_lsn.0 + frame_count;
-        if self.at != group.len() || self.lsn.0 != last_lsn {
+        let walked = self.lsn.0 - self.origin.last_lsn.0;
+        if self.at != group.len() || walked != frame_count {
             return Err((BadFrame::Content, None));
         }
         Ok(())
@@ -131,6 +126,11 @@ impl Walk {
                 Err(bad)
             }
         }
+    }
+
+    /// The frames that were good, where the group is not.
+    pub(super) fn into_seen(self) -> Vec<Seen> {
+        self.seen
     }
 
     /// The group, where all its frames were good.

@@ -21,11 +21,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-use crate::types::ids::{Ballot, Lsn, Slot};
+use crate::types::ids::{Ballot, Lsn, Slot, SlotRange};
 use crate::types::record::{DurableFrontier, Record};
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
+use super::findings::{Damage, join};
 use super::flights::{Departure, Flights};
 use super::frame::Home;
 use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
@@ -33,6 +34,7 @@ use super::identity::Identity;
 use super::index::{Place, Shared};
 use super::job::{Buffer, Done, Job, Outcome, Task};
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
+use super::spare::{Ready, Spare};
 
 /// Collects records into groups, hands the groups out, and works out what is durable.
 pub(super) struct Writer<D: Disk> {
@@ -68,16 +70,12 @@ pub(super) struct Writer<D: Disk> {
     slot_end: Slot,
     /// Slots with an older frame, whose newest one is not durable yet.
     newest: BTreeMap<Slot, Lsn>,
+    /// What the opening found damaged, without the missing slots that were appended since. What the
+    /// owner says of its doubts is about later slots only.
+    damage: Damage,
     /// Buffers to use again; at most one for each lane.
     buffers: Vec<Buffer>,
     poison: Option<JournalError>,
-}
-
-/// The next segment.
-enum Spare<F> {
-    None,
-    Preparing,
-    Ready { number: u64, length: u64, lanes: Vec<Arc<F>> },
 }
 
 /// Where a writer begins: behind what an opening wrote.
@@ -91,6 +89,7 @@ pub(super) struct Start<F> {
     pub(super) meta_seq: u64,
     pub(super) slot_chosen: Slot,
     pub(super) slot_end: Slot,
+    pub(super) damage: Damage,
 }
 
 impl<D: Disk> Writer<D> {
@@ -122,10 +121,11 @@ impl<D: Disk> Writer<D> {
             slot_chosen: start.slot_chosen,
             lanes: start.lanes,
             end: start.end,
-            spare: Spare::None,
+            spare: Spare::new(),
             bytes_on_disk: 0,
             slot_end: start.slot_end,
             newest: BTreeMap::new(),
+            damage: start.damage,
             buffers: Vec::new(),
             poison: None,
         }
@@ -149,7 +149,8 @@ impl<D: Disk> Writer<D> {
         );
         for record in records {
             self.note(record);
-            self.push(Item::of(record, self.meta_seq));
+            let item = self.item(record);
+            self.push(item);
             self.content_lsn = Lsn(self.next_lsn.0 - 1);
         }
         self.slot_chosen = slot_chosen;
@@ -188,8 +189,9 @@ impl<D: Disk> Writer<D> {
             Outcome::Prepared { number, length, result } => {
                 let lanes = result.map_err(|err| self.poison_with(err))?;
                 self.bytes_on_disk += length;
-                self.spare = Spare::Ready { number, length, lanes };
+                self.spare.set_ready(Ready { number, length, lanes });
             }
+            Outcome::Full { former, .. } => self.spare.set_full(former),
             Outcome::Written { number, buffer, result } => {
                 result.map_err(|err| self.poison_with(err))?;
                 if self.buffers.len() < self.options.inflight_max {
@@ -217,6 +219,21 @@ impl<D: Disk> Writer<D> {
 
     pub(super) fn bytes_on_disk(&self) -> u64 {
         self.bytes_on_disk
+    }
+
+    /// Whether there is no space for the next segment, and little room left in this one.
+    pub(super) fn is_full(&self) -> bool {
+        let reserve = (self.options.segment_bytes / 4).min(RESERVE_BYTES);
+        let used = self.open.offset + self.open.padded_bytes() as u64;
+        let room = match self.open.segment == self.end.number {
+            true => self.open.segment_bytes.saturating_sub(used),
+            false => 0,
+        };
+        self.spare.is_full() && room < reserve
+    }
+
+    pub(super) fn retry_prepare(&mut self) {
+        self.spare.retry();
     }
 
     /// The segment that is written to.
@@ -256,9 +273,19 @@ impl<D: Disk> Writer<D> {
         };
         if slot < self.slot_end {
             self.newest.insert(slot, self.next_lsn);
-            self.shared.index.write().clear(slot);
+            let slots = SlotRange { first: slot, end: slot.next() };
+            self.shared.index.write().clear(slots);
+            self.damage.missing.remove_slot(slot);
         }
         self.slot_end = self.slot_end.max(slot.next());
+    }
+
+    fn item(&self, record: &Record) -> Item {
+        let Record::Doubts(doubts) = record else { return Item::of(record, self.meta_seq) };
+        let mut doubts = doubts.clone();
+        doubts.promise_lost |= self.damage.doubts.promise_lost;
+        join(&mut doubts.faulty, &self.damage.missing);
+        Item::doubts(&doubts, self.damage.digest)
     }
 
     /// Puts an item into the open group, or into a new one where it does not fit.
@@ -333,9 +360,7 @@ impl<D: Disk> Writer<D> {
             return true;
         }
         // The new superheader vouches for the whole segment before it.
-        let spare = matches!(&self.spare, Spare::Ready { number, length, .. }
-            if *number == group.segment && *length >= group.segment_bytes);
-        spare && self.flights.is_empty()
+        self.spare.fits(group) && self.flights.is_empty()
     }
 
     fn hand_out(&mut self, group: &Group, lane: usize) -> Job<D> {
@@ -362,10 +387,8 @@ impl<D: Disk> Writer<D> {
 
     /// Takes the spare into use. Its superheader goes out with its first group.
     fn enter_segment(&mut self, group: &Group, buffer: &mut Buffer) {
-        let spare = mem::replace(&mut self.spare, Spare::None);
-        let Spare::Ready { number, length, lanes } = spare else {
-            unreachable!("a first group is ready only with its segment");
-        };
+        let spare = self.spare.take().expect("a first group is ready only with its segment");
+        let Ready { number, length, lanes } = spare;
         assert!(self.frontier == self.end.last_lsn, "segment {number} before its past is durable");
         let superheader = Superheader {
             home: self.home,
@@ -388,16 +411,8 @@ impl<D: Disk> Writer<D> {
         let mut groups = self.closed.iter().chain([&self.open]);
         let planned = groups.rfind(|group| group.first && group.segment == number);
         let length = planned.map_or(self.options.segment_bytes, |group| group.segment_bytes);
-        let replace = match &self.spare {
-            Spare::None => false,
-            Spare::Preparing => return None,
-            Spare::Ready { length: ready, .. } if *ready >= length => return None,
-            Spare::Ready { length: ready, .. } => {
-                self.bytes_on_disk -= ready;
-                true
-            }
-        };
-        self.spare = Spare::Preparing;
+        let (former, bytes) = self.spare.prepare(length)?;
+        self.bytes_on_disk -= bytes;
         let mut identity = self.identity.clone().expect("an opened journal has an identity");
         identity.segment_last = self.segment_durable;
         Some(Job(Task::Prepare {
@@ -405,7 +420,7 @@ impl<D: Disk> Writer<D> {
             number,
             length,
             lanes: self.options.inflight_max,
-            replace,
+            former,
             identity,
         }))
     }
@@ -449,12 +464,7 @@ impl<D: Disk> Writer<D> {
     /// Remembers the first failure. It is never retried: after a failed sync the kernel may hold
     /// the lost blocks as clean, and a second sync would succeed without writing them.
     fn poison_with(&mut self, err: JournalError) -> JournalError {
-        let poison = match err {
-            JournalError::Io { file, operation, source } => {
-                JournalError::Poisoned { file, operation, source: Arc::new(source) }
-            }
-            other => other,
-        };
+        let poison = err.for_good();
         let returned = poison.again();
         self.poison = Some(poison);
         returned
@@ -467,3 +477,7 @@ fn fits(group: &Group, bytes: usize) -> bool {
 }
 
 const BUFFER_BYTES_MIN: usize = 64 * 1024;
+
+/// How much room a segment must have while there is no space for the next one: enough for what was
+/// voted for when the disk turned out to be full, and for a promise behind it.
+const RESERVE_BYTES: u64 = 4 * 1024 * 1024;

@@ -9,6 +9,7 @@
 //! * In one ballot and slot, at most one entry is ever voted for    (Voting.tla: OneVote).
 //! * No vote at a ballot precedes, in the journal, the promise of that ballot. Otherwise the loss
 //!   of one frame would let the replica vote lower.
+//! * Where votes may be lost, phase 1 is told so (`doubts`).
 //! * A slot below `slot_chosen` is chosen: its vote is forgotten here, and is told to nobody. The
 //!   journal has its entry.
 //!
@@ -31,9 +32,9 @@ impl Paxos {
     }
 
     /// Whether this replica takes part in the ballot of `from`, as both phases ask: from here on it
-    /// is promised, or it was refused.
+    /// is promised, or it was refused. Who forgot a promise has nothing to say.
     fn goes_along(&mut self, from: ReplicaId, ballot: Ballot) -> bool {
-        if ballot.leader != from {
+        if ballot.leader != from || !self.takes_part() {
             return false;
         }
         self.election.note_ballot(ballot);
@@ -59,8 +60,9 @@ impl Paxos {
         }
     }
 
-    /// Tells what was voted for from `first` on. Also for a repeated `Prepare`: the answer waits
-    /// for everything journaled so far, so a duplicate cannot overtake the promise's own sync.
+    /// Tells what was voted for from `first` on, and for which slots that is not an answer. Also
+    /// for a repeated `Prepare`: the answer waits for everything journaled so far, so a duplicate
+    /// cannot overtake the promise's own sync.
     pub(super) fn answer_prepare(&mut self, to: ReplicaId, ballot: Ballot, first: Slot) {
         let mut parts = vec![Vec::new()];
         let mut bytes = 0;
@@ -73,6 +75,7 @@ impl Paxos {
             let vote = Vote { slot, ballot: *voted, entry: entry.clone() };
             parts.last_mut().expect("there is always a last part").push(vote);
         }
+        let abstained = self.abstentions(first.max(self.slot_chosen));
         let count = parts.len() as u32;
         for (part, votes) in parts.into_iter().enumerate() {
             let promise = Promise {
@@ -84,7 +87,7 @@ impl Paxos {
                 parts: count,
                 slot_chosen: self.slot_chosen,
                 votes,
-                abstained: Vec::new(),
+                abstained: abstained.clone(),
                 frontier: Default::default(),
             };
             self.hold(to, Message::Promise(promise));
@@ -112,13 +115,11 @@ impl Paxos {
                 break;
             }
             match self.log.vote(slot) {
-                Some((voted, earlier)) if *voted == ballot && *earlier == entry => {}
                 // Two entries at one ballot: the sender breaks the protocol. It gets no vote.
-                Some((voted, _)) if *voted == ballot => break,
-                _ => {
-                    self.log.set_vote(slot, ballot, entry.clone());
-                    self.output.records.push(Record::Vote { slot, ballot, entry });
-                }
+                Some((voted, earlier)) if *voted == ballot && *earlier != entry => break,
+                // Voted already; but one that precedes a doubt is journaled again, behind it.
+                Some((voted, _)) if *voted == ballot && !self.doubts.contains(slot) => {}
+                _ => self.vote(slot, ballot, entry),
             }
             slot = slot.next();
         }
@@ -132,6 +133,7 @@ impl Paxos {
             self.output.serve.push(Serve { to: from, from: slot_chosen });
         }
         self.learn_from_leader(from, ballot, slot_chosen, chain);
+        self.ask_about_doubts(ballot);
     }
 
     /// An acknowledgement that leaves when the votes are durable.

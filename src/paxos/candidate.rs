@@ -1,8 +1,15 @@
 //! The candidate: phase 1. Gather promises, then pick what is safe, slot by slot.
 //!
-//! What is safe in a slot is the entry voted for at the highest ballot among a phase-1 quorum of
-//! answers that do not abstain for that slot, and a no-op where none of them voted (*Paxos Made
-//! Simple*, section 2.2, P2c). Never "the longest log": any replica may lead, whatever it holds.
+//! What is safe in a slot is
+//! 1. the entry voted for at the highest ballot among a phase-1 quorum of answers that do not
+//!    abstain for that slot, and a no-op where none of them voted (*Paxos Made Simple*, section
+//!    2.2, P2c). Never "the longest log": any replica may lead, whatever it holds;
+//! 2. a no-op, where those who say that they did not vote are enough that nothing can be chosen;
+//! 3. where every voter answered, and none of them is FAULTY there, the highest of what was voted
+//!    for and of what is left to those who are UNCERTAIN.
+//!
+//! Otherwise more answers are waited for, and asked for. The same must be known of all slots behind
+//! the last vote: the leader will propose there.
 //!
 //! A slot that some answer calls chosen is not decided here at all. It is fetched, and only when
 //! this replica knows everything that any of its promisers knows to be chosen does it lead.
@@ -17,7 +24,7 @@ use std::collections::BTreeMap;
 
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
-use crate::types::message::{Abstention, Message, Promise, Vote};
+use crate::types::message::{Abstention, Doubt, Message, Promise, Vote};
 use crate::types::time::Moment;
 
 use super::quorum::VoterSet;
@@ -53,6 +60,9 @@ impl Paxos {
     pub(super) fn campaign(&mut self) {
         let seen = self.promised.max(self.election.ballot_seen());
         let Some(ballot) = seen.next_for(self.options.id) else { return };
+        if !self.takes_part() {
+            return;
+        }
         self.become_follower();
         self.raise_promise(ballot);
         self.role = Role::Candidate(Candidate {
@@ -94,6 +104,7 @@ impl Paxos {
         }
         let plausible = 0 < promise.parts
             && promise.parts <= PROMISE_PARTS_MAX
+            && is_in_order(&promise.abstained)
             && promise.votes.iter().all(|vote| vote.ballot <= promise.ballot);
         if !plausible {
             return;
@@ -105,61 +116,110 @@ impl Paxos {
     /// Leads, if enough voters answered and everything that they know to be chosen is known here.
     pub(super) fn maybe_lead(&mut self) {
         let Role::Candidate(candidate) = &self.role else { return };
-        let whole = || candidate.answers.iter().filter(|(_, answer)| answer.is_whole());
+        // Who abstains has promised all the same: it will vote for nothing lower, and that is what
+        // readers rely on.
         let mut promised = VoterSet::default();
-        whole().for_each(|(id, _)| self.quorum.insert(&mut promised, *id));
+        candidate.whole().for_each(|(id, _)| self.quorum.insert(&mut promised, id));
         if !self.quorum.is_phase1(promised) {
             return;
         }
-        let best = whole().max_by_key(|(_, answer)| answer.slot_chosen);
+        let best = candidate.whole().max_by_key(|(_, answer)| answer.slot_chosen);
         let (informant, chosen) = best
-            .map_or((self.options.id, self.slot_chosen), |(id, answer)| (*id, answer.slot_chosen));
+            .map_or((self.options.id, self.slot_chosen), |(id, answer)| (id, answer.slot_chosen));
         if self.slot_chosen < chosen {
             self.fetch_from(informant, chosen);
             return;
         }
-        let ends = whole().map(|(_, answer)| answer.end());
-        let end = ends.max().unwrap_or(self.slot_chosen).max(self.slot_chosen);
-        let mut safe = Vec::new();
-        let mut holes = 0;
-        let mut slot = self.slot_chosen;
-        // Whoever proposed in a slot knew all but the alpha slots before it to be chosen, and of
-        // a chosen slot some of these answers has a vote. So behind alpha slots without a vote no
-        // honest vote follows, and a forged one makes nothing grow.
-        while slot < end && holes < self.options.membership.alpha() {
-            let entry = match self.safe_entry(candidate, slot) {
-                Some(voted) => voted,
-                // Too many abstain: another answer is needed before anything can be proposed.
-                None => return,
-            };
-            holes = if entry.is_some() { 0 } else { holes + 1 };
-            safe.push(entry.unwrap_or_else(Entry::no_op));
-            slot = slot.next();
-        }
-        // A hole behind which nothing follows needs no filling.
-        safe.truncate(safe.len() - holes as usize);
+        // Too many abstain somewhere: another answer is needed before anything can be proposed.
+        let Some(safe) = self.safe_entries(candidate) else { return };
         let ballot = candidate.ballot;
         self.become_leader(ballot, safe);
     }
 
-    /// The entry that must be proposed in `slot`, if any was voted for; `None` while too few voters
-    /// speak about it.
-    fn safe_entry(&self, candidate: &Candidate, slot: Slot) -> Option<Option<Entry>> {
-        let mut speaking = VoterSet::default();
-        let mut newest: Option<&Vote> = None;
-        for (id, answer) in candidate.answers.iter().filter(|(_, answer)| answer.is_whole()) {
-            if answer.abstained.iter().any(|abstention| abstention.slots.contains(slot)) {
-                continue;
-            }
-            self.quorum.insert(&mut speaking, *id);
-            let vote = answer.votes.binary_search_by_key(&slot, |vote| vote.slot);
-            if let Some(vote) = vote.ok().map(|index| &answer.votes[index])
-                && newest.is_none_or(|newest| newest.ballot < vote.ballot)
-            {
-                newest = Some(vote);
+    /// What must be proposed in each slot from `slot_chosen` on, up to the last in which something
+    /// may be chosen below this ballot; `None` while too few voters speak about some slot.
+    ///
+    /// In a slot where this finds nothing to propose, nothing is chosen below this ballot, and
+    /// nothing ever will be. Then the same holds from alpha slots behind it on, and what votes,
+    /// doubts and forgeries say of those slots does not matter: who proposes there at a ballot *b*
+    /// knows the first slot to be chosen, at this ballot or above. Its leader had a quorum's
+    /// promises before, so at *b*, below, nothing is chosen any more that is proposed after.
+    fn safe_entries(&self, candidate: &Candidate) -> Option<Vec<Entry>> {
+        let alpha = self.options.membership.alpha();
+        let mut safe = Vec::new();
+        let (mut slot, mut holes) = (self.slot_chosen, 0);
+        while holes < alpha {
+            if let Some(entry) = self.safe_entry(candidate, slot)? {
+                // A hole behind which nothing follows needs no filling.
+                safe.extend(std::iter::repeat_with(Entry::no_op).take(holes as usize));
+                safe.push(entry.clone());
+                (slot, holes) = (slot.next(), 0);
+            } else {
+                // All answers say the same of the slots up to the next one that some of them names.
+                // Doubts reach far; they are not gone through slot by slot.
+                let end = candidate.next_named(slot).min(slot.plus(alpha - holes));
+                holes += slot.count_to(end).max(1);
+                slot = end;
             }
         }
-        self.quorum.is_phase1(speaking).then(|| newest.map(|vote| vote.entry.clone()))
+        Some(safe)
+    }
+
+    /// The entry that must be proposed in `slot`, if anything may be chosen there below this
+    /// ballot; `None` while too few voters speak about it. (FAST'18's CTRL, for Paxos.)
+    ///
+    /// Whoever FAULTY or UNCERTAIN has lost is not counted upon in the first two rules: an answer
+    /// that abstains is no answer. The third has to be: after a cut of power that tore every
+    /// journal's end, everyone abstains. An UNCERTAIN answer tells at least what is left. While at
+    /// most `phase2 - 1` durable votes in a slot are lost at once, someone of a quorum that chose
+    /// still has its vote, or a later one, and *everyone* was asked. What is FAULTY is known to be
+    /// lost; it is never counted.
+    fn safe_entry<'a>(&self, candidate: &'a Candidate, slot: Slot) -> Option<Option<&'a Entry>> {
+        let (mut answered, mut speaking, mut voteless) = Default::default();
+        let (mut newest, mut floor) = (None, None);
+        let mut faulty = false;
+        for (id, answer) in candidate.whole() {
+            let vote = answer.vote(slot);
+            self.quorum.insert(&mut answered, id);
+            floor = newer(floor, vote);
+            if let Some(doubt) = answer.doubt(slot) {
+                faulty |= doubt == Doubt::Faulty;
+                continue;
+            }
+            self.quorum.insert(&mut speaking, id);
+            newest = newer(newest, vote);
+            if vote.is_none() {
+                self.quorum.insert(&mut voteless, id);
+            }
+        }
+        if self.quorum.is_phase1(speaking) {
+            Some(newest.map(|vote| &vote.entry))
+        } else if self.quorum.rules_out_choice(voteless) {
+            Some(None)
+        } else if self.quorum.is_everyone(answered) && !faulty && self.quorum.outlives_loss() {
+            Some(floor.map(|vote| &vote.entry))
+        } else {
+            None
+        }
+    }
+}
+
+/// Of two votes for a slot, the one at the higher ballot.
+fn newer<'a>(one: Option<&'a Vote>, other: Option<&'a Vote>) -> Option<&'a Vote> {
+    one.into_iter().chain(other).max_by_key(|vote| vote.ballot)
+}
+
+impl Candidate {
+    /// The answers of which all parts are there.
+    fn whole(&self) -> impl Iterator<Item = (ReplicaId, &Answer)> {
+        let whole = self.answers.iter().filter(|(_, answer)| answer.is_whole());
+        whole.map(|(id, answer)| (*id, answer))
+    }
+
+    /// The first slot behind `slot` that a vote is in, or where a doubt begins or ends.
+    fn next_named(&self, slot: Slot) -> Slot {
+        let named = self.whole().filter_map(|(_, answer)| answer.next_named(slot));
+        named.min().unwrap_or(Slot(u64::MAX))
     }
 }
 
@@ -202,10 +262,32 @@ impl Answer {
         self.missing == 0
     }
 
-    /// The first slot behind everything that this answer speaks of.
-    fn end(&self) -> Slot {
-        let voted = self.votes.last().map_or(Slot::ZERO, |vote| vote.slot.next());
-        let abstained = self.abstained.iter().map(|abstention| abstention.slots.end).max();
-        voted.max(abstained.unwrap_or_default())
+    /// The vote in `slot`.
+    fn vote(&self, slot: Slot) -> Option<&Vote> {
+        let index = self.votes.binary_search_by_key(&slot, |vote| vote.slot).ok()?;
+        Some(&self.votes[index])
     }
+
+    /// Why the voter does not speak about `slot`.
+    fn doubt(&self, slot: Slot) -> Option<Doubt> {
+        let behind = self.abstained.partition_point(|abstention| abstention.slots.end <= slot);
+        let abstention = self.abstained.get(behind)?;
+        abstention.slots.contains(slot).then_some(abstention.doubt)
+    }
+
+    /// The first slot behind `slot` that a vote is in, or where a doubt begins or ends.
+    fn next_named(&self, slot: Slot) -> Option<Slot> {
+        let vote = self.votes.get(self.votes.partition_point(|vote| vote.slot <= slot));
+        let behind = self.abstained.partition_point(|abstention| abstention.slots.end <= slot);
+        let bounds = self.abstained[behind..].iter().take(2);
+        let bounds = bounds.flat_map(|abstention| [abstention.slots.first, abstention.slots.end]);
+        let named = vote.map(|vote| vote.slot).into_iter().chain(bounds);
+        named.filter(|named| slot < *named).min()
+    }
+}
+
+/// Whether the ranges are in order and apart, so that they can be searched.
+fn is_in_order(abstained: &[Abstention]) -> bool {
+    abstained.iter().all(|abstention| !abstention.slots.is_empty())
+        && abstained.windows(2).all(|pair| pair[0].slots.end <= pair[1].slots.first)
 }

@@ -259,7 +259,8 @@ impl Paxos {
     fn maybe_campaign(&mut self) {
         let waits_for_own_disk =
             self.election.is_alone() && matches!(self.role, Role::Candidate(_));
-        if waits_for_own_disk || self.election.leader(self.now).is_some() {
+        let follows = self.election.leader(self.now).is_some() || !self.takes_part();
+        if waits_for_own_disk || follows {
             self.election.rearm(self.now);
         } else if self.can_reach_quorums() {
             self.campaign();
@@ -367,6 +368,7 @@ impl Paxos {
             }
             let Heartbeat { ballot, slot_chosen, chain, .. } = *heartbeat;
             self.learn_from_leader(from, ballot, slot_chosen, chain);
+            self.ask_about_doubts(ballot);
         } else {
             if fresh && self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
                 // It says itself that it leads no longer.
@@ -405,11 +407,14 @@ impl Paxos {
         if due {
             self.election.heartbeat_at = self.now + self.election.heartbeat_interval;
         }
+        let takes_part = self.takes_part();
         for id in self.peers() {
             let peer = self.election.peers.get_mut(&id).expect("every peer has its place");
             // Only those on time count, so that counts measure time.
             peer.sent += u64::from(due);
+            // Whoever does not vote is no help in reaching a quorum, and echoes nothing.
             let heard = peer.is_heard(self.now, self.election.election_timeout);
+            let echoes = heard && takes_part;
             let heartbeat = Heartbeat {
                 incarnation: self.options.incarnation,
                 boot: self.options.boot,
@@ -420,7 +425,7 @@ impl Paxos {
                 slot_chosen: self.slot_chosen,
                 chain: self.chain,
                 sent: peer.sent,
-                echo: heard.then_some((peer.boot, peer.heard)),
+                echo: echoes.then_some((peer.boot, peer.heard)),
             };
             self.send(id, Message::Heartbeat(heartbeat));
         }

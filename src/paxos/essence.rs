@@ -32,11 +32,16 @@ impl Paxos {
             role,
             election,
             reads,
+            doubts,
+            // When it asks about its doubts next, and whom.
+            unsure: _,
+            writable,
             output,
         } = self;
         assert!(output.is_idle(), "the output of a core is taken before its state is told");
         let Options { id, boot, .. } = options;
-        (id, boot, promised, log, slot_chosen, chain, fetching, role, reads).hash(state);
+        (id, boot, promised, log, slot_chosen, chain, fetching, role, reads, doubts).hash(state);
+        writable.hash(state);
         election.hash_essence(*promised, state);
     }
 }

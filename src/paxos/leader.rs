@@ -22,7 +22,6 @@ use std::collections::VecDeque;
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Accept, Accepted, Message};
-use crate::types::record::Record;
 use crate::types::time::Moment;
 
 use super::quorum::VoterSet;
@@ -44,12 +43,22 @@ pub(super) struct Leader {
     unheld: Slot,
     /// Bytes of the entries in the window.
     bytes: usize,
-    /// Reads are served once `slot_chosen` has passed every slot that phase 1 found a vote in.
+    /// Reads are served once `slot_chosen` has passed every slot in which something may have been
+    /// chosen at a lower ballot. Where some voters abstain, phase 1 did not end before it found, by
+    /// those who spoke, that nothing was chosen from here on; so an acknowledged entry is below.
     ready_at: Slot,
     /// When entries were last sent anew, or `slot_chosen` last moved.
     progress_at: Moment,
     /// The `slot_chosen` that the peers were told last.
     announced: Slot,
+}
+
+impl Leader {
+    /// The first slot in which nothing was proposed at this ballot, and nothing is to be that phase
+    /// 1 found.
+    pub(super) fn first_unproposed(&self) -> Slot {
+        self.next.plus(self.adopted.len() as u64)
+    }
 }
 
 impl Paxos {
@@ -71,6 +80,9 @@ impl Paxos {
         self.election.lead(ballot, self.now);
         if let Role::Leader(leader) = &mut self.role {
             leader.adopted.extend(safe);
+            // Phase 1 spoke for all further slots, also to this replica itself.
+            let first = leader.first_unproposed();
+            self.settle_doubts(first);
         }
         self.propose_adopted();
         self.send_heartbeats();
@@ -133,8 +145,7 @@ impl Paxos {
         leader.next = slot.next();
         leader.bytes += entry.bytes().len();
         leader.window.push_back(VoterSet::default());
-        self.log.set_vote(slot, ballot, entry.clone());
-        self.output.records.push(Record::Vote { slot, ballot, entry });
+        self.vote(slot, ballot, entry);
     }
 
     /// Sends what was proposed since the last output, and holds this replica's own votes.

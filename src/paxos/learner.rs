@@ -8,7 +8,7 @@
 //! * `slot_chosen` never decreases, and moves one slot at a time.
 //! * `chain` is the chain below `slot_chosen`.
 //! * An entry that a peer sent is journaled before anything that depends on it, unless this
-//!   replica's own vote in the slot is the same entry.
+//!   replica's own vote in the slot is the same entry, and no newer one may be lost.
 
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Chain, ReplicaId, Slot};
@@ -34,6 +34,7 @@ impl Paxos {
         let slot = self.slot_chosen;
         self.chain = self.chain.extend(entry.hash());
         self.slot_chosen = slot.next();
+        self.end_doubt(slot);
         self.learned_at = self.now;
         self.pop_window(&entry);
         self.output.chosen.push((slot, entry));
@@ -49,7 +50,8 @@ impl Paxos {
     ) {
         let known = self.slot_chosen;
         // A leader proposes one entry in a slot at its ballot, and says that the slot is chosen
-        // only while it leads at that ballot: then that entry is the chosen one.
+        // only while it leads at that ballot: then that entry is the chosen one. That holds for
+        // a vote that was left of several, too: it is at the leader's ballot, or it is not.
         while self.slot_chosen < chosen
             && self.log.vote(self.slot_chosen).is_some_and(|(voted, _)| *voted == ballot)
         {
@@ -134,7 +136,8 @@ impl Paxos {
             if slot == self.slot_chosen && slot < chosen.slot_chosen {
                 let voted = self.log.pop_first();
                 self.resign_if_overruled(voted.as_ref(), &entry);
-                if voted.is_none_or(|(_, voted)| voted != entry) {
+                let doubtful = self.doubts.contains(slot);
+                if doubtful || voted.is_none_or(|(_, voted)| voted != entry) {
                     self.output.records.push(Record::Chosen { slot, entry: entry.clone() });
                 }
                 self.learn(entry);
@@ -164,6 +167,11 @@ impl Paxos {
 
     fn learn_own_vote(&mut self) {
         let (_, entry) = self.log.pop_first().expect("the caller found a vote in this slot");
+        let slot = self.slot_chosen;
+        if self.doubts.contains(slot) {
+            // The journal does not trust a vote that precedes a doubt: it gets one behind it.
+            self.output.records.push(Record::Chosen { slot, entry: entry.clone() });
+        }
         self.learn(entry);
     }
 

@@ -13,7 +13,8 @@
 //! its ballot, and tells what it voted for. The candidate fetches what the promisers know to be
 //! chosen, proposes in each further slot the entry voted for at the highest ballot, fills holes
 //! with no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and
-//! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`).
+//! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who
+//! cannot tell what it voted for says so, until it is settled (`doubts`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -36,16 +37,17 @@
 //!
 //! # Caveats
 //!
-//! The membership is the one that slot 0 holds; changing it, observers, leases, handing over
-//! and checkpoints are not here. A replica with a damaged journal does not get here: opening it
-//! refuses. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van Renesse
-//! and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*; Howard et
-//! al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
+//! The membership is the one that slot 0 holds; changing it, observers, leases, handing over and
+//! checkpoints are not here. A replica that lacks chosen entries does not get here: its owner
+//! fetches them first. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
+//! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
+//! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
 
 pub mod step;
 
 mod acceptor;
 mod candidate;
+mod doubts;
 mod leader;
 mod learner;
 
@@ -61,9 +63,9 @@ pub mod quorum;
 mod essence;
 
 use crate::types::entry::EntryKind;
-use crate::types::ids::{Ballot, Boot, Chain, ReplicaId, Slot};
+use crate::types::ids::{Ballot, Boot, Chain, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Envelope, Message};
-use crate::types::record::{Held, Recovered};
+use crate::types::record::{Doubts, Held, Recovered};
 use crate::types::time::Moment;
 
 use candidate::Candidate;
@@ -89,6 +91,12 @@ pub struct Paxos {
     // What is durable, or waits in `output.records` to become so.
     promised: Ballot,
     log: Log,
+    /// What this replica cannot tell of its promise and of its votes from `slot_chosen` on.
+    doubts: Doubts,
+    /// When a leader was last asked about them, and which.
+    unsure: Option<(Moment, Ballot)>,
+    /// Whether the journal takes more records.
+    writable: bool,
 
     // What is known to be chosen.
     slot_chosen: Slot,
@@ -123,7 +131,9 @@ impl Paxos {
         let quorum = Quorum::of(&options.membership);
         assert!(quorum.is_voter(options.id), "replica {} is no voter", options.id);
         options.membership.check().expect("the owner checked the membership");
-        let Recovered { promised, slot_chosen, chain, votes, .. } = recovered;
+        let Recovered { promised, slot_chosen, chain, votes, missing, mut doubts } = recovered;
+        assert!(missing.is_empty(), "chosen entries are missing: {missing:?}");
+        doubts.settle(SlotRange { first: Slot::ZERO, end: slot_chosen });
         let mut log = Log::new(slot_chosen);
         for (slot, ballot, entry) in votes {
             assert!(ballot <= promised, "vote at {ballot} above the promise {promised}");
@@ -136,6 +146,9 @@ impl Paxos {
             now,
             promised,
             log,
+            doubts,
+            unsure: None,
+            writable: true,
             slot_chosen,
             chain,
             learned_at: now,
@@ -164,6 +177,7 @@ impl Paxos {
                 self.propose(entry);
             }
             Input::Read(read) => self.on_read(read),
+            Input::Writable(writable) => self.on_writable(writable),
             Input::Campaign => self.campaign(),
         }
     }
@@ -248,7 +262,10 @@ impl Paxos {
             }
             Message::Barrier { boot, read } => self.on_barrier(from, boot, read),
             Message::BarrierAt { boot, read, slot } => self.on_barrier_at(boot, read, slot),
-            Message::Unsure { .. } | Message::Settled { .. } => {}
+            Message::Unsure { boot, .. } => self.on_unsure(from, boot),
+            Message::Settled { ballot, boot, from: first } => {
+                self.on_settled(from, ballot, boot, first);
+            }
             // Commands are the owner's business, and a formed cluster needs no formation.
             Message::Forward(_)
             | Message::Bounced { .. }
@@ -262,7 +279,7 @@ impl Paxos {
     fn is_plausible(&self, message: &Message) -> bool {
         let ballot = match message {
             Message::Heartbeat(heartbeat) => heartbeat.ballot.max(heartbeat.promised),
-            Message::Prepare { ballot, .. } => *ballot,
+            Message::Prepare { ballot, .. } | Message::Settled { ballot, .. } => *ballot,
             Message::Accept(accept) => accept.ballot,
             Message::Reject { promised, .. } => *promised,
             _ => return true,

@@ -62,6 +62,26 @@ impl Quorum {
         set.len() >= self.phase1
     }
 
+    /// Whether `set`, none of whom voted for anything in some slot, and who will not any more below
+    /// a ballot, prove that nothing is chosen there below it: every phase-2 quorum has a member
+    /// among them.
+    #[must_use]
+    pub fn rules_out_choice(&self, set: VoterSet) -> bool {
+        set.len() + self.phase2 > self.ids.len() as u32
+    }
+
+    /// Whether every voter is in `set`.
+    #[must_use]
+    pub fn is_everyone(&self, set: VoterSet) -> bool {
+        set.len() == self.ids.len() as u32
+    }
+
+    /// Whether a chosen entry outlives the loss of a vote: nowhere, where one vote chooses.
+    #[must_use]
+    pub fn outlives_loss(&self) -> bool {
+        self.phase2 > 1
+    }
+
     /// Whether the votes of `set` choose an entry.
     #[must_use]
     pub fn is_phase2(&self, set: VoterSet) -> bool {

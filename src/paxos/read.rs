@@ -104,7 +104,7 @@ impl Paxos {
 
     /// A leader asks whether it still leads.
     pub(super) fn on_confirm(&mut self, from: ReplicaId, ballot: Ballot, nonce: u64) {
-        if ballot.leader != from {
+        if ballot.leader != from || !self.keeps_promises() {
             return;
         }
         let answer = if ballot < self.promised {

@@ -55,6 +55,9 @@ pub enum Input {
     PeerDown(ReplicaId),
     /// Propose an entry. Only where [`Paxos::has_room`](super::Paxos::has_room).
     Propose(Entry),
+    /// Whether the journal takes more records, as it does at first. While it does not, this replica
+    /// takes part in neither phase, and leaves it to others to lead.
+    Writable(bool),
     /// A linearizable read began here. Numbers increase.
     Read(u64),
     /// Campaign at once, whoever leads: an operator, or a leader that hands over, asks for it.

@@ -11,7 +11,8 @@
 //! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
-//! `forwards` (commands for another leader), `journaling` (records in, messages out), `report`.
+//! `forwards` (commands for another leader), `journaling` (records in, messages out), `repair`
+//! (what the journal lost), `space` (a full disk), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -43,7 +44,9 @@ use super::batcher::{Batcher, Queued};
 use super::events::{self, Told};
 use super::forwards::{Forwards, Proposal};
 use super::pending::Completer;
+use super::repair::Repair;
 use super::requests::{Answer, Requests};
+use super::space::Space;
 use super::tail::Tail;
 use super::turn::{Effects, Event, Options};
 
@@ -65,6 +68,8 @@ pub struct Driver<D: Disk> {
     pub(super) sealed: Lsn,
     /// What could not be read back for a peer.
     pub(super) damage: Option<Error>,
+    pub(super) repair: Repair,
+    pub(super) space: Space,
 
     pub(super) formation: Formation,
     pub(super) announce_at: Moment,
@@ -136,6 +141,8 @@ impl<D: Disk> Driver<D> {
             appended_at: now,
             sealed: Lsn::ZERO,
             damage: None,
+            repair: Repair::new(now),
+            space: Space::default(),
             formation,
             announce_at: now,
             paxos: None,
@@ -227,6 +234,8 @@ impl<D: Disk> Driver<D> {
         if matches!(self.stage, Stage::Stopped(_)) {
             return Ok(());
         }
+        self.go_on_repairing()?;
+        self.look_for_space();
         self.tick()?;
         self.work()?;
         self.seal_when_idle()?;
@@ -278,6 +287,8 @@ impl<D: Disk> Driver<D> {
     fn on_propose(&mut self, command: EncodedCommand, completer: Completer<Committed>) {
         let refuse = if matches!(self.stage, Stage::Closing(_)) {
             Some(Error::new(ErrorKind::Closed, "the replica is being closed"))
+        } else if self.space.is_short() {
+            Some(Error::new(ErrorKind::StorageFull, super::space::FULL))
         } else if !self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max) {
             let max = self.options.queued_bytes_max;
             let message = format!("more than {max} bytes of transactions wait for a slot");
@@ -313,6 +324,14 @@ impl<D: Disk> Driver<D> {
             }
             // The journal lags: what it would have to hold besides is sent again later.
             Message::Accept(_) | Message::Chosen(_) if self.is_backlogged() => {}
+            Message::Chosen(_) | Message::Settled { .. } if self.space.is_short() => {}
+            Message::Fetch { from: first } if self.repair.is_opening() => {
+                self.serve_while_repairing(from, first);
+            }
+            Message::Chosen(chosen) => {
+                self.take_missing(from, &chosen)?;
+                self.step(Input::Message { from, message: Message::Chosen(chosen) });
+            }
             message => self.step(Input::Message { from, message }),
         }
         Ok(())
@@ -360,6 +379,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         while !self.is_backlogged()
+            && !self.space.is_short()
             && let Some(paxos) = &mut self.paxos
             && paxos.has_room()
             && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time)
@@ -419,7 +439,9 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    pub(super) fn view(&self) -> Option<View> {
+    /// What the protocol core tells about itself; `None` while the cluster forms.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
         Some(self.paxos.as_ref()?.view())
     }
 
@@ -432,7 +454,7 @@ impl<D: Disk> Driver<D> {
             return None;
         }
         let paxos = self.paxos.as_ref().map(Paxos::wake_at);
-        let forming = self.paxos.is_none().then_some(self.announce_at);
+        let forming = self.is_forming().then_some(self.announce_at);
         let closing = match self.stage {
             Stage::Closing(deadline) => Some(deadline),
             Stage::Serving | Stage::Stopped(_) => None,
@@ -445,8 +467,9 @@ impl<D: Disk> Driver<D> {
         let deadline = self.requests.next_deadline();
         let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
-        let due = [paxos, forming, self.seal_at(), closing, batch, inbox, bounced, deadline];
-        due.into_iter().flatten().min()
+        let beside = [self.repair.wake_at(), self.space.wake_at(), self.seal_at()];
+        let due = [paxos, forming, closing, batch, inbox, bounced, deadline];
+        due.into_iter().chain(beside).flatten().min()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::types::ids::{Chain, ReplicaId, Slot};
 use crate::types::membership::Membership;
 use crate::types::message::{Envelope, Introduce, Message};
 use crate::types::record::{Record, Recovered};
+use crate::types::slots::SlotSet;
 
 use super::driver::Driver;
 use super::turn::Options;
@@ -49,7 +50,7 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
 impl<D: Disk> Driver<D> {
     /// Formation messages while this replica forms; afterwards, the answer that it has formed.
     pub(super) fn on_formation_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
-        if self.paxos.is_some() {
+        if !self.is_forming() {
             let is_forming = !matches!(message, Message::Agreed { formed: true, .. });
             if is_forming && let Some(membership) = self.journal.identity().membership.clone() {
                 let message = Message::Agreed { membership, formed: true };
@@ -79,9 +80,14 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Whether the cluster is not known to be formed.
+    pub(super) fn is_forming(&self) -> bool {
+        self.paxos.is_none() && !self.repair.is_opening()
+    }
+
     /// Tells everyone how far this replica has come, now and then, until it is formed.
     pub(super) fn announce_when_forming(&mut self) {
-        if self.paxos.is_none() && self.now >= self.announce_at {
+        if self.is_forming() && self.now >= self.announce_at {
             self.announce();
         }
     }
@@ -94,13 +100,23 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Applies what the journal knows to be chosen, and starts the protocol core behind it.
+    /// Serves, or first fetches what the journal lost.
     pub(super) fn begin_serving(&mut self) -> Result<()> {
+        let recovered = self.journal.recovered();
+        if recovered.missing.is_empty() {
+            return self.start_core(recovered);
+        }
+        self.repair_before_serving(recovered);
+        Ok(())
+    }
+
+    /// Applies what the journal knows to be chosen, and starts the protocol core behind it.
+    pub(super) fn start_core(&mut self, recovered: Recovered) -> Result<()> {
         let identity = self.journal.identity().clone();
         let membership =
             identity.membership.ok_or_else(|| not_formed("there is no membership in it"))?;
         let first = Entry::membership(&membership);
-        let Recovered { promised, slot_chosen, votes, .. } = self.journal.recovered();
+        let Recovered { promised, slot_chosen, votes, doubts, .. } = recovered;
         let mut chain = Chain::EMPTY;
         for entry in self.reader.entries(Slot::ZERO, slot_chosen) {
             let (slot, entry) = entry?;
@@ -112,7 +128,7 @@ impl<D: Disk> Driver<D> {
         }
         self.verdicts_journaled = slot_chosen;
         let mut recovered =
-            Recovered { promised, slot_chosen, chain, votes, ..Recovered::default() };
+            Recovered { promised, slot_chosen, chain, votes, doubts, missing: SlotSet::default() };
         if slot_chosen == Slot::ZERO {
             recovered.slot_chosen = Slot::ZERO.next();
             recovered.chain = chain.extend(first.hash());
@@ -136,6 +152,7 @@ impl<D: Disk> Driver<D> {
             message_bytes_max: self.options.message_bytes_max,
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
+        self.space.core_begins();
         if let Some(read) = self.requests.newest_read() {
             self.step(Input::Read(read));
         }

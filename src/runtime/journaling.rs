@@ -65,8 +65,9 @@ impl<D: Disk> Driver<D> {
             Ok(entries) => entries,
             Err(err) => {
                 // It is told, and the replica goes on: its state is whole, and what it acknowledges
-                // from now on is not touched by it. At the next opening it is found again.
+                // from now on is not touched by it. Other peers have what it lost.
                 self.damage = Some(err.into());
+                self.repair_beside_serving(serve.from, view.slot_chosen);
                 return;
             }
         };

@@ -6,10 +6,13 @@ pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
 use crate::types::error::Error;
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::membership::Membership;
 use crate::types::message::Hello;
+use crate::types::record::Doubts;
 
 use super::driver::{Driver, Stage};
 use super::gate::Standing;
+pub use super::repair::RepairReport;
 
 /// What a replica can tell about itself.
 #[derive(Clone, Debug)]
@@ -34,22 +37,37 @@ pub struct Report {
     pub journal_bytes: u64,
     /// What the journal could not be read for, though it goes on.
     pub damage: Option<Error>,
+    /// The chosen entries that it lost and fetches from its peers.
+    pub repair: Option<RepairReport>,
+    /// What it cannot tell of its own promises and votes, since its journal was damaged.
+    pub doubts: Doubts,
+    /// Whether its disk is full, so that it takes nothing on.
+    pub storage_full: bool,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
 }
+
+/// A replica that lost its promise.
+const PROMISE_LOST: &str =
+    "the journal lost what this replica promised: it only follows, and votes no more";
 
 impl Report {
     /// What keeps the replica from serving, or the cluster from forming; `None` where nothing does.
     #[must_use]
     pub fn in_the_way(&self) -> Option<String> {
-        let stopped = self.stopped.as_ref().or(self.damage.as_ref()).map(ToString::to_string);
+        let stopped = self.stopped.as_ref().map(ToString::to_string);
+        let repair = || self.repair.filter(|repair| repair.before_serving).map(|it| it.to_string());
+        let full = || self.storage_full.then(|| super::space::FULL.to_owned());
+        let lost = || self.doubts.promise_lost.then(|| PROMISE_LOST.to_owned());
+        let damage = || self.damage.as_ref().map(ToString::to_string);
         let forming = || self.trouble.as_ref().map(ToString::to_string);
         let missing = || {
             let missing = self.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
             let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
             (!missing.is_empty()).then_some(waits)
         };
-        stopped.or_else(forming).or_else(missing)
+        let own = stopped.or_else(repair).or_else(full).or_else(lost).or_else(damage);
+        own.or_else(forming).or_else(missing)
     }
 
     /// Why calls wait, for those who waited in vain.
@@ -81,6 +99,12 @@ impl<D: Disk> Driver<D> {
         Standing { hello, voters: voters.collect() }
     }
 
+    /// The membership that this replica agreed to.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.journal.identity().membership.as_ref()
+    }
+
     /// All voters and where they listen.
     #[must_use]
     pub fn voters(&self) -> &[(ReplicaId, String)] {
@@ -96,7 +120,7 @@ impl<D: Disk> Driver<D> {
             peer.map_or((id, false, Slot::ZERO), |(heard, _, chosen)| (id, heard, chosen))
         });
         let peers = peers.collect::<Vec<_>>();
-        let forming = self.paxos.is_none();
+        let forming = self.is_forming();
         let live = 1 + peers.iter().filter(|(_, heard, _)| *heard).count();
         let needed =
             self.journal.identity().membership.as_ref().map_or(usize::MAX, |membership| {
@@ -108,11 +132,14 @@ impl<D: Disk> Driver<D> {
             trouble: self.formation.trouble().filter(|_| forming).cloned(),
             missing: if forming { self.formation.missing() } else { Vec::new() },
             peers,
-            failures_tolerated: live.checked_sub(needed).filter(|_| !forming),
+            failures_tolerated: live.checked_sub(needed).filter(|_| self.paxos.is_some()),
             queued_bytes: self.batcher.bytes(),
             waiting: self.requests.len(),
             journal_bytes: self.journal.bytes_on_disk(),
             damage: self.damage.clone(),
+            repair: self.repair.report(),
+            doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),
+            storage_full: self.space.is_short(),
             stopped: match &self.stage {
                 Stage::Stopped(err) => Some(err.clone()),
                 Stage::Serving | Stage::Closing(_) => None,

@@ -10,14 +10,20 @@
 //! * **I5, evidence**: a core learns an entry only when a quorum of durable votes for it exists.
 //! * **I6, safe proposals**: nobody proposes against what was chosen at a lower ballot.
 //! * **I8, frontier**: a core learns slots in order, each once in an opening.
+//! * **I7, no silence**: an answer to `Prepare` tells, for every slot in which its sender ever
+//!   voted durably below that ballot, such a vote or a newer one, or abstains, or says that the
+//!   slot is chosen. But a vote that was lost is excused once a leader settled that it cannot
+//!   matter.
+//! * **I9, settled**: below the ballot of a leader that calls slots settled, nothing is chosen
+//!   there.
 //! * **R, reads**: a barrier covers every slot that anyone had learned before the read began.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ReplicaId, Slot};
-use crate::types::message::Message;
-use crate::types::record::Record;
+use crate::types::message::{Message, Promise};
+use crate::types::record::{Doubts, Record};
 
 /// Everything that ever became durable anywhere.
 #[derive(Debug)]
@@ -33,6 +39,14 @@ pub struct Checks {
     learned: Slot,
     /// For each read under way, what its barrier must cover.
     reads: BTreeMap<(ReplicaId, u64), Slot>,
+    /// The newest durable vote of each replica in each slot, but for those that are excused.
+    voted: BTreeMap<(ReplicaId, Slot), Ballot>,
+    /// Who lost a durable vote in a slot, and has nothing newer there yet.
+    lost: BTreeMap<Slot, BTreeSet<ReplicaId>>,
+    /// The parts of an answer that left so far: what they tell.
+    told: BTreeMap<ReplicaId, BTreeMap<Slot, Ballot>>,
+    /// What leaders settled: below which ballot, from which slot on.
+    settled: BTreeSet<(Ballot, Slot)>,
 }
 
 impl Checks {
@@ -46,6 +60,10 @@ impl Checks {
             promised: BTreeMap::new(),
             learned: Slot(1),
             reads: BTreeMap::new(),
+            voted: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            told: BTreeMap::new(),
+            settled: BTreeSet::new(),
         }
     }
 
@@ -75,12 +93,16 @@ impl Checks {
                     "I4: replica {id} voted at {ballot} in slot {slot}, having promised {promised}"
                 );
                 self.vote(id, *slot, *ballot, entry);
+                self.voted.insert((id, *slot), *ballot);
+                self.on_repaired(id, *slot);
             }
             Record::Chosen { slot, entry } => {
                 let chosen = self.chosen(*slot);
                 assert!(chosen == Some(entry), "I5: replica {id} journals slot {slot} as chosen");
+                self.on_repaired(id, *slot);
             }
-            Record::Verdicts(_) | Record::Doubts(_) => {}
+            Record::Doubts(doubts) => self.on_settled(id, doubts),
+            Record::Verdicts(_) => {}
         }
     }
 
@@ -99,6 +121,38 @@ impl Checks {
              with the vote of replica {id}"
         );
         *at = ballot.min(*at);
+        let ruled_out = self.settled.iter().find(|(above, from)| ballot < *above && *from <= slot);
+        assert!(ruled_out.is_none(), "I9: slot {slot} is chosen at {ballot}; {ruled_out:?}");
+    }
+
+    /// The newest durable record of `id` for `slot` is lost.
+    pub fn on_lost(&mut self, id: ReplicaId, slot: Slot) {
+        self.lost.entry(slot).or_default().insert(id);
+    }
+
+    fn on_repaired(&mut self, id: ReplicaId, slot: Slot) {
+        if let Some(replicas) = self.lost.get_mut(&slot) {
+            replicas.remove(&id);
+        }
+    }
+
+    /// How many replicas other than `id` lost their vote in `slot`, and have nothing newer.
+    #[must_use]
+    pub fn lost_elsewhere(&self, id: ReplicaId, slot: Slot) -> usize {
+        self.lost.get(&slot).map_or(0, |replicas| replicas.iter().filter(|one| **one != id).count())
+    }
+
+    /// `id` doubts no more than this from now on: what it lost elsewhere must not matter.
+    fn on_settled(&mut self, id: ReplicaId, doubts: &Doubts) {
+        let below = self.promised.get(&id).copied().unwrap_or_default();
+        for (slot, replicas) in &mut self.lost {
+            if doubts.contains(*slot) || !replicas.remove(&id) {
+                continue;
+            }
+            let chosen = self.chosen.get(slot).filter(|(at, _)| *at < below);
+            assert!(chosen.is_none(), "I9: replica {id} forgets slot {slot}, where {chosen:?}");
+            self.voted.remove(&(id, *slot));
+        }
     }
 
     /// A message leaves `from`.
@@ -111,6 +165,16 @@ impl Checks {
             Message::Promise(promise) => {
                 let ballot = promise.ballot;
                 assert!(promised >= ballot, "I4: replica {from} promises {ballot}, not durable");
+                self.on_answer(from, promise);
+            }
+            Message::Settled { ballot, from: first, .. } => {
+                let mut chosen = self.chosen.range(first..);
+                let lower = chosen.find(|(_, (at, _))| at <= ballot);
+                assert!(
+                    lower.is_none(),
+                    "I9: replica {from} settles {first} at {ballot}: {lower:?}"
+                );
+                self.settled.insert((*ballot, *first));
             }
             Message::Accepted(accepted) => {
                 let ballot = accepted.ballot;
@@ -129,6 +193,29 @@ impl Checks {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn on_answer(&mut self, from: ReplicaId, promise: &Promise) {
+        let told = self.told.entry(from).or_default();
+        if promise.part == 0 {
+            told.clear();
+        }
+        told.extend(promise.votes.iter().map(|vote| (vote.slot, vote.ballot)));
+        if promise.part + 1 < promise.parts {
+            return;
+        }
+        let first = promise.from.max(promise.slot_chosen);
+        // A vote at the ballot itself may be newer than the answer.
+        let voted = self.voted.range((from, first)..=(from, Slot(u64::MAX)));
+        for ((_, slot), voted) in voted.filter(|(_, voted)| **voted < promise.ballot) {
+            let abstains = promise.abstained.iter().any(|one| one.slots.contains(*slot));
+            let told = told.get(slot);
+            assert!(
+                abstains || told.is_some_and(|told| voted <= told),
+                "I7: replica {from} voted at {voted} in slot {slot}, and tells {told:?} at {}",
+                promise.ballot
+            );
         }
     }
 

@@ -35,30 +35,32 @@ const STEPS_MAX: usize = 1_000_000;
 #[derive(Debug)]
 pub struct Cores {
     cluster: Cluster,
-    first: Entry,
-    now: Moment,
-    replicas: BTreeMap<ReplicaId, Replica>,
+    pub(super) first: Entry,
+    pub(super) now: Moment,
+    pub(super) replicas: BTreeMap<ReplicaId, Replica>,
     links: Links,
     last_link: Option<Link>,
-    checks: Checks,
+    pub(super) checks: Checks,
     trace: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Replica {
+#[derive(Debug, Default)]
+pub(super) struct Replica {
     /// `None` while it is down.
-    core: Option<Paxos>,
-    journal: MemoryJournal,
+    pub(super) core: Option<Paxos>,
+    pub(super) journal: MemoryJournal,
     /// What waits for the journal to be durable up to a position.
-    held: VecDeque<(Lsn, Held)>,
-    openings: u64,
+    pub(super) held: VecDeque<(Lsn, Held)>,
+    pub(super) openings: u64,
     /// The entries of all slots that it knows to be chosen, from slot 0 on.
-    chosen: Vec<Entry>,
+    pub(super) chosen: Vec<Entry>,
+    /// While it waits for entries that it lost: those that it has.
+    pub(super) repairing: Option<BTreeMap<Slot, Entry>>,
     /// What peers lack.
-    serves: VecDeque<Serve>,
-    wake_at: Option<Moment>,
+    pub(super) serves: VecDeque<Serve>,
+    pub(super) wake_at: Option<Moment>,
     reads: u64,
-    role: RoleName,
+    pub(super) role: Option<RoleName>,
 }
 
 impl Cores {
@@ -67,21 +69,8 @@ impl Cores {
     pub fn new(cluster: Cluster) -> Self {
         let first = Entry::membership(&cluster.membership);
         let checks = Checks::new(first.clone(), cluster.membership.phase2());
-        let replicas = cluster.membership.voters().iter().map(|voter| {
-            let replica = Replica {
-                core: None,
-                journal: MemoryJournal::default(),
-                held: VecDeque::new(),
-                openings: 0,
-                chosen: Vec::new(),
-                serves: VecDeque::new(),
-                wake_at: None,
-                reads: 0,
-                role: RoleName::Follower,
-            };
-            (voter.id, replica)
-        });
-        let replicas = replicas.collect();
+        let voters = cluster.membership.voters().iter();
+        let replicas = voters.map(|voter| (voter.id, Replica::default())).collect();
         let (links, trace) = (Links::default(), Vec::new());
         let now = Moment::ZERO;
         let mut cores =
@@ -146,43 +135,6 @@ impl Cores {
             });
         }
         self.release(id);
-    }
-
-    /// The replica stops: what is volatile is lost.
-    pub fn crash(&mut self, id: ReplicaId) {
-        self.tell(|cores| format!("{} crashes", cores.name(id)));
-        let replica = self.replica_mut(id);
-        replica.core = None;
-        replica.journal.crash();
-        replica.held.clear();
-        replica.serves.clear();
-        replica.chosen.clear();
-        replica.wake_at = None;
-        self.checks.on_crash(id);
-    }
-
-    /// The replica comes back with what is durable, in a new opening.
-    pub fn restart(&mut self, id: ReplicaId) {
-        let (now, first) = (self.now, self.first.clone());
-        let replica = self.replica_mut(id);
-        if replica.core.is_some() {
-            return;
-        }
-        let (recovered, chosen) = replica.journal.recover(first);
-        replica.openings += 1;
-        replica.chosen = chosen;
-        replica.role = RoleName::Follower;
-        let openings = replica.openings;
-        let told = (recovered.promised, recovered.slot_chosen, recovered.votes.len());
-        let core = Paxos::new(self.options(id, openings), recovered, now);
-        self.replica_mut(id).core = Some(core);
-        if openings > 1 {
-            let (promised, chosen, votes) = told;
-            self.tell(|_| {
-                format!("{id} restarts promised={promised} chosen<{chosen} votes={votes}")
-            });
-        }
-        self.step(id, Input::Tick);
     }
 
     /// The connection of `id` to `peer` ends.
@@ -314,6 +266,12 @@ impl Cores {
         self.replica(id).journal.volatile()
     }
 
+    /// How the cluster was made.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// What the omniscient observer knows.
     #[must_use]
     pub fn checks(&self) -> &Checks {
@@ -333,15 +291,15 @@ impl Cores {
 
     // Inside.
 
-    fn replica(&self, id: ReplicaId) -> &Replica {
+    pub(super) fn replica(&self, id: ReplicaId) -> &Replica {
         self.replicas.get(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
     }
 
-    fn replica_mut(&mut self, id: ReplicaId) -> &mut Replica {
+    pub(super) fn replica_mut(&mut self, id: ReplicaId) -> &mut Replica {
         self.replicas.get_mut(&id).unwrap_or_else(|| panic!("there is no replica {id}"))
     }
 
-    fn options(&self, id: ReplicaId, openings: u64) -> Options {
+    pub(super) fn options(&self, id: ReplicaId, openings: u64) -> Options {
         let cluster = &self.cluster;
         Options {
             id,
@@ -371,7 +329,7 @@ impl Cores {
         self.step(link.to, Input::Message { from: link.from, message });
     }
 
-    fn step(&mut self, id: ReplicaId, input: Input) {
+    pub(super) fn step(&mut self, id: ReplicaId, input: Input) {
         let now = self.now;
         let Some(core) = &mut self.replica_mut(id).core else { return };
         let before = core.view().slot_chosen;
@@ -381,7 +339,7 @@ impl Cores {
         let view = core.view();
         let after = view.slot_chosen;
         assert!(before <= after, "I8: replica {id} went back from slot {before} to {after}");
-        if std::mem::replace(&mut self.replica_mut(id).role, view.role) != view.role {
+        if self.replica_mut(id).role.replace(view.role) != Some(view.role) {
             match view.role {
                 RoleName::Follower => self.tell(|_| format!("{id} follows")),
                 RoleName::Candidate => self.tell(|cores| format!("{} campaigns", cores.name(id))),
@@ -410,8 +368,7 @@ impl Cores {
         let replica = self.replica_mut(id);
         let known = Slot(replica.chosen.len() as u64);
         assert!(known == slot_chosen, "I8: replica {id} says {slot_chosen}, and gave {known}");
-        let mark = remembers.then_some(known);
-        replica.journal.append(output.records, mark);
+        replica.journal.append(output.records, known, remembers);
         let lsn = replica.journal.end();
         replica.held.extend(output.send_when_durable.into_iter().map(|held| (lsn, held)));
         replica.serves.extend(output.serve);
@@ -487,7 +444,7 @@ impl Cores {
         }
     }
 
-    fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
+    pub(super) fn tell(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.cluster.traces {
             let line = line(self);
             self.trace.push(line);

@@ -14,9 +14,12 @@ use std::fmt::Write as _;
 use crate::paxos::Paxos;
 use crate::paxos::step::RoleName;
 use crate::types::entry::{Entry, EntryKind};
-use crate::types::ids::{ReplicaId, Slot};
-use crate::types::message::{Message, Vote};
+use crate::types::ids::{ReplicaId, Slot, SlotRange};
+use crate::types::message::{Abstention, Doubt, Message, Vote};
 use crate::types::record::{Doubts, Record};
+use crate::types::slots::SlotSet;
+
+use super::journal::Damage;
 
 /// The replica, with its ballot where it leads or campaigns.
 #[must_use]
@@ -56,16 +59,49 @@ pub fn record(record: &Record) -> String {
         }
         Record::Chosen { slot, entry: chosen } => format!("chosen slot={slot} {}", entry(chosen)),
         Record::Verdicts(verdicts) => format!("verdicts {}", verdicts.slots),
-        Record::Doubts(doubts) => format!("doubts {}", self::doubts(doubts)),
+        Record::Doubts(noted) => format!("doubts{}", doubts(noted)),
     }
 }
 
-fn doubts(doubts: &Doubts) -> String {
-    let mut words = Vec::new();
-    words.extend(doubts.promise_lost.then(|| "promise-lost".to_owned()));
-    words.extend(doubts.faulty.ranges().iter().map(|slots| format!("faulty={slots}")));
-    words.extend(doubts.uncertain.ranges().iter().map(|slots| format!("uncertain={slots}")));
-    words.join(" ")
+/// What a replica doubts, each doubt behind a space.
+#[must_use]
+pub fn doubts(doubts: &Doubts) -> String {
+    let slots = |name: &str, set: &SlotSet| {
+        set.ranges().iter().map(|slots| format!(" {name}={}", range(*slots))).collect::<String>()
+    };
+    let promise = if doubts.promise_lost { " promise-lost" } else { "" };
+    let (faulty, uncertain) = (&doubts.faulty, &doubts.uncertain);
+    format!("{promise}{}{}", slots("faulty", faulty), slots("uncertain", uncertain))
+}
+
+/// What is damaged.
+#[must_use]
+pub fn damage(damage: Damage) -> String {
+    match damage {
+        Damage::Slot(slot) => format!("its record of slot={slot}"),
+        Damage::Somewhere(slot) => format!("a record, which was of slot={slot}"),
+        Damage::End => "its last group".into(),
+        Damage::Promise => "its promise".into(),
+    }
+}
+
+/// The slots; where they reach far, only where they begin.
+fn range(slots: SlotRange) -> String {
+    match slots.first.count_to(slots.end) < 1 << 16 {
+        true => slots.to_string(),
+        false => format!("{}..", slots.first),
+    }
+}
+
+fn abstained(abstained: &[Abstention]) -> String {
+    let shown = abstained.iter().map(|Abstention { slots, doubt }| {
+        let name = match doubt {
+            Doubt::Faulty => "faulty",
+            Doubt::Uncertain => "uncertain",
+        };
+        format!(" {name}={}", range(*slots))
+    });
+    shown.collect()
 }
 
 /// A message with what matters in it.
@@ -85,7 +121,8 @@ pub fn message(message: &Message) -> String {
                 parts => format!(" part={}/{parts}", promise.part),
             };
             let (ballot, chosen) = (promise.ballot, promise.slot_chosen);
-            write!(text, " ballot={ballot}{part} chosen<{chosen} voted={}", votes(&promise.votes))
+            let (voted, abstained) = (votes(&promise.votes), abstained(&promise.abstained));
+            write!(text, " ballot={ballot}{part} chosen<{chosen} voted={voted}{abstained}")
         }
         Message::Accept(accept) => {
             let (ballot, entries) = (accept.ballot, entries(accept.first_slot, &accept.entries));

@@ -92,9 +92,12 @@ impl Entry {
             2 => EntryKind::Membership,
             other => return fail(&format!("unknown kind {other}")),
         };
+        if bytes[2..4] != [0; 2] {
+            return fail("reserved bytes are not zero");
+        }
         let count = read_u32(&bytes, 4) as usize;
         match kind {
-            EntryKind::NoOp if count == 0 && bytes.len() == HEADER_BYTES => {}
+            EntryKind::NoOp if bytes == header(kind, 0, Time(0)) => {}
             EntryKind::Membership if count == 0 => {
                 let membership: Membership = codec::decode("membership", &bytes[HEADER_BYTES..])?;
                 membership.check().map_err(|err| DecodeError::new("membership", err))?;

@@ -59,6 +59,9 @@ pub enum ErrorKind {
     Refused,
     /// Too much is waiting already. Nothing was proposed; try again later.
     Busy,
+    /// The disk of this replica is full. Nothing was proposed; it goes on by itself once there is
+    /// space.
+    StorageFull,
     /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
     /// before a leader confirmed a read.
     TimedOut,
@@ -239,6 +242,24 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Busy | ErrorKind::TimedOut)
+    }
+
+    /// Whether the disk of this replica is full. The call had no effect, and may succeed at another
+    /// replica, or here once there is space.
+    ///
+    /// ```
+    /// use indelible::{Committed, Pending, Result};
+    /// type Call<'a> = &'a dyn Fn() -> Pending<Committed>;
+    /// fn either(here: Call<'_>, there: Call<'_>) -> Result<Committed> {
+    ///     match here().wait() {
+    ///         Err(err) if err.is_storage_full() => there().wait(),
+    ///         result => result,
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        self.kind() == ErrorKind::StorageFull
     }
 
     /// Whether this replica can no longer serve: it is closed or poisoned.

@@ -136,7 +136,7 @@ mod tests {
                 }
                 false => {
                     set.remove(*range);
-                    slots.for_each(|slot| drop(model.remove(&slot)));
+                    model.retain(|slot| !slots.contains(slot));
                 }
             }
             assert!(set.is_sound(), "{edits:?} made {set:?}");

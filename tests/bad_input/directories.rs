@@ -230,3 +230,29 @@ fn other_peers_than_the_ledger_names() {
     replica.wait_ready(crate::cluster::PATIENCE).unwrap();
     replica.close().unwrap();
 }
+
+#[test]
+fn a_damaged_member_of_a_cluster_is_still_refused_where_files_are_gone() {
+    let mut cluster = Cluster::tcp();
+    for key in 0..20 {
+        cluster.replica(1).put(NOTES, key, &[5; 300]).wait().unwrap();
+    }
+    cluster.settle();
+    cluster.close(2);
+    let path = cluster.path(2);
+    let builder = || Replica::builder(&path).id(2).config(config());
+    for segment in segments(&path) {
+        let kept = fs::read(&segment).unwrap();
+        fs::remove_file(&segment).unwrap();
+        refused_as(builder(), &path, ErrorKind::MissingSegment, &[&name(&segment)]);
+        fs::write(&segment, kept).unwrap();
+    }
+    let identity = path.join("identity");
+    let kept = fs::read(&identity).unwrap();
+    change(&identity, |bytes| bytes[50] ^= 0x10);
+    refused_as(builder(), &path, ErrorKind::Corrupt, &["identity"]);
+    fs::write(&identity, kept).unwrap();
+    let replica = builder().open().unwrap();
+    replica.wait_ready(crate::cluster::PATIENCE).unwrap();
+    replica.close().unwrap();
+}

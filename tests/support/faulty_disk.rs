@@ -32,6 +32,10 @@ struct State {
     fail_syncs: u64,
     syncs: u64,
     operations: u64,
+    /// How many bytes all files together may have.
+    space: Option<usize>,
+    /// Pieces of files that cannot be read.
+    unreadable: BTreeSet<(usize, usize)>,
 }
 
 #[derive(Default, Clone)]
@@ -70,6 +74,10 @@ impl Drop for Guard {
 }
 
 impl State {
+    fn used(&self) -> usize {
+        self.names.values().map(|file| self.files[*file].now.len()).sum()
+    }
+
     fn step(&mut self) -> io::Result<()> {
         self.operations += 1;
         match &mut self.left {
@@ -127,6 +135,19 @@ impl FaultyDisk {
     /// The next syncs of files fail, and the kernel forgets that the blocks were dirty.
     pub fn fail_syncs(&self, count: u64) {
         self.0.lock().fail_syncs = count;
+    }
+
+    /// All files together may have so many bytes; `None`: there is no limit.
+    pub fn limit_space(&self, bytes: Option<usize>) {
+        self.0.lock().space = bytes;
+    }
+
+    /// These bytes of a file cannot be read any more.
+    pub fn make_unreadable(&self, name: &str, from: usize, count: usize) {
+        let mut state = self.0.lock();
+        let file = state.names[name];
+        let pieces = from / PIECE..(from + count).div_ceil(PIECE);
+        state.unreadable.extend(pieces.map(|piece| (file, piece)));
     }
 
     pub fn syncs(&self) -> u64 {
@@ -253,6 +274,10 @@ impl File for FaultyFile {
             let bytes = &state.files[file].now;
             let from = (offset as usize).min(bytes.len());
             let count = buffer.len().min(bytes.len() - from);
+            let pieces = (file, from / PIECE)..(file, (from + count).div_ceil(PIECE));
+            if count > 0 && state.unreadable.range(pieces).next().is_some() {
+                return Err(io::Error::other("injected"));
+            }
             buffer[..count].copy_from_slice(&bytes[from..from + count]);
             Ok(count)
         })
@@ -260,8 +285,12 @@ impl File for FaultyFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.with(|state, file| {
-            let content = &mut state.files[file];
             let (from, end) = (offset as usize, offset as usize + bytes.len());
+            let grown = end.saturating_sub(state.files[file].now.len());
+            if grown > 0 && state.space.is_some_and(|space| state.used() + grown > space) {
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            let content = &mut state.files[file];
             if content.now.len() < end {
                 content.now.resize(end, 0);
             }

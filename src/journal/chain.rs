@@ -1,0 +1,173 @@
+//! Which segments a journal consists of, oldest first.
+//!
+//! Each superheader names the segment before and where that one validly ends. From the newest
+//! valid superheader the chain is followed back. Where a superheader on the way is damaged, it is
+//! the next lower file that came before: every opening removes the files that are not in the chain
+//! before anything is acknowledged.
+//!
+//! Behind the newest valid superheader there may be more: a segment of which the identity says that
+//! it was in use, whose superheader is damaged; and the one that was prepared behind it, which may
+//! have been begun. A file with a higher number yet is what an opening left that did not end: it
+//! holds copies, and nobody was told of it.
+//!
+//! Invariants:
+//! * A segment that is named and is not there is an error, whoever asks.
+//! * Alone, a replica has nobody to ask for what a damaged superheader hides: an error too.
+//!
+//! Not here: what the segments hold (`scan`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::types::ids::Lsn;
+
+use super::disk::File;
+use super::error::JournalError;
+use super::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind};
+use super::segment::{
+    BLOCK_BYTES, BadSuperheader, End, SUPERHEADER_BYTES, Superheader, segment_name,
+};
+
+/// A segment of the journal.
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    pub(super) number: u64,
+    /// Its superheader and the checksum of it; `None` where it is damaged.
+    pub(super) superheader: Option<(Superheader, u32)>,
+    /// Where it validly ends, where the superheader behind it says so.
+    pub(super) end: Option<End>,
+    /// Its last frame, where that superheader is damaged, and the first frame behind it says so:
+    /// what stands further on was cut.
+    pub(super) last_lsn: Option<Lsn>,
+    /// Whether it was in use. Of the others, what stands in them must prove it.
+    pub(super) certain: bool,
+}
+
+/// What is known of the directory before its segments are read.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) home: Home,
+    /// No other replica has a copy of anything.
+    pub(super) alone: bool,
+    /// This segment, or a later one, was in use.
+    pub(super) segment_last: u64,
+    /// This segment, or a later one, was prepared.
+    pub(super) segment_made: u64,
+}
+
+/// The segments that are the journal, and those that may be.
+pub(super) fn links<F: File>(
+    files: &BTreeMap<u64, Arc<F>>,
+    known: Known,
+) -> Result<Vec<Link>, JournalError> {
+    let mut superheaders = BTreeMap::new();
+    for (&number, file) in files {
+        if let Some(superheader) = superheader(&**file, number, known)? {
+            superheaders.insert(number, superheader);
+        }
+    }
+    let last = superheaders.last_key_value().map_or(0, |(number, _)| *number);
+    if last < known.segment_last && known.alone {
+        return Err(lost(files, known.segment_last));
+    }
+    let top = last.max(known.segment_last);
+    let mut links = Vec::new();
+    let (mut number, mut end, mut last_lsn) = (top, None, None);
+    while number > 0 {
+        let superheader = superheaders.get(&number).copied();
+        if !files.contains_key(&number) || known.alone && superheader.is_none() {
+            return Err(lost(files, number));
+        }
+        links.push(Link { number, superheader, end, last_lsn, certain: true });
+        end = superheader.map(|(superheader, _)| superheader.previous);
+        last_lsn = match end {
+            Some(end) => Some(end.last_lsn),
+            None => before(&*files[&number], number, known.home),
+        };
+        let lower = || files.range(..number).next_back().map_or(0, |(number, _)| *number);
+        number = end.map_or_else(lower, |end| end.number);
+    }
+    links.reverse();
+    // Alone, evidence counts wherever it stands: there is no worse than not to open.
+    let made = if known.alone { u64::MAX } else { known.segment_made };
+    let newer = files.keys().filter(|number| top < **number && **number <= made);
+    links.extend(newer.map(|&number| Link {
+        number,
+        superheader: None,
+        end: None,
+        last_lsn: None,
+        certain: false,
+    }));
+    Ok(links)
+}
+
+/// The last frame before a segment. Its first group was written when just that was durable.
+fn before<F: File>(file: &F, number: u64, home: Home) -> Option<Lsn> {
+    let mut bytes = [0; FRAME_HEADER_BYTES];
+    let offset = BLOCK_BYTES as u64;
+    let count = file.read_at(offset, &mut bytes).ok()?;
+    let (header, _) = Header::decode(&bytes[..count]).ok()?;
+    let begins = header.kind == Kind::Group && header.stands_at(home, number, offset);
+    begins.then_some(header.durable_through)
+}
+
+/// The superheader of a segment; `None` where there is no valid one.
+fn superheader<F: File>(
+    file: &F,
+    number: u64,
+    known: Known,
+) -> Result<Option<(Superheader, u32)>, JournalError> {
+    let mut bytes = [0; SUPERHEADER_BYTES];
+    let name = segment_name(number);
+    let count = match file.read_at(0, &mut bytes) {
+        Ok(count) => count,
+        Err(err) if known.alone => return Err(JournalError::io("read", &name)(err)),
+        // What the medium does not give back is damaged.
+        Err(_) => return Ok(None),
+    };
+    let (superheader, checksum) = match Superheader::decode(&bytes[..count]) {
+        Ok(decoded) => decoded,
+        Err(BadSuperheader::Invalid) => return Ok(None),
+        Err(BadSuperheader::Version(found)) => return Err(unsupported(number, found)),
+    };
+    foreign(known.home, superheader.home, number)?;
+    if superheader.number == number && superheader.previous.number < number {
+        return Ok(Some((superheader, checksum)));
+    }
+    match known.alone {
+        true => Err(corrupt(number, 0, "a superheader that belongs elsewhere")),
+        false => Ok(None),
+    }
+}
+
+/// The error for a segment of another cluster or directory.
+pub(super) fn foreign(wanted: Home, found: Home, number: u64) -> Result<(), JournalError> {
+    let file = segment_name(number);
+    if found.cluster != wanted.cluster {
+        let (wanted, found) = (wanted.cluster, found.cluster);
+        return Err(JournalError::WrongCluster { file, wanted, found });
+    }
+    if found.incarnation != wanted.incarnation {
+        let (wanted, found) = (wanted.incarnation, found.incarnation);
+        return Err(JournalError::ForeignSegment { file, wanted, found });
+    }
+    Ok(())
+}
+
+/// The error for a segment that was in use and is not to be seen.
+pub(super) fn lost<F>(files: &BTreeMap<u64, Arc<F>>, number: u64) -> JournalError {
+    match files.contains_key(&number) {
+        true => corrupt(number, 0, "no superheader where one was acknowledged"),
+        false => JournalError::MissingSegment { file: segment_name(number) },
+    }
+}
+
+/// The error for a file of another version.
+pub(super) fn unsupported(number: u64, found: u16) -> JournalError {
+    let file = segment_name(number);
+    JournalError::UnsupportedFormat { file, found, supported: FORMAT_VERSION }
+}
+
+fn corrupt(number: u64, offset: u64, reason: &'static str) -> JournalError {
+    JournalError::Corrupt { file: segment_name(number), offset, slot: None, reason }
+}

@@ -1,0 +1,248 @@
+//! What the frames of a journal add up to, and what damage leaves in doubt.
+//!
+//! Frames are taken in in the order of their numbers. Where frames are lost, votes may be lost with
+//! them, for any slot that was not known to be chosen before: whatever stands further back is only
+//! what is left, and may be the older copy of a slot that was voted for again, a well-formed lie.
+//! Such a slot is *suspect* until a good frame with a higher number tells about it.
+//!
+//! ```text
+//!   whole groups             bad region          whole groups
+//!   slot_chosen is c   ->    c.. are suspect ->  votes and chosen entries clear single slots
+//! ```
+//!
+//! **How far** suspicion reaches: a vote is only ever cast below `slot_chosen` + 2 alpha of the
+//! replica that casts it, and each slot that it knows to be chosen has a frame, written before.
+//! Those frames stand before the region, or are lost in it. So a lost vote was for a slot below the
+//! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost.
+//!
+//! **When all is read**, with `slot_chosen` at k: a suspect slot below k is *missing*, its entry
+//! must be fetched; from k on it is FAULTY, or UNCERTAIN where nothing proves that what is lost
+//! was ever durable (a torn tail).
+//!
+//! **Doubts are written down** at each opening, and whenever some are settled. Such a frame
+//! replaces what earlier ones said. It replaces what bad regions make suspect only where it
+//! accounts for them: it carries a digest of the regions known when it was written. Where a region
+//! went bad later the digest is another one, and what that region makes suspect stays so. That
+//! includes all that was in doubt before it: a frame that settled it may have stood there.
+//!
+//! Invariants:
+//! * A place in the index belongs to no suspect slot, when all is read.
+//! * A chosen entry that was told by a peer is true whatever is lost; as a vote it counts for
+//!   nothing. So it clears its slot once that is below `slot_chosen`, and not before.
+//!
+//! Not here: what is good, and what proves that a region was durable (`scan`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::ids::{Ballot, ContentHash, Slot, SlotRange};
+use crate::types::limits::ALPHA;
+use crate::types::record::Doubts;
+use crate::types::slots::SlotSet;
+
+use super::frame::{FRAME_HEADER_BYTES, Header, Kind};
+use super::index::{Index, Place};
+
+/// What the frames taken in so far say.
+pub(super) struct Findings {
+    /// The newest promise record: its number and its ballot.
+    pub(super) promise: (u64, Ballot),
+    /// The newest segment in which a promise record was found.
+    pub(super) promise_segment: u64,
+    /// The highest number of a promise, and the highest ballot, that frames speak of.
+    spoken_of: (u64, Ballot),
+    pub(super) slot_chosen: Slot,
+    /// Slots from `slot_chosen` on whose chosen entry a peer told.
+    chosen: BTreeSet<Slot>,
+    /// The newest votes from `slot_chosen` on.
+    pub(super) votes: BTreeMap<Slot, (Ballot, Place)>,
+    pub(super) index: Index,
+    pub(super) slot_end: Slot,
+    /// Suspect since a region is bad that was durable.
+    rotten: SlotSet,
+    /// Suspect since the tail is torn.
+    torn: SlotSet,
+    /// Suspect since it was written down.
+    written: Doubts,
+    /// Where the bad regions begin and end.
+    regions: Vec<u8>,
+    /// How many votes can have stood in lost bytes, at most.
+    votes_lost: u64,
+    alpha: u64,
+}
+
+/// What is to be told of damage when all is read.
+#[derive(Default)]
+pub(super) struct Damage {
+    pub(super) missing: SlotSet,
+    pub(super) doubts: Doubts,
+    /// Which bad regions that accounts for.
+    pub(super) digest: u64,
+}
+
+impl Damage {
+    /// What is written down of it. Missing slots count as faulty.
+    pub(super) fn record(&self) -> Doubts {
+        let mut doubts = self.doubts.clone();
+        join(&mut doubts.faulty, &self.missing);
+        doubts
+    }
+}
+
+impl Findings {
+    pub(super) fn new(alpha: Option<u64>) -> Self {
+        Self {
+            promise: (0, Ballot::ZERO),
+            promise_segment: 0,
+            spoken_of: (0, Ballot::ZERO),
+            slot_chosen: Slot::ZERO,
+            chosen: BTreeSet::new(),
+            votes: BTreeMap::new(),
+            index: Index::default(),
+            slot_end: Slot::ZERO,
+            rotten: SlotSet::default(),
+            torn: SlotSet::default(),
+            written: Doubts::default(),
+            regions: Vec::new(),
+            votes_lost: 0,
+            alpha: alpha.unwrap_or(ALPHA),
+        }
+    }
+
+    /// Takes in a frame of a whole group; `false` where it can be none of ours.
+    pub(super) fn take(&mut self, header: &Header) -> bool {
+        self.speaks(header);
+        let &Header { kind, slot, ballot, segment, offset, .. } = header;
+        if !matches!(kind, Kind::Vote | Kind::Chosen) {
+            return true;
+        }
+        let place = Place::new(segment, offset).filter(|_| self.index.can_hold(slot));
+        let Some(place) = place else { return false };
+        self.index.set(slot, place);
+        self.slot_end = self.slot_end.max(slot.next());
+        match kind {
+            Kind::Vote => {
+                if slot >= self.slot_chosen {
+                    self.votes.insert(slot, (ballot, place));
+                }
+                self.settle(slot);
+            }
+            _ if slot >= self.slot_chosen => drop(self.chosen.insert(slot)),
+            _ => self.settle(slot),
+        }
+        true
+    }
+
+    /// A whole group was taken in, and says that everything below `slot_chosen` is chosen.
+    pub(super) fn end_group(&mut self, slot_chosen: Slot) {
+        self.slot_chosen = self.slot_chosen.max(slot_chosen);
+        while self.chosen.first().is_some_and(|slot| *slot <= self.slot_chosen) {
+            let slot = self.chosen.pop_first().unwrap_or_default();
+            self.slot_chosen = self.slot_chosen.max(slot.next());
+            self.settle(slot);
+        }
+        while self.votes.first_key_value().is_some_and(|(slot, _)| *slot < self.slot_chosen) {
+            self.votes.pop_first();
+        }
+    }
+
+    /// Takes in what was written down of doubts.
+    pub(super) fn take_doubts(&mut self, doubts: Doubts, digest: u64) {
+        if digest == self.digest() {
+            self.rotten = SlotSet::default();
+        }
+        // What was promised and is lost stays lost.
+        let promise_lost = doubts.promise_lost || self.written.promise_lost;
+        self.written = Doubts { promise_lost, ..doubts };
+    }
+
+    /// Takes in a frame in a bad region, which is good by itself. For promises, too high is safe.
+    pub(super) fn take_alone(&mut self, header: &Header) {
+        self.speaks(header);
+    }
+
+    /// A region was durable and is bad: `bytes` bytes with at most `frames` frames. `place` says
+    /// where it begins and ends.
+    pub(super) fn rot(&mut self, place: [u64; 4], bytes: u64, frames: u64) {
+        place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
+        let range = self.suspect(bytes, frames);
+        self.rotten.insert(range);
+        // What settled a doubt may be lost here too, and later doubts that leave it out rely on it.
+        join(&mut self.rotten, &self.written.faulty);
+        join(&mut self.rotten, &self.written.uncertain);
+    }
+
+    /// The journal ends with `bytes` bytes that are bad and may never have been durable.
+    pub(super) fn tear(&mut self, bytes: u64) {
+        let range = self.suspect(bytes, u64::MAX);
+        self.torn.insert(range);
+    }
+
+    /// Whether a frame speaks of a promise that is nowhere to be found. Taking the best one that is
+    /// left would let this replica vote below what it promised.
+    pub(super) fn lacks_promise(&self) -> bool {
+        self.promise.0 < self.spoken_of.0 || self.promise.1 < self.spoken_of.1
+    }
+
+    /// The number of a promise that none ever had.
+    pub(super) fn next_promise(&self) -> u64 {
+        self.promise.0.max(self.spoken_of.0) + 1
+    }
+
+    /// What is missing or in doubt, when all is read. Takes it out of the index.
+    pub(super) fn damage(&mut self, promise_lost: bool) -> Damage {
+        let (mut faulty, mut uncertain) = (self.rotten.clone(), self.torn.clone());
+        join(&mut faulty, &self.written.faulty);
+        join(&mut uncertain, &self.written.uncertain);
+        // A torn copy never weakens what is faulty.
+        faulty.ranges().iter().for_each(|range| uncertain.remove(*range));
+        for range in faulty.ranges().iter().chain(uncertain.ranges()) {
+            self.index.clear(*range);
+        }
+        let missing = self.index.holes(self.slot_chosen);
+        faulty.remove_below(self.slot_chosen);
+        uncertain.remove_below(self.slot_chosen);
+        let promise_lost = promise_lost || self.written.promise_lost;
+        let doubts = Doubts { promise_lost, faulty, uncertain };
+        Damage { missing, doubts, digest: self.digest() }
+    }
+
+    fn speaks(&mut self, header: &Header) {
+        self.spoken_of.0 = self.spoken_of.0.max(header.meta_seq);
+        self.spoken_of.1 = self.spoken_of.1.max(header.ballot);
+        if header.kind == Kind::Promise {
+            self.promise = self.promise.max((header.meta_seq, header.ballot));
+            self.promise_segment = self.promise_segment.max(header.segment);
+        }
+    }
+
+    fn settle(&mut self, slot: Slot) {
+        self.rotten.remove_slot(slot);
+        self.written.faulty.remove_slot(slot);
+        self.written.uncertain.remove_slot(slot);
+    }
+
+    /// The slots for which votes can be lost in a region of `bytes` bytes with `frames` frames.
+    fn suspect(&mut self, bytes: u64, frames: u64) -> SlotRange {
+        let votes = bytes.div_ceil(VOTE_BYTES_MIN).min(frames);
+        self.votes_lost = self.votes_lost.saturating_add(votes);
+        self.index.may_lack(votes);
+        let seen = self.slot_end.max(self.slot_chosen);
+        let end = seen.plus(self.alpha.saturating_mul(2)).plus(self.votes_lost);
+        SlotRange { first: self.slot_chosen, end }
+    }
+
+    fn digest(&self) -> u64 {
+        match self.regions.is_empty() {
+            true => 0,
+            false => ContentHash::of(&self.regions).0 as u64,
+        }
+    }
+}
+
+/// Adds the slots of one set to another.
+pub(super) fn join(set: &mut SlotSet, more: &SlotSet) {
+    more.ranges().iter().for_each(|range| set.insert(*range));
+}
+
+/// The smallest frame that holds a vote: one for a no-op, whose entry is 16 bytes.
+const VOTE_BYTES_MIN: u64 = FRAME_HEADER_BYTES as u64 + 16;

@@ -1,0 +1,220 @@
+//! Chosen entries that this replica's journal lost: fetched from the peers, and journaled again.
+//!
+//! Where they are missing when the journal is opened, the state cannot be built, and the protocol
+//! core does not begin: a replica that is silent is safe. It asks one peer after the other,
+//! journals what it lacks, and begins to serve once that is durable and can be read. Meanwhile it
+//! gives away what it has, so that replicas heal each other that each lost another part.
+//!
+//! Where rot is found later, while entries are read for a peer, the state in memory is whole, and
+//! the replica goes on; the entries are fetched beside its work.
+//!
+//! Invariants:
+//! * Only slots that are missing are journaled, each as chosen, by the word of a peer that knows it
+//!   to be.
+//! * The core does not begin before every missing entry is durable.
+//! * Whoever repairs promises nothing and votes for nothing, and tells no chain: it knows none.
+//!
+//! Not here: what is in doubt from `slot_chosen` on (`paxos`).
+
+use std::fmt;
+
+use crate::journal::disk::Disk;
+use crate::types::error::Result;
+use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
+use crate::types::message::{Chosen, Envelope, Message};
+use crate::types::record::{Record, Recovered};
+use crate::types::slots::SlotSet;
+use crate::types::time::Moment;
+
+use super::driver::Driver;
+
+/// What is repaired.
+#[derive(Debug)]
+pub(super) struct Repair {
+    /// Chosen slots whose entries are wanted.
+    missing: SlotSet,
+    /// How many were journaled again.
+    repaired: u64,
+    /// The last frame of those that are not known to be durable.
+    written: Option<Lsn>,
+    /// Who was asked last.
+    asked: ReplicaId,
+    /// When to ask the next one.
+    ask_at: Moment,
+    /// What the core begins with, once nothing is missing.
+    opening: Option<Recovered>,
+}
+
+/// How far a repair has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairReport {
+    /// The first slot whose entry is wanted; `None` where the last ones are being written.
+    pub first: Option<Slot>,
+    /// How many entries were fetched and journaled again in this opening.
+    pub repaired: u64,
+    /// Whether the replica serves nobody until it is done.
+    pub before_serving: bool,
+}
+
+impl fmt::Display for RepairReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let repaired = self.repaired;
+        match self.first {
+            Some(slot) => write!(
+                f,
+                "fetching entries that the journal lost: {repaired} so far, slot {slot} next"
+            ),
+            None => write!(f, "writing {repaired} entries that the journal had lost"),
+        }
+    }
+}
+
+impl Repair {
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            missing: SlotSet::default(),
+            repaired: 0,
+            written: None,
+            asked: ReplicaId::default(),
+            ask_at: now,
+            opening: None,
+        }
+    }
+
+    /// Whether the core waits for it.
+    pub(super) fn is_opening(&self) -> bool {
+        self.opening.is_some()
+    }
+
+    /// When to ask again.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        (!self.missing.is_empty()).then_some(self.ask_at)
+    }
+
+    pub(super) fn report(&self) -> Option<RepairReport> {
+        let under_way = self.is_opening() || !self.missing.is_empty() || self.written.is_some();
+        under_way.then(|| RepairReport {
+            first: self.missing.first(),
+            repaired: self.repaired,
+            before_serving: self.is_opening(),
+        })
+    }
+}
+
+impl<D: Disk> Driver<D> {
+    /// Entries are missing that the state is made of: they come first.
+    pub(super) fn repair_before_serving(&mut self, recovered: Recovered) {
+        self.repair.missing = recovered.missing.clone();
+        self.repair.opening = Some(Recovered { missing: SlotSet::default(), ..recovered });
+    }
+
+    /// Some entry from `from` on could not be read for a peer: wants the first that cannot be, and
+    /// shows it to no reader until then.
+    pub(super) fn repair_beside_serving(&mut self, from: Slot, end: Slot) {
+        let mut slot = from;
+        while slot < end {
+            let next = slot.next();
+            match self.reader.read(slot, next, 0) {
+                Ok(entries) if entries.is_empty() => return,
+                Ok(_) => slot = next,
+                Err(_) => {
+                    let slots = SlotRange { first: slot, end: next };
+                    self.journal.forget(slots);
+                    return self.repair.missing.insert(slots);
+                }
+            }
+        }
+    }
+
+    /// Asks for what is missing; and where nothing is any more, begins to serve.
+    pub(super) fn go_on_repairing(&mut self) -> Result<()> {
+        if let Some(first) = self.repair.missing.first() {
+            if self.repair.ask_at <= self.now {
+                self.ask_next(first);
+            }
+            return Ok(());
+        }
+        if let Some(written) = self.repair.written {
+            if self.journal.frontier().lsn() < written {
+                return Ok(());
+            }
+            self.repair.written = None;
+            self.damage = None;
+        }
+        match self.repair.opening.take() {
+            Some(recovered) => self.start_core(recovered),
+            None => Ok(()),
+        }
+    }
+
+    /// One peer after the other, in a circle.
+    fn ask_next(&mut self, from: Slot) {
+        self.repair.ask_at = self.now + self.options.retransmit_interval;
+        let ids = self.options.voters.iter().map(|(id, _)| *id);
+        let others = ids.filter(|id| *id != self.options.id).collect::<Vec<_>>();
+        let next = others.iter().find(|id| self.repair.asked < **id).or(others.first());
+        if let Some(peer) = next.copied() {
+            self.ask(peer, from);
+        }
+    }
+
+    fn ask(&mut self, peer: ReplicaId, from: Slot) {
+        self.repair.asked = peer;
+        self.effects.sends.push(Envelope { to: peer, message: Message::Fetch { from } });
+    }
+
+    /// A peer sends what is chosen: takes what is missing.
+    pub(super) fn take_missing(&mut self, from: ReplicaId, chosen: &Chosen) -> Result<()> {
+        if self.repair.missing.is_empty() {
+            return Ok(());
+        }
+        let slots = (0..).map(|count| chosen.first_slot.plus(count));
+        let known = slots.zip(&chosen.entries).filter(|(slot, _)| *slot < chosen.slot_chosen);
+        let wanted = known.filter(|(slot, _)| self.repair.missing.contains(*slot));
+        let record =
+            |(slot, entry): (Slot, &_)| Record::Chosen { slot, entry: Clone::clone(entry) };
+        let records = wanted.map(record).collect::<Vec<_>>();
+        if records.is_empty() {
+            return Ok(());
+        }
+        for record in &records {
+            if let Record::Chosen { slot, .. } = record {
+                self.repair.missing.remove_slot(*slot);
+            }
+        }
+        self.repair.repaired += records.len() as u64;
+        let known = self.repair.opening.as_ref().map(|recovered| recovered.slot_chosen);
+        match known {
+            Some(slot_chosen) => {
+                self.journal.append(&records, slot_chosen)?;
+                self.appended_at = self.now;
+            }
+            None => self.append(&records)?,
+        }
+        self.repair.written = Some(self.journal.last_lsn());
+        // Who had this may have more of it.
+        if let Some(first) = self.repair.missing.first() {
+            self.repair.ask_at = self.now + self.options.retransmit_interval;
+            self.ask(from, first);
+        }
+        Ok(())
+    }
+
+    /// A peer lacks what this replica may have, though it does not serve yet.
+    ///
+    /// The message would tell the chain below `slot_chosen`, which is not known while entries below
+    /// are missing. So the last entry stays here: who does not reach `slot_chosen` compares
+    /// nothing.
+    pub(super) fn serve_while_repairing(&mut self, to: ReplicaId, from: Slot) {
+        let Some(recovered) = &self.repair.opening else { return };
+        let slot_chosen = recovered.slot_chosen;
+        let end = Slot(slot_chosen.0.saturating_sub(1));
+        // What cannot be read, it does not have; the peer asks others.
+        let entries = self.reader.read(from, end, self.options.message_bytes_max);
+        let entries = entries.unwrap_or_default();
+        if !entries.is_empty() {
+            let chosen = Chosen { first_slot: from, entries, slot_chosen, chain: Chain::EMPTY };
+            self.effects.sends.push(Envelope { to, message: Message::Chosen(chosen) });
+        }
+    }
+}
