@@ -33,15 +33,14 @@ impl Paxos {
             election,
             reads,
             doubts,
-            // When it asks about its doubts next, and whom.
-            unsure: _,
+            unsure,
             writable,
             output,
         } = self;
         assert!(output.is_idle(), "the output of a core is taken before its state is told");
         let Options { id, boot, .. } = options;
         (id, boot, promised, log, slot_chosen, chain, fetching, role, reads, doubts).hash(state);
-        writable.hash(state);
+        (writable, unsure).hash(state);
         election.hash_essence(*promised, state);
     }
 }

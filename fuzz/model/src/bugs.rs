@@ -50,6 +50,8 @@ pub enum Bug {
     SmallConfirmation,
     /// A voter whose vote was damaged says that it did not vote.
     FaultyAnsweredNone,
+    /// A voter takes a leader's answer to an earlier opening for one to this.
+    LateSettled,
     /// A mistake within the core.
     Core(core::Bug),
 }
@@ -75,6 +77,7 @@ impl Bug {
                 | Self::PromiseForgotten
                 | Self::ForgetfulSkipsPhase1
                 | Self::OtherBallotsCounted
+                | Self::LateSettled
                 | Self::Core(_)
         )
     }
@@ -133,6 +136,10 @@ impl Bug {
             (Self::WatermarkBelieved, Message::Heartbeat(heartbeat)) => {
                 let own = receiver.votes_chain(heartbeat.slot_chosen);
                 heartbeat.chain = own.unwrap_or(heartbeat.chain);
+            }
+            (Self::LateSettled, Message::Settled { boot, .. }) => {
+                boot.sequence = receiver.openings();
+                boot.nonce = receiver.id.0 << 32 | receiver.openings();
             }
             (Self::NonceReused, Message::Confirmed { nonce, .. }) => *nonce = receiver.nonce,
             _ => {}

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use stateright::{Model, Property};
 
 use indelible::types::ids::{ReplicaId, Slot};
+use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
 use crate::checks;
@@ -60,7 +61,8 @@ enum Happening {
     Sync,
     Crash,
     Kill,
-    Damage(Slot),
+    Damage(Slot, Doubt),
+    Tear,
     Retransmit,
     Read(Slot),
     Receive(u32),
@@ -124,7 +126,8 @@ impl Cluster {
             Happening::Sync => Step::Sync,
             Happening::Crash => Step::Crash,
             Happening::Kill => Step::Kill,
-            Happening::Damage(slot) => Step::Damage(slot),
+            Happening::Damage(slot, doubt) => Step::Damage(slot, doubt),
+            Happening::Tear => Step::Tear,
             Happening::Retransmit => Step::Retransmit,
             Happening::Read(floor) => Step::Read { floor },
             Happening::Receive(letter) => {
@@ -146,8 +149,14 @@ impl Cluster {
         if self.settings.bug == Some(Bug::ReopenWithoutSync) {
             happenings.push(Happening::Kill);
         }
+        if self.settings.tears {
+            happenings.push(Happening::Tear);
+        }
         if state.damages < self.settings.damages_max {
-            happenings.extend((1..=self.settings.slots).map(|slot| Happening::Damage(Slot(slot))));
+            for slot in (1..=self.settings.slots).map(Slot) {
+                let damages = self.settings.damages.iter();
+                happenings.extend(damages.map(|doubt| Happening::Damage(slot, *doubt)));
+            }
         }
     }
 
@@ -243,7 +252,7 @@ impl Model for Cluster {
         if self.settings.has_reads() {
             next.learned = next.learned.max(self.replicas.get(replica).slot_chosen().0);
         }
-        next.damages += u8::from(matches!(happening, Happening::Damage(_)));
+        next.damages += u8::from(matches!(happening, Happening::Damage(..)));
         Some(next)
     }
 

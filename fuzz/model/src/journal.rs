@@ -15,7 +15,11 @@ use std::collections::VecDeque;
 
 use indelible::types::entry::Entry;
 use indelible::types::ids::{Ballot, Chain, Slot, SlotRange};
+use indelible::types::message::Doubt;
 use indelible::types::record::{Doubts, Record, Recovered};
+
+/// How far a doubt reaches that has no end.
+const DOUBT_SLOTS: u64 = 1 << 20;
 
 /// A vote that is durable, or was.
 pub type Voted = (Slot, Ballot, Entry);
@@ -78,6 +82,8 @@ impl Journal {
                 let keeps = ballot == self.promised;
                 self.promised = self.promised.max(ballot);
                 let place = self.votes.partition_point(|(of, at, _)| (*of, *at) < (slot, ballot));
+                self.settle(slot);
+                self.damaged.retain(|damaged| *damaged != (slot, ballot));
                 let vote = (slot, ballot, entry.clone());
                 if self.votes.get(place) != Some(&vote) {
                     self.votes.insert(place, (slot, ballot, entry));
@@ -85,6 +91,8 @@ impl Journal {
                 keeps
             }
             Record::Chosen { slot, entry } => {
+                self.settle(slot);
+                self.told.retain(|(of, _)| *of != slot);
                 self.told.push((slot, entry));
                 true
             }
@@ -94,6 +102,11 @@ impl Journal {
             }
             Record::Verdicts(_) => true,
         }
+    }
+
+    /// What stands behind a doubt ends it.
+    fn settle(&mut self, slot: Slot) {
+        self.doubts.settle(SlotRange { first: slot, end: slot.next() });
     }
 
     /// The power fails: what is not durable is gone.
@@ -135,21 +148,40 @@ impl Journal {
         self.votes.iter().filter(|(slot, ballot, _)| !self.damaged.contains(&(*slot, *ballot)))
     }
 
-    /// The newest durable vote in `slot` is damaged, and the opening that follows notices, as it
-    /// notices all damage that evidence covers. Returns whether there is such a vote; the entry of
-    /// a slot that is known to be chosen is not meant.
-    pub fn damage(&mut self, slot: Slot) -> bool {
-        let known = slot < self.mark || self.told.iter().any(|(of, _)| *of == slot);
-        let Some(vote) = self.newest(slot).map(|(_, ballot, _)| (slot, *ballot)) else {
-            return false;
-        };
-        if known {
-            return false;
-        }
+    /// The newest durable vote in `slot` is damaged, and the opening that follows notices. Returns
+    /// whether there is such a vote; the entry of a slot that is known to be chosen is not meant.
+    ///
+    /// FAULTY: evidence shows that something was durable there. UNCERTAIN: it looks like the end of
+    /// a journal that a crash tore.
+    pub fn damage(&mut self, slot: Slot, doubt: Doubt) -> bool {
+        let vote = self.newest(slot).map(|(_, ballot, _)| (slot, *ballot));
+        let Some(vote) = vote.filter(|_| slot >= self.known()) else { return false };
         self.damaged.push(vote);
         self.damaged.sort();
-        self.doubts.faulty.insert(SlotRange { first: slot, end: slot.next() });
+        match doubt {
+            Doubt::Faulty => {
+                let slots = SlotRange { first: slot, end: slot.next() };
+                self.doubts.faulty.insert(slots);
+                self.doubts.uncertain.remove(slots);
+            }
+            Doubt::Uncertain => self.tear(),
+        }
         true
+    }
+
+    /// A crash left pieces of what was not durable. They could be of any slot.
+    pub fn tear(&mut self) {
+        let first = self.known();
+        self.doubts.uncertain.insert(SlotRange { first, end: first.plus(DOUBT_SLOTS) });
+        for slots in self.doubts.faulty.ranges() {
+            self.doubts.uncertain.remove(*slots);
+        }
+    }
+
+    /// The first slot that no record shows to be chosen.
+    fn known(&self) -> Slot {
+        let told = self.told.iter().map(|(slot, _)| slot.next()).max();
+        told.unwrap_or(Slot(1)).max(self.mark)
     }
 
     /// The newest vote in `slot`, durable or not.
@@ -174,8 +206,9 @@ impl Journal {
         let mut chosen = vec![first];
         let mut slot = Slot(1);
         loop {
+            let vouched = |_: &&Entry| !self.doubts.contains(slot);
             let told = self.told.iter().find(|(of, _)| *of == slot).map(|(_, entry)| entry);
-            let own = self.newest(slot).map(|(_, _, entry)| entry).filter(|_| slot < self.mark);
+            let own = self.newest(slot).map(|(_, _, entry)| entry).filter(|_| slot < self.mark).filter(vouched);
             // What a peer told outlives a vote for something else; otherwise the vote is it.
             let Some(entry) = told.or(own) else { break };
             chain = chain.extend(entry.hash());

@@ -17,7 +17,7 @@ use indelible::paxos::step::{Options, RoleName};
 use indelible::types::entry::Entry;
 use indelible::types::ids::{Ballot, Boot, Chain, ContentHash, Incarnation, ReplicaId, Slot};
 use indelible::types::membership::{Membership, Voter};
-use indelible::types::message::Message;
+use indelible::types::message::{Doubt, Message};
 use indelible::types::record::{Held, Recovered};
 use indelible::types::time::Moment;
 
@@ -40,7 +40,9 @@ pub enum Step {
     /// Its process dies, and it opens again: what is not durable can still be read.
     Kill,
     /// It crashes, its newest durable vote in the slot is damaged, and it opens again.
-    Damage(Slot),
+    Damage(Slot, Doubt),
+    /// It crashes in the middle of a write, and opens again.
+    Tear,
     /// It sends again what is not answered.
     Retransmit,
     /// A linearizable read begins, when every slot below `floor` had been learned by someone.
@@ -151,7 +153,7 @@ impl Replica {
 
     fn new_core(&self, settings: &Settings, recovered: Recovered) -> Paxos {
         let alpha = settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha));
-        let openings = u64::from(self.crashes) + 1;
+        let openings = self.openings();
         let second = Duration::from_secs(1);
         let options = Options {
             id: self.id,
@@ -209,6 +211,12 @@ impl Replica {
     #[must_use]
     pub fn place(&self) -> usize {
         self.id.0 as usize - 1
+    }
+
+    /// How often it was opened.
+    #[must_use]
+    pub fn openings(&self) -> u64 {
+        u64::from(self.crashes) + 1
     }
 
     /// What it promised, durably or not.

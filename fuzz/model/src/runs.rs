@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use indelible::types::bugs as core;
+use indelible::types::message::Doubt;
 use serde_json::{Value, json};
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -121,6 +121,10 @@ pub fn full() -> Vec<Sound> {
     let all_heard = |settings| Settings { heartbeats: Heartbeats::All, ..settings };
     let retransmits = |settings| Settings { retransmits: true, ..settings };
     let syncs = |settings| Settings { syncs: [true; 3], ..settings };
+    let damaged = |damages, settings| Settings { damages_max: 1, damages, ..settings };
+    let faulty = |settings| damaged(&[Doubt::Faulty], settings);
+    let uncertain = |settings| Settings { tears: true, ..damaged(&[Doubt::Uncertain], settings) };
+    let at_once = |settings| Settings { syncs: [false; 3], ..settings };
     let lossy = Settings::new;
     let reads = |reads, settings| Settings { reads, ..settings };
     vec![
@@ -141,9 +145,17 @@ pub fn full() -> Vec<Sound> {
         sound(0, crash([1, 0, 0], lossy("b: the first proposer crashes", 1))),
         sound(0, crash([0, 1, 0], lossy("b: the second proposer crashes", 1))),
         sound(0, syncs(crash([1, 1, 1], lossy("b: anyone crashes", 1)))),
+        sound(0, at_once(three(crash([1, 1, 1], lossy("b: 3 ballots, syncs at once", 1))))),
         sound(0, syncs(three(crash([1, 1, 1], lossy("b: anyone crashes, 3 ballots", 1))))),
         sound(0, crash([0, 0, 1], lossy("b: a voter crashes, 2 slots", 2))),
         sound(0, three(crash([1, 0, 0], lossy("b: a proposer crashes and comes back", 1)))),
+        sound(0, faulty(crash([0, 0, 1], lossy("c: a voter's slot is FAULTY", 1)))),
+        sound(0, faulty(crash([1, 0, 0], lossy("c: the first proposer's slot is FAULTY", 1)))),
+        sound(0, faulty(syncs(crash([1, 1, 1], lossy("c: anyone's slot is FAULTY", 1))))),
+        sound(0, faulty(crash([0, 0, 1], lossy("c: a voter's slot is FAULTY, 2 slots", 2)))),
+        sound(0, uncertain(crash([0, 0, 1], lossy("c: a voter's slot is UNCERTAIN", 1)))),
+        sound(0, uncertain(syncs(crash([1, 1, 1], lossy("c: anyone's slot is UNCERTAIN", 1))))),
+        sound(0, at_once(three(faulty(crash([1, 1, 1], lossy("c: FAULTY, 3 ballots, syncs at once", 1)))))),
     ]
 }
 
@@ -249,9 +261,24 @@ pub fn must_fail() -> Vec<Unsound> {
             Settings { reads: [1, 0, 0], ..lossy("confirmed by too few", 1) },
         ),
         bug(
-            Bug::Core(core::Bug::AckBeforeSync),
+            Bug::FaultyAnsweredNone,
             0,
-            crashing("core", [0, 0, 1]),
+            Settings {
+                damages_max: 1,
+                damages: &[Doubt::Faulty],
+                ..crashing("FAULTY answered none", [0, 0, 1])
+            },
+        ),
+        bug(
+            Bug::LateSettled,
+            0,
+            Settings {
+                crashes_max: 2,
+                damages_max: 1,
+                damages: &[Doubt::Faulty],
+                tears: true,
+                ..crashing("an answer to an earlier opening settles doubts", [0, 0, 2])
+            },
         ),
     ]
 }

@@ -1,5 +1,7 @@
 //! What is explored: how large the cluster's world is, and which mistake it makes.
 
+use indelible::types::message::Doubt;
+
 use crate::bugs::Bug;
 
 /// How many replicas there are; all of them vote.
@@ -24,6 +26,10 @@ pub struct Settings {
     pub crashes_max: u8,
     /// How many of those crashes damage a durable vote.
     pub damages_max: u8,
+    /// What an opening makes of such damage.
+    pub damages: &'static [Doubt],
+    /// Whether a crash may tear what was being written.
+    pub tears: bool,
     /// How many linearizable reads begin at each replica.
     pub reads: [u8; REPLICAS],
     /// At which replicas syncs are steps of their own: one record each. At the others every record
@@ -63,6 +69,8 @@ impl Settings {
             crashes: [0; REPLICAS],
             crashes_max: 0,
             damages_max: 0,
+            damages: &[],
+            tears: false,
             reads: [0; REPLICAS],
             syncs: [false; REPLICAS],
             heartbeats: Heartbeats::None,

@@ -10,6 +10,8 @@
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!
+//! * What a leader says of doubts counts in the opening that asked, and not below a promise.
+//!
 //! With some mistakes this does not hold: then nothing is forgotten
 //! ([`Bug::revives_ballots`](crate::bugs::Bug::revives_ballots)).
 
@@ -27,6 +29,7 @@ pub struct Standing {
     own: Option<Ballot>,
     leads: bool,
     slot_chosen: Slot,
+    openings: u64,
 }
 
 impl Standing {
@@ -40,6 +43,7 @@ impl Standing {
             own: view.filter(|view| view.role != RoleName::Follower).map(|view| view.promised),
             leads: view.is_some_and(|view| view.role == RoleName::Leader),
             slot_chosen: replica.slot_chosen(),
+            openings: replica.openings(),
         }
     }
 
@@ -65,6 +69,9 @@ pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool
         Message::Accepted(accepted) => {
             let (ballot, end) = (accepted.ballot, accepted.slots.end);
             receiver.is_past(ballot) || receiver.leads_at(ballot) && end <= receiver.slot_chosen
+        }
+        Message::Settled { ballot, boot, .. } => {
+            receiver.durable > *ballot || receiver.openings > boot.sequence
         }
         Message::Reject { ballot, .. } | Message::Confirmed { ballot, .. } => {
             receiver.is_past(*ballot)

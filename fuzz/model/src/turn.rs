@@ -88,12 +88,21 @@ impl Turn<'_> {
                 let seen = self.replica.journal.kill();
                 self.replica.open(settings, &seen);
             }
-            Step::Damage(slot) => {
+            Step::Damage(slot, doubt) => {
                 self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
                 self.replica.journal.crash();
-                if !self.replica.journal.damage(*slot) {
+                if !self.replica.journal.damage(*slot, *doubt) {
                     return None;
                 }
+                self.open();
+            }
+            Step::Tear => {
+                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                if self.replica.journal.volatile() == 0 {
+                    return None;
+                }
+                self.replica.journal.crash();
+                self.replica.journal.tear();
                 self.open();
             }
             Step::Retransmit => self.input(Input::Tick),
@@ -184,6 +193,11 @@ impl Turn<'_> {
         let peek = held.clone().release(DurableFrontier::mint(Lsn::ZERO));
         if bug.is_some_and(|bug| bug.releases(&peek.message, news)) {
             self.leave(peek.to, peek.message);
+            return;
+        }
+        // The network is a set: a copy of what waits already would leave without a trace. It would
+        // make the queue grow for ever, though, with every copy of a question.
+        if self.replica.held.iter().any(|(_, waiting)| *waiting == held) {
             return;
         }
         let journal = &self.replica.journal;
