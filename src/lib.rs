@@ -251,6 +251,12 @@ mod status;
 mod table;
 mod transaction;
 
+#[cfg(not(shuttle))]
+mod sync;
+// Open to what explores schedules; see there.
+#[cfg(shuttle)]
+pub mod sync;
+
 #[cfg(not(feature = "internals"))]
 mod journal;
 #[cfg(not(feature = "internals"))]

@@ -46,6 +46,12 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// The replica that answers this handle.
+    #[cfg(feature = "sim")]
+    pub(crate) fn of(handle: Handle) -> Self {
+        Self { handle }
+    }
+
     /// Opens the replica in the directory `path`, which is made if it is not there: one durable
     /// replica that is a cluster by itself, or whatever it was when it was opened last.
     ///

@@ -12,6 +12,8 @@
 //!
 //! Not here: how frames follow one another (`group`, `scan`).
 
+use std::ops::Range;
+
 use crate::types::ids::{Ballot, ClusterId, ContentHash, Incarnation, Lsn, ReplicaId, Slot};
 use crate::types::limits::ENTRY_BYTES_MAX;
 
@@ -156,7 +158,9 @@ impl Header {
             slot_chosen: Slot(u64_at(bytes, 112)),
             content: ContentHash(u128::from_le_bytes(array(bytes, 120))),
         };
-        if header.payload_bytes as usize > PAYLOAD_BYTES_MAX {
+        let copies = if header.kind == Kind::Promise { 1..=2 } else { 0..=0 };
+        let is_ours = copies.contains(&header.copy) && bytes[RESERVED] == [0; RESERVED_BYTES];
+        if !is_ours || header.payload_bytes as usize > PAYLOAD_BYTES_MAX {
             return Err(BadFrame::Content);
         }
         Ok((header, checksum))
@@ -244,5 +248,9 @@ pub const FRAME_ALIGNMENT: usize = 8;
 pub const PAYLOAD_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
 const CHECKSUM_AT: usize = FRAME_HEADER_BYTES - 4;
+
+/// Zero in every frame.
+const RESERVED: Range<usize> = CHECKSUM_AT - RESERVED_BYTES..CHECKSUM_AT;
+const RESERVED_BYTES: usize = 4;
 
 const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGNMENT), "no gap behind a header");

@@ -147,6 +147,11 @@ impl Identity {
                     .ok_or_else(|| corrupt("no membership where one was agreed to"))?,
             ),
         };
+        // A cluster is formed by those who agreed to it, and once they have a segment.
+        let may_be_formed = membership.is_some() && u64_at(bytes, 64) > 0;
+        if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 {
+            return Err(corrupt("impossible content"));
+        }
         Ok(Self {
             cluster: ClusterId(u128::from_le_bytes(array(bytes, 16))),
             replica: ReplicaId(u64_at(bytes, 48)),

@@ -51,6 +51,8 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     places: Vec<Place>,
+    /// How many frames gave a place to a slot that had none.
+    held: u64,
     /// How many slots may have stood in what is lost.
     lacking: u64,
 }
@@ -63,9 +65,10 @@ impl Index {
     }
 
     /// Whether the slot is near enough to the others to be held. Slots are written within alpha of
-    /// a watermark; one that is far beyond cannot be ours.
+    /// a watermark below which each has a frame; one that is far beyond cannot be ours. Counted are
+    /// frames, so that what is held is bounded by what was written.
     pub(super) fn can_hold(&self, slot: Slot) -> bool {
-        slot.0 < (self.places.len() as u64 + GAP_MAX).saturating_add(self.lacking)
+        slot.0 < (self.held + GAP_MAX).saturating_add(self.lacking)
     }
 
     /// Frames are lost: the next slot may lie farther from the last one, by so many.
@@ -74,11 +77,12 @@ impl Index {
     }
 
     pub(super) fn set(&mut self, slot: Slot, place: Place) {
-        assert!(self.can_hold(slot), "slot {slot} is far beyond slot {}", self.places.len());
+        assert!(self.can_hold(slot), "slot {slot} is far beyond {} others", self.held);
         let at = usize::try_from(slot.0).expect("bounded by the assertion above");
         if at >= self.places.len() {
             self.places.resize(at + 1, Place::NONE);
         }
+        self.held += u64::from(self.places[at] == Place::NONE);
         self.places[at] = place;
     }
 
@@ -119,5 +123,5 @@ pub(super) struct Shared<F> {
     pub(super) files: RwLock<BTreeMap<u64, Arc<F>>>,
 }
 
-/// Farthest that a slot may lie behind the last one. Bounds what a wild slot can allocate.
+/// How many slots without a place may lie before one. Bounds what wild slots can allocate.
 const GAP_MAX: u64 = 1 << 20;

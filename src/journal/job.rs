@@ -57,26 +57,37 @@ pub(super) enum Outcome<D: Disk> {
     },
 }
 
+/// A job whose bytes are written, and not synced: what a power cut can tear.
+#[must_use = "a job that is dropped leaves the journal waiting for ever"]
+pub struct Begun<D: Disk> {
+    task: Task<D>,
+    written: Result<(), JournalError>,
+}
+
 impl<D: Disk> Job<D> {
     /// Does the work. Takes as long as the disk takes.
     pub fn run(self) -> Done<D> {
-        Done(match self.0 {
-            Task::Write { number, segment, file, offset, buffer } => {
-                let name = segment_name(segment);
-                let result = file
-                    .write_at(offset, buffer.bytes())
-                    .map_err(JournalError::io("write", &name))
-                    .and_then(|()| file.sync().map_err(JournalError::io("sync", &name)));
-                Outcome::Written { number, buffer, result }
-            }
-            Task::Prepare { disk, number, length, lanes, former, identity } => {
-                let (result, former) = make(&*disk, number, length, lanes, former, identity);
-                match result {
-                    Err(err) if err.is_full() => Outcome::Full { former, err },
-                    result => Outcome::Prepared { number, length, result },
-                }
-            }
-        })
+        self.begin().finish()
+    }
+
+    /// Does the first half of it: the bytes of a group are written.
+    pub fn begin(self) -> Begun<D> {
+        let written = match &self.0 {
+            Task::Write { segment, file, offset, buffer, .. } => file
+                .write_at(*offset, buffer.bytes())
+                .map_err(|err| JournalError::io("write", &segment_name(*segment))(err)),
+            Task::Prepare { .. } => Ok(()),
+        };
+        Begun { task: self.0, written }
+    }
+
+    /// The bytes of the group that it writes; none where it prepares a segment.
+    #[must_use]
+    pub fn group(&self) -> &[u8] {
+        match &self.0 {
+            Task::Write { buffer, .. } => buffer.bytes(),
+            Task::Prepare { .. } => &[],
+        }
     }
 
     /// Whether this is the slow kind of job that nobody waits for: preparing the next segment.
@@ -92,6 +103,26 @@ impl<D: Disk> Job<D> {
             Task::Write { buffer, .. } => buffer.bytes().len() as u64,
             Task::Prepare { length, .. } => *length,
         }
+    }
+}
+
+impl<D: Disk> Begun<D> {
+    /// Does the rest: a group is synced, or a segment prepared.
+    pub fn finish(self) -> Done<D> {
+        let Self { task, written } = self;
+        Done(match task {
+            Task::Write { number, segment, file, buffer, .. } => {
+                let sync = || file.sync().map_err(JournalError::io("sync", &segment_name(segment)));
+                Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
+            }
+            Task::Prepare { disk, number, length, lanes, former, identity } => {
+                let (result, former) = make(&*disk, number, length, lanes, former, identity);
+                match result {
+                    Err(err) if err.is_full() => Outcome::Full { former, err },
+                    result => Outcome::Prepared { number, length, result },
+                }
+            }
+        })
     }
 }
 
@@ -153,6 +184,24 @@ impl<D: Disk> fmt::Debug for Job<D> {
             Task::Prepare { number, length, .. } => {
                 write!(f, "prepare segment {number} of {length} bytes")
             }
+        }
+    }
+}
+
+impl<D: Disk> fmt::Debug for Begun<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Begun").field("written", &self.written).finish_non_exhaustive()
+    }
+}
+
+impl<D: Disk> Done<D> {
+    /// Whether the work was done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.0 {
+            Outcome::Written { result, .. } => result.is_ok(),
+            Outcome::Prepared { result, .. } => result.is_ok(),
+            Outcome::Full { .. } => false,
         }
     }
 }

@@ -123,7 +123,7 @@ use crate::types::record::{DurableFrontier, Record, Recovered};
 pub use disk::{Disk, File, RealDisk};
 pub use error::JournalError;
 pub use identity::Identity;
-pub use job::{Done, Job};
+pub use job::{Begun, Done, Job};
 pub use memory::MemoryDisk;
 pub use reader::{Entries, Reader};
 pub use segment::Options;

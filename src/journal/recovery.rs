@@ -41,7 +41,8 @@ use super::identity::{self, Identity};
 use super::index::{Index, Place, Shared};
 use super::scan::Scan;
 use super::segment::{
-    BLOCK_BYTES, End, Options, Superheader, prepare, segment_name, segment_number,
+    BLOCK_BYTES, End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name,
+    segment_number,
 };
 use super::walk::Seen;
 use super::writer::{Start, Writer};
@@ -161,7 +162,15 @@ fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {
     let names = disk.list().map_err(JournalError::io("list", "."))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
-    Ok(numbers)
+    match numbers.last() {
+        Some(last) if *last > SEGMENT_NUMBER_MAX => Err(JournalError::Corrupt {
+            file: segment_name(*last),
+            offset: 0,
+            slot: None,
+            reason: "a number that no segment has",
+        }),
+        _ => Ok(numbers),
+    }
 }
 
 /// Reads and checks everything.

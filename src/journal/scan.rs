@@ -62,13 +62,17 @@ pub(super) struct Scan<F> {
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
     evidence: Lsn,
+    /// Everything up to here was durable, as some *frame* says. A superheader says so of the groups
+    /// behind it too, but it may itself be read from the cache of a system whose sync failed; a
+    /// frame behind it was written only after it was synced.
+    vouched: Lsn,
     /// How long a segment was made, at most, of which nothing says how long.
     longest: u64,
     /// The end of the last whole group.
     end: End,
     /// The bad region that is being passed.
     gap: Option<Gap>,
-    /// Whole groups that no evidence covers.
+    /// Whole groups that no frame vouches for.
     uncovered: Vec<Whole>,
     /// Where in the segments that may be the last everything but zeros ends, once looked at.
     behind: BTreeMap<u64, u64>,
@@ -119,6 +123,7 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             lsn_seen: Lsn::ZERO,
             evidence: Lsn::ZERO,
+            vouched: Lsn::ZERO,
             longest: Options::default().segment_bytes,
             end: End::default(),
             gap: None,
@@ -219,12 +224,14 @@ impl<F: File> Scan<F> {
     /// Where what is read of a segment ends. A file can be shorter than it was made.
     fn limit(&self, link: &Link) -> Result<u64, JournalError> {
         let length = self.source.length(link.number)?;
-        Ok(match (link.end, link.superheader) {
+        let wanted = match (link.end, link.superheader) {
             (Some(end), _) => end.offset,
             (None, _) if self.alone => length,
             (None, Some((superheader, _))) => length.max(superheader.length),
             (None, None) => length.max(self.longest),
-        })
+        };
+        // Nothing is made longer than that; what says so was forged.
+        Ok(wanted.min(length.max(LENGTH_MAX)))
     }
 
     /// Whether the bad place behind the last whole group was durable. Alone, that is an error.
@@ -351,6 +358,7 @@ impl<F: File> Scan<F> {
     /// What any valid frame proves, whether its group is whole or not.
     fn note(&mut self, header: &Header) {
         self.evidence = self.evidence.max(header.durable_through);
+        self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
         self.promised = self.promised.max(header.ballot);
     }
@@ -377,7 +385,7 @@ impl<F: File> Scan<F> {
         }
         self.uncovered.push(whole);
         // Evidence comes group by group, so only the last few are held.
-        while self.uncovered.first().is_some_and(|first| first.end.last_lsn <= self.evidence) {
+        while self.uncovered.first().is_some_and(|first| first.end.last_lsn <= self.vouched) {
             let whole = self.uncovered.remove(0);
             let is_behind =
                 (self.kept.number, self.kept.offset) < (whole.end.number, whole.end.offset);
@@ -404,6 +412,10 @@ impl<F: File> Scan<F> {
         self.chain.retain(|number| *number <= self.kept.number);
         let uncovered = std::mem::take(&mut self.uncovered);
         self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        if self.lsn_seen.0 > COUNT_MAX || self.found.promise.0 > COUNT_MAX {
+            return Err(corrupt(number, 0, None, "a number of a frame out of range"));
+        }
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
         if promise_lost && self.alone {
             return Err(corrupt(number, 0, None, "a promise is lost"));
@@ -444,3 +456,9 @@ fn start(superheader: &Superheader, checksum: u32) -> End {
 fn corrupt(number: u64, offset: u64, slot: Option<Slot>, reason: &'static str) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset, slot, reason }
 }
+
+/// Longer than any segment is made, one for a long record included.
+const LENGTH_MAX: u64 = 1 << 31;
+
+/// The highest number of a frame, and of a promise, that is believed.
+const COUNT_MAX: u64 = 1 << 62;

@@ -11,6 +11,7 @@
 //!   durable.
 //! * A number is never used for two segments; numbers grow, with gaps where a segment was given up.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::types::ids::{ClusterId, Incarnation, Lsn};
@@ -131,7 +132,8 @@ impl Superheader {
             return Err(BadSuperheader::Version(version));
         }
         let checksum = u32_at(bytes, CHECKSUM_AT);
-        if crc32fast::hash(&bytes[..CHECKSUM_AT]) != checksum {
+        let is_ours = RESERVED.into_iter().flatten().all(|at| bytes[at] == 0);
+        if crc32fast::hash(&bytes[..CHECKSUM_AT]) != checksum || !is_ours {
             return Err(BadSuperheader::Invalid);
         }
         let superheader = Self {
@@ -225,7 +227,13 @@ pub const BLOCK_BYTES: usize = 4096;
 /// How much of the first block the superheader takes. It fits the smallest piece that disks write.
 pub const SUPERHEADER_BYTES: usize = 128;
 
+/// The highest number that a segment may have: far below where arithmetic with numbers ends, and
+/// beyond what any journal comes to.
+pub const SEGMENT_NUMBER_MAX: u64 = 1 << 31;
+
 const CHECKSUM_AT: usize = SUPERHEADER_BYTES - 4;
+/// Zero in every superheader.
+const RESERVED: [Range<usize>; 2] = [10..16, 108..CHECKSUM_AT];
 const ZEROS_BYTES: usize = 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;

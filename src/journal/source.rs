@@ -11,7 +11,7 @@ use super::chain;
 use super::disk::File;
 use super::error::JournalError;
 use super::frame::{BadFrame, FRAME_HEADER_BYTES, Header, Home, Kind, u32_at, u64_at};
-use super::group::GROUP_FRAME_BYTES;
+use super::group::{GROUP_FRAME_BYTES, GROUP_PAYLOAD_BYTES};
 use super::index::Place;
 use super::reader::Window;
 use super::segment::{BLOCK_BYTES, End, segment_name};
@@ -103,13 +103,17 @@ impl<F: File> Source<F> {
         };
         let mut walk = Walk::new(end);
         match walk.frame(self.home, bytes) {
-            Ok(header) if header.kind == Kind::Group => {}
+            Ok(header)
+                if header.kind == Kind::Group
+                    && header.payload_bytes as usize == GROUP_PAYLOAD_BYTES => {}
             Ok(_) => return Ok(Err(Bad::new(offset, "no group where one was acknowledged"))),
             Err((BadFrame::Version(found), _)) => return Err(chain::unsupported(number, found)),
             Err((frame, _)) => return Ok(Err(Bad::new(offset, frame.reason()))),
         }
         let frame_count = u64::from(u32_at(bytes, FRAME_HEADER_BYTES));
         let group_bytes = u64_at(bytes, FRAME_HEADER_BYTES + 8);
+        // What is said of a file is one thing, how long it is another.
+        let limit = limit.min(self.length(number)?);
         if group_bytes > limit.saturating_sub(offset) || frame_count == 0 {
             return Ok(Err(Bad::new(offset, "a group that is longer than its segment")));
         }

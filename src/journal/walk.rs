@@ -82,8 +82,8 @@ impl Walk {
                 self.skip_copy(home, group, begin, bad)?;
             }
         }
-        let last_lsn = self.origin.last_lsn.0 + frame_count;
-        if self.at != group.len() || self.lsn.0 != last_lsn {
+        let walked = self.lsn.0 - self.origin.last_lsn.0;
+        if self.at != group.len() || walked != frame_count {
             return Err((BadFrame::Content, None));
         }
         Ok(())

@@ -34,7 +34,7 @@ use super::{Paxos, Role};
 const PROMISE_PARTS_MAX: u32 = 1 << 16;
 
 /// Phase 1 under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Candidate {
     pub(super) ballot: Ballot,
     /// The first slot asked for.
@@ -45,7 +45,7 @@ pub(super) struct Candidate {
 }
 
 /// What one voter told so far.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Answer {
     boot: Boot,
     parts: Vec<bool>,

@@ -28,7 +28,7 @@ use super::{Paxos, Role};
 const CAMPAIGN_DOUBLINGS_MAX: u32 = 4;
 
 /// What this replica believes of the others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Election {
     peers: BTreeMap<ReplicaId, Peer>,
     /// The highest ballot seen anywhere.
@@ -185,6 +185,19 @@ impl Election {
 
     pub(super) fn peer(&self, id: ReplicaId) -> Option<&Peer> {
         self.peers.get(&id)
+    }
+
+    /// See [`Paxos::hash_essence`].
+    #[cfg(feature = "sim")]
+    pub(super) fn hash_essence(&self, promised: Ballot, state: &mut impl std::hash::Hasher) {
+        use std::hash::Hash as _;
+
+        // A ballot that was seen counts only where it is above the promise.
+        self.ballot_seen.max(promised).hash(state);
+        self.leader.map(|(ballot, _)| ballot).hash(state);
+        for Peer { heard_at, boot, slot_chosen, heard, .. } in self.peers.values() {
+            (heard_at, boot, slot_chosen, heard).hash(state);
+        }
     }
 }
 
@@ -421,7 +434,7 @@ impl Paxos {
 }
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): enough for timeouts, and ours for ever.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct SplitMix(u64);
 
 impl SplitMix {

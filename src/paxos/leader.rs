@@ -28,7 +28,7 @@ use super::quorum::VoterSet;
 use super::{Paxos, Role};
 
 /// Phase 2 under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leader {
     pub(super) ballot: Ballot,
     /// Who voted, for each slot from `slot_chosen` on.

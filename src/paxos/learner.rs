@@ -20,7 +20,7 @@ use super::step::{Divergence, Serve};
 use super::{Paxos, Role};
 
 /// A question for chosen entries that is not answered yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Fetching {
     peer: ReplicaId,
     /// How far the peer said that it knows the log.

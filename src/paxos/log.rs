@@ -19,7 +19,7 @@ use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Slot};
 
 /// The newest vote for each slot from `first` on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Log {
     first: Slot,
     places: VecDeque<Option<(Ballot, Entry)>>,

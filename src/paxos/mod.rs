@@ -59,6 +59,9 @@ pub mod formation;
 pub mod log;
 pub mod quorum;
 
+#[cfg(feature = "sim")]
+mod essence;
+
 use crate::types::entry::EntryKind;
 use crate::types::ids::{Ballot, Boot, Chain, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Envelope, Message};
@@ -78,7 +81,7 @@ use step::{Input, Options, Output, RoleName, View};
 const ROUNDS_AHEAD_MAX: u64 = 1 << 32;
 
 /// One replica's part in the protocol.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Paxos {
     options: Options,
     quorum: Quorum,
@@ -110,7 +113,7 @@ pub struct Paxos {
 }
 
 /// What a replica does besides voting and learning.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 enum Role {
     Follower,
     Candidate(Candidate),

@@ -17,7 +17,7 @@ pub struct Quorum {
 }
 
 /// A set of voters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct VoterSet(u64);
 
 impl Quorum {

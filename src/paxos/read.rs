@@ -30,7 +30,7 @@ use super::step::ReadBarrier;
 use super::{Paxos, Role};
 
 /// Reads under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Reads {
     /// The newest local read that has no barrier yet; all up to it are answered together.
     local: Option<u64>,
@@ -44,7 +44,7 @@ pub(super) struct Reads {
     asked: Option<(Moment, Ballot)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Asker {
     Local(u64),
     Peer { peer: ReplicaId, boot: Boot, read: u64 },
@@ -63,7 +63,7 @@ impl Asker {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Round {
     nonce: u64,
     barrier: Slot,

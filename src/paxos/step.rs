@@ -65,7 +65,7 @@ pub enum Input {
 }
 
 /// What the owner of a core has to do, in this order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// Append these to the journal, in order, and sync them soon.
     pub records: Vec<Record>,

@@ -439,7 +439,9 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    pub(super) fn view(&self) -> Option<View> {
+    /// What the protocol core tells about itself; `None` while the cluster forms.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
         Some(self.paxos.as_ref()?.view())
     }
 

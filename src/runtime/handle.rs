@@ -26,20 +26,37 @@ pub struct Handle {
 pub type EntryIterator = Box<dyn Iterator<Item = Result<(Slot, Entry)>> + Send>;
 
 /// What a handle asks of a replica, whatever disk that is on.
-pub(super) trait Calls: Helper {
+pub trait Calls: Helper {
+    /// See [`Handle::propose`].
+    ///
+    /// # Errors
+    ///
+    /// What `encode` returns.
     fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>>;
+    /// See [`Handle::read`].
     fn read(&self, timeout: Option<Duration>) -> Pending<()>;
+    /// See [`Handle::store`].
     fn store(&self) -> &Arc<Store>;
+    /// See [`Handle::entries`].
     fn entries(&self, from: Slot, end: Slot) -> EntryIterator;
+    /// See [`Handle::report`].
     fn report(&self) -> (Report, Vec<PeerCounters>);
+    /// See [`Handle::close`].
+    ///
+    /// # Errors
+    ///
+    /// Where the replica was poisoned.
     fn close(&self) -> Result<()>;
+    /// The last handle is gone.
     fn shut_down(&self);
 }
 
 struct Running(Arc<dyn Calls>);
 
 impl Handle {
-    pub(super) fn new(calls: Arc<dyn Calls>) -> Self {
+    /// The handle of a replica that answers these calls.
+    #[must_use]
+    pub fn new(calls: Arc<dyn Calls>) -> Self {
         Self { _running: Arc::new(Running(Arc::clone(&calls))), calls }
     }
 

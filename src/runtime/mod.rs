@@ -49,5 +49,5 @@ pub mod pending;
 
 mod events;
 pub mod opening;
-mod signals;
+pub mod signals;
 pub mod threads;

@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
+use crate::sync::{Condvar, Mutex};
 use crate::types::error::{Error, ErrorKind, Result};
 
 /// The answer to a call, once there is one.

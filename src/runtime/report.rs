@@ -6,6 +6,7 @@ pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
 use crate::types::error::Error;
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::membership::Membership;
 use crate::types::message::Hello;
 use crate::types::record::Doubts;
 
@@ -96,6 +97,12 @@ impl<D: Disk> Driver<D> {
         let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
         let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));
         Standing { hello, voters: voters.collect() }
+    }
+
+    /// The membership that this replica agreed to.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.journal.identity().membership.as_ref()
     }
 
     /// All voters and where they listen.

@@ -1,32 +1,36 @@
 //! What the threads of a replica wait for: work, the time, and the end.
+//!
+//! Invariants:
+//! * Each job is given to one thread, also those that were added before the end.
+//! * Whoever waits learns of the end, whether it began to wait before or after.
+//! * Once all threads have ended, whoever begins to work sees that the end has come.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
-use crate::journal::Job;
-use crate::journal::disk::Disk;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::{Condvar, Mutex};
 use crate::types::time::Moment;
 
-/// Journal writes that wait for a thread.
-pub(super) struct Jobs<D: Disk> {
-    queue: Mutex<VecDeque<Job<D>>>,
+/// Jobs that wait for a thread.
+#[derive(Debug)]
+pub struct Jobs<J> {
+    queue: Mutex<VecDeque<J>>,
     added: Condvar,
 }
 
 /// When the next turn is due.
-#[derive(Default)]
-pub(super) struct Clock {
+#[derive(Debug, Default)]
+pub struct Clock {
     wake_at: Mutex<Option<Moment>>,
     sooner: Condvar,
 }
 
 /// Which threads live, and whether they should.
-#[derive(Default)]
-pub(super) struct Life {
-    /// The driver takes no events any more but to answer them with an error.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// The driver takes events only to answer them with an error.
     stopped: AtomicBool,
     /// Threads end.
     ending: AtomicBool,
@@ -35,12 +39,15 @@ pub(super) struct Life {
     changed: Condvar,
 }
 
-impl<D: Disk> Jobs<D> {
-    pub(super) fn new() -> Self {
+impl<J> Jobs<J> {
+    /// No jobs.
+    #[must_use]
+    pub fn new() -> Self {
         Self { queue: Mutex::new(VecDeque::new()), added: Condvar::new() }
     }
 
-    pub(super) fn add(&self, jobs: Vec<Job<D>>) {
+    /// Adds jobs, and wakes a thread for each.
+    pub fn add(&self, jobs: Vec<J>) {
         if jobs.is_empty() {
             return;
         }
@@ -52,7 +59,7 @@ impl<D: Disk> Jobs<D> {
     }
 
     /// The next job; `None` once the threads end.
-    pub(super) fn wait(&self, life: &Life) -> Option<Job<D>> {
+    pub fn wait(&self, life: &Life) -> Option<J> {
         let mut queue = self.queue.lock();
         loop {
             if let Some(job) = queue.pop_front() {
@@ -65,21 +72,29 @@ impl<D: Disk> Jobs<D> {
         }
     }
 
-    /// A write, if one waits. Preparing a segment takes long: that is left to the threads.
-    pub(super) fn take_write(&self) -> Option<Job<D>> {
+    /// The first of the jobs that are `wanted`, if one waits.
+    pub fn take_first(&self, wanted: impl Fn(&J) -> bool) -> Option<J> {
         let mut queue = self.queue.lock();
-        let write = queue.iter().position(|job| !job.is_prepare())?;
-        queue.remove(write)
+        let first = queue.iter().position(wanted)?;
+        queue.remove(first)
     }
 
-    pub(super) fn wake_all(&self) {
+    /// Has all threads look whether they should end.
+    pub fn wake_all(&self) {
         let _queue = self.queue.lock();
         self.added.notify_all();
     }
 }
 
+impl<J> Default for Jobs<J> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Clock {
-    pub(super) fn set(&self, wake_at: Option<Moment>) {
+    /// The next turn is due at `wake_at`, whatever was said before.
+    pub fn set(&self, wake_at: Option<Moment>) {
         let mut current = self.wake_at.lock();
         let sooner = match (wake_at, *current) {
             (Some(new), Some(old)) => new < old,
@@ -92,7 +107,7 @@ impl Clock {
     }
 
     /// Waits until a turn is due; `false` once the threads end.
-    pub(super) fn wait(&self, life: &Life, now: impl Fn() -> Moment) -> bool {
+    pub fn wait(&self, life: &Life, now: impl Fn() -> Moment) -> bool {
         let mut wake_at = self.wake_at.lock();
         loop {
             if life.is_ending() {
@@ -112,51 +127,61 @@ impl Clock {
         }
     }
 
-    pub(super) fn wake(&self) {
+    /// Has the thread look whether it should end.
+    pub fn wake(&self) {
         let _wake_at = self.wake_at.lock();
         self.sooner.notify_all();
     }
 }
 
 impl Life {
-    pub(super) fn is_stopped(&self) -> bool {
+    /// Whether the driver only answers with an error.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    pub(super) fn is_ending(&self) -> bool {
+    /// Whether threads should end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }
 
-    pub(super) fn set_stopped(&self) {
+    /// From now on the driver only answers with an error.
+    pub fn set_stopped(&self) {
         let _lock = self.lock.lock();
         self.stopped.store(true, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
-    pub(super) fn end(&self) {
+    /// From now on threads should end.
+    pub fn end(&self) {
         let _lock = self.lock.lock();
         self.ending.store(true, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
     /// A thread begins to work for the replica, or one that does so already.
-    pub(super) fn thread_began(&self) {
+    pub fn thread_began(&self) {
         self.threads.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(super) fn thread_ended(&self) {
+    /// It does no more.
+    pub fn thread_ended(&self) {
         let _lock = self.lock.lock();
         self.threads.fetch_sub(1, Ordering::SeqCst);
         self.changed.notify_all();
     }
 
-    pub(super) fn wait_stopped(&self, timeout: Duration) {
+    /// Waits until the driver has stopped, or for so long.
+    pub fn wait_stopped(&self, timeout: Duration) {
         let mut lock = self.lock.lock();
         self.changed.wait_while_for(&mut lock, |()| !self.is_stopped(), timeout);
     }
 
     /// Whether all threads have ended in time.
-    pub(super) fn wait_ended(&self, timeout: Duration) -> bool {
+    #[must_use]
+    pub fn wait_ended(&self, timeout: Duration) -> bool {
         let mut lock = self.lock.lock();
         let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > 0;
         !self.changed.wait_while_for(&mut lock, live, timeout).timed_out()

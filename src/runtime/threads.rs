@@ -10,15 +10,15 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
-
-use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
 use crate::store::Store;
 use crate::store::verdict::Committed;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Link, PeerCounters, Task, Transport};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
@@ -75,7 +75,7 @@ struct Engine<D: Disk> {
     /// Fewer events than this are left in the inbox by callers: somebody else will look at them.
     worth_a_turn: AtomicUsize,
     driver: Mutex<Driver<D>>,
-    jobs: Jobs<D>,
+    jobs: Jobs<Job<D>>,
     clock: Clock,
     transport: Option<Arc<dyn Transport>>,
     gate: Gate,
@@ -286,7 +286,7 @@ impl<D: Disk> Engine<D> {
     fn spawn(self: &Arc<Self>, name: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
         let engine = Arc::clone(self);
         self.life.thread_began();
-        let thread = std::thread::Builder::new().name(format!("indelible {name}"));
+        let thread = thread::Builder::new().name(format!("indelible {name}"));
         let spawned = thread.spawn(move || {
             let ended = catch_unwind(AssertUnwindSafe(|| run(&engine)));
             if let Err(panic) = ended {
@@ -311,7 +311,9 @@ impl<D: Disk> Helper for Engine<D> {
         }
         // Counted like a thread: who closes the replica waits for this write as for all others.
         self.life.thread_began();
-        let job = if self.life.is_ending() { None } else { self.jobs.take_write() };
+        // Preparing a segment takes long: that is left to the threads.
+        let write = || self.jobs.take_first(|job| !job.is_prepare());
+        let job = if self.life.is_ending() { None } else { write() };
         let helps = job.is_some();
         if let Some(job) = job {
             self.run(job);

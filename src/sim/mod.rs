@@ -1,33 +1,81 @@
-//! Replicas without threads, disks or sockets, driven step by step.
+//! The shipped replica under simulation: seeded, in one thread, in virtual time.
 //!
-//! [`cores::Cores`] is a cluster of protocol cores in one thread: time, the network and every sync
-//! are in the caller's hands, and each step is checked by someone who sees all journals at once
-//! ([`checks`]). Scripts and random schedules are both written against it.
+//! [`Simulation`] runs whole replicas, the very driver, protocol core, journal and store that a
+//! service links, on simulated disks, clocks and a simulated network, all of which fail in every
+//! way that is known of them. Everything that happens follows from a seed. What becomes durable is
+//! read from the bytes on the disks and held against all that the replicas say and do
+//! ([`witness`]); what callers are told is held against what can be right ([`checkers`]).
+//!
+//! Code for a service runs here as it is: a simulated [`Replica`](crate::Replica) is called like a
+//! real one, and time passes while somebody waits for an answer.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use indelible::RawTable;
+//! use indelible::sim::Simulation;
+//!
+//! # fn main() -> indelible::Result<()> {
+//! const NOTES: RawTable<u64> = RawTable::new("notes");
+//! let sim = Simulation::new(7);
+//! let written = sim.replica(1).put(NOTES, 1, b"text").wait()?;
+//!
+//! // The leader's machine loses power, and nothing of what was not synced survives.
+//! let leader = sim.leader().expect("somebody answered");
+//! sim.cut_power(leader, &mut |_| false);
+//! let other = sim.replica(if leader == 1.into() { 2 } else { 1 });
+//! let read = other.get(NOTES, 1).wait()?.expect("what is acknowledged is not lost");
+//! assert_eq!(Some(read.version), written.txid);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A simulation has the replicas' faults in the caller's hands. //! Random faults, random clients and all checkers together make a *swarm*: [`swarm::run`] takes a
+//! seed and tells what happened.
+//!
+//! [`cores::Cores`] is older and smaller: protocol cores only, each step in the caller's hands. The
+//! protocol's scripts are written against it.
 //!
 //! A step that breaks an invariant panics, with the name of the invariant, the replica and the
 //! slot. Same calls, same seed: same trace.
 //!
-//! ```
-//! use indelible::ReplicaId;
-//! use indelible::sim::cluster::Cluster;
-//! use indelible::sim::cores::Cores;
-//!
-//! let mut cores = Cores::new(Cluster::of(3));
-//! cores.campaign(ReplicaId(1));
-//! cores.stabilize();
-//! assert!(cores.propose(ReplicaId(1), "a"));
-//! cores.stabilize();
-//! assert_eq!(cores.chosen(ReplicaId(3)).len(), 2, "the membership, and the entry");
-//! ```
+//! There is no promise of stability here.
+
+mod calls;
+pub mod simulation;
+
+mod machine;
+mod world;
+
+pub mod clock;
+pub mod disk;
+pub mod network;
+
+pub mod durable;
+pub mod witness;
+
+pub mod checkers;
+
+pub mod campaign;
+pub mod faults;
+mod strike;
+pub mod swarm;
+pub mod workload;
+
+pub mod record;
+pub mod rng;
+
+pub use machine::{DiskSpeed, Settings};
+pub use simulation::{Plan, Simulation};
+pub use world::Counts;
 
 pub mod cluster;
 pub mod cores;
 
 pub mod links;
 
+pub mod checks;
 pub mod journal;
 mod openings;
-
-pub mod checks;
 
 pub mod trace;

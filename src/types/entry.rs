@@ -17,6 +17,7 @@
 //! * `hash` is the content hash of `bytes`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -91,9 +92,12 @@ impl Entry {
             2 => EntryKind::Membership,
             other => return fail(&format!("unknown kind {other}")),
         };
+        if bytes[2..4] != [0; 2] {
+            return fail("reserved bytes are not zero");
+        }
         let count = read_u32(&bytes, 4) as usize;
         match kind {
-            EntryKind::NoOp if count == 0 && bytes.len() == HEADER_BYTES => {}
+            EntryKind::NoOp if bytes == header(kind, 0, Time(0)) => {}
             EntryKind::Membership if count == 0 => {
                 let membership: Membership = codec::decode("membership", &bytes[HEADER_BYTES..])?;
                 membership.check().map_err(|err| DecodeError::new("membership", err))?;
@@ -243,6 +247,12 @@ impl PartialEq for Entry {
 }
 
 impl Eq for Entry {}
+
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash.hash(state);
+    }
+}
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

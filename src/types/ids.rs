@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One durable copy of the ledger, for all time.
 ///
@@ -195,9 +196,7 @@ impl fmt::Display for SlotRange {
 /// assert_eq!((id.epoch(), id.counter()), (0, 12));
 /// assert_eq!(id.to_string(), "12");
 /// ```
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct TxId(u64);
 
 impl TxId {
@@ -277,6 +276,14 @@ impl TxId {
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::new(self.epoch(), self.counter() + 1)
+    }
+}
+
+impl<'de> Deserialize<'de> for TxId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        let range = || D::Error::custom("a transaction id out of range");
+        Self::from_number(number).ok_or_else(range)
     }
 }
 

@@ -9,7 +9,7 @@ use super::ids::{ClusterId, ContentHash, Incarnation, ReplicaId};
 use super::limits::{ADDRESS_BYTES_MAX, ALPHA, VOTERS_MAX};
 
 /// The voters of a cluster, agreed through the log: slot 0 holds the first membership.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Membership {
     /// The voters, in increasing order of their ids, each once.
     voters: Vec<Voter>,
@@ -22,7 +22,7 @@ pub struct Membership {
 }
 
 /// A replica that votes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Voter {
     /// The replica.
     pub id: ReplicaId,

@@ -33,7 +33,7 @@ use super::ids::{
 use super::membership::Membership;
 
 /// A message and the replica it goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
     /// The receiver. A replica also sends to itself: its own vote travels the same road.
     pub to: ReplicaId,
@@ -42,7 +42,7 @@ pub struct Envelope {
 }
 
 /// What one replica says to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Message {
     /// I am here, this is whom I follow, and this is how far I know the log.
     Heartbeat(Heartbeat),
@@ -143,7 +143,7 @@ pub enum Message {
 }
 
 /// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's directory; one that the membership does not name is not listened to.
     pub incarnation: Incarnation,
@@ -171,7 +171,7 @@ pub struct Heartbeat {
 }
 
 /// The body of [`Message::Promise`]: one part of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Promise {
     /// The ballot that was promised, durably.
     pub ballot: Ballot,
@@ -215,7 +215,7 @@ pub enum Doubt {
 }
 
 /// A vote as phase 1 tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Vote {
     /// The slot.
     pub slot: Slot,
@@ -226,7 +226,7 @@ pub struct Vote {
 }
 
 /// The body of [`Message::Accept`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Accept {
     /// The leader's ballot.
     pub ballot: Ballot,
@@ -241,7 +241,7 @@ pub struct Accept {
 }
 
 /// The body of [`Message::Accepted`]: votes, durable where they were cast.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Accepted {
     /// The ballot *of the durable votes*, which may be below what the voter has promised since.
     pub ballot: Ballot,
@@ -254,7 +254,7 @@ pub struct Accepted {
 }
 
 /// The body of [`Message::Chosen`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Chosen {
     /// The slot of the first entry; the others follow without a gap.
     pub first_slot: Slot,
@@ -267,7 +267,7 @@ pub struct Chosen {
 }
 
 /// The body of [`Message::Forward`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Forward {
     /// The sender's opening, to be sent back when the commands bounce.
     pub boot: Boot,
@@ -278,7 +278,7 @@ pub struct Forward {
 }
 
 /// A command with its identity beside it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EncodedCommand {
     /// The identity, equal to the one within the bytes.
     pub request: RequestId,
@@ -288,7 +288,7 @@ pub struct EncodedCommand {
 }
 
 /// The body of [`Message::Introduce`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Introduce {
     /// The sender's directory.
     pub incarnation: Incarnation,
@@ -299,7 +299,7 @@ pub struct Introduce {
 }
 
 /// What a connection begins with; it comes before any [`Message`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hello {
     /// The sender's cluster; zero where it belongs to none yet.
     pub cluster: ClusterId,

@@ -12,7 +12,7 @@ use super::message::{Envelope, Message};
 use super::slots::SlotSet;
 
 /// A fact that must be durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// This replica votes for nothing below the ballot any more.
     Promise {
@@ -80,7 +80,7 @@ impl Doubts {
 }
 
 /// How the commands in a run of applied slots ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Verdicts {
     /// The slots.
     pub slots: SlotRange,
@@ -113,7 +113,7 @@ impl DurableFrontier {
 }
 
 /// A message that may leave only once everything journaled before it is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
     to: ReplicaId,
     message: Message,

@@ -1,0 +1,284 @@
+//! The cluster as a model to explore: three replicas, and a network that loses nothing for good.
+//!
+//! The network is the set of all letters that ever left. A letter may arrive at any time, and
+//! again; one that never arrives is lost. So loss, delay, duplication and reordering, also across
+//! crashes of both ends, are all there is to it.
+//!
+//! A state names its replicas and letters by number ([`Table`]). As a step concerns one replica
+//! alone, it is computed once for each replica that it can happen to, and remembered: cores run
+//! some hundred thousand times, where states are counted in millions.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::BuildHasherDefault;
+use std::sync::{Arc, Mutex};
+
+use stateright::{Model, Property};
+
+use indelible::types::ids::{ReplicaId, Slot};
+
+use crate::bugs::Bug;
+use crate::checks;
+use crate::replica::{Letter, Replica, Step};
+use crate::settings::{REPLICAS, Settings};
+use crate::stale::{Standing, is_stale};
+use crate::table::{Mix, Table};
+
+/// The model.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    replicas: Table<Replica>,
+    letters: Table<Letter>,
+    outcomes: Vec<Mutex<Outcomes>>,
+}
+
+/// Replicas and letters, by number.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct State {
+    replicas: [u32; REPLICAS],
+    /// In increasing order.
+    network: Vec<u32>,
+    /// The first slot that nobody has ever learned; told apart only where reads need it.
+    learned: u64,
+    /// How many durable votes were damaged.
+    damages: u8,
+}
+
+/// Something that happens to the replica at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action {
+    place: usize,
+    happening: Happening,
+}
+
+/// As [`Step`], by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Happening {
+    Campaign,
+    Propose,
+    Sync,
+    Crash,
+    Kill,
+    Damage(Slot),
+    Retransmit,
+    Read(Slot),
+    Receive(u32),
+}
+
+/// The replica behind a step, and what left.
+#[derive(Clone, Debug)]
+struct Outcome {
+    replica: u32,
+    sent: Arc<[u32]>,
+}
+
+type Outcomes = HashMap<(u32, Happening), Outcome, BuildHasherDefault<Mix>>;
+
+/// So many locks for the outcomes.
+const SHARDS: usize = 64;
+
+impl Cluster {
+    /// The cluster with these settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let outcomes = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
+        Self { settings, replicas: Table::default(), letters: Table::default(), outcomes }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How many different replicas and letters were met.
+    #[must_use]
+    pub fn met(&self) -> (usize, usize) {
+        (self.replicas.len(), self.letters.len())
+    }
+
+    /// The replicas of a state.
+    #[must_use]
+    pub fn replicas(&self, state: &State) -> [&Replica; REPLICAS] {
+        state.replicas.map(|number| self.replicas.get(number))
+    }
+
+    fn outcome(&self, replica: u32, happening: Happening) -> Option<Outcome> {
+        let key = (replica, happening);
+        let shard = &self.outcomes[replica as usize % SHARDS];
+        let known = shard.lock().expect("nobody panics while holding the lock").get(&key).cloned();
+        let outcome = known.unwrap_or_else(|| {
+            let outcome = self.compute(replica, happening);
+            let mut shard = shard.lock().expect("nobody panics while holding the lock");
+            shard.insert(key, outcome.clone());
+            outcome
+        });
+        (outcome.replica != replica || !outcome.sent.is_empty()).then_some(outcome)
+    }
+
+    fn compute(&self, number: u32, happening: Happening) -> Outcome {
+        let step = match happening {
+            Happening::Campaign => Step::Campaign,
+            Happening::Propose => Step::Propose,
+            Happening::Sync => Step::Sync,
+            Happening::Crash => Step::Crash,
+            Happening::Kill => Step::Kill,
+            Happening::Damage(slot) => Step::Damage(slot),
+            Happening::Retransmit => Step::Retransmit,
+            Happening::Read(floor) => Step::Read { floor },
+            Happening::Receive(letter) => {
+                let Letter { from, message, .. } = self.letters.get(letter).clone();
+                Step::Receive { from, message }
+            }
+        };
+        let Some((replica, sent)) = self.replicas.get(number).step(&self.settings, &step) else {
+            return Outcome { replica: number, sent: Arc::new([]) };
+        };
+        let letters = sent.into_iter().map(|letter| self.letters.number(letter.key(), || letter));
+        let sent = letters.collect();
+        Outcome { replica: self.replicas.number(replica.key(), || replica), sent }
+    }
+
+    /// Which crashes can happen next, after so many.
+    fn crashes(&self, state: &State, happenings: &mut Vec<Happening>) {
+        happenings.push(Happening::Crash);
+        if self.settings.bug == Some(Bug::ReopenWithoutSync) {
+            happenings.push(Happening::Kill);
+        }
+        if state.damages < self.settings.damages_max {
+            happenings.extend((1..=self.settings.slots).map(|slot| Happening::Damage(Slot(slot))));
+        }
+    }
+
+    /// What can happen to a replica besides letters.
+    fn happenings(&self, state: &State) -> Vec<Happening> {
+        let Settings { campaigns_max, crashes_max, .. } = self.settings;
+        let count = |counter: fn(&Replica) -> u8| -> u8 {
+            self.replicas(state).map(counter).iter().sum()
+        };
+        let mut happenings = vec![Happening::Propose];
+        if self.settings.syncs.contains(&true) {
+            happenings.push(Happening::Sync);
+        }
+        if count(|replica| replica.campaigns) < campaigns_max {
+            happenings.push(Happening::Campaign);
+        }
+        if crashes_max > 0 && count(|replica| replica.crashes) < crashes_max {
+            self.crashes(state, &mut happenings);
+        }
+        if self.settings.retransmits {
+            happenings.push(Happening::Retransmit);
+        }
+        if self.settings.has_reads() {
+            happenings.push(Happening::Read(Slot(state.learned)));
+        }
+        happenings
+    }
+
+    fn forget_stale(&self, state: &mut State) {
+        let standings = self.replicas(state).map(Standing::of);
+        state.network.retain(|letter| {
+            let letter = self.letters.get(*letter);
+            let [sender, receiver] = [letter.from, letter.to].map(|id| &standings[id.0 as usize - 1]);
+            !is_stale(letter, sender, receiver)
+        });
+    }
+
+    /// One line that says what an action is.
+    #[must_use]
+    pub fn describe(&self, action: &Action) -> String {
+        let id = action.place + 1;
+        match action.happening {
+            Happening::Receive(letter) => {
+                let Letter { from, to, message } = self.letters.get(letter);
+                format!("{from} -> {to} {}", indelible::sim::trace::message(message))
+            }
+            other => format!("{id} {other:?}"),
+        }
+    }
+}
+
+impl Model for Cluster {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let replicas = std::array::from_fn(|place| {
+            let replica = Replica::new(ReplicaId(place as u64 + 1), &self.settings);
+            self.replicas.number(replica.key(), || replica)
+        });
+        vec![State { replicas, network: Vec::new(), learned: 1, damages: 0 }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let happenings = self.happenings(state);
+        for place in 0..REPLICAS {
+            actions.extend(happenings.iter().map(|happening| Action { place, happening: *happening }));
+        }
+        for letter in &state.network {
+            let place = self.letters.get(*letter).to.0 as usize - 1;
+            actions.push(Action { place, happening: Happening::Receive(*letter) });
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let Action { place, happening } = action;
+        let Outcome { replica, sent } = self.outcome(state.replicas[place], happening)?;
+        let mut next = State { network: Vec::new(), ..*state };
+        next.replicas[place] = replica;
+        next.network.reserve_exact(state.network.len() + sent.len());
+        next.network.extend_from_slice(&state.network);
+        for letter in sent.iter() {
+            if let Err(at) = next.network.binary_search(letter) {
+                next.network.insert(at, *letter);
+            }
+        }
+        if self.settings.forgets_stale {
+            self.forget_stale(&mut next);
+        }
+        if (next.replicas, &next.network) == (state.replicas, &state.network) {
+            return None;
+        }
+        if self.settings.has_reads() {
+            next.learned = next.learned.max(self.replicas.get(replica).slot_chosen().0);
+        }
+        next.damages += u8::from(matches!(happening, Happening::Damage(_)));
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always("agreement", |cluster: &Self, state| {
+                checks::agreement(&cluster.replicas(state))
+            }),
+            Property::always("no stale read", |cluster: &Self, state| {
+                checks::no_stale_read(&cluster.replicas(state))
+            }),
+        ];
+        // A mistake may well break what should make the others hold: it must be seen from outside.
+        if self.settings.bug.is_none_or(|bug| !bug.forgets()) {
+            properties.push(Property::always("learned is chosen", |cluster: &Self, state| {
+                checks::learned_is_chosen(&cluster.replicas(state))
+            }));
+        }
+        if self.settings.bug.is_none() {
+            properties.push(Property::always("one entry in a ballot", |cluster: &Self, state| {
+                checks::one_entry(&cluster.replicas(state))
+            }));
+            properties.push(Property::always("later votes agree", |cluster: &Self, state| {
+                checks::later_votes_agree(&cluster.replicas(state))
+            }));
+            properties.push(Property::always("no breach", |cluster: &Self, state| {
+                checks::no_breach(&cluster.replicas(state))
+            }));
+        }
+        properties
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} letters", self.replicas, self.network.len())
+    }
+}

@@ -1,0 +1,244 @@
+//! One replica: a core as it ships, its journal, and what waits between them.
+//!
+//! Everything that can happen to it is a [`Step`]. A step is a function of the replica alone: it
+//! returns the replica behind it, and the letters that left. What a core sends to itself comes back
+//! within the step that released it. A replica that crashes opens again at once; that it stays down
+//! for a while is no different from late messages.
+//!
+//! Time stands still, so no timer ever fires: campaigns are steps, and with a retransmission
+//! interval of zero everything unanswered may be sent again whenever the model asks for it.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::time::Duration;
+
+use indelible::paxos::Paxos;
+use indelible::paxos::step::{Options, RoleName};
+use indelible::types::entry::Entry;
+use indelible::types::ids::{Ballot, Boot, Chain, ContentHash, Incarnation, ReplicaId, Slot};
+use indelible::types::membership::{Membership, Voter};
+use indelible::types::message::Message;
+use indelible::types::record::{Held, Recovered};
+use indelible::types::time::Moment;
+
+use crate::bugs::chain_of;
+use crate::journal::Journal;
+use crate::settings::{REPLICAS, Settings};
+use crate::table::Key;
+
+/// Something that happens to a replica.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// It campaigns.
+    Campaign,
+    /// It proposes a command that nobody proposed before.
+    Propose,
+    /// Its oldest volatile record becomes durable.
+    Sync,
+    /// It loses what is not durable, and opens again.
+    Crash,
+    /// Its process dies, and it opens again: what is not durable can still be read.
+    Kill,
+    /// It crashes, its newest durable vote in the slot is damaged, and it opens again.
+    Damage(Slot),
+    /// It sends again what is not answered.
+    Retransmit,
+    /// A linearizable read begins, when every slot below `floor` had been learned by someone.
+    Read {
+        /// Exclusive.
+        floor: Slot,
+    },
+    /// A message arrives.
+    Receive {
+        /// Who sent it.
+        from: ReplicaId,
+        /// What it says.
+        message: Message,
+    },
+}
+
+/// A message on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Letter {
+    /// The sender.
+    pub from: ReplicaId,
+    /// The receiver.
+    pub to: ReplicaId,
+    /// What is said.
+    pub message: Message,
+}
+
+/// What a replica must never do, and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Breach {
+    /// It claimed what is not durable.
+    Evidence,
+    /// Its journal holds a promise or a vote below a promise.
+    Regression,
+    /// It proposed two entries in one slot at one ballot.
+    TwoProposals,
+    /// A read went on before everything learned earlier was applied.
+    StaleRead,
+    /// Its log differs from what a peer says is chosen.
+    Divergence,
+    /// An assertion of the core failed. It stopped.
+    Assertion,
+}
+
+/// The replica.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    /// Its id.
+    pub id: ReplicaId,
+    /// `None` where an assertion failed.
+    pub(crate) core: Option<Paxos>,
+    /// Its journal.
+    pub journal: Journal,
+    /// Messages, each with how many of the volatile records it waits for.
+    pub(crate) held: VecDeque<(usize, Held)>,
+    /// The entries that it knows to be chosen, from slot 0 on.
+    pub learned: Vec<Entry>,
+    /// What it proposed, ever.
+    pub(crate) proposed: Vec<(Slot, Ballot, ContentHash)>,
+    /// How often it campaigned, in all openings.
+    pub campaigns: u8,
+    /// How often it crashed.
+    pub crashes: u8,
+    /// How many reads began.
+    pub reads: u8,
+    /// The reads that have no barrier yet, and what it must cover.
+    pub(crate) waiting: Vec<(u64, Slot)>,
+    /// The number of its last round of confirmation, where a bug needs it.
+    pub nonce: u64,
+    /// What it did wrong.
+    pub breach: Option<Breach>,
+}
+
+impl Replica {
+    /// A replica of a formed cluster that was never opened before.
+    #[must_use]
+    pub fn new(id: ReplicaId, settings: &Settings) -> Self {
+        let mut replica = Self {
+            id,
+            core: None,
+            journal: Journal::default(),
+            held: VecDeque::new(),
+            learned: Vec::new(),
+            proposed: Vec::new(),
+            campaigns: 0,
+            crashes: 0,
+            reads: 0,
+            waiting: Vec::new(),
+            nonce: 0,
+            breach: None,
+        };
+        let seen = replica.journal.clone();
+        replica.open(settings, &seen);
+        replica
+    }
+
+    /// Begins an opening that reads `seen`.
+    pub(crate) fn open(&mut self, settings: &Settings, seen: &Journal) {
+        let (mut recovered, learned) = seen.recover(Entry::membership(&membership(settings.alpha)));
+        if let Some(bug) = settings.bug {
+            bug.on_recover(seen, &mut recovered);
+        }
+        self.held.clear();
+        self.waiting.clear();
+        self.learned = learned;
+        self.core = Some(self.new_core(settings, recovered));
+    }
+
+    fn new_core(&self, settings: &Settings, recovered: Recovered) -> Paxos {
+        let alpha = settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha));
+        let openings = u64::from(self.crashes) + 1;
+        let second = Duration::from_secs(1);
+        let options = Options {
+            id: self.id,
+            incarnation: Incarnation(u128::from(self.id.0)),
+            boot: Boot { sequence: openings, nonce: self.id.0 << 32 | openings },
+            membership: membership(alpha),
+            seed: 0,
+            heartbeat_interval: second,
+            election_timeout: 10 * second,
+            retransmit_interval: if settings.retransmits { Duration::ZERO } else { second },
+            inflight_slots_max: alpha,
+            inflight_bytes_max: 1 << 20,
+            message_bytes_max: 1 << 20,
+        };
+        let mut core = Paxos::new(options, recovered, Moment::ZERO);
+        // The first tick only says that it is there; from then on, none does.
+        core.step(Moment::ZERO, indelible::paxos::step::Input::Tick);
+        drop(core.take_output());
+        core
+    }
+
+    /// What tells this replica from others.
+    #[must_use]
+    pub fn key(&self) -> ContentHash {
+        let Self {
+            id,
+            core,
+            journal,
+            held,
+            learned,
+            proposed,
+            campaigns,
+            crashes,
+            reads,
+            waiting,
+            nonce,
+            breach,
+        } = self;
+        let mut key = Key::default();
+        (id, journal, held, learned, proposed, campaigns).hash(&mut key);
+        (crashes, reads, waiting, nonce, breach, core.is_some()).hash(&mut key);
+        if let Some(core) = core {
+            core.hash_essence(&mut key);
+        }
+        key.end()
+    }
+
+    /// The first slot that it does not know to be chosen.
+    #[must_use]
+    pub fn slot_chosen(&self) -> Slot {
+        Slot(self.learned.len() as u64)
+    }
+
+    /// Its place among the replicas.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.id.0 as usize - 1
+    }
+
+    /// What it promised, durably or not.
+    #[must_use]
+    pub fn promised(&self) -> Ballot {
+        self.core.as_ref().map_or(Ballot::ZERO, |core| core.view().promised)
+    }
+
+    /// The ballot at which it leads.
+    #[must_use]
+    pub fn leads_at(&self) -> Option<Ballot> {
+        let view = self.core.as_ref()?.view();
+        (view.role == RoleName::Leader).then_some(view.leader).flatten()
+    }
+
+    /// The chain below `end`, should all its votes be what is chosen.
+    #[must_use]
+    pub fn votes_chain(&self, end: Slot) -> Option<Chain> {
+        let view = self.core.as_ref()?.view();
+        chain_of(&self.journal, view.slot_chosen, view.chain, end)
+    }
+}
+
+/// Three voters; majorities decide.
+#[must_use]
+pub fn membership(alpha: u64) -> Membership {
+    let voters = (1..=REPLICAS as u64).map(|id| Voter {
+        id: ReplicaId(id),
+        incarnation: Incarnation(u128::from(id)),
+        address: format!("replica-{id}"),
+    });
+    Membership::flexible(voters.collect(), 2, 2, alpha).expect("majorities of three intersect")
+}

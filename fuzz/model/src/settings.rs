@@ -1,0 +1,80 @@
+//! What is explored: how large the cluster's world is, and which mistake it makes.
+
+use crate::bugs::Bug;
+
+/// How many replicas there are; all of them vote.
+pub const REPLICAS: usize = 3;
+
+/// One configuration. Where a bound is zero, what it bounds does not happen.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// Slots that commands are proposed in: 1 to this number. Slot 0 holds the membership.
+    pub slots: u64,
+    /// See [`Membership`](indelible::types::membership::Membership).
+    pub alpha: u64,
+    /// How often each replica campaigns.
+    pub campaigns: [u8; REPLICAS],
+    /// How often replicas campaign, all together.
+    pub campaigns_max: u8,
+    /// How often each replica crashes.
+    pub crashes: [u8; REPLICAS],
+    /// How often replicas crash, all together.
+    pub crashes_max: u8,
+    /// How many of those crashes damage a durable vote.
+    pub damages_max: u8,
+    /// How many linearizable reads begin at each replica.
+    pub reads: [u8; REPLICAS],
+    /// At which replicas syncs are steps of their own: one record each. At the others every record
+    /// is durable at once.
+    pub syncs: [bool; REPLICAS],
+    /// Which heartbeats travel.
+    pub heartbeats: Heartbeats,
+    /// Whether everything that is not answered may be sent again at any time.
+    pub retransmits: bool,
+    /// Whether the network forgets letters that can change nothing any more.
+    pub forgets_stale: bool,
+    /// What is done wrong, on purpose.
+    pub bug: Option<Bug>,
+}
+
+/// Which heartbeats travel. They carry ballots, and how far the log is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeats {
+    /// None: all are lost.
+    None,
+    /// Those of leaders.
+    OfLeaders,
+    /// Those of everyone.
+    All,
+}
+
+impl Settings {
+    /// Two proposers, each with one campaign; no crash, no read, no heartbeat.
+    #[must_use]
+    pub fn new(name: &'static str, slots: u64) -> Self {
+        Self {
+            name,
+            slots,
+            alpha: slots,
+            campaigns: [1, 1, 0],
+            campaigns_max: 2,
+            crashes: [0; REPLICAS],
+            crashes_max: 0,
+            damages_max: 0,
+            reads: [0; REPLICAS],
+            syncs: [false; REPLICAS],
+            heartbeats: Heartbeats::None,
+            retransmits: false,
+            forgets_stale: true,
+            bug: None,
+        }
+    }
+
+    /// Whether reads begin.
+    #[must_use]
+    pub fn has_reads(&self) -> bool {
+        self.reads.iter().any(|reads| *reads > 0)
+    }
+}

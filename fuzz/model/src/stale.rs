@@ -1,0 +1,73 @@
+//! Letters that can change nothing any more. The network forgets them, so that states which differ
+//! only in such letters are one state.
+//!
+//! A replica is *past* a ballot when its promise of that ballot, or of a higher one, is durable, and
+//! it neither campaigns nor leads at it. It stays past it for ever, also over crashes: who campaigns
+//! takes a ballot above every durable promise, and leads at no other one. So:
+//!
+//! * An answer to a candidate or leader that is past the ballot is not listened to.
+//! * A promise is not listened to by who leads already, nor a vote by who learned what it is for.
+//! * A question at a ballot below what the receiver promised durably is refused without a trace,
+//!   and when the asker is past its ballot, it does not listen to the refusal.
+//!
+//! With a mistake on purpose none of this need hold: then nothing is forgotten.
+
+use indelible::paxos::step::RoleName;
+use indelible::types::ids::{Ballot, Slot};
+use indelible::types::message::Message;
+
+use crate::replica::{Letter, Replica};
+
+/// What staleness depends on, of one replica.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    durable: Ballot,
+    /// The ballot at which it campaigns or leads.
+    own: Option<Ballot>,
+    leads: bool,
+    slot_chosen: Slot,
+}
+
+impl Standing {
+    /// Where `replica` stands.
+    #[must_use]
+    pub fn of(replica: &Replica) -> Self {
+        let view = replica.core.as_ref().map(|core| core.view());
+        Self {
+            durable: replica.journal.promised,
+            // Who campaigns or leads has promised nothing higher.
+            own: view.filter(|view| view.role != RoleName::Follower).map(|view| view.promised),
+            leads: view.is_some_and(|view| view.role == RoleName::Leader),
+            slot_chosen: replica.slot_chosen(),
+        }
+    }
+
+    fn is_past(&self, ballot: Ballot) -> bool {
+        self.durable >= ballot && self.own != Some(ballot)
+    }
+
+    fn leads_at(&self, ballot: Ballot) -> bool {
+        self.leads && self.own == Some(ballot)
+    }
+}
+
+/// Whether `letter` can change nothing any more.
+#[must_use]
+pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool {
+    let refused = |ballot| receiver.durable > ballot && sender.is_past(ballot);
+    match &letter.message {
+        Message::Prepare { ballot, .. } | Message::Confirm { ballot, .. } => refused(*ballot),
+        Message::Accept(accept) => refused(accept.ballot),
+        Message::Promise(promise) => {
+            receiver.is_past(promise.ballot) || receiver.leads_at(promise.ballot)
+        }
+        Message::Accepted(accepted) => {
+            let (ballot, end) = (accepted.ballot, accepted.slots.end);
+            receiver.is_past(ballot) || receiver.leads_at(ballot) && end <= receiver.slot_chosen
+        }
+        Message::Reject { ballot, .. } | Message::Confirmed { ballot, .. } => {
+            receiver.is_past(*ballot)
+        }
+        _ => false,
+    }
+}

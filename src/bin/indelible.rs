@@ -1,0 +1,43 @@
+//! The program: runs the simulator.
+//!
+//! ```text
+//! indelible sim [--seconds N] [--base N] [--threads N]   fresh seeds; last, a line of JSON
+//! indelible sim --seed N                                 one seed, with its trace
+//! indelible sim hunt --bug NAME|all [--seconds N]        shows that a seeded bug is noticed
+//! ```
+//!
+//! Exits with 1 where an invariant was broken, or a bug was not noticed; with 2 where it was called
+//! wrongly; with 3 where so many runs proved nothing that the campaign proves nothing.
+
+use std::process::ExitCode;
+
+#[cfg(feature = "sim")]
+#[path = "indelible/sim.rs"]
+mod sim;
+
+const USAGE: &str = "\
+usage: indelible sim [--seconds N] [--base N] [--threads N]
+       indelible sim --seed N
+       indelible sim hunt --bug NAME|all [--seconds N]";
+
+fn main() -> ExitCode {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let result = match arguments.split_first() {
+        Some((command, rest)) if command == "sim" => simulate(rest),
+        _ => Err(USAGE.to_owned()),
+    };
+    result.unwrap_or_else(|why| {
+        eprintln!("{why}");
+        ExitCode::from(2)
+    })
+}
+
+#[cfg(feature = "sim")]
+fn simulate(arguments: &[String]) -> Result<ExitCode, String> {
+    sim::main(arguments).map_err(|why| format!("{why}\n{USAGE}"))
+}
+
+#[cfg(not(feature = "sim"))]
+fn simulate(_: &[String]) -> Result<ExitCode, String> {
+    Err("built without the simulator: use --features cli,sim".to_owned())
+}

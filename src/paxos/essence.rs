@@ -1,0 +1,47 @@
+//! What of a core decides how it goes on while time stands still. For model checkers, which must
+//! tell two states apart exactly where their futures differ.
+//!
+//! All moments are equal then, and hash equally. What else is left out decides only *when* a timer
+//! fires, or whether one that fired leads to a campaign: the random timeouts, how many campaigns
+//! failed, when this core last outbid another leader, and what it knows of its links. Whoever
+//! explores a core asks for every campaign itself ([`Input::Campaign`](super::step::Input)).
+//!
+//! Invariants:
+//! * Two cores of one membership and with equal settings, at one moment, with equal essences: the
+//!   same events lead to the same output and to equal essences, as long as no heartbeat echoes.
+//! * Every field of [`Paxos`] is named here: a new one does not compile until it was thought about.
+
+use std::hash::{Hash, Hasher};
+
+use super::Paxos;
+use super::step::Options;
+
+impl Paxos {
+    /// Feeds the essence of this core, whose output was taken, to `state`.
+    pub fn hash_essence(&self, state: &mut impl Hasher) {
+        let Self {
+            options,
+            quorum: _,
+            now: _,
+            promised,
+            log,
+            slot_chosen,
+            chain,
+            learned_at: _,
+            fetching,
+            role,
+            election,
+            reads,
+            doubts,
+            // When it asks about its doubts next, and whom.
+            unsure: _,
+            writable,
+            output,
+        } = self;
+        assert!(output.is_idle(), "the output of a core is taken before its state is told");
+        let Options { id, boot, .. } = options;
+        (id, boot, promised, log, slot_chosen, chain, fetching, role, reads, doubts).hash(state);
+        writable.hash(state);
+        election.hash_essence(*promised, state);
+    }
+}

@@ -1,0 +1,163 @@
+//! Calls into a simulated replica, behind the same handle as into a real one.
+//!
+//! A call puts its event into the replica's inbox, and the world brings it there. Whoever waits for
+//! an answer helps the world along, one event after the other: so code written for a service, with
+//! its `.wait()`, runs in a simulation as it is, and time passes only there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::journal::Reader;
+use crate::runtime::handle::{Calls, EntryIterator, Handle};
+use crate::runtime::pending::{Helper, Pending};
+use crate::runtime::report::Report;
+use crate::runtime::tail::{AppliedEntries, Tail};
+use crate::runtime::turn::Event;
+use crate::store::Store;
+use crate::store::verdict::Committed;
+use crate::transport::PeerCounters;
+use crate::types::entry::Entry;
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
+use crate::types::message::EncodedCommand;
+
+use super::disk::Mount;
+use super::machine::Life;
+use super::world::World;
+
+/// One opening of one replica, as callers see it.
+pub(super) struct SimulatedCalls {
+    id: ReplicaId,
+    world: Weak<Mutex<World>>,
+    called: Arc<Mutex<Vec<ReplicaId>>>,
+    inbox: Arc<Mutex<Vec<Event<Mount>>>>,
+    session: SessionId,
+    sequences: Arc<AtomicU64>,
+    request_timeout: Duration,
+    store: Arc<Store>,
+    reader: Reader<Mount>,
+    tail: Tail,
+}
+
+/// How long closing waits for what was proposed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A handle of the replica that lives on machine `id`.
+pub(super) fn handle(
+    id: ReplicaId,
+    life: &Life,
+    world: Weak<Mutex<World>>,
+    called: &Arc<Mutex<Vec<ReplicaId>>>,
+) -> Handle {
+    let driver = &life.driver;
+    let (session, sequences) = driver.session();
+    Handle::new(Arc::new(SimulatedCalls {
+        id,
+        world,
+        called: Arc::clone(called),
+        inbox: Arc::clone(&life.inbox),
+        session,
+        sequences,
+        request_timeout: driver.request_timeout(),
+        store: Arc::clone(driver.store()),
+        reader: driver.reader(),
+        tail: driver.tail(),
+    }))
+}
+
+/// The applied entries `from..end` of a replica.
+pub(super) fn entries(
+    life: &Life,
+    from: Slot,
+    end: Slot,
+) -> impl Iterator<Item = Result<(Slot, Entry)>> {
+    AppliedEntries::new(life.driver.reader(), life.driver.tail(), from, end)
+}
+
+impl SimulatedCalls {
+    /// Brings an event. The inbox of a replica that is gone is gone with it, and so is who would
+    /// have answered; the caller learns that from its [`Pending`].
+    fn push(&self, event: Event<Mount>) {
+        let gone = Arc::strong_count(&self.inbox) == 1;
+        if !gone {
+            self.inbox.lock().push(event);
+            self.called.lock().push(self.id);
+        }
+    }
+}
+
+impl Helper for SimulatedCalls {
+    fn help(&self) -> bool {
+        let world = self.world.upgrade().expect("wait: the simulation of this replica has ended");
+        let mut world = world.lock();
+        let happened = world.step();
+        if let Some(violation) = &world.violation {
+            panic!("{violation}");
+        }
+        assert!(happened, "wait: nothing happens any more, and nobody answered");
+        true
+    }
+}
+
+impl Calls for SimulatedCalls {
+    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
+        let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
+        let request = RequestId { session: self.session, sequence };
+        let command = EncodedCommand { request, bytes: encode(request)? };
+        let (pending, completer) = Pending::new();
+        self.push(Event::Propose { command, completer });
+        Ok(pending)
+    }
+
+    fn read(&self, timeout: Option<Duration>) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        let timeout = timeout.unwrap_or(self.request_timeout);
+        self.push(Event::Read { completer, timeout });
+        pending
+    }
+
+    fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    fn entries(&self, from: Slot, end: Slot) -> EntryIterator {
+        Box::new(AppliedEntries::new(self.reader.clone(), self.tail.clone(), from, end))
+    }
+
+    /// # Panics
+    ///
+    /// Where this opening of the replica has ended.
+    fn report(&self) -> (Report, Vec<PeerCounters>) {
+        let world = self.world.upgrade().expect("status: the simulation has ended");
+        let world = world.lock();
+        let life = world.machine(self.id).life.as_ref();
+        let life = life.filter(|life| Arc::ptr_eq(&life.inbox, &self.inbox));
+        let life = life.unwrap_or_else(|| panic!("status: replica {} is down", self.id));
+        (life.driver.report(), Vec::new())
+    }
+
+    fn close(&self) -> Result<()> {
+        self.push(Event::Close(CLOSE_TIMEOUT));
+        let world = self.world.upgrade().expect("close: the simulation has ended");
+        loop {
+            let mut world = world.lock();
+            let life = world.machine(self.id).life.as_ref();
+            let Some(life) = life.filter(|life| Arc::ptr_eq(&life.inbox, &self.inbox)) else {
+                return Err(Error::new(ErrorKind::Closed, "the replica is gone"));
+            };
+            if life.stopped {
+                return match life.driver.report().stopped {
+                    Some(err) if err.kind() != ErrorKind::Closed => Err(err),
+                    _ => Ok(()),
+                };
+            }
+            assert!(world.step(), "close: nothing happens any more");
+        }
+    }
+
+    /// A simulated replica lives as long as its machine lets it.
+    fn shut_down(&self) {}
+}

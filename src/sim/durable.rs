@@ -1,0 +1,84 @@
+//! Reading journal bytes as a stranger would: what a write makes durable.
+//!
+//! This is not the journal's own reader. It believes every frame whose checksum is right, and knows
+//! nothing of groups that were cut, segments that were given up, or evidence.
+
+use crate::journal::frame::{BadFrame, Header, Kind};
+use crate::journal::segment::BLOCK_BYTES;
+use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
+
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A promise.
+    Promise {
+        /// What was promised.
+        ballot: Ballot,
+    },
+    /// A vote.
+    Vote {
+        /// Where.
+        slot: Slot,
+        /// At which ballot.
+        ballot: Ballot,
+        /// For what.
+        content: ContentHash,
+    },
+    /// An entry that a peer said is chosen.
+    Chosen {
+        /// Where.
+        slot: Slot,
+        /// What.
+        content: ContentHash,
+    },
+}
+
+/// Frames that are written and synced together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The number of the first frame.
+    pub first: Lsn,
+    /// One behind the number of the last frame.
+    pub end: Lsn,
+    /// What they say, in order.
+    pub frames: Vec<Seen>,
+}
+
+/// The group, or the groups one behind the other, that `bytes` hold. They begin at a block: that of
+/// a group, or of the superheader before the first one.
+#[must_use]
+pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        match Header::decode(&bytes[at..]) {
+            Ok((header, _)) => {
+                if header.kind == Kind::Group || groups.is_empty() {
+                    groups.push(Group { first: header.lsn, end: header.lsn, frames: Vec::new() });
+                }
+                if let Some(group) = groups.last_mut() {
+                    group.end = header.lsn.next();
+                    group.frames.extend(seen(&header));
+                }
+                at += header.frame_bytes();
+            }
+            Err(
+                BadFrame::Magic | BadFrame::Checksum | BadFrame::Version(_) | BadFrame::Content,
+            ) => {
+                at = (at + 1).next_multiple_of(BLOCK_BYTES);
+            }
+        }
+    }
+    groups
+}
+
+fn seen(header: &Header) -> Option<Seen> {
+    let Header { slot, ballot, content, .. } = *header;
+    match header.kind {
+        // The second copy says nothing new.
+        Kind::Promise => (header.copy == 1).then_some(Seen::Promise { ballot }),
+        Kind::Vote => Some(Seen::Vote { slot, ballot, content }),
+        Kind::Chosen => Some(Seen::Chosen { slot, content }),
+        Kind::Group | Kind::Verdicts | Kind::Seal | Kind::Doubts => None,
+    }
+}

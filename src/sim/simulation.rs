@@ -1,0 +1,444 @@
+//! A cluster under simulation, in the caller's hands: whatever can happen to it, step by step.
+//!
+//! Every method does one thing at the present moment; time passes only in [`Simulation::run_for`],
+//! [`Simulation::run_until`], and where a caller waits for an answer. A method that is told of a
+//! replica that is not there panics, and says which method was called.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::journal;
+use crate::replica::Replica;
+use crate::runtime::batcher;
+use crate::runtime::report::Report;
+use crate::runtime::turn::{self, Event};
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::time::Moment;
+
+use super::calls;
+use super::checkers::Violation;
+use super::clock::LocalClock;
+use super::disk::SimDisk;
+use super::links::Link;
+use super::machine::{DiskSpeed, Settings};
+use super::network::{Fate, Parcel, RuleId, Weather};
+use super::rng::Rng;
+use super::world::{Counts, World};
+
+/// A cluster under simulation. See the [module](super) for an example.
+///
+/// The replicas are the shipped ones: driver, protocol core, journal and store. Disks, clocks and
+/// the network are simulated. From the first event on, everything is checked against what is
+/// durable; the first violation ends the simulation with a panic that names it.
+pub struct Simulation {
+    seed: u64,
+    world: Arc<Mutex<World>>,
+}
+
+/// How a cluster is made.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many replicas.
+    pub replicas: u64,
+    /// How often a replica says that it is there.
+    pub heartbeat_interval: Duration,
+    /// See [`Config`](crate::Config).
+    pub election_timeout: Duration,
+    /// See [`Config`](crate::Config).
+    pub retransmit_interval: Duration,
+    /// See [`Config`](crate::Config).
+    pub request_timeout: Duration,
+    /// How the journals are laid out.
+    pub journal: journal::Options,
+}
+
+impl Default for Plan {
+    /// Three replicas, timeouts as they ship, small segments.
+    fn default() -> Self {
+        Self {
+            replicas: 3,
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout: Duration::from_millis(500),
+            retransmit_interval: Duration::from_millis(100),
+            request_timeout: Duration::from_secs(5),
+            journal: journal::Options {
+                segment_bytes: 64 * 1024,
+                inflight_max: 2,
+                group_bytes_max: 32 * 1024,
+            },
+        }
+    }
+}
+
+impl Plan {
+    /// What replica `id` of such a cluster is opened with.
+    #[must_use]
+    pub fn settings(&self, id: ReplicaId) -> Settings {
+        let voters = (1..=self.replicas).map(|id| (ReplicaId(id), format!("replica-{id}:1")));
+        let driver = turn::Options {
+            id,
+            voters: voters.collect(),
+            request_timeout: self.request_timeout,
+            queued_bytes_max: 1 << 20,
+            heartbeat_interval: self.heartbeat_interval,
+            election_timeout: self.election_timeout,
+            retransmit_interval: self.retransmit_interval,
+            inflight_slots_max: 64,
+            inflight_bytes_max: 1 << 20,
+            message_bytes_max: 32 * 1024,
+            seal_after: self.heartbeat_interval * 4,
+            batcher: batcher::Options {
+                commands_max: 64,
+                bytes_max: 32 * 1024,
+                eager_bytes: 16 * 1024,
+                inflight_max: 4,
+                gather: Duration::from_micros(300),
+            },
+        };
+        Settings { journal: self.journal, driver }
+    }
+}
+
+impl Simulation {
+    /// Three replicas on blank disks, all opened, on a good network.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let simulation = Self::switched_off(seed, &Plan::default());
+        for id in simulation.ids() {
+            assert!(simulation.open(id), "a blank disk can be opened");
+        }
+        simulation
+    }
+
+    /// As many replicas as the plan says, on blank disks, none of them opened yet.
+    #[must_use]
+    pub fn switched_off(seed: u64, plan: &Plan) -> Self {
+        let settings = (1..=plan.replicas).map(|id| plan.settings(ReplicaId(id)));
+        let world = World::new(seed, settings.collect());
+        Self { seed, world: Arc::new(Mutex::new(world)) }
+    }
+
+    /// The seed.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// All replicas, in order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        self.lock().ids()
+    }
+
+    // Time.
+
+    /// The true time.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.lock().now
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant is broken.
+    pub fn run_for(&self, time: Duration) {
+        let mut world = self.lock();
+        let end = world.now + time;
+        while !world.run_until(end) {
+            world.answered.lock().clear();
+            self.check(&world);
+        }
+        self.check(&world);
+    }
+
+    /// Lets time pass until `condition` holds, asked after each event; for `patience` at most.
+    /// Returns whether it holds.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant is broken.
+    pub fn run_until(&self, patience: Duration, condition: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now() + patience;
+        loop {
+            if condition(self) {
+                return true;
+            }
+            let mut world = self.lock();
+            if end < world.now || !world.step() {
+                return false;
+            }
+            self.check(&world);
+        }
+    }
+
+    // Replicas.
+
+    /// The replica that runs on machine `id`, to be called like any other. After that replica died
+    /// or was closed, ask again for the one that was opened since.
+    ///
+    /// # Panics
+    ///
+    /// Where none runs there.
+    #[must_use]
+    pub fn replica(&self, id: impl Into<ReplicaId>) -> Replica {
+        let id = id.into();
+        let world = self.lock();
+        let life = world.machine(id).life.as_ref();
+        let life = life.unwrap_or_else(|| panic!("Simulation::replica: replica {id} is down"));
+        Replica::of(calls::handle(id, life, Arc::downgrade(&self.world), &world.called))
+    }
+
+    /// Opens the replica on machine `id`; it must be down. Returns whether it could be opened; if
+    /// not, [`Simulation::refusal`] says why.
+    #[must_use = "an opening may be refused"]
+    pub fn open(&self, id: impl Into<ReplicaId>) -> bool {
+        let mut world = self.lock();
+        let opened = world.open(id.into());
+        self.check(&world);
+        opened
+    }
+
+    /// Why the last opening of replica `id` was refused.
+    #[must_use]
+    pub fn refusal(&self, id: impl Into<ReplicaId>) -> Option<String> {
+        self.lock().machine(id.into()).refused.as_ref().map(ToString::to_string)
+    }
+
+    /// Whether replica `id` is open, and did not stop by itself.
+    #[must_use]
+    pub fn is_up(&self, id: impl Into<ReplicaId>) -> bool {
+        self.lock().machine(id.into()).life.as_ref().is_some_and(|life| !life.stopped)
+    }
+
+    /// What replica `id` tells of itself; `None` while it is down.
+    #[must_use]
+    pub fn report(&self, id: impl Into<ReplicaId>) -> Option<Report> {
+        Some(self.lock().machine(id.into()).life.as_ref()?.driver.report())
+    }
+
+    /// Who leads and may serve, of those that are up: the one with the highest ballot.
+    #[must_use]
+    pub fn leader(&self) -> Option<ReplicaId> {
+        let world = self.lock();
+        let lives = world.machines.iter().filter(|(_, machine)| !machine.paused);
+        let lives = lives.filter_map(|(id, machine)| Some((*id, machine.life.as_ref()?)));
+        let ready = lives.filter(|(_, life)| !life.stopped).filter_map(|(id, life)| {
+            let view = life.driver.view()?;
+            view.ready.then_some((view.promised, id))
+        });
+        ready.max().map(|(_, id)| id)
+    }
+
+    /// How far replica `id` knows the log; slot 0 while it is down.
+    #[must_use]
+    pub fn slot_chosen(&self, id: impl Into<ReplicaId>) -> Slot {
+        let world = self.lock();
+        let life = world.machine(id.into()).life.as_ref();
+        life.and_then(|life| life.driver.view()).map_or(Slot::ZERO, |view| view.slot_chosen)
+    }
+
+    /// The process of replica `id` dies (SIGKILL); what it wrote is still in the system's cache.
+    pub fn crash(&self, id: impl Into<ReplicaId>) {
+        let (mut world, id) = (self.lock(), id.into());
+        world.kill(id);
+        world.machine(id).disk.process_crash();
+    }
+
+    /// Replica `id` is asked to close, and given no time for it.
+    pub fn close_now(&self, id: impl Into<ReplicaId>) {
+        self.lock().turn(id.into(), vec![Event::Close(Duration::ZERO)]);
+    }
+
+    /// The machine of replica `id` loses power. Of each piece of 512 bytes that is not synced,
+    /// `keeps` says whether it survives.
+    pub fn cut_power(
+        &self,
+        id: impl Into<ReplicaId>,
+        keeps: &mut dyn FnMut(&super::disk::Piece) -> bool,
+    ) {
+        let (mut world, id) = (self.lock(), id.into());
+        world.kill(id);
+        world.machine(id).disk.power_cut(keeps);
+    }
+
+    /// Machine `id` stands still (SIGSTOP, a migration): what arrives, waits. Its writes may end.
+    pub fn pause(&self, id: impl Into<ReplicaId>) {
+        self.lock().machine_mut(id.into()).paused = true;
+    }
+
+    /// Machine `id` goes on, with everything that waited.
+    pub fn resume(&self, id: impl Into<ReplicaId>) {
+        let (mut world, id) = (self.lock(), id.into());
+        world.machine_mut(id).paused = false;
+        world.turn(id, Vec::new());
+        self.check(&world);
+    }
+
+    /// No write of machine `id` ends from now on.
+    pub fn pause_disk(&self, id: impl Into<ReplicaId>) {
+        self.lock().machine_mut(id.into()).disk_paused = true;
+    }
+
+    /// The writes of machine `id` end.
+    pub fn resume_disk(&self, id: impl Into<ReplicaId>) {
+        self.lock().resume_disk(id.into());
+    }
+
+    /// How long the disk of machine `id` takes from now on.
+    pub fn set_disk_speed(&self, id: impl Into<ReplicaId>, speed: DiskSpeed) {
+        self.lock().machine_mut(id.into()).speed = speed;
+    }
+
+    /// Changes what replica `id` will be opened with the next time: another identity, other peers,
+    /// other limits.
+    pub fn change_settings(&self, id: impl Into<ReplicaId>, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.lock().machine_mut(id.into()).settings);
+    }
+
+    /// The disk of machine `id`: to fail it, damage it, save it and restore it.
+    #[must_use]
+    pub fn disk(&self, id: impl Into<ReplicaId>) -> SimDisk {
+        self.lock().machine(id.into()).disk.clone()
+    }
+
+    /// Changes the clock of machine `id`; `now` is the true time.
+    pub fn change_clock(
+        &self,
+        id: impl Into<ReplicaId>,
+        change: impl FnOnce(&mut LocalClock, Moment),
+    ) {
+        let (mut world, id) = (self.lock(), id.into());
+        let now = world.now;
+        change(&mut world.machine_mut(id).clock, now);
+        world.set_alarm(id);
+    }
+
+    // The network.
+
+    /// What is sent on the link is lost from now on.
+    pub fn cut(&self, from: impl Into<ReplicaId>, to: impl Into<ReplicaId>) {
+        self.lock().network.cut(Link { from: from.into(), to: to.into() });
+    }
+
+    /// The link works again.
+    pub fn mend(&self, from: impl Into<ReplicaId>, to: impl Into<ReplicaId>) {
+        self.lock().network.mend(Link { from: from.into(), to: to.into() });
+    }
+
+    /// Nothing reaches or leaves replica `id`.
+    pub fn isolate(&self, id: impl Into<ReplicaId>) {
+        let (mut world, id) = (self.lock(), id.into());
+        for peer in world.ids() {
+            world.network.cut(Link { from: id, to: peer });
+            world.network.cut(Link { from: peer, to: id });
+        }
+    }
+
+    /// All links work, no rule is left, and what was held is lost.
+    pub fn heal(&self) {
+        self.lock().network.heal();
+    }
+
+    /// How chance treats messages from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.lock().network.set_weather(weather);
+    }
+
+    /// From now on, this happens to all messages that match. The newest rule that matches counts.
+    pub fn rule(&self, fate: Fate, matches: impl Fn(&Parcel) -> bool + Send + 'static) -> RuleId {
+        self.lock().network.add_rule(fate, matches)
+    }
+
+    /// The messages that rules hold back, oldest first.
+    #[must_use]
+    pub fn held(&self) -> Vec<Parcel> {
+        self.lock().network.held().iter().map(|(_, parcel)| parcel.clone()).collect()
+    }
+
+    /// The rule counts no more; what it held is lost.
+    pub fn drop_held(&self, rule: RuleId) {
+        drop(self.lock().network.remove_rule(rule));
+    }
+
+    /// The rule counts no more; what it held arrives, in the order of sending, also where the
+    /// sender or the receiver was opened anew since.
+    pub fn release(&self, rule: RuleId) {
+        self.release_in(rule, |_| {});
+    }
+
+    /// As [`Simulation::release`], in the order that `reorder` makes.
+    pub fn release_in(&self, rule: RuleId, reorder: impl FnOnce(&mut Vec<Parcel>)) {
+        let mut world = self.lock();
+        let mut parcels = world.network.remove_rule(rule);
+        reorder(&mut parcels);
+        for (place, parcel) in parcels.into_iter().enumerate() {
+            world.deliver_after(parcel, Duration::from_micros(1 + place as u64));
+        }
+    }
+
+    /// A message arrives that nobody sent now: an old one, or a forged one.
+    pub fn inject(&self, parcel: Parcel) {
+        self.lock().deliver_after(parcel, Duration::from_micros(1));
+    }
+
+    // What there is to see.
+
+    /// What happened so far, in numbers.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.lock().counts.clone()
+    }
+
+    /// From now on the newest `count` lines of the trace are kept.
+    pub fn keep_trace(&self, count: usize) {
+        self.lock().trace.keep(count);
+    }
+
+    /// The lines of the trace since the last call.
+    #[must_use]
+    pub fn take_trace(&self) -> Vec<String> {
+        self.lock().trace.take_lines()
+    }
+
+    /// The hash of all events so far: equal for equal seeds and equal calls.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.lock().trace.hash()
+    }
+
+    /// Random numbers that follow from the seed, for the caller's own choices.
+    #[must_use]
+    pub fn rng(&self) -> Rng {
+        self.lock().rng.fork()
+    }
+
+    /// The first invariant that was broken, for those who catch the panic.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        self.lock().violation.clone()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock()
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Mutex<World>> {
+        Arc::downgrade(&self.world)
+    }
+
+    fn check(&self, world: &World) {
+        if let Some(violation) = &world.violation {
+            panic!("seed {}: {violation}", self.seed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Simulation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Simulation").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}

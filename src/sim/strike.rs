@@ -1,0 +1,466 @@
+//! Carrying out the faults of a swarm, and taking them back after a while.
+//!
+//! Safety is owed whatever happens here. So that the cluster comes together in the end, every fault
+//! has an end: a link that is cut is mended, a machine that is down is switched on. What a fault
+//! does to a replica that is down, or is hit already, is nothing, and is not counted.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use crate::transport::wire;
+use crate::types::ids::{ClusterId, ReplicaId};
+use crate::types::message::Message;
+use crate::types::time::Moment;
+
+use super::checkers::Violation;
+use super::disk::{SyncFailure, When};
+use super::faults::{Kind, Planned};
+use super::links::Link;
+use super::machine::DiskSpeed;
+use super::network::{Fate, RuleId, links_among};
+use super::rng::Rng;
+use super::simulation::Simulation;
+
+/// The faults under way.
+pub(super) struct Strikes {
+    ids: Vec<ReplicaId>,
+    /// What is to be done, and when.
+    undos: BinaryHeap<Reverse<(Moment, u64, Undo)>>,
+    numbers: u64,
+    fired: BTreeMap<&'static str, u64>,
+    /// Replicas that died since the last look.
+    gone: Vec<ReplicaId>,
+    /// What each disk did before faults were taken back, to tell an excused refusal.
+    healed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Undo {
+    Open(ReplicaId),
+    Mend(Vec<(ReplicaId, ReplicaId)>),
+    Flap(ReplicaId, ReplicaId, u64),
+    Release(u64, u64),
+    Resume(ReplicaId),
+    ResumeDisk(ReplicaId),
+    DiskSpeed(ReplicaId),
+    ClockRate(ReplicaId),
+    Disarm(ReplicaId),
+    /// A replica that stopped by itself is switched off and on.
+    Look,
+}
+
+impl Strikes {
+    pub(super) fn new(ids: Vec<ReplicaId>) -> Self {
+        let mut strikes = Self {
+            ids,
+            undos: BinaryHeap::new(),
+            numbers: 0,
+            fired: BTreeMap::new(),
+            gone: Vec::new(),
+            healed: false,
+        };
+        strikes.later(Moment::ZERO + LOOK_EVERY, Undo::Look);
+        strikes
+    }
+
+    /// The faults that acted, but those of the disks.
+    pub(super) fn fired(&self) -> &BTreeMap<&'static str, u64> {
+        &self.fired
+    }
+
+    /// The replicas that died since the last call.
+    pub(super) fn take_gone(&mut self) -> Vec<ReplicaId> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// When something is to be taken back.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.undos.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// The replica is opened at that time, if it is down.
+    pub(super) fn open_later(&mut self, id: ReplicaId, at: Moment) {
+        self.later(at, Undo::Open(id));
+    }
+
+    fn later(&mut self, at: Moment, undo: Undo) {
+        self.numbers += 1;
+        self.undos.push(Reverse((at, self.numbers, undo)));
+    }
+
+    fn count(&mut self, kind: Kind) {
+        *self.fired.entry(kind.name()).or_default() += 1;
+    }
+
+    /// A fault of the plan happens.
+    pub(super) fn strike(&mut self, sim: &Simulation, fault: &Planned) -> Result<(), Violation> {
+        let mut rng = Rng::new(fault.seed);
+        let id = *rng.pick(&self.ids);
+        let end = sim.now() + rng.time(Duration::from_millis(50)..=Duration::from_secs(12));
+        match fault.kind {
+            Kind::CutLink
+            | Kind::Isolate
+            | Kind::Deafen
+            | Kind::Mute
+            | Kind::Partition
+            | Kind::Clog
+            | Kind::Flap
+            | Kind::Reorder
+            | Kind::Replay
+            | Kind::CorruptFrame => self.strike_network(sim, fault.kind, id, end, &mut rng),
+            Kind::Crash | Kind::PowerCut | Kind::Blackout | Kind::CloseAndOpen => {
+                self.strike_process(sim, fault.kind, id, end, &mut rng)
+            }
+            Kind::CrashInOpening => self.strike_opening(sim, id, end, &mut rng)?,
+            Kind::Pause
+            | Kind::DiskStall
+            | Kind::SlowDisk
+            | Kind::ClockDrift
+            | Kind::ClockStall
+            | Kind::ClockJump
+            | Kind::ClockBack
+            | Kind::Calendar => self.strike_machine(sim, fault.kind, id, end, &mut rng),
+            _ => self.strike_disk(sim, fault.kind, id, end, &mut rng),
+        }
+        Ok(())
+    }
+
+    fn strike_network(
+        &mut self,
+        sim: &Simulation,
+        kind: Kind,
+        id: ReplicaId,
+        end: Moment,
+        rng: &mut Rng,
+    ) {
+        let links = links_among(&self.ids);
+        if links.is_empty() {
+            return;
+        }
+        let link = *rng.pick(&links);
+        let in_part = |id: ReplicaId, part: u64| part >> id.0 & 1 == 1;
+        let part = rng.next_u64();
+        let cut = |chosen: &dyn Fn(&Link) -> bool| {
+            let chosen = links.iter().copied().filter(|link| chosen(link));
+            chosen.filter(|link| sim.lock().network.cut(*link)).collect::<Vec<_>>()
+        };
+        let cut = match kind {
+            Kind::CutLink => cut(&|it| *it == link),
+            Kind::Isolate => cut(&|it| it.from == id || it.to == id),
+            Kind::Deafen => cut(&|it| it.to == id),
+            Kind::Mute => cut(&|it| it.from == id),
+            Kind::Partition => cut(&|it| in_part(it.from, part) != in_part(it.to, part)),
+            Kind::Clog => {
+                let delay = rng.time(Duration::from_millis(500)..=Duration::from_secs(8));
+                sim.lock().network.clog(link, delay);
+                vec![link]
+            }
+            Kind::Flap => {
+                self.later(sim.now(), Undo::Flap(link.from, link.to, 2 * rng.within(5..=30)));
+                return self.count(kind);
+            }
+            Kind::Reorder => {
+                let name = *rng.pick(&["Accept", "Accepted", "Promise", "Chosen", "Heartbeat"]);
+                let rule = sim.rule(Fate::Hold, move |parcel| {
+                    parcel.message.name() == name && parcel.link == link
+                });
+                self.later(end, Undo::Release(rule.0, rng.next_u64()));
+                return self.count(kind);
+            }
+            Kind::Replay => return self.replay(sim, rng),
+            _ => return self.corrupt_frame(sim, link, rng),
+        };
+        if !cut.is_empty() {
+            self.count(kind);
+            let pairs = cut.into_iter().map(|link| (link.from, link.to)).collect();
+            self.later(end, Undo::Mend(pairs));
+        }
+    }
+
+    /// Old messages come again.
+    fn replay(&mut self, sim: &Simulation, rng: &mut Rng) {
+        for _ in 0..rng.within(1..=10) {
+            let mut world = sim.lock();
+            let Some(parcel) = world.network.recall(rng) else { return };
+            let delay = rng.time(Duration::ZERO..=Duration::from_millis(500));
+            world.deliver_after(parcel, delay);
+            drop(world);
+            self.count(Kind::Replay);
+        }
+    }
+
+    /// A frame is damaged: it must be refused, and so the connection ends.
+    fn corrupt_frame(&mut self, sim: &Simulation, link: Link, rng: &mut Rng) {
+        let view = sim.report(link.from).and_then(|report| report.view);
+        let Some(view) = view else { return };
+        let message = Message::Fetch { from: view.slot_chosen };
+        let cluster = ClusterId(1);
+        let mut bytes = Vec::new();
+        wire::encode_message(&message, cluster, &mut bytes).expect("it is small");
+        let place = rng.below(bytes.len() as u64) as usize;
+        bytes[place] ^= 1 << rng.below(8);
+        let mut decoder = wire::Decoder::new();
+        decoder.expect_messages(cluster);
+        decoder.feed(&bytes);
+        let frame = decoder.next_frame();
+        assert!(!matches!(frame, Ok(Some(_))), "a damaged frame was taken for a whole one");
+        sim.lock().hang_up(link);
+        self.count(Kind::CorruptFrame);
+    }
+
+    fn strike_process(
+        &mut self,
+        sim: &Simulation,
+        kind: Kind,
+        id: ReplicaId,
+        end: Moment,
+        rng: &mut Rng,
+    ) {
+        let hit = if kind == Kind::Blackout { self.ids.clone() } else { vec![id] };
+        let hit = hit.into_iter().filter(|id| sim.is_up(*id)).collect::<Vec<_>>();
+        if hit.is_empty() {
+            return;
+        }
+        self.count(kind);
+        for id in hit {
+            match kind {
+                Kind::Crash => sim.crash(id),
+                Kind::CloseAndOpen => {
+                    sim.close_now(id);
+                    sim.crash(id);
+                }
+                _ => {
+                    // From nothing survives to all does.
+                    let share = *rng.pick(&[0, 100, 500, 900, 1000]);
+                    let mut chance = rng.fork();
+                    sim.cut_power(id, &mut |_| chance.per_mille(share));
+                }
+            }
+            self.gone.push(id);
+            let at = end + rng.time(Duration::ZERO..=Duration::from_secs(1));
+            self.later(at, Undo::Open(id));
+        }
+    }
+
+    /// The power goes in the middle of an opening, and perhaps in the middle of the next one.
+    fn strike_opening(
+        &mut self,
+        sim: &Simulation,
+        id: ReplicaId,
+        end: Moment,
+        rng: &mut Rng,
+    ) -> Result<(), Violation> {
+        if sim.is_up(id) {
+            let mut chance = rng.fork();
+            sim.cut_power(id, &mut |_| chance.per_mille(500));
+            self.gone.push(id);
+        } else if sim.report(id).is_some() {
+            return Ok(());
+        }
+        for _ in 0..rng.within(1..=3) {
+            let disk = sim.disk(id);
+            disk.stop_at(disk.boundaries() + rng.within(0..=30));
+            if sim.lock().open(id) {
+                // It came through. What it wrote since is as good as anything.
+                self.gone.push(id);
+            }
+            let share = *rng.pick(&[0, 500, 1000]);
+            let mut chance = rng.fork();
+            sim.cut_power(id, &mut |_| chance.per_mille(share));
+            self.count(Kind::CrashInOpening);
+        }
+        self.later(end, Undo::Open(id));
+        Ok(())
+    }
+
+    fn strike_machine(
+        &mut self,
+        sim: &Simulation,
+        kind: Kind,
+        id: ReplicaId,
+        end: Moment,
+        rng: &mut Rng,
+    ) {
+        if !sim.is_up(id) {
+            return;
+        }
+        self.count(kind);
+        let jump = rng.time(Duration::from_millis(100)..=Duration::from_secs(3600));
+        match kind {
+            Kind::Pause => {
+                sim.pause(id);
+                self.later(end, Undo::Resume(id));
+            }
+            Kind::DiskStall => {
+                sim.pause_disk(id);
+                self.later(end, Undo::ResumeDisk(id));
+            }
+            Kind::SlowDisk => {
+                let slow = (Duration::from_millis(5), Duration::from_millis(rng.within(20..=800)));
+                sim.set_disk_speed(id, DiskSpeed { sync: slow, straggle: 0 });
+                self.later(end, Undo::DiskSpeed(id));
+            }
+            Kind::ClockDrift => {
+                let rate = rng.within(900..=1100);
+                sim.change_clock(id, |clock, now| clock.set_rate(now, rate));
+                self.later(end, Undo::ClockRate(id));
+            }
+            Kind::ClockStall => {
+                sim.change_clock(id, |clock, now| clock.set_rate(now, 0));
+                self.later(end, Undo::ClockRate(id));
+            }
+            Kind::ClockJump => sim.change_clock(id, |clock, _| clock.jump(jump)),
+            Kind::ClockBack => sim.change_clock(id, |clock, _| clock.jump_back(jump / 100)),
+            _ => {
+                let years = 10 * 366 * 24 * 3600 * 1000;
+                let millis = rng.below(2 * years) as i64 - years as i64;
+                sim.change_clock(id, |clock, _| clock.step_calendar(millis));
+            }
+        }
+    }
+
+    /// The next operations of a disk fail. What acts is counted by the disk.
+    fn strike_disk(
+        &mut self,
+        sim: &Simulation,
+        kind: Kind,
+        id: ReplicaId,
+        end: Moment,
+        rng: &mut Rng,
+    ) {
+        let disk = sim.disk(id);
+        let when = When::after(rng.below(6));
+        match kind {
+            Kind::WriteFails => disk.fail_write(when, 0),
+            Kind::WriteFailsPartly => disk.fail_write(when, rng.within(1..=8192) as usize),
+            Kind::SyncFailsKeep => disk.fail_sync(when, SyncFailure::Keep),
+            Kind::SyncFailsRevert => disk.fail_sync(when, SyncFailure::Revert),
+            Kind::RenameFails => disk.fail_rename(When::NEXT),
+            Kind::DirectorySyncFails => disk.fail_directory_sync(When::NEXT, SyncFailure::Keep),
+            Kind::CreateFails => disk.fail_create(When::NEXT),
+            Kind::OpenFails => disk.fail_open(When::NEXT),
+            Kind::ListFails => disk.fail_list(When::NEXT),
+            Kind::RemoveFails => disk.fail_remove(When::NEXT),
+            _ => disk.shorten_read(when, rng.below(4096) as usize),
+        }
+        let on_opening = matches!(
+            kind,
+            Kind::RenameFails
+                | Kind::DirectorySyncFails
+                | Kind::CreateFails
+                | Kind::OpenFails
+                | Kind::ListFails
+                | Kind::RemoveFails
+                | Kind::ShortRead
+        );
+        if on_opening && sim.is_up(id) {
+            sim.crash(id);
+            self.gone.push(id);
+            self.later(sim.now() + Duration::from_millis(500), Undo::Open(id));
+        }
+        self.later(end, Undo::Disarm(id));
+    }
+
+    // Taking back.
+
+    /// Does what is due.
+    pub(super) fn undo_due(&mut self, sim: &Simulation) -> Result<(), Violation> {
+        while let Some(Reverse((at, _, _))) = self.undos.peek()
+            && *at <= sim.now()
+            && let Some(Reverse((_, _, undo))) = self.undos.pop()
+        {
+            self.undo(sim, undo)?;
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, sim: &Simulation, undo: Undo) -> Result<(), Violation> {
+        match undo {
+            Undo::Open(id) => self.open(sim, id)?,
+            Undo::Mend(pairs) => pairs.into_iter().for_each(|(from, to)| sim.mend(from, to)),
+            Undo::Flap(from, to, left) => {
+                let cut = left % 2 == 0 && left > 0;
+                if cut {
+                    sim.cut(from, to)
+                } else {
+                    sim.mend(from, to)
+                }
+                if left > 0 {
+                    let at = sim.now() + Duration::from_millis(100);
+                    self.later(at, Undo::Flap(from, to, left - 1));
+                }
+            }
+            Undo::Release(rule, seed) => {
+                let mut rng = Rng::new(seed);
+                sim.release_in(RuleId(rule), |parcels| {
+                    for index in (1..parcels.len()).rev() {
+                        parcels.swap(index, rng.below(index as u64 + 1) as usize);
+                    }
+                });
+            }
+            Undo::Resume(id) => sim.resume(id),
+            Undo::ResumeDisk(id) => sim.resume_disk(id),
+            Undo::DiskSpeed(id) => sim.set_disk_speed(id, DiskSpeed::default()),
+            Undo::ClockRate(id) => sim.change_clock(id, |clock, now| clock.set_rate(now, 1000)),
+            Undo::Disarm(id) => sim.disk(id).disarm(),
+            Undo::Look => {
+                self.look(sim);
+                self.later(sim.now() + LOOK_EVERY, Undo::Look);
+            }
+        }
+        Ok(())
+    }
+
+    /// An operator looks: what stopped by itself is switched off, and on a little later.
+    fn look(&mut self, sim: &Simulation) {
+        for id in self.ids.clone() {
+            if !sim.is_up(id) && sim.report(id).is_some() {
+                sim.crash(id);
+                self.gone.push(id);
+                self.later(sim.now() + LOOK_EVERY, Undo::Open(id));
+            }
+        }
+    }
+
+    /// Switches a replica on. Where it does not open for a reason, that is tried again.
+    fn open(&mut self, sim: &Simulation, id: ReplicaId) -> Result<(), Violation> {
+        if sim.report(id).is_some() {
+            return Ok(());
+        }
+        let before = sim.disk(id).fired().total();
+        if sim.lock().open(id) {
+            return Ok(());
+        }
+        let fired = sim.disk(id).fired().total() - before;
+        if self.healed || fired == 0 {
+            let why = sim.refusal(id).unwrap_or_default();
+            return Err(Violation::new("D1", format!("{id} does not open: {why}")));
+        }
+        sim.crash(id);
+        self.later(sim.now() + Duration::from_secs(1), Undo::Open(id));
+        Ok(())
+    }
+
+    /// Takes everything back, now.
+    pub(super) fn heal(&mut self, sim: &Simulation) -> Result<(), Violation> {
+        self.undos.clear();
+        for id in self.ids.clone() {
+            sim.disk(id).disarm();
+            sim.set_disk_speed(id, DiskSpeed::default());
+            sim.change_clock(id, |clock, now| clock.set_rate(now, 1000));
+            sim.resume(id);
+            sim.resume_disk(id);
+        }
+        self.look(sim);
+        self.healed = true;
+        for id in self.ids.clone() {
+            self.open(sim, id)?;
+        }
+        self.undos.clear();
+        self.later(sim.now() + LOOK_EVERY, Undo::Look);
+        Ok(())
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(700);

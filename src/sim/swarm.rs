@@ -1,0 +1,428 @@
+//! A swarm: one seed is one cluster with random clients and random faults, judged by all checkers.
+//!
+//! A run has two parts. In the first, for some minutes of simulated time, everything fails that the
+//! plan of its seed makes fail; nothing is expected but safety. Then all is healed, and the cluster
+//! is expected to come together: everyone up, one log, one state, every call answered, and a new
+//! write through each replica. At the end the history of all clients is judged.
+//!
+//! ```no_run
+//! use indelible::sim::swarm::{self, Limits};
+//!
+//! let outcome = swarm::run(7, &Limits::default());
+//! assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+//! println!("{} commits, trace {:016x}", outcome.commits, outcome.trace_hash);
+//! ```
+//!
+//! Not here: what a fault does (`strike`), the clients (`workload`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::time::Moment;
+
+use super::calls;
+use super::checkers::history::{Outcome as CallOutcome, Record};
+use super::checkers::{Conclusion, Violation, occ, replay, search};
+use super::faults::{self, Planned};
+use super::machine::DiskSpeed;
+use super::network::Weather;
+use super::rng::Rng;
+use super::simulation::{Plan, Simulation};
+use super::strike::Strikes;
+use super::workload::{self, Habits, Workload};
+
+/// How long a run is, and what it must have seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Simulated time with faults.
+    pub time: Duration,
+    /// A run with fewer commits proved nothing.
+    pub commits_min: u64,
+    /// A run with fewer faults proved nothing.
+    pub faults_min: u64,
+    /// How many lines of the trace to keep.
+    pub trace_lines: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let time = Duration::from_secs(300);
+        Self { time, commits_min: 50, faults_min: 5, trace_lines: 0 }
+    }
+}
+
+/// What a run was.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The first thing that must not happen and did.
+    pub violation: Option<Violation>,
+    /// Transactions that were committed and told so.
+    pub commits: u64,
+    /// Calls that were made.
+    pub calls: u64,
+    /// Times that somebody began to lead.
+    pub leaders: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// Faults that acted, by kind. Lost, late and doubled messages are not among them.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// What a checker could not judge, for want of time.
+    pub inconclusive: u64,
+    /// Whether the run had too few commits or faults to prove anything.
+    pub vacuous: bool,
+    /// The hash of all events.
+    pub trace_hash: u64,
+    /// The newest lines of the trace.
+    pub trace: Vec<String>,
+}
+
+/// Runs the swarm of a seed.
+#[must_use]
+pub fn run(seed: u64, limits: &Limits) -> Outcome {
+    run_plan(seed, limits, &planned(seed, limits))
+}
+
+/// The faults that belong to a seed.
+#[must_use]
+pub fn planned(seed: u64, limits: &Limits) -> Vec<Planned> {
+    faults::plan(&mut Rng::new(seed ^ PLAN_SALT), limits.time)
+}
+
+/// Runs a seed with other faults than its own: to cut a failure down to those that it needs.
+#[must_use]
+pub fn run_plan(seed: u64, limits: &Limits, plan: &[Planned]) -> Outcome {
+    let mut swarm = Swarm::new(seed, limits);
+    let result = catch_unwind(AssertUnwindSafe(|| swarm.run(plan)));
+    let result = result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Violation::new("panic", text.unwrap_or_default()))
+    });
+    swarm.outcome(result)
+}
+
+struct Swarm {
+    limits: Limits,
+    sim: Simulation,
+    workload: Workload,
+    strikes: Strikes,
+    answered: Arc<Mutex<Vec<u64>>>,
+    rng: Rng,
+    ids: Vec<ReplicaId>,
+    inconclusive: u64,
+}
+
+struct Told {
+    client: u64,
+    answered: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Wake for Told {
+    fn wake(self: Arc<Self>) {
+        self.answered.lock().push(self.client);
+    }
+}
+
+impl Swarm {
+    fn new(seed: u64, limits: &Limits) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = draw_plan(&mut rng);
+        let sim = Simulation::switched_off(rng.next_u64(), &plan);
+        sim.keep_trace(limits.trace_lines);
+        sim.set_weather(draw_weather(&mut rng));
+        let habits = Habits {
+            clients: rng.within(2..=6),
+            keys: rng.within(2..=12),
+            pause: (Duration::from_millis(20), Duration::from_millis(rng.within(400..=1600))),
+        };
+        let ids = sim.ids();
+        for id in &ids {
+            let sync = rng.within(100..=4000);
+            sim.set_disk_speed(
+                *id,
+                DiskSpeed {
+                    sync: (Duration::from_micros(100), Duration::from_micros(100 + sync)),
+                    straggle: *rng.pick(&[0, 0, 10]),
+                },
+            );
+        }
+        let answered = Arc::clone(&sim.lock().answered);
+        let workload = Workload::new(habits, rng.fork());
+        let strikes = Strikes::new(ids.clone());
+        Self { limits: *limits, sim, workload, strikes, answered, rng, ids, inconclusive: 0 }
+    }
+
+    fn run(&mut self, plan: &[Planned]) -> Result<(), Violation> {
+        for id in self.ids.clone() {
+            // A cluster forms when all are there; some come late.
+            let late = self.rng.time(Duration::ZERO..=Duration::from_secs(2));
+            self.strikes.open_later(id, Moment::ZERO + late);
+        }
+        let mut plan = plan.iter().peekable();
+        let end = Moment::ZERO + self.limits.time;
+        loop {
+            let fault = plan.peek().map(|fault| Moment::ZERO + fault.at);
+            let next = [fault, self.strikes.next(), self.workload.next().map(|(at, _)| at)];
+            let next = next.into_iter().flatten().min().unwrap_or(end).min(end);
+            self.run_until(next)?;
+            let now = self.sim.now();
+            if end <= now {
+                break;
+            }
+            while let Some(fault) = plan.next_if(|fault| Moment::ZERO + fault.at <= now) {
+                self.strikes.strike(&self.sim, fault)?;
+            }
+            self.strikes.undo_due(&self.sim)?;
+            self.call_due();
+        }
+        self.heal()?;
+        self.converge()?;
+        self.judge()
+    }
+
+    /// Lets time pass, and hands answers to the clients as they come.
+    fn run_until(&mut self, end: Moment) -> Result<(), Violation> {
+        loop {
+            let (reached, violation) = {
+                let mut world = self.sim.lock();
+                (world.run_until(end), world.violation.clone())
+            };
+            if let Some(violation) = violation {
+                return Err(violation);
+            }
+            self.take_answers();
+            for id in self.strikes.take_gone() {
+                self.workload.unbind(id);
+            }
+            if reached {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        let now = self.sim.now();
+        let answered = std::mem::take(&mut *self.answered.lock());
+        for client in answered {
+            let told = Told { client, answered: Arc::clone(&self.answered) };
+            self.workload.poll(client as usize, now, &Waker::from(Arc::new(told)));
+        }
+    }
+
+    /// The clients whose time has come make their calls.
+    fn call_due(&mut self) {
+        let now = self.sim.now();
+        while let Some((at, client)) = self.workload.next()
+            && at <= now
+        {
+            if self.workload.bound(client).is_none_or(|id| !self.sim.is_up(id))
+                || self.rng.per_mille(10)
+            {
+                let id = *self.rng.pick(&self.ids);
+                if !self.sim.is_up(id) {
+                    self.workload.put_off(client, now);
+                    continue;
+                }
+                let world = self.sim.lock();
+                let life = world.machine(id).life.as_ref().expect("it is up");
+                let weak = self.sim.downgrade();
+                let handle = calls::handle(id, life, weak, &world.called);
+                drop(world);
+                self.workload.bind(client, id, handle);
+            }
+            self.workload.call(client, now, &self.answered);
+        }
+    }
+
+    /// Everything works again, for good.
+    fn heal(&mut self) -> Result<(), Violation> {
+        self.sim.heal();
+        self.sim.set_weather(Weather::default());
+        self.strikes.heal(&self.sim)
+    }
+
+    /// All replicas come to one log and one state, and everyone is answered (V1, V2, V4).
+    fn converge(&mut self) -> Result<(), Violation> {
+        let patience = Duration::from_secs(60);
+        let end = self.sim.now() + patience;
+        loop {
+            self.run_until(self.sim.now() + Duration::from_millis(100))?;
+            self.strikes.undo_due(&self.sim)?;
+            if self.is_one() {
+                break;
+            }
+            if end <= self.sim.now() {
+                return Err(Violation::new("V2", self.apart()));
+            }
+        }
+        // A new write through each replica.
+        let before = self.workload.committed;
+        for client in 0..self.ids.len() {
+            self.write_through(client)?;
+        }
+        if self.workload.committed == before && !self.ids.is_empty() {
+            return Err(Violation::new("V1", "no new write is committed"));
+        }
+        let end = self.sim.now() + patience;
+        while !self.is_one() {
+            self.run_until(self.sim.now() + Duration::from_millis(100))?;
+            if end <= self.sim.now() {
+                return Err(Violation::new("V2", self.apart()));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_through(&mut self, client: usize) -> Result<(), Violation> {
+        let id = self.ids[client];
+        let replica = self.sim.replica(id);
+        let mut write = replica.put(LAST, 1, &[client as u8]);
+        let end = self.sim.now() + Duration::from_secs(30);
+        loop {
+            self.run_until(self.sim.now() + Duration::from_millis(20))?;
+            match write.wait_timeout(Duration::ZERO) {
+                Some(Ok(_)) => {
+                    self.workload.committed += 1;
+                    return Ok(());
+                }
+                Some(Err(err)) if end <= self.sim.now() => {
+                    return Err(Violation::new("V1", format!("{id} does not commit: {err}")));
+                }
+                Some(Err(_)) => write = replica.put(LAST, 1, &[client as u8]),
+                None if end <= self.sim.now() => {
+                    return Err(Violation::new("V4", format!("{id} does not answer")));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Whether all replicas are up and stand at the same slot, and nobody waits.
+    fn is_one(&self) -> bool {
+        let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
+        let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
+        one && self.ids.iter().all(|id| self.sim.is_up(*id)) && self.workload.waiting() == 0
+    }
+
+    fn apart(&self) -> String {
+        let replicas = self.ids.iter().map(|id| {
+            let report = self.sim.report(*id);
+            let stopped = report.as_ref().and_then(|report| report.stopped.clone());
+            let refusal = self.sim.refusal(*id);
+            let view = report.and_then(|report| report.view);
+            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?}")
+        });
+        let replicas = replicas.collect::<Vec<_>>().join("; ");
+        format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
+    }
+
+    /// The ledger as one replica has it now.
+    fn ledger(&self) -> Vec<Record> {
+        let world = self.sim.lock();
+        let life = world.machine(self.ids[0]).life.as_ref().expect("all are up");
+        let store = life.driver.store();
+        let end = store.applied().slot;
+        let entries = calls::entries(life, Slot::ZERO, end);
+        let mut records = Vec::new();
+        for (slot, entry) in entries.map(|entry| entry.expect("what is applied can be read")) {
+            let outcome = store.outcome(slot).expect("it is applied");
+            let mut txid = outcome.after.counter();
+            for (command, took) in entry.commands().zip(&outcome.took_id) {
+                if !took {
+                    continue;
+                }
+                txid += 1;
+                // The last writes of all are no part of the history.
+                let Some(((client, number), transaction)) = workload::decode(command) else {
+                    return records;
+                };
+                records.push(Record { txid, client, number, transaction });
+            }
+        }
+        records
+    }
+
+    /// What the clients were told, against the final ledger and by itself.
+    fn judge(&mut self) -> Result<(), Violation> {
+        let ledger = self.ledger();
+        let mut history = std::mem::take(&mut self.workload.history);
+        if replay::check(&history, Some(&ledger))? != Conclusion::Passed {
+            self.inconclusive += 1;
+        }
+        occ::check(&history)?;
+        // A search that may leave every call out whose outcome nobody knows takes for ever. Which
+        // of them happened, the ledger tells; in which order, it is not asked.
+        let happened = ledger.iter().map(|record| (record.client, record.number));
+        let happened = happened.collect::<BTreeSet<_>>();
+        history.operations.retain(|operation| {
+            let call = (operation.client, operation.number);
+            operation.outcome != CallOutcome::Unknown || happened.contains(&call)
+        });
+        if search::check(&history, SEARCH_STEPS_MAX)?.conclusion() != Conclusion::Passed {
+            self.inconclusive += 1;
+        }
+        Ok(())
+    }
+
+    fn outcome(self, result: Result<(), Violation>) -> Outcome {
+        let mut faults = self.strikes.fired().clone();
+        for id in &self.ids {
+            for (fault, count) in self.sim.disk(*id).fired().iter() {
+                *faults.entry(fault.name()).or_default() += count;
+            }
+        }
+        let total: u64 = faults.values().sum();
+        let commits = self.workload.committed;
+        Outcome {
+            violation: result.err(),
+            commits,
+            calls: self.workload.history.operations.len() as u64,
+            leaders: self.sim.counts().leaders,
+            simulated: self.sim.now().since(Moment::ZERO),
+            vacuous: commits < self.limits.commits_min || total < self.limits.faults_min,
+            faults,
+            inconclusive: self.inconclusive,
+            trace_hash: self.sim.trace_hash(),
+            trace: self.sim.take_trace(),
+        }
+    }
+}
+
+fn draw_plan(rng: &mut Rng) -> Plan {
+    let heartbeat = Duration::from_millis(rng.within(100..=500));
+    let mut plan = Plan {
+        replicas: *rng.pick(&[1, 3, 3, 3, 3, 3, 3, 5, 5, 5]),
+        heartbeat_interval: heartbeat,
+        election_timeout: heartbeat * rng.within(4..=12) as u32,
+        retransmit_interval: heartbeat * rng.within(1..=3) as u32,
+        request_timeout: Duration::from_millis(rng.within(1000..=8000)),
+        ..Plan::default()
+    };
+    plan.journal.inflight_max = rng.within(1..=3) as usize;
+    plan
+}
+
+fn draw_weather(rng: &mut Rng) -> Weather {
+    let slowest = *rng.pick(&[1, 1, 5, 5, 20, 100]);
+    Weather {
+        delay: (Duration::from_micros(100), Duration::from_micros(100 + 1000 * slowest)),
+        straggle: *rng.pick(&[0, 5, 20, 100]),
+        loss: *rng.pick(&[0, 0, 5, 20, 100, 250]),
+        duplicate: *rng.pick(&[0, 0, 5, 20, 200]),
+        remember: *rng.pick(&[5, 20]),
+    }
+}
+
+const LAST: crate::RawTable<u64> = crate::RawTable::new("last");
+
+/// So that the faults of a seed do not draw the numbers that its cluster draws.
+const PLAN_SALT: u64 = 0x5afe_0f5e_ed00_0001;
+
+/// Tries of the search for an order; beyond, it is left open, and counted.
+const SEARCH_STEPS_MAX: u64 = 200_000;

@@ -1,0 +1,497 @@
+//! The world: everything that happens, one thing after the other, in the order of one true time.
+//!
+//! ```text
+//!   agenda (by time) ---> arrival, wake-up, end of a write ---> a turn of one driver
+//!      ^                                                          |
+//!      +---- messages, wake-ups, writes <---- effects <-----------+---> checked by the witness
+//! ```
+//!
+//! Nothing here is decided by anything but the seed and the calls from outside, so the same seed
+//! gives the same events. Each event goes into the trace: always into its hash, and as a line of
+//! text where lines are wanted.
+//!
+//! Not here: the faults and the clients of a swarm (`swarm`), the calls for users (`simulation`).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::runtime::report::RoleName;
+use crate::runtime::turn::{Effects, Event};
+use crate::transport::Arrival;
+use crate::types::error::ErrorKind;
+use crate::types::ids::ReplicaId;
+use crate::types::message::Envelope;
+use crate::types::time::Moment;
+
+use super::checkers::Violation;
+use super::disk::{Mount, SimDisk};
+use super::links::Link;
+use super::machine::{Machine, Settings};
+use super::network::{Network, Parcel};
+use super::record::Trace;
+use super::rng::Rng;
+use super::trace;
+use super::witness::Witness;
+
+/// Machines, the network between them, and time.
+pub(super) struct World {
+    pub(super) now: Moment,
+    agenda: BinaryHeap<Reverse<Entry>>,
+    entries: u64,
+    pub(super) machines: BTreeMap<ReplicaId, Machine>,
+    pub(super) network: Network,
+    pub(super) witness: Witness,
+    pub(super) rng: Rng,
+    pub(super) trace: Trace,
+    pub(super) counts: Counts,
+    /// The first thing that must not happen and did.
+    pub(super) violation: Option<Violation>,
+    /// Which replicas were called since the last step.
+    pub(super) called: Arc<Mutex<Vec<ReplicaId>>>,
+    /// Answers that somebody asked to be told of.
+    pub(super) answered: Arc<Mutex<Vec<u64>>>,
+}
+
+/// What happened, in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Turns of drivers.
+    pub turns: u64,
+    /// Messages that arrived.
+    pub delivered: u64,
+    /// Times that somebody began to lead.
+    pub leaders: u64,
+    /// Hellos that the gate refused.
+    pub refused: u64,
+    /// Openings that were refused.
+    pub openings_refused: u64,
+    /// Replicas that stopped by themselves.
+    pub poisoned: u64,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+struct Entry {
+    at: Moment,
+    number: u64,
+    what: Happening,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Arrive(Box<Parcel>),
+    Wake { id: ReplicaId, life: u64, number: u64 },
+    Written { id: ReplicaId, life: u64, flight: u64 },
+    Down { id: ReplicaId, peer: ReplicaId },
+}
+
+impl World {
+    /// Machines with blank disks, all switched off.
+    pub(super) fn new(seed: u64, settings: Vec<Settings>) -> Self {
+        let mut rng = Rng::new(seed);
+        let machines = settings.into_iter().map(|settings| {
+            let id = settings.driver.id;
+            (id, Machine::new(id, settings, SimDisk::seeded(rng.next_u64())))
+        });
+        let machines: BTreeMap<_, _> = machines.collect();
+        Self {
+            now: Moment::ZERO,
+            agenda: BinaryHeap::new(),
+            entries: 0,
+            machines,
+            network: Network::default(),
+            witness: Witness::default(),
+            rng,
+            trace: Trace::default(),
+            counts: Counts::default(),
+            violation: None,
+            called: Arc::default(),
+            answered: Arc::default(),
+        }
+    }
+
+    /// All machines.
+    pub(super) fn ids(&self) -> Vec<ReplicaId> {
+        self.machines.keys().copied().collect()
+    }
+
+    pub(super) fn machine(&self, id: ReplicaId) -> &Machine {
+        self.machines.get(&id).unwrap_or_else(|| panic!("Simulation: there is no replica {id}"))
+    }
+
+    pub(super) fn machine_mut(&mut self, id: ReplicaId) -> &mut Machine {
+        self.machines.get_mut(&id).unwrap_or_else(|| panic!("Simulation: there is no replica {id}"))
+    }
+
+    // Time.
+
+    /// Lets everything happen until `end`, or until somebody is answered who asked to be told, or
+    /// an invariant is broken. Returns whether `end` was reached.
+    pub(super) fn run_until(&mut self, end: Moment) -> bool {
+        loop {
+            self.take_calls();
+            if self.violation.is_some() || !self.answered.lock().is_empty() {
+                return false;
+            }
+            if self.agenda.peek().is_none_or(|Reverse(entry)| end < entry.at) {
+                self.now = self.now.max(end);
+                return true;
+            }
+            self.step();
+        }
+    }
+
+    /// Lets the next thing happen. Returns whether there was one.
+    pub(super) fn step(&mut self) -> bool {
+        self.take_calls();
+        let Some(Reverse(entry)) = self.agenda.pop() else { return false };
+        self.now = self.now.max(entry.at);
+        match entry.what {
+            Happening::Arrive(parcel) => self.arrive(*parcel),
+            Happening::Wake { id, life, number } => self.wake(id, life, number),
+            Happening::Written { id, life, flight } => self.end_write(id, life, flight),
+            Happening::Down { id, peer } => {
+                let event = Event::Arrived(Arrival::Down { peer });
+                self.trace.note(self.now, 5, id.0, peer.0);
+                self.turn(id, vec![event]);
+            }
+        }
+        true
+    }
+
+    fn schedule(&mut self, at: Moment, what: Happening) {
+        self.entries += 1;
+        self.agenda.push(Reverse(Entry { at, number: self.entries, what }));
+    }
+
+    /// Callers brought events; their replicas take a turn.
+    fn take_calls(&mut self) {
+        loop {
+            let called = std::mem::take(&mut *self.called.lock());
+            if called.is_empty() {
+                return;
+            }
+            for id in called {
+                let life = self.machine_mut(id).life.as_mut();
+                let events = life.map(|life| std::mem::take(&mut *life.inbox.lock()));
+                if let Some(events) = events.filter(|events| !events.is_empty()) {
+                    self.trace.note(self.now, 6, id.0, events.len() as u64);
+                    self.turn(id, events);
+                }
+            }
+        }
+    }
+
+    // What happens.
+
+    fn arrive(&mut self, parcel: Parcel) {
+        let Parcel { link, hello, message } = parcel;
+        let Some(life) = &mut self.machine_mut(link.to).life else { return };
+        let opening = (link.from, hello.boot);
+        if life.stopped {
+            return;
+        }
+        if !life.admitted.contains(&opening) {
+            if let Err(refusal) = life.gate.admit(&hello) {
+                self.counts.refused += 1;
+                self.trace.note(self.now, 7, link.from.0, link.to.0);
+                self.trace
+                    .line(self.now, || format!("{} refuses {}: {refusal:?}", link.to, link.from));
+                return;
+            }
+            life.admitted.insert(opening);
+        }
+        self.counts.delivered += 1;
+        self.trace.line(self.now, || {
+            format!("{} -> {} {}", link.from, link.to, trace::message(&message))
+        });
+        self.trace.note(self.now, 1, link.from.0, link.to.0);
+        let arrival = Arrival::Message { from: link.from, message };
+        let Some(life) = &mut self.machine_mut(link.to).life else { return };
+        life.gate.note(&arrival);
+        self.turn(link.to, vec![Event::Arrived(arrival)]);
+    }
+
+    fn wake(&mut self, id: ReplicaId, life: u64, number: u64) {
+        let machine = self.machine_mut(id);
+        let current = machine.lives == life;
+        let due = machine.life.as_ref().is_some_and(|life| life.wake_number == number);
+        if current && due && !machine.paused {
+            self.turn(id, Vec::new());
+        }
+    }
+
+    fn end_write(&mut self, id: ReplicaId, life: u64, flight: u64) {
+        let machine = self.machine_mut(id);
+        if machine.lives != life || machine.disk_paused {
+            return;
+        }
+        let Some(life) = &mut machine.life else { return };
+        let Some(flight) = life.flights.remove(&flight) else { return };
+        let done = flight.begun.finish();
+        self.trace.note(self.now, 2, id.0, u64::from(done.is_done()));
+        if done.is_done() {
+            for group in flight.groups {
+                self.trace.line(self.now, || format!("{id} synced {:?}", group.frames));
+                let result = self.witness.on_durable(id, group);
+                self.judge(result);
+            }
+        }
+        self.turn(id, vec![Event::Written(done)]);
+    }
+
+    /// A replica takes a turn, unless its machine is paused; then the events wait.
+    pub(super) fn turn(&mut self, id: ReplicaId, events: Vec<Event<Mount>>) {
+        let now = self.now;
+        let machine = self.machine_mut(id);
+        let (local, calendar) = (machine.clock.read(now), machine.clock.calendar(now));
+        let Some(life) = &mut machine.life else { return };
+        life.waiting.extend(events);
+        if machine.paused {
+            return;
+        }
+        let events = std::mem::take(&mut life.waiting);
+        let effects = life.driver.turn(local, calendar, events);
+        self.counts.turns += 1;
+        self.observe(id);
+        self.perform(id, effects);
+    }
+
+    /// Holds what a replica now knows against the truth.
+    fn observe(&mut self, id: ReplicaId) {
+        let Some(life) = &mut self.machines.get_mut(&id).expect("it took a turn").life else {
+            return;
+        };
+        let Some(view) = life.driver.view() else { return };
+        let before = life.seen;
+        let applied = life.driver.store().applied();
+        life.seen.formed = true;
+        life.seen.role = view.role;
+        life.seen.chosen = (view.slot_chosen, view.chain);
+        life.seen.applied = applied.slot;
+        if !before.formed {
+            self.witness_opening(id);
+        }
+        if before.role != view.role {
+            self.counts.leaders += u64::from(view.role == RoleName::Leader);
+            self.trace.note(self.now, 3, id.0, view.promised.round);
+            self.trace.line(self.now, || format!("{id} is {:?} {}", view.role, view.promised));
+        }
+        if before.chosen.0 != view.slot_chosen || !before.formed {
+            self.trace.note(self.now, 4, id.0, view.slot_chosen.0 ^ view.chain.0 as u64);
+            let result = self.witness.on_progress(id, view.slot_chosen, view.chain);
+            self.judge(result);
+        }
+        if before.applied != applied.slot || !before.formed {
+            let state = (applied.txid, applied.digest);
+            let result = self.witness.on_state(id, applied.slot, state);
+            self.judge(result);
+        }
+    }
+
+    /// Carries out what a turn decided.
+    fn perform(&mut self, id: ReplicaId, effects: Effects<Mount>) {
+        let Effects { sends, jobs, answers, standing, wake_at, stopped } = effects;
+        let life = self.machine_mut(id).life.as_mut().expect("it took a turn");
+        if let Some(standing) = standing {
+            life.gate.update(&standing);
+            life.hello = standing.hello;
+        }
+        for envelope in sends {
+            self.send(id, envelope);
+        }
+        for job in jobs {
+            let prepares = job.is_prepare();
+            let machine = self.machines.get_mut(&id).expect("it took a turn");
+            let life = machine.life.as_mut().expect("it took a turn");
+            let flight = life.begin(job);
+            let (least, most) = machine.speed.sync;
+            let mut time = self.rng.time(least..=most);
+            if prepares || machine.speed.straggle > 0 && self.rng.per_mille(machine.speed.straggle)
+            {
+                time *= self.rng.within(2..=100) as u32;
+            }
+            let life = machine.lives;
+            self.schedule(self.now + time, Happening::Written { id, life, flight });
+        }
+        for answer in answers {
+            answer.give();
+        }
+        if stopped {
+            self.on_stopped(id);
+        } else {
+            let life = self.machine_mut(id).life.as_mut().expect("it took a turn");
+            life.wake_at = wake_at;
+            self.set_alarm(id);
+        }
+    }
+
+    /// Schedules the wake-up that a replica asked for, at the time when its clock will show it.
+    pub(super) fn set_alarm(&mut self, id: ReplicaId) {
+        let now = self.now;
+        let machine = self.machine_mut(id);
+        let lives = machine.lives;
+        let Some(life) = &mut machine.life else { return };
+        life.wake_number += 1;
+        let number = life.wake_number;
+        let at = life.wake_at.and_then(|at| machine.clock.when(at));
+        if let Some(at) = at {
+            // A replica that is late already is woken soon, but time goes on.
+            let at = at.max(now + Duration::from_micros(1));
+            self.schedule(at, Happening::Wake { id, life: lives, number });
+        }
+    }
+
+    fn send(&mut self, from: ReplicaId, envelope: Envelope) {
+        let Envelope { to, message } = envelope;
+        let result = self.witness.on_leave(from, &message);
+        self.judge(result);
+        let Some(life) = &self.machine(from).life else { return };
+        let mut hello = life.hello.clone();
+        hello.receiver = to;
+        if !self.machines.contains_key(&to) {
+            return;
+        }
+        self.dispatch(Parcel { link: Link { from, to }, hello, message });
+    }
+
+    /// A parcel sets out, with what chance and rules make of it.
+    pub(super) fn dispatch(&mut self, parcel: Parcel) {
+        let delays = self.network.send(&parcel, &mut self.rng);
+        for delay in delays {
+            self.schedule(self.now + delay, Happening::Arrive(Box::new(parcel.clone())));
+        }
+    }
+
+    /// A parcel arrives after `delay`, whatever chance and rules say.
+    pub(super) fn deliver_after(&mut self, parcel: Parcel, delay: Duration) {
+        self.schedule(self.now + delay, Happening::Arrive(Box::new(parcel)));
+    }
+
+    fn on_stopped(&mut self, id: ReplicaId) {
+        let machine = self.machines.get_mut(&id).expect("it took a turn");
+        let fired = machine.disk.fired().total();
+        let life = machine.life.as_mut().expect("it took a turn");
+        life.stopped = true;
+        life.flights.clear();
+        let Some(err) = life.driver.report().stopped else { return };
+        // A mistake of its own, or a log that differs, has no source below it.
+        let failed = std::error::Error::source(&err).is_some();
+        let excused = failed && fired > life.faults_before;
+        self.trace.line(self.now, || format!("{id} stopped: {err}"));
+        if err.kind() == ErrorKind::Closed {
+            return;
+        }
+        self.counts.poisoned += 1;
+        if !excused {
+            self.judge(Err(Violation::new("S1", format!("{id} stopped without a reason: {err}"))));
+        }
+    }
+
+    // Machines on and off.
+
+    /// Opens a replica. Returns whether it could be opened.
+    pub(super) fn open(&mut self, id: ReplicaId) -> bool {
+        let now = self.now;
+        let machine = self.machine_mut(id);
+        let opened = machine.open(now);
+        machine.paused = false;
+        machine.disk_paused = false;
+        self.trace.note(now, 8, id.0, u64::from(opened.is_ok()));
+        match opened {
+            Ok(()) => {
+                self.trace.line(now, || format!("{id} opens"));
+                self.turn(id, Vec::new());
+                true
+            }
+            Err(err) => {
+                self.counts.openings_refused += 1;
+                self.trace.line(now, || format!("{id} does not open: {err}"));
+                // A machine that lost power in the middle of it lets go of its disk.
+                false
+            }
+        }
+    }
+
+    /// What an opening, or the end of formation, wrote by itself.
+    fn witness_opening(&mut self, id: ReplicaId) {
+        let machine = &self.machines[&id];
+        let groups = machine.newest_groups();
+        let membership = machine.life.as_ref().and_then(|life| life.driver.membership());
+        let formed = membership.map_or(Ok(()), |membership| self.witness.form(id, membership));
+        let result = formed.and_then(|()| self.witness.on_opened(id, &groups));
+        self.judge(result);
+    }
+
+    /// The replica is gone from one moment to the next; who waits is told that it stopped. Its
+    /// machine and its peers go on.
+    pub(super) fn kill(&mut self, id: ReplicaId) {
+        self.trace.note(self.now, 9, id.0, 0);
+        self.trace.line(self.now, || format!("{id} dies"));
+        let machine = self.machine_mut(id);
+        machine.lives += 1;
+        let hung_up = machine.life.take().is_some();
+        machine.paused = false;
+        machine.disk_paused = false;
+        if hung_up {
+            for peer in self.ids() {
+                if peer != id && self.rng.per_mille(700) {
+                    let delay = self.rng.time(Duration::ZERO..=Duration::from_millis(20));
+                    let down = Happening::Down { id: peer, peer: id };
+                    self.schedule(self.now + delay, down);
+                }
+            }
+        }
+    }
+
+    /// The connection of a link ends; both sides learn of it.
+    pub(super) fn hang_up(&mut self, link: Link) {
+        let Link { from, to } = link;
+        self.schedule(self.now, Happening::Down { id: from, peer: to });
+        self.schedule(self.now, Happening::Down { id: to, peer: from });
+    }
+
+    /// Writes that ended while the disk was paused end now.
+    pub(super) fn resume_disk(&mut self, id: ReplicaId) {
+        let machine = self.machine_mut(id);
+        machine.disk_paused = false;
+        let life = machine.lives;
+        let flights = machine.life.as_ref().map(|life| life.flights.keys().copied().collect());
+        for flight in flights.unwrap_or_else(Vec::new) {
+            let time = self.rng.time(Duration::ZERO..=Duration::from_millis(2));
+            self.schedule(self.now + time, Happening::Written { id, life, flight });
+        }
+    }
+
+    /// Remembers the first violation.
+    pub(super) fn judge(&mut self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.trace.line(self.now, || format!("VIOLATION {violation}"));
+            self.violation.get_or_insert(violation);
+        }
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}

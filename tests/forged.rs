@@ -1,0 +1,258 @@
+//! Files that no medium makes of ours: fields are set to what they never hold, and every checksum
+//! is right. An opening refuses them, and neither panics nor allocates for a number that it was
+//! told.
+//!
+//! Two of the cases were found by fuzzing (`fuzz/`), the others by writing its targets.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+use indelible::journal::frame::{BadFrame, FRAME_HEADER_BYTES, FRAME_MAGIC, Header};
+use indelible::journal::segment::{BadSuperheader, SUPERHEADER_BYTES, Superheader, segment_name};
+use indelible::journal::{Disk, File, Identity, Journal, JournalError, MemoryDisk, Options};
+use indelible::types::codec;
+use indelible::types::command::{Command, Condition, Key, KeyKind, TableUse, ValueCodec};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
+use indelible::types::membership::{Membership, Voter};
+use indelible::types::record::Record;
+use indelible::types::time::Time;
+
+const WHO: ReplicaId = ReplicaId(1);
+const LSN: usize = 64;
+const SLOT: usize = 72;
+const META_SEQ: usize = 96;
+const DURABLE_THROUGH: usize = 104;
+
+/// The bytes of one segment and where its frames are.
+struct Segment {
+    disk: MemoryDisk,
+    name: String,
+    bytes: Vec<u8>,
+    frames: Vec<usize>,
+}
+
+impl Segment {
+    fn load(disk: &MemoryDisk, number: u64) -> Self {
+        let name = segment_name(number);
+        let file = disk.open(&name).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
+        let places = (4096..bytes.len()).step_by(8);
+        let frames = places.filter(|at| bytes[*at..].starts_with(&FRAME_MAGIC)).collect();
+        Self { disk: disk.clone(), name, bytes, frames }
+    }
+
+    fn add(&mut self, at: usize, count: u64) {
+        let field = self.bytes[at..].first_chunk_mut().unwrap();
+        *field = u64::from_le_bytes(*field).wrapping_add(count).to_le_bytes();
+    }
+
+    fn add_to_frames(&mut self, field: usize, count: u64) {
+        for at in self.frames.clone() {
+            self.add(at + field, count);
+        }
+    }
+
+    /// Makes all checksums and links right, and writes the segment back.
+    fn store(mut self) {
+        let mut link = put_crc(&mut self.bytes[..SUPERHEADER_BYTES]);
+        for at in &self.frames {
+            let header = &mut self.bytes[*at..*at + FRAME_HEADER_BYTES];
+            header[12..16].copy_from_slice(&link);
+            link = put_crc(header);
+        }
+        let file = self.disk.open(&self.name).unwrap();
+        file.set_len(self.bytes.len() as u64).unwrap();
+        file.write_at(0, &self.bytes).unwrap();
+    }
+}
+
+/// Ends a header with its checksum.
+fn put_crc(header: &mut [u8]) -> [u8; 4] {
+    let (content, place) = header.split_at_mut(header.len() - 4);
+    let sum = crc32fast::hash(content).to_le_bytes();
+    place.copy_from_slice(&sum);
+    sum
+}
+
+fn open(disk: &MemoryDisk) -> Result<Journal<MemoryDisk>, JournalError> {
+    let options = Options { segment_bytes: 64 * 1024, ..Options::default() };
+    Journal::open(disk.clone(), options, WHO)
+}
+
+/// A journal with some votes in one segment, sealed.
+fn journal() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let mut journal = open(&disk).unwrap();
+    let incarnation = journal.identity().incarnation;
+    let voter = Voter { id: WHO, incarnation, address: String::new() };
+    journal.agree(&Membership::majority(vec![voter]).unwrap(), true).unwrap();
+    let ballot = Ballot { round: 1, leader: WHO };
+    journal.append(&[Record::Promise { ballot }], Slot(0)).unwrap();
+    for slot in 0..20 {
+        let mut builder = EntryBuilder::new(Time(1), 1);
+        builder.push(&[slot as u8]);
+        let entry = builder.finish();
+        journal.append(&[Record::Vote { slot: Slot(slot), ballot, entry }], Slot(0)).unwrap();
+    }
+    for _ in 0..2 {
+        while let Some(job) = journal.next_job().unwrap() {
+            journal.complete(job.run()).unwrap();
+        }
+        // Without it, the next opening would keep nothing of this segment.
+        journal.seal().unwrap();
+    }
+    disk
+}
+
+#[track_caller]
+fn refused(disk: &MemoryDisk, reason: &str) {
+    let err = open(disk).unwrap_err();
+    assert!(matches!(err, JournalError::Corrupt { .. }), "{err}");
+    assert!(err.to_string().contains(reason), "{err}");
+}
+
+#[test]
+fn what_is_not_forged_opens() {
+    let disk = journal();
+    let segment = Segment::load(&disk, 1);
+    assert!(segment.frames.len() > 20);
+    segment.store();
+    assert_eq!(open(&disk).unwrap().recovered().votes.len(), 20);
+}
+
+#[test]
+fn an_end_far_behind_the_file_allocates_nothing() {
+    let disk = journal();
+    drop(open(&disk).unwrap());
+    let mut next = Segment::load(&disk, 3);
+    next.add(88, 1 << 60);
+    next.store();
+    // The first group of the segment before says that it is as long.
+    let mut segment = Segment::load(&disk, 1);
+    let payload = segment.frames[0] + FRAME_HEADER_BYTES;
+    segment.add(payload + 8, 1 << 50);
+    let content = indelible::types::ids::ContentHash::of(&segment.bytes[payload..payload + 16]);
+    let at = segment.frames[0] + 120;
+    segment.bytes[at..at + 16].copy_from_slice(&content.0.to_le_bytes());
+    segment.store();
+    refused(&disk, "longer than its segment");
+}
+
+#[test]
+fn numbers_of_frames_do_not_wrap_around() {
+    for far in [1 << 62, u64::MAX - 64, u64::MAX - 3] {
+        let disk = journal();
+        let mut segment = Segment::load(&disk, 1);
+        segment.add(64, far);
+        segment.add(72, far);
+        segment.add_to_frames(LSN, far);
+        segment.add_to_frames(DURABLE_THROUGH, far);
+        segment.store();
+        refused(&disk, "");
+    }
+}
+
+#[test]
+fn numbers_of_promises_do_not_wrap_around() {
+    for far in [1 << 62, u64::MAX - 2] {
+        let disk = journal();
+        let mut segment = Segment::load(&disk, 1);
+        segment.add_to_frames(META_SEQ, far);
+        segment.store();
+        refused(&disk, "out of range");
+    }
+}
+
+#[test]
+fn numbers_of_segments_do_not_wrap_around() {
+    for number in [1 << 32, u64::MAX] {
+        let disk = journal();
+        disk.create(&segment_name(number)).unwrap();
+        refused(&disk, "a number that no segment has");
+    }
+}
+
+#[test]
+fn far_slots_allocate_once() {
+    let disk = journal();
+    let mut segment = Segment::load(&disk, 1);
+    let votes = segment.frames.iter().copied().filter(|at| segment.bytes[at + 6] == 3);
+    let votes: Vec<usize> = votes.collect();
+    // Each as far behind the one before as one may be, if that one had not been as far already.
+    for (count, at) in (1..).zip(votes) {
+        segment.add(at + SLOT, count * ((1 << 20) - 1));
+    }
+    segment.store();
+    refused(&disk, "a slot out of range");
+}
+
+#[test]
+fn a_group_frame_that_is_too_short_is_none() {
+    let disk = journal();
+    let mut segment = Segment::load(&disk, 1);
+    let at = segment.frames[0];
+    segment.bytes[at + 8..at + 12].fill(0);
+    let content = indelible::types::ids::ContentHash::of(&[]).0;
+    segment.bytes[at + 120..at + 136].copy_from_slice(&content.to_le_bytes());
+    segment.bytes.truncate(at + FRAME_HEADER_BYTES);
+    segment.frames.truncate(1);
+    // Nothing vouches for it, so that it is looked at as an end that was torn.
+    segment.bytes[72..80].fill(0);
+    segment.store();
+    assert!(open(&disk).is_ok_and(|mut journal| journal.recovered().votes.is_empty()));
+}
+
+#[test]
+fn a_header_has_one_encoding() {
+    let disk = journal();
+    let segment = Segment::load(&disk, 1);
+    for at in [7, 136, 139] {
+        let mut bytes = segment.bytes[segment.frames[0]..][..FRAME_HEADER_BYTES].to_vec();
+        bytes[at] = 9;
+        put_crc(&mut bytes);
+        assert_eq!(Header::decode(&bytes), Err(BadFrame::Content), "byte {at}");
+    }
+    for at in [10, 15, 108, 123] {
+        let mut bytes = segment.bytes[..SUPERHEADER_BYTES].to_vec();
+        bytes[at] = 1;
+        put_crc(&mut bytes);
+        assert_eq!(Superheader::decode(&bytes), Err(BadSuperheader::Invalid), "byte {at}");
+    }
+    let identity = Journal::peek(&disk).unwrap().unwrap();
+    for (at, value) in [(10, 2), (11, 1)] {
+        let mut bytes = identity.encode();
+        bytes[at] = value;
+        put_crc(&mut bytes);
+        assert!(Identity::decode(&bytes).is_err(), "byte {at}");
+    }
+    // Formed by nobody, or without a segment.
+    let nobody = Identity { membership: None, ..identity.clone() };
+    assert!(Identity::decode(&nobody.encode()).is_err());
+    let nowhere = Identity { segment_last: 0, ..identity };
+    assert!(Identity::decode(&nowhere.encode()).is_err());
+    for at in [2, 3, 8] {
+        let mut bytes = Entry::no_op().bytes().to_vec();
+        bytes[at] = 1;
+        assert!(Entry::decode(bytes).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_transaction_id_is_in_range() {
+    let bytes = codec::encode(&u64::MAX).unwrap();
+    assert!(codec::decode::<TxId>("id", &bytes).is_err());
+    let condition = Condition::Version(Key { table: 0, bytes: b"a" }, TxId::MAX);
+    let command = Command {
+        request: RequestId::default(),
+        tables: vec![TableUse { name: "t", key_kind: KeyKind("str"), codec: ValueCodec::Raw }],
+        conditions: vec![condition],
+        operations: Vec::new(),
+    };
+    let mut bytes = command.encode();
+    assert_eq!(Command::decode(&bytes).unwrap(), command);
+    let number = TxId::MAX.get().to_le_bytes();
+    let at = bytes.windows(8).position(|window| window == number).unwrap();
+    bytes[at + 7] = 0x80;
+    assert!(Command::decode(&bytes).is_err());
+}
