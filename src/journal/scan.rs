@@ -412,7 +412,8 @@ impl<F: File> Scan<F> {
         self.chain.retain(|number| *number <= self.kept.number);
         let uncovered = std::mem::take(&mut self.uncovered);
         self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
-        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap
+        // around.
         if self.lsn_seen.0 > COUNT_MAX || self.found.promise.0 > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }

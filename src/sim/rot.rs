@@ -3,8 +3,8 @@
 //! Promised is: whatever was synced may rot, if later frames tell that it had been durable; and the
 //! newest group of one replica may rot into something that is no group. Not promised is that synced
 //! copies of one slot rot on as many replicas as a phase-2 quorum has, nor that anybody notices a
-//! newest group which became zeros. So one replica is damaged at a time; the next one only after the
-//! one before has been whole again for a while.
+//! newest group which became zeros. So one replica is damaged at a time; the next one only after
+//! the one before has been whole again for a while.
 //!
 //! Not here: a replica alone, which refuses to open (`tests/disk_campaign.rs`).
 

@@ -134,7 +134,8 @@ fn hunt(name: &str, arguments: &Arguments) -> Result<ExitCode, String> {
         let invariant = failed.and_then(|(_, outcome)| outcome.violation);
         let invariant = invariant.map_or("", |violation| violation.invariant);
         println!(
-            "{{\"bug\":\"{}\",\"caught\":{caught},\"seeds\":{seeds},\"invariant\":\"{invariant}\"}}",
+            "{{\"bug\":\"{}\",\"caught\":{caught},\"seeds\":{seeds},\
+             \"invariant\":\"{invariant}\"}}",
             bug.name()
         );
         missed |= !caught;
