@@ -253,7 +253,8 @@ fn head<F: File>(scan: &mut Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {
         promised: scan.promised,
         meta_seq: if is_new { scan.found.next_promise() } else { number },
         slot_chosen: scan.found.slot_chosen,
-        slot_end: scan.found.slot_end.max(scan.found.slot_chosen),
+        // What may be lost counts too: no later group may say that there was nothing.
+        slot_end: scan.found.slot_end.max(scan.found.slot_chosen).max(damage.end()),
         tail,
         damage,
     }
@@ -290,7 +291,8 @@ fn begin_segment<D: Disk>(
     let (mut link, mut places) = (checksum, Vec::new());
     for group in &groups {
         let mut bytes = Vec::with_capacity(group.padded_bytes());
-        let context = Context { home, durable_through: head.previous.last_lsn, link };
+        let (durable_through, slot_end) = (head.previous.last_lsn, head.slot_end);
+        let context = Context { home, durable_through, slot_end, link };
         link = group.encode(context, &mut bytes, &mut places);
         file.write_at(group.offset, &bytes).map_err(JournalError::io("write", &name))?;
     }

@@ -370,8 +370,12 @@ impl<D: Disk> Writer<D> {
         if group.first {
             self.enter_segment(group, &mut buffer);
         }
-        let context =
-            Context { home: self.home, durable_through: self.frontier, link: self.end.link };
+        let context = Context {
+            home: self.home,
+            durable_through: self.frontier,
+            slot_end: self.slot_end,
+            link: self.end.link,
+        };
         let mut places = Vec::with_capacity(group.items.len());
         let link = group.encode(context, buffer.output(), &mut places);
         let last_lsn = Lsn(group.end_lsn.0 - 1);

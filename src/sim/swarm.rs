@@ -342,10 +342,13 @@ impl Swarm {
     fn is_blocked(&self) -> bool {
         let reports = self.ids.iter().filter_map(|id| self.sim.report(*id)).collect::<Vec<_>>();
         let next = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
-        let in_doubt = |doubts: &Doubts| doubts.promise_lost || doubts.contains(next);
-        let speaking = reports.iter().filter(|report| !in_doubt(&report.doubts)).count();
-        let faulty = |doubts: &Doubts| doubts.promise_lost || doubts.faulty.contains(next);
-        reports.iter().any(|report| faulty(&report.doubts)) && speaking * 2 <= self.ids.len()
+        let is_blocked_at = |slot: Slot| {
+            let in_doubt = |doubts: &Doubts| doubts.promise_lost || doubts.contains(slot);
+            let speaking = reports.iter().filter(|report| !in_doubt(&report.doubts)).count();
+            let faulty = |doubts: &Doubts| doubts.promise_lost || doubts.faulty.contains(slot);
+            reports.iter().any(|report| faulty(&report.doubts)) && speaking * 2 <= self.ids.len()
+        };
+        (0..100).any(|ahead| is_blocked_at(next.plus(ahead)))
     }
 
     fn apart(&self) -> String {
