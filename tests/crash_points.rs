@@ -4,7 +4,7 @@
 //! of it that was acknowledged.
 //!
 //! `STRIDE=1 cargo test --release --test crash_points -- --nocapture` runs all of it, and says how
-//! much that was. Without `STRIDE`, each 7th boundary is tried.
+//! much that was. Without `STRIDE`, each 15th boundary is tried.
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
@@ -36,7 +36,7 @@ const THREADS: usize = 2;
 const STATES_MIN: u64 = 200_000;
 
 fn stride() -> usize {
-    std::env::var("STRIDE").map_or(7, |text| text.parse().expect("STRIDE is a number"))
+    std::env::var("STRIDE").map_or(15, |text| text.parse().expect("STRIDE is a number"))
 }
 
 /// How many boundaries the whole script has; it is checked on the way that it does what it should.
@@ -47,9 +47,10 @@ fn boundaries(voters: u64) -> u64 {
     life.run().unwrap();
     let count = |operation| disk.log().iter().filter(|it| it.operation == operation).count();
     assert!(count(Operation::Write) > 30 && count(Operation::Sync) > 30);
-    let segments = disk.log().into_iter().filter(|it| {
-        it.operation == Operation::Create && it.name.starts_with("segment-")
-    });
+    let segments = disk
+        .log()
+        .into_iter()
+        .filter(|it| it.operation == Operation::Create && it.name.starts_with("segment-"));
     assert!(segments.count() >= 6, "the script passes over segments");
     let cut_off = disk.take_overwritten();
     assert!(cut_off.iter().all(|overwrite| overwrite.is_cut), "{cut_off:?}");
@@ -68,7 +69,8 @@ fn explore(act: impl Fn(&mut Point) + Sync) -> Counts {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some(&(voters, boundary)) = tried.get(next.fetch_add(1, Ordering::Relaxed))
+                while let Some(&(voters, boundary)) =
+                    tried.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let mut point = Point::new(voters, boundary);
                     act(&mut point);

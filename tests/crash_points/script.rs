@@ -144,7 +144,7 @@ pub const MEMBER: [Step; 50] = [
     Begin,
     Die,
     Open,
-    Append(&[Vote(13, 5, 8000), What::Doubts(15, 20)], 10),
+    Append(&[Vote(13, 5, 8000), What::Doubts(15, 20)], 12),
     Begin,
     Begin,
     End(1),
@@ -164,6 +164,8 @@ pub struct Life {
     voters: u64,
     journal: Option<Journal<Tampered>>,
     writes: Vec<Begun<Tampered>>,
+    /// Where the disk is full, the run ends before the process dies.
+    pub heals: bool,
     pub log: Log,
 }
 
@@ -199,12 +201,21 @@ pub fn script(voters: u64) -> &'static [Step; 50] {
 
 impl Life {
     pub fn new(plan: Arc<Plan>, voters: u64) -> Self {
-        Self { plan, voters, journal: None, writes: Vec::new(), log: Log::default() }
+        let (journal, writes, log) = (None, Vec::new(), Log::default());
+        Self { plan, voters, journal, writes, heals: false, log }
     }
 
-    /// Runs the script up to its end, or to what fails.
+    /// Runs the script up to its end, to what fails, or until the power is gone: not every step
+    /// notices.
     pub fn run(&mut self) -> Result<(), JournalError> {
-        script(self.voters).iter().try_for_each(|step| self.step(*step))
+        for step in script(self.voters) {
+            let heals = self.heals && self.plan.has_happened() && matches!(step, Die);
+            if self.plan.disk.is_stopped() || heals {
+                break;
+            }
+            self.step(*step)?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, step: Step) -> Result<(), JournalError> {
@@ -235,6 +246,7 @@ impl Life {
         self.writes.clear();
         self.journal = None;
         self.plan.disk.process_crash();
+        self.plan.begin_life();
     }
 
     fn journal(&mut self) -> &mut Journal<Tampered> {

@@ -28,6 +28,7 @@ pub struct Plan {
     pub disk: SimDisk,
     pub at: u64,
     pub fault: Option<Fault>,
+    stop: bool,
     happened: AtomicBool,
 }
 
@@ -47,7 +48,26 @@ pub struct TamperedFile {
 
 impl Plan {
     pub fn new(disk: &SimDisk, at: u64, fault: Option<Fault>) -> Arc<Self> {
-        Arc::new(Self { disk: disk.clone(), at, fault, happened: AtomicBool::new(false) })
+        Arc::new(Self::of(disk, at, fault))
+    }
+
+    fn of(disk: &SimDisk, at: u64, fault: Option<Fault>) -> Self {
+        let happened = AtomicBool::new(false);
+        Self { disk: disk.clone(), at, fault, stop: false, happened }
+    }
+
+    /// The power goes.
+    pub fn power_cut(disk: &SimDisk, at: u64) -> Arc<Self> {
+        let plan = Self { stop: true, ..Self::of(disk, at, None) };
+        plan.begin_life();
+        Arc::new(plan)
+    }
+
+    /// A process begins, perhaps after one that died. The plan is still the same.
+    pub fn begin_life(&self) {
+        if self.stop {
+            self.disk.stop_at(self.at);
+        }
     }
 
     /// Nothing happens.
