@@ -130,7 +130,7 @@ impl Point {
         }
         // A write that was handed out before the journal was told of the failure may be done.
         let before = disk.take_after_failure();
-        assert!(life.is_open() || before.is_empty(), "an opening went on: {before:?}");
+        assert!(life.is_open() || before.is_empty(), "an opening went on behind {err}: {before:?}");
         let run_the_rest = self.boundary.is_multiple_of(2);
         life.check_poisoned(run_the_rest);
         assert!(run_the_rest || disk.take_after_failure().is_empty(), "changed after a failure");

@@ -16,7 +16,7 @@ use indelible::types::slots::SlotSet;
 use indelible::types::time::Time;
 
 use super::model::Log;
-use super::tamper::{Plan, Tampered};
+use super::tamper::{Fault, Plan, Tampered};
 
 /// An operation of a script.
 #[derive(Clone, Copy, Debug)]
@@ -209,8 +209,11 @@ impl Life {
     /// notices.
     pub fn run(&mut self) -> Result<(), JournalError> {
         for step in script(self.voters) {
-            let heals = self.heals && self.plan.has_happened() && matches!(step, Die);
-            if self.plan.disk.is_stopped() || heals {
+            // Behind a failure that the process did not live to hear of, what the script says to be
+            // chosen need not be.
+            let is_other = self.heals || self.plan.fault != Some(Fault::NoSpace);
+            let ends = is_other && self.plan.has_happened() && matches!(step, Die);
+            if self.plan.disk.is_stopped() || ends {
                 break;
             }
             self.step(*step)?;
