@@ -1,8 +1,8 @@
 //! One replica's life, in 50 operations on its journal, and how it is run.
 //!
 //! There are two: that of a replica which is alone, and that of one of three. Both form a cluster,
-//! write in groups of several sizes, sync two lanes out of order, pass over segments, seal, die with
-//! writes under way, and open again.
+//! write in groups of several sizes, sync two lanes out of order, pass over segments, seal, die
+//! with writes under way, and open again.
 
 use std::sync::Arc;
 
