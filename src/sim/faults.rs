@@ -104,6 +104,18 @@ kinds! {
     RemoveFails = "remove-fails",
     /// A read is short, which is no failure.
     ShortRead = "short-read",
+    /// There is no room on a disk.
+    NoSpace = "no-space",
+    /// Bits on a medium change, where that is told by later frames.
+    BitRot = "bit-rot",
+    /// Sectors become zeros, where that is told by later frames.
+    Zeroed = "zeroed-range",
+    /// Sectors cannot be read, where that is told by later frames.
+    Unreadable = "unreadable-sector",
+    /// Blocks change places, where that is told by later frames.
+    Swapped = "swapped-ranges",
+    /// The newest group is damaged, and nothing tells that it was durable.
+    TailRot = "tail-rot",
 }
 
 /// One fault of a plan.

@@ -58,6 +58,7 @@ pub mod checkers;
 
 pub mod campaign;
 pub mod faults;
+mod rot;
 mod strike;
 pub mod swarm;
 pub mod workload;

@@ -20,6 +20,7 @@ use super::links::Link;
 use super::machine::DiskSpeed;
 use super::network::{Fate, RuleId, links_among};
 use super::rng::Rng;
+use super::rot::Damaged;
 use super::simulation::Simulation;
 
 /// The faults under way.
@@ -31,7 +32,8 @@ pub(super) struct Strikes {
     fired: BTreeMap<&'static str, u64>,
     /// Replicas that died since the last look.
     gone: Vec<ReplicaId>,
-    /// What each disk did before faults were taken back, to tell an excused refusal.
+    damaged: Damaged,
+    /// Everything was taken back: from now on nothing excuses a refusal.
     healed: bool,
 }
 
@@ -46,6 +48,7 @@ enum Undo {
     DiskSpeed(ReplicaId),
     ClockRate(ReplicaId),
     Disarm(ReplicaId),
+    Room(ReplicaId),
     /// A replica that stopped by itself is switched off and on.
     Look,
 }
@@ -58,6 +61,7 @@ impl Strikes {
             numbers: 0,
             fired: BTreeMap::new(),
             gone: Vec::new(),
+            damaged: Damaged::default(),
             healed: false,
         };
         strikes.later(Moment::ZERO + LOOK_EVERY, Undo::Look);
@@ -121,6 +125,9 @@ impl Strikes {
             | Kind::ClockJump
             | Kind::ClockBack
             | Kind::Calendar => self.strike_machine(sim, fault.kind, id, end, &mut rng),
+            Kind::BitRot | Kind::Zeroed | Kind::Unreadable | Kind::Swapped | Kind::TailRot => {
+                self.strike_medium(sim, fault.kind, id, end, &mut rng);
+            }
             _ => self.strike_disk(sim, fault.kind, id, end, &mut rng),
         }
         Ok(())
@@ -320,6 +327,29 @@ impl Strikes {
         }
     }
 
+    /// Something rots. The replica goes on until it reads it, or is opened anew.
+    fn strike_medium(
+        &mut self,
+        sim: &Simulation,
+        kind: Kind,
+        id: ReplicaId,
+        end: Moment,
+        rng: &mut Rng,
+    ) {
+        if !self.damaged.strike(sim, kind, id, rng) {
+            return;
+        }
+        if kind == Kind::TailRot {
+            self.count(kind);
+        }
+        if sim.is_up(id) && rng.per_mille(500) {
+            return;
+        }
+        sim.crash(id);
+        self.gone.push(id);
+        self.later(end, Undo::Open(id));
+    }
+
     /// The next operations of a disk fail. What acts is counted by the disk.
     fn strike_disk(
         &mut self,
@@ -342,6 +372,10 @@ impl Strikes {
             Kind::OpenFails => disk.fail_open(When::NEXT),
             Kind::ListFails => disk.fail_list(When::NEXT),
             Kind::RemoveFails => disk.fail_remove(When::NEXT),
+            Kind::NoSpace => {
+                disk.set_room(Some(rng.below(100_000)));
+                return self.later(end, Undo::Room(id));
+            }
             _ => disk.shorten_read(when, rng.below(4096) as usize),
         }
         let on_opening = matches!(
@@ -404,6 +438,7 @@ impl Strikes {
             Undo::DiskSpeed(id) => sim.set_disk_speed(id, DiskSpeed::default()),
             Undo::ClockRate(id) => sim.change_clock(id, |clock, now| clock.set_rate(now, 1000)),
             Undo::Disarm(id) => sim.disk(id).disarm(),
+            Undo::Room(id) => sim.disk(id).set_room(None),
             Undo::Look => {
                 self.look(sim);
                 self.later(sim.now() + LOOK_EVERY, Undo::Look);
@@ -414,6 +449,7 @@ impl Strikes {
 
     /// An operator looks: what stopped by itself is switched off, and on a little later.
     fn look(&mut self, sim: &Simulation) {
+        self.damaged.look(sim);
         for id in self.ids.clone() {
             if !sim.is_up(id) && sim.report(id).is_some() {
                 sim.crash(id);
@@ -447,6 +483,7 @@ impl Strikes {
         self.undos.clear();
         for id in self.ids.clone() {
             sim.disk(id).disarm();
+            sim.disk(id).set_room(None);
             sim.set_disk_speed(id, DiskSpeed::default());
             sim.change_clock(id, |clock, now| clock.set_rate(now, 1000));
             sim.resume(id);

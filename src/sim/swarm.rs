@@ -24,13 +24,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::record::Doubts;
 use crate::types::time::Moment;
 
 use super::calls;
 use super::checkers::history::{Outcome as CallOutcome, Record};
 use super::checkers::{Conclusion, Violation, occ, replay, search};
 use super::faults::{self, Planned};
-use super::machine::DiskSpeed;
+use super::machine::{DiskSpeed, Life};
 use super::network::Weather;
 use super::rng::Rng;
 use super::simulation::{Plan, Simulation};
@@ -307,7 +308,14 @@ impl Swarm {
     fn is_one(&self) -> bool {
         let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
-        one && self.ids.iter().all(|id| self.sim.is_up(*id)) && self.workload.waiting() == 0
+        let whole = |id: &ReplicaId| {
+            self.sim.report(*id).is_some_and(|report| {
+                let Doubts { faulty, uncertain, .. } = &report.doubts;
+                let told = faulty.is_empty() && uncertain.is_empty() && report.repair.is_none();
+                report.stopped.is_none() && told
+            })
+        };
+        one && self.ids.iter().all(whole) && self.workload.waiting() == 0
     }
 
     fn apart(&self) -> String {
@@ -315,22 +323,31 @@ impl Swarm {
             let report = self.sim.report(*id);
             let stopped = report.as_ref().and_then(|report| report.stopped.clone());
             let refusal = self.sim.refusal(*id);
+            let repair = report.as_ref().and_then(|report| report.repair);
+            let doubts = report.as_ref().map(|report| report.doubts.clone());
             let view = report.and_then(|report| report.view);
-            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?}")
+            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?} {doubts:?} {repair:?}")
         });
         let replicas = replicas.collect::<Vec<_>>().join("; ");
         format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
     }
 
-    /// The ledger as one replica has it now.
-    fn ledger(&self) -> Vec<Record> {
+    /// The ledger as the replicas have it now. One of them may have rotten places that nobody has
+    /// read yet; what it gives out all the same must be right (D5).
+    fn ledger(&self) -> Result<Vec<Record>, Violation> {
         let world = self.sim.lock();
-        let life = world.machine(self.ids[0]).life.as_ref().expect("all are up");
-        let store = life.driver.store();
-        let end = store.applied().slot;
-        let entries = calls::entries(life, Slot::ZERO, end);
+        let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
+        let lives = lives.collect::<Vec<_>>();
+        let store = lives[0].driver.store();
         let mut records = Vec::new();
-        for (slot, entry) in entries.map(|entry| entry.expect("what is applied can be read")) {
+        for slot in (0..store.applied().slot.0).map(Slot) {
+            let read = |life: &&Life| calls::entries(life, slot, slot.next()).next()?.ok();
+            let Some((_, entry)) = lives.iter().find_map(read) else {
+                return Err(Violation::new("D5", format!("nobody can read slot {slot}")));
+            };
+            if world.witness.chosen(slot) != Some(entry.hash()) {
+                return Err(Violation::new("D5", format!("slot {slot} is read as another entry")));
+            }
             let outcome = store.outcome(slot).expect("it is applied");
             let mut txid = outcome.after.counter();
             for (command, took) in entry.commands().zip(&outcome.took_id) {
@@ -340,17 +357,17 @@ impl Swarm {
                 txid += 1;
                 // The last writes of all are no part of the history.
                 let Some(((client, number), transaction)) = workload::decode(command) else {
-                    return records;
+                    return Ok(records);
                 };
                 records.push(Record { txid, client, number, transaction });
             }
         }
-        records
+        Ok(records)
     }
 
     /// What the clients were told, against the final ledger and by itself.
     fn judge(&mut self) -> Result<(), Violation> {
-        let ledger = self.ledger();
+        let ledger = self.ledger()?;
         let mut history = std::mem::take(&mut self.workload.history);
         if replay::check(&history, Some(&ledger))? != Conclusion::Passed {
             self.inconclusive += 1;
