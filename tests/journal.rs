@@ -36,6 +36,7 @@ use faulty_disk::{FaultyDisk, PIECE};
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
 use indelible::journal::segment::segment_name;
 use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
+use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
 use indelible::types::membership::{Membership, Voter};
@@ -56,6 +57,24 @@ fn scripts() {
     for path in script::scripts("tests/journal") {
         let mut state = State::default();
         script::run(&path, &mut |command| interpret(&mut state, command));
+    }
+}
+
+#[test]
+fn scripts_notice_bugs() {
+    let scripts = script::scripts("tests/journal");
+    for bug in Bug::ALL.iter().copied() {
+        let notices = |path: &&std::path::PathBuf| {
+            bugs::switch(Some(bug));
+            let checked = std::panic::catch_unwind(|| {
+                let mut state = State::default();
+                script::check(path, false, &mut |command| interpret(&mut state, command))
+            });
+            bugs::switch(None);
+            !matches!(checked, Ok(Ok(())))
+        };
+        let noticed = scripts.iter().filter(notices).map(|p| p.file_stem().unwrap().to_owned());
+        println!("BUG {} {:?}", bug.name(), noticed.collect::<Vec<_>>());
     }
 }
 

@@ -14,6 +14,7 @@ use indelible::sim::cores::Cores;
 use indelible::sim::journal::Damage;
 use indelible::sim::links::{Filter, Link};
 use indelible::sim::trace;
+use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Incarnation, Slot, SlotRange};
 use indelible::types::message::{Accept, Accepted, Heartbeat, Message, Promise, Vote};
@@ -25,6 +26,24 @@ fn scripts_hold() {
     for path in script::scripts("tests/paxos") {
         let mut cores = None;
         script::run(&path, &mut |command| interpret(&mut cores, command));
+    }
+}
+
+#[test]
+fn scripts_notice_bugs() {
+    let scripts = script::scripts("tests/paxos");
+    for bug in Bug::ALL.iter().copied() {
+        let notices = |path: &&std::path::PathBuf| {
+            bugs::switch(Some(bug));
+            let checked = std::panic::catch_unwind(|| {
+                let mut cores = None;
+                script::check(path, false, &mut |command| interpret(&mut cores, command))
+            });
+            bugs::switch(None);
+            !matches!(checked, Ok(Ok(())))
+        };
+        let noticed = scripts.iter().filter(notices).map(|p| p.file_stem().unwrap().to_owned());
+        println!("BUG {} {:?}", bug.name(), noticed.collect::<Vec<_>>());
     }
 }
 
