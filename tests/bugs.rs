@@ -47,19 +47,19 @@ const NOTICED: &[(Bug, u64)] = &[
     (Bug::HeaderUnchecked, 62),
     (Bug::CutAtBadGroup, 43),
     (Bug::DoubtsForgotten, 77),
+    (Bug::AdoptLongestLog, 30),
+    (Bug::ChosenNotJournaled, 7),
 ];
 
 /// Bugs that scripts notice, and the swarm seldom.
 const SCRIPTED: &[Bug] = &[
     Bug::PromiseOfOtherBallot,
     Bug::VoteOfOtherBallot,
-    Bug::AdoptLongestLog,
     Bug::AdoptFirstVote,
     Bug::AdoptBelowAbstainer,
     Bug::AnswerNone,
     Bug::CountFaulty,
     Bug::AmnesiaVotes,
-    Bug::ChosenNotJournaled,
     Bug::LeadOverruled,
     Bug::ReadyAtFirstEntry,
     Bug::ReadUnconfirmed,
