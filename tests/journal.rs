@@ -60,21 +60,30 @@ fn scripts() {
     }
 }
 
+/// Seeded bugs that the swarm seldom notices, each with the script that does.
+const NOTICED: &[(Bug, &str)] = &[
+    (Bug::SyncAlone, "an_overlapping_sync_is_waited_for"),
+    (Bug::CountBeforeSync, "failed_sync_poisons"),
+    (Bug::EvidenceEarly, "torn_tail_is_cut"),
+    (Bug::ServeOldFrame, "a_newer_vote_hides_the_older_one"),
+    (Bug::ZerosEndJournal, "zeros_are_not_the_end"),
+    (Bug::BestPromiseLeft, "a_lost_promise_silences"),
+];
+
 #[test]
 fn scripts_notice_bugs() {
-    let scripts = script::scripts("tests/journal");
-    for bug in Bug::ALL.iter().copied() {
-        let notices = |path: &&std::path::PathBuf| {
-            bugs::switch(Some(bug));
-            let checked = std::panic::catch_unwind(|| {
-                let mut state = State::default();
-                script::check(path, false, &mut |command| interpret(&mut state, command))
-            });
-            bugs::switch(None);
-            !matches!(checked, Ok(Ok(())))
-        };
-        let noticed = scripts.iter().filter(notices).map(|p| p.file_stem().unwrap().to_owned());
-        println!("BUG {} {:?}", bug.name(), noticed.collect::<Vec<_>>());
+    for (bug, name) in NOTICED {
+        let path = script::scripts("tests/journal");
+        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
+        let path = path.expect("the script is there");
+        bugs::switch(Some(*bug));
+        // What cannot be read is a panic in some scripts.
+        let checked = std::panic::catch_unwind(|| {
+            let mut state = State::default();
+            script::check(path, false, &mut |command| interpret(&mut state, command))
+        });
+        bugs::switch(None);
+        assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
     }
 }
 
