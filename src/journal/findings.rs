@@ -36,6 +36,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ContentHash, Slot, SlotRange};
 use crate::types::limits::ALPHA;
 use crate::types::record::Doubts;
@@ -161,6 +162,9 @@ impl Findings {
 
     /// Takes in what was written down of doubts.
     pub(super) fn take_doubts(&mut self, doubts: Doubts, digest: u64) {
+        if bugs::is_on(Bug::DoubtsForgotten) {
+            return;
+        }
         if digest == self.digest() {
             self.rotten = SlotSet::default();
         }
@@ -195,7 +199,8 @@ impl Findings {
     /// Whether a frame speaks of a promise that is nowhere to be found. Taking the best one that is
     /// left would let this replica vote below what it promised.
     pub(super) fn lacks_promise(&self) -> bool {
-        self.promise.0 < self.spoken_of.0 || self.promise.1 < self.spoken_of.1
+        let lacks = self.promise.0 < self.spoken_of.0 || self.promise.1 < self.spoken_of.1;
+        lacks && !bugs::is_on(Bug::BestPromiseLeft)
     }
 
     /// The number of a promise that none ever had.

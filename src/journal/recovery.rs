@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot};
 use crate::types::membership::Membership;
@@ -296,7 +297,9 @@ fn begin_segment<D: Disk>(
         link = group.encode(context, &mut bytes, &mut places);
         file.write_at(group.offset, &bytes).map_err(JournalError::io("write", &name))?;
     }
-    file.sync().map_err(JournalError::io("sync", &name))?;
+    if !bugs::is_on(Bug::CountBeforeSync) {
+        file.sync().map_err(JournalError::io("sync", &name))?;
+    }
     file.write_at(0, &block).map_err(JournalError::io("write", &name))?;
     file.sync().map_err(JournalError::io("sync", &name))?;
     shared.files.write().insert(head.number, Arc::clone(file));

@@ -46,7 +46,6 @@ fn heals(cluster: &Cluster, loses: impl Fn(ReplicaId, Slot) -> bool) -> bool {
 }
 
 #[test]
-#[ignore = "one damaged entry puts all slots behind the log's end in doubt, at a quorum for good"]
 fn helical_damage() {
     // Jepsen on TigerBeetle, 2025: every replica lost another part of its records, and the cluster
     // was down for good. Slots next to a damaged one count as lost too.
@@ -83,7 +82,6 @@ fn damage_to_one_replica_heals() {
 }
 
 #[test]
-#[ignore = "one damaged entry puts all slots behind the log's end in doubt, at a quorum for good"]
 fn damage_to_two_replicas_heals() {
     // As above, with one replica whole: every entry is there, and one voter that doubts nothing.
     for_seeds(3, |cluster| {
@@ -103,7 +101,7 @@ fn damage_to_two_replicas_heals() {
 }
 
 #[test]
-#[ignore = "a damaged entry puts its neighbours, and all slots behind the log's end, in doubt"]
+#[ignore = "a damaged entry puts its neighbours in doubt"]
 fn helical_damage_of_every_third_slot() {
     // As above, and the parts are interleaved, so that the slots next to those that one replica
     // lost are lost at the others.
