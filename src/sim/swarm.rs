@@ -241,7 +241,7 @@ impl Swarm {
             && at <= now
         {
             if self.workload.bound(client).is_none_or(|id| !self.sim.is_up(id))
-                || self.rng.per_mille(10)
+                || self.rng.per_mille(60)
             {
                 let id = *self.rng.pick(&self.ids);
                 if !self.sim.is_up(id) {
@@ -453,6 +453,7 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         election_timeout: heartbeat * rng.within(4..=12) as u32,
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
         request_timeout: Duration::from_millis(rng.within(1000..=8000)),
+        message_bytes_max: *rng.pick(&[500, 4096, 32 * 1024]),
         ..Plan::default()
     };
     plan.journal.inflight_max = rng.within(1..=3) as usize;

@@ -66,7 +66,7 @@ pub fn cut(disk: &SimDisk, survival: Survival) {
             Survival::LastHalf => index > half,
             Survival::OldestWrite => oldest.is_none_or(|oldest| piece.number <= oldest),
             Survival::NewestWrite => newest.is_none_or(|newest| piece.number >= newest),
-            Survival::Coins(_) | Survival::CoinsAndNames(_) => coins.next() % 2 == 0,
+            Survival::Coins(_) | Survival::CoinsAndNames(_) => coins.next().is_multiple_of(2),
         }
     });
     disk.let_names_survive_in_any_order(false);
