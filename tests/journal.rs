@@ -36,6 +36,7 @@ use faulty_disk::{FaultyDisk, PIECE};
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
 use indelible::journal::segment::segment_name;
 use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
+use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
 use indelible::types::membership::{Membership, Voter};
@@ -56,6 +57,33 @@ fn scripts() {
     for path in script::scripts("tests/journal") {
         let mut state = State::default();
         script::run(&path, &mut |command| interpret(&mut state, command));
+    }
+}
+
+/// Seeded bugs that the swarm seldom notices, each with the script that does.
+const NOTICED: &[(Bug, &str)] = &[
+    (Bug::SyncAlone, "an_overlapping_sync_is_waited_for"),
+    (Bug::CountBeforeSync, "failed_sync_poisons"),
+    (Bug::EvidenceEarly, "torn_tail_is_cut"),
+    (Bug::ServeOldFrame, "a_newer_vote_hides_the_older_one"),
+    (Bug::ZerosEndJournal, "zeros_are_not_the_end"),
+    (Bug::BestPromiseLeft, "a_lost_promise_silences"),
+];
+
+#[test]
+fn scripts_notice_bugs() {
+    for (bug, name) in NOTICED {
+        let path = script::scripts("tests/journal");
+        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
+        let path = path.expect("the script is there");
+        bugs::switch(Some(*bug));
+        // What cannot be read is a panic in some scripts.
+        let checked = std::panic::catch_unwind(|| {
+            let mut state = State::default();
+            script::check(path, false, &mut |command| interpret(&mut state, command))
+        });
+        bugs::switch(None);
+        assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
     }
 }
 

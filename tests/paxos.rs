@@ -14,6 +14,7 @@ use indelible::sim::cores::Cores;
 use indelible::sim::journal::Damage;
 use indelible::sim::links::{Filter, Link};
 use indelible::sim::trace;
+use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Incarnation, Slot, SlotRange};
 use indelible::types::message::{Accept, Accepted, Heartbeat, Message, Promise, Vote};
@@ -25,6 +26,36 @@ fn scripts_hold() {
     for path in script::scripts("tests/paxos") {
         let mut cores = None;
         script::run(&path, &mut |command| interpret(&mut cores, command));
+    }
+}
+
+/// Seeded bugs that the swarm seldom notices, each with the script that does.
+const NOTICED: &[(Bug, &str)] = &[
+    (Bug::AnswerNone, "faulty_slot_abstains"),
+    (Bug::AdoptBelowAbstainer, "faulty_slot_abstains"),
+    (Bug::CountFaulty, "faulty_answer_forbids_to_count_floors"),
+    (Bug::AmnesiaVotes, "lost_promise_is_silent_in_both_phases"),
+    (Bug::VoteOfOtherBallot, "late_acknowledgement_of_an_older_ballot_is_not_counted"),
+    (Bug::LeadOverruled, "leader_told_of_another_entry_steps_down"),
+    (Bug::ReadUnconfirmed, "returning_leader_serves_no_reads"),
+    (Bug::SmallConfirm, "returning_leader_serves_no_reads"),
+    (Bug::NonceReused, "late_confirmation_is_not_counted"),
+];
+
+#[test]
+fn scripts_notice_bugs() {
+    for (bug, name) in NOTICED {
+        let path = script::scripts("tests/paxos");
+        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
+        let path = path.expect("the script is there");
+        bugs::switch(Some(*bug));
+        // A broken invariant is a panic.
+        let checked = std::panic::catch_unwind(|| {
+            let mut cores = None;
+            script::check(path, false, &mut |command| interpret(&mut cores, command))
+        });
+        bugs::switch(None);
+        assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use indelible::sim::Simulation;
+use indelible::sim::swarm::{self, Limits};
+use indelible::sim::{Simulation, campaign};
+use indelible::types::bugs::{self, Bug};
 use indelible::{RawTable, ReplicaId};
 
 const NOTES: RawTable<u64> = RawTable::new("notes");
@@ -40,4 +42,30 @@ fn a_cluster_goes_on_without_its_leader() {
     let caught_up = |sim: &Simulation| sim.slot_chosen(leader) == sim.slot_chosen(other);
     assert!(sim.run_until(Duration::from_secs(10), caught_up), "{:#?}", sim.take_trace());
     assert_eq!(sim.ids(), [1, 2, 3].map(ReplicaId));
+}
+
+#[test]
+fn a_swarm_is_the_same_each_time() {
+    let limits = Limits { time: Duration::from_secs(40), ..Limits::default() };
+    for seed in 0..4 {
+        let (one, other) = (swarm::run(seed, &limits), swarm::run(seed, &limits));
+        assert_eq!(one.violation, None, "seed {seed}");
+        assert!(one.commits > 0 && !one.faults.is_empty(), "seed {seed}: {one:?}");
+        assert_eq!(one.trace_hash, other.trace_hash, "seed {seed}");
+        assert_eq!(one.faults, other.faults, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_plan_is_cut_down_to_what_a_failure_needs() {
+    let limits = Limits { time: Duration::from_secs(40), ..Limits::default() };
+    bugs::switch(Some(Bug::AckBeforeSync));
+    let mut failures =
+        (0..100).filter_map(|seed| Some((seed, swarm::run(seed, &limits).violation?)));
+    let (seed, violation) = failures.next().expect("the mistake is noticed");
+    let plan = campaign::shrink(seed, &limits, violation.invariant, 20);
+    let again = swarm::run_plan(seed, &limits, &plan).violation;
+    bugs::switch(None);
+    assert_eq!(again.map(|violation| violation.invariant), Some(violation.invariant));
+    assert!(plan.len() <= swarm::planned(seed, &limits).len());
 }

@@ -13,7 +13,9 @@
 //! **How far** suspicion reaches: a vote is only ever cast below `slot_chosen` + 2 alpha of the
 //! replica that casts it, and each slot that it knows to be chosen has a frame, written before.
 //! Those frames stand before the region, or are lost in it. So a lost vote was for a slot below the
-//! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost.
+//! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost. That bound is for a
+//! region behind which nothing is whole. Each group says how far the slots of all frames before its
+//! own end reach, whether they are read or lost: the next whole group limits the suspicion to that.
 //!
 //! **When all is read**, with `slot_chosen` at k: a suspect slot below k is *missing*, its entry
 //! must be fetched; from k on it is FAULTY, or UNCERTAIN where nothing proves that what is lost
@@ -34,6 +36,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ContentHash, Slot, SlotRange};
 use crate::types::limits::ALPHA;
 use crate::types::record::Doubts;
@@ -59,6 +62,8 @@ pub(super) struct Findings {
     pub(super) slot_end: Slot,
     /// Suspect since a region is bad that was durable.
     rotten: SlotSet,
+    /// No whole group behind the last bad region has said yet how far votes reached.
+    is_unlimited: bool,
     /// Suspect since the tail is torn.
     torn: SlotSet,
     /// Suspect since it was written down.
@@ -80,6 +85,12 @@ pub(super) struct Damage {
 }
 
 impl Damage {
+    /// One behind the last slot in doubt.
+    pub(super) fn end(&self) -> Slot {
+        let Doubts { faulty, uncertain, .. } = &self.doubts;
+        faulty.end().max(uncertain.end()).unwrap_or_default()
+    }
+
     /// What is written down of it. Missing slots count as faulty.
     pub(super) fn record(&self) -> Doubts {
         let mut doubts = self.doubts.clone();
@@ -100,6 +111,7 @@ impl Findings {
             index: Index::default(),
             slot_end: Slot::ZERO,
             rotten: SlotSet::default(),
+            is_unlimited: false,
             torn: SlotSet::default(),
             written: Doubts::default(),
             regions: Vec::new(),
@@ -112,6 +124,9 @@ impl Findings {
     pub(super) fn take(&mut self, header: &Header) -> bool {
         self.speaks(header);
         let &Header { kind, slot, ballot, segment, offset, .. } = header;
+        if kind == Kind::Group && slot > Slot::ZERO && std::mem::take(&mut self.is_unlimited) {
+            self.rotten.remove(SlotRange { first: slot, end: Slot(u64::MAX) });
+        }
         if !matches!(kind, Kind::Vote | Kind::Chosen) {
             return true;
         }
@@ -147,6 +162,9 @@ impl Findings {
 
     /// Takes in what was written down of doubts.
     pub(super) fn take_doubts(&mut self, doubts: Doubts, digest: u64) {
+        if bugs::is_on(Bug::DoubtsForgotten) {
+            return;
+        }
         if digest == self.digest() {
             self.rotten = SlotSet::default();
         }
@@ -166,6 +184,7 @@ impl Findings {
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
+        self.is_unlimited = true;
         // What settled a doubt may be lost here too, and later doubts that leave it out rely on it.
         join(&mut self.rotten, &self.written.faulty);
         join(&mut self.rotten, &self.written.uncertain);
@@ -180,7 +199,8 @@ impl Findings {
     /// Whether a frame speaks of a promise that is nowhere to be found. Taking the best one that is
     /// left would let this replica vote below what it promised.
     pub(super) fn lacks_promise(&self) -> bool {
-        self.promise.0 < self.spoken_of.0 || self.promise.1 < self.spoken_of.1
+        let lacks = self.promise.0 < self.spoken_of.0 || self.promise.1 < self.spoken_of.1;
+        lacks && !bugs::is_on(Bug::BestPromiseLeft)
     }
 
     /// The number of a promise that none ever had.

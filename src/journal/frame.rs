@@ -14,6 +14,7 @@
 
 use std::ops::Range;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ClusterId, ContentHash, Incarnation, Lsn, ReplicaId, Slot};
 use crate::types::limits::ENTRY_BYTES_MAX;
 
@@ -132,7 +133,8 @@ impl Header {
             return Err(BadFrame::Magic);
         }
         let checksum = u32_at(bytes, CHECKSUM_AT);
-        if crc32fast::hash(&bytes[..CHECKSUM_AT]) != checksum {
+        let sound = crc32fast::hash(&bytes[..CHECKSUM_AT]) == checksum;
+        if !sound && !bugs::is_on(Bug::HeaderUnchecked) {
             return Err(BadFrame::Checksum);
         }
         let version = u16::from_le_bytes(array(bytes, 4));

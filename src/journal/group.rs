@@ -76,6 +76,8 @@ pub(super) struct Group {
 pub(super) struct Context {
     pub(super) home: Home,
     pub(super) durable_through: Lsn,
+    /// One behind the highest slot of all frames so far.
+    pub(super) slot_end: Slot,
     pub(super) link: u32,
 }
 
@@ -177,7 +179,9 @@ impl Group {
         payload[0..4].copy_from_slice(&frame_count.to_le_bytes());
         payload[8..16].copy_from_slice(&(self.bytes as u64).to_le_bytes());
         let mut meta_seq = self.meta_seq;
-        frames.push(Kind::Group, meta_seq, ContentHash::of(&payload), &payload);
+        let header = frames.header(Kind::Group, meta_seq);
+        let (slot, content) = (frames.context.slot_end, ContentHash::of(&payload));
+        frames.put(Header { slot, content, ..header }, &payload);
         for item in &self.items {
             match item {
                 Item::Promise { ballot, meta_seq: number } => {

@@ -27,6 +27,7 @@
 
 use std::io;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::codec;
 use crate::types::ids::{Boot, ClusterId, Incarnation, ReplicaId};
 use crate::types::membership::Membership;
@@ -211,6 +212,9 @@ pub(super) fn stage<D: Disk>(disk: &D, identity: &Identity) -> Result<(), Journa
 pub(super) fn commit<D: Disk>(disk: &D) -> Result<(), JournalError> {
     let io = JournalError::io;
     disk.rename(TEMPORARY_NAME, IDENTITY_NAME).map_err(io("rename", TEMPORARY_NAME))?;
+    if bugs::is_on(Bug::SkipDirectorySync) {
+        return Ok(());
+    }
     disk.sync_directory().map_err(io("sync", "."))
 }
 

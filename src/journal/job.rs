@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::types::bugs::{self, Bug};
+
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::{self, Identity};
@@ -112,7 +114,15 @@ impl<D: Disk> Begun<D> {
         let Self { task, written } = self;
         Done(match task {
             Task::Write { number, segment, file, buffer, .. } => {
-                let sync = || file.sync().map_err(JournalError::io("sync", &segment_name(segment)));
+                let retry = |err| match bugs::is_on(Bug::RetrySync) {
+                    true => file.sync(),
+                    false => Err(err),
+                };
+                let sync = || {
+                    file.sync()
+                        .or_else(retry)
+                        .map_err(JournalError::io("sync", &segment_name(segment)))
+                };
                 Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
             }
             Task::Prepare { disk, number, length, lanes, former, identity } => {

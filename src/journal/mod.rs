@@ -25,7 +25,7 @@
 //! | 48 | 8 | number of the segment |
 //! | 56 | 8 | offset in the segment |
 //! | 64 | 8 | LSN: the number of the frame, from 1, dense within a segment |
-//! | 72 | 8 | slot |
+//! | 72 | 8 | slot; of a Group: one behind the highest slot of all frames up to its end |
 //! | 80 | 16 | ballot: round, leader |
 //! | 96 | 8 | `meta_seq`: number of the promise in force |
 //! | 104 | 8 | `durable_through`: all frames up to this one were durable before this was written |

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot};
 use crate::types::membership::Membership;
@@ -253,7 +254,8 @@ fn head<F: File>(scan: &mut Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {
         promised: scan.promised,
         meta_seq: if is_new { scan.found.next_promise() } else { number },
         slot_chosen: scan.found.slot_chosen,
-        slot_end: scan.found.slot_end.max(scan.found.slot_chosen),
+        // What may be lost counts too: no later group may say that there was nothing.
+        slot_end: scan.found.slot_end.max(scan.found.slot_chosen).max(damage.end()),
         tail,
         damage,
     }
@@ -290,11 +292,14 @@ fn begin_segment<D: Disk>(
     let (mut link, mut places) = (checksum, Vec::new());
     for group in &groups {
         let mut bytes = Vec::with_capacity(group.padded_bytes());
-        let context = Context { home, durable_through: head.previous.last_lsn, link };
+        let (durable_through, slot_end) = (head.previous.last_lsn, head.slot_end);
+        let context = Context { home, durable_through, slot_end, link };
         link = group.encode(context, &mut bytes, &mut places);
         file.write_at(group.offset, &bytes).map_err(JournalError::io("write", &name))?;
     }
-    file.sync().map_err(JournalError::io("sync", &name))?;
+    if !bugs::is_on(Bug::CountBeforeSync) {
+        file.sync().map_err(JournalError::io("sync", &name))?;
+    }
     file.write_at(0, &block).map_err(JournalError::io("write", &name))?;
     file.sync().map_err(JournalError::io("sync", &name))?;
     shared.files.write().insert(head.number, Arc::clone(file));

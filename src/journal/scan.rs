@@ -26,6 +26,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::codec;
 use crate::types::ids::{Ballot, Lsn, Slot};
 use crate::types::record::Doubts;
@@ -236,6 +237,9 @@ impl<F: File> Scan<F> {
 
     /// Whether the bad place behind the last whole group was durable. Alone, that is an error.
     fn is_rotten(&mut self, link: &Link, rest: &[Link], bad: &Bad) -> Result<bool, JournalError> {
+        if bugs::is_on(Bug::CutAtBadGroup) {
+            return Ok(false);
+        }
         let (number, offset) = (link.number, self.end.offset);
         let refusal = || corrupt(number, bad.offset, bad.slot, bad.reason);
         if link.end.is_some() || rest.iter().any(|link| link.certain) {
@@ -345,6 +349,9 @@ impl<F: File> Scan<F> {
     fn look_behind(&mut self, number: u64, from: u64) -> Result<(), JournalError> {
         let (length, mut offset, mut end) = (self.source.length(number)?, from, 0);
         while let Some(block) = self.source.next_block(number, offset, length) {
+            if block.offset > offset && bugs::is_on(Bug::ZerosEndJournal) {
+                break;
+            }
             offset = block.offset + BLOCK_BYTES as u64;
             end = offset;
             if let Some(header) = block.header {
@@ -360,7 +367,9 @@ impl<F: File> Scan<F> {
         self.evidence = self.evidence.max(header.durable_through);
         self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
-        self.promised = self.promised.max(header.ballot);
+        if header.kind != Kind::Promise || !bugs::is_on(Bug::PromiseNotRecovered) {
+            self.promised = self.promised.max(header.ballot);
+        }
     }
 
     /// Takes in the frames of a whole group. `covered`: all of it is known to be durable.
@@ -380,7 +389,8 @@ impl<F: File> Scan<F> {
         self.end = whole.end;
         // Its last frame may be the copy of a promise that is lost.
         self.lsn_seen = self.lsn_seen.max(whole.end.last_lsn);
-        if covered {
+        if covered || bugs::is_on(Bug::TailNotRewritten) {
+            self.kept = if covered { self.kept } else { self.end };
             return Ok(());
         }
         self.uncovered.push(whole);
@@ -412,7 +422,8 @@ impl<F: File> Scan<F> {
         self.chain.retain(|number| *number <= self.kept.number);
         let uncovered = std::mem::take(&mut self.uncovered);
         self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
-        // Both are counted on from here. No journal comes so far; a forged one must not wrap around.
+        // Both are counted on from here. No journal comes so far; a forged one must not wrap
+        // around.
         if self.lsn_seen.0 > COUNT_MAX || self.found.promise.0 > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }

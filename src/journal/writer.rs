@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, Lsn, Slot, SlotRange};
 use crate::types::record::{DurableFrontier, Record};
 
@@ -274,7 +275,9 @@ impl<D: Disk> Writer<D> {
         if slot < self.slot_end {
             self.newest.insert(slot, self.next_lsn);
             let slots = SlotRange { first: slot, end: slot.next() };
-            self.shared.index.write().clear(slots);
+            if !bugs::is_on(Bug::ServeOldFrame) {
+                self.shared.index.write().clear(slots);
+            }
             self.damage.missing.remove_slot(slot);
         }
         self.slot_end = self.slot_end.max(slot.next());
@@ -370,8 +373,10 @@ impl<D: Disk> Writer<D> {
         if group.first {
             self.enter_segment(group, &mut buffer);
         }
-        let context =
-            Context { home: self.home, durable_through: self.frontier, link: self.end.link };
+        let early = bugs::is_on(Bug::EvidenceEarly);
+        let durable_through = if early { self.end.last_lsn } else { self.frontier };
+        let (slot_end, link) = (self.slot_end, self.end.link);
+        let context = Context { home: self.home, durable_through, slot_end, link };
         let mut places = Vec::with_capacity(group.items.len());
         let link = group.encode(context, buffer.output(), &mut places);
         let last_lsn = Lsn(group.end_lsn.0 - 1);

@@ -15,6 +15,7 @@
 //!
 //! Not here: counting votes (`leader`), deciding when to campaign (`election`).
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Accept, Accepted, Message, Promise, Vote};
 use crate::types::record::Record;
@@ -34,10 +35,14 @@ impl Paxos {
     /// Whether this replica takes part in the ballot of `from`, as both phases ask: from here on it
     /// is promised, or it was refused. Who forgot a promise has nothing to say.
     fn goes_along(&mut self, from: ReplicaId, ballot: Ballot) -> bool {
-        if ballot.leader != from || !self.takes_part() {
+        let takes_part = self.takes_part() || bugs::is_on(Bug::AmnesiaVotes);
+        if ballot.leader != from || !takes_part {
             return false;
         }
         self.election.note_ballot(ballot);
+        if ballot < self.promised && bugs::is_on(Bug::VoteBelowPromise) {
+            return true;
+        }
         if ballot < self.promised {
             self.send(from, Message::Reject { ballot, promised: self.promised });
             return false;
@@ -85,12 +90,18 @@ impl Paxos {
                 from: first,
                 part: part as u32,
                 parts: count,
-                slot_chosen: self.slot_chosen,
+                slot_chosen: match bugs::is_on(Bug::PromiseWithoutChosen) {
+                    true => Slot::ZERO,
+                    false => self.slot_chosen,
+                },
                 votes,
                 abstained: abstained.clone(),
                 frontier: Default::default(),
             };
-            self.hold(to, Message::Promise(promise));
+            match bugs::is_on(Bug::PromiseBeforeSync) && to != self.options.id {
+                true => self.send(to, Message::Promise(promise)),
+                false => self.hold(to, Message::Promise(promise)),
+            }
         }
     }
 
@@ -144,6 +155,9 @@ impl Paxos {
             slots,
             frontier: Default::default(),
         };
+        if bugs::is_on(Bug::AckDuplicateEarly) && self.output.records.is_empty() {
+            return self.send(to, Message::Accepted(accepted));
+        }
         self.hold(to, Message::Accepted(accepted));
     }
 

@@ -22,6 +22,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
 use crate::types::message::{Abstention, Doubt, Message, Promise, Vote};
@@ -59,7 +60,9 @@ impl Paxos {
     /// Tries to lead, at a ballot above every one that was seen.
     pub(super) fn campaign(&mut self) {
         let seen = self.promised.max(self.election.ballot_seen());
-        let Some(ballot) = seen.next_for(self.options.id) else { return };
+        let reused = self.promised.leader == self.options.id && bugs::is_on(Bug::ReuseBallot);
+        let next = if reused { Some(self.promised) } else { seen.next_for(self.options.id) };
+        let Some(ballot) = next else { return };
         if !self.takes_part() {
             return;
         }
@@ -84,7 +87,10 @@ impl Paxos {
         let answered = |id| candidate.answers.get(id).is_some_and(Answer::is_whole);
         let ids = self.quorum.ids().iter().filter(|id| **id != self.options.id && !answered(id));
         for id in ids.copied().collect::<Vec<_>>() {
-            self.hold(id, prepare.clone());
+            match bugs::is_on(Bug::PrepareBeforeSync) {
+                true => self.send(id, prepare.clone()),
+                false => self.hold(id, prepare.clone()),
+            }
         }
     }
 
@@ -99,7 +105,9 @@ impl Paxos {
     /// Takes one part of an answer.
     pub(super) fn on_promise(&mut self, from: ReplicaId, promise: Promise) {
         let Role::Candidate(candidate) = &mut self.role else { return };
-        if (promise.ballot, promise.from) != (candidate.ballot, candidate.from) {
+        let same_ballot =
+            promise.ballot == candidate.ballot || bugs::is_on(Bug::PromiseOfOtherBallot);
+        if !same_ballot || promise.from != candidate.from {
             return;
         }
         let plausible = 0 < promise.parts
@@ -175,6 +183,11 @@ impl Paxos {
     /// still has its vote, or a later one, and *everyone* was asked. What is FAULTY is known to be
     /// lost; it is never counted.
     fn safe_entry<'a>(&self, candidate: &'a Candidate, slot: Slot) -> Option<Option<&'a Entry>> {
+        if bugs::is_on(Bug::AdoptLongestLog) {
+            let answers = candidate.whole().map(|(_, answer)| answer);
+            let longest = answers.max_by_key(|answer| answer.votes.last().map(|vote| vote.slot))?;
+            return Some(longest.vote(slot).map(|vote| &vote.entry));
+        }
         let (mut answered, mut speaking, mut voteless) = Default::default();
         let (mut newest, mut floor) = (None, None);
         let mut faulty = false;
@@ -182,7 +195,9 @@ impl Paxos {
             let vote = answer.vote(slot);
             self.quorum.insert(&mut answered, id);
             floor = newer(floor, vote);
-            if let Some(doubt) = answer.doubt(slot) {
+            if let Some(doubt) = answer.doubt(slot)
+                && !bugs::is_on(Bug::AdoptBelowAbstainer)
+            {
                 faulty |= doubt == Doubt::Faulty;
                 continue;
             }
@@ -192,10 +207,14 @@ impl Paxos {
                 self.quorum.insert(&mut voteless, id);
             }
         }
-        if self.quorum.is_phase1(speaking) {
+        if bugs::is_on(Bug::FillHoleEarly) && !voteless.is_empty() {
+            Some(None)
+        } else if self.quorum.is_phase1(speaking) {
             Some(newest.map(|vote| &vote.entry))
         } else if self.quorum.rules_out_choice(voteless) {
             Some(None)
+        } else if bugs::is_on(Bug::CountFaulty) && self.quorum.is_everyone(answered) {
+            Some(floor.map(|vote| &vote.entry))
         } else if self.quorum.is_everyone(answered) && !faulty && self.quorum.outlives_loss() {
             Some(floor.map(|vote| &vote.entry))
         } else {
@@ -206,6 +225,9 @@ impl Paxos {
 
 /// Of two votes for a slot, the one at the higher ballot.
 fn newer<'a>(one: Option<&'a Vote>, other: Option<&'a Vote>) -> Option<&'a Vote> {
+    if bugs::is_on(Bug::AdoptFirstVote) {
+        return one.or(other);
+    }
     one.into_iter().chain(other).max_by_key(|vote| vote.ballot)
 }
 

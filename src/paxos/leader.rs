@@ -19,6 +19,7 @@
 
 use std::collections::VecDeque;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Accept, Accepted, Message};
@@ -73,7 +74,10 @@ impl Paxos {
             unsent: first,
             unheld: first,
             bytes: 0,
-            ready_at: first.plus(safe.len() as u64),
+            ready_at: match bugs::is_on(Bug::ReadyAtFirstEntry) {
+                true => first.plus(safe.len().min(1) as u64),
+                false => first.plus(safe.len() as u64),
+            },
             progress_at: self.now,
             announced: first,
         });
@@ -223,7 +227,7 @@ impl Paxos {
     /// Counts votes.
     pub(super) fn on_accepted(&mut self, from: ReplicaId, accepted: &Accepted) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if accepted.ballot != leader.ballot {
+        if accepted.ballot != leader.ballot && !bugs::is_on(Bug::VoteOfOtherBallot) {
             return;
         }
         let first = accepted.slots.first.max(self.slot_chosen);

@@ -10,6 +10,7 @@
 //! * An entry that a peer sent is journaled before anything that depends on it, unless this
 //!   replica's own vote in the slot is the same entry, and no newer one may be lost.
 
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Chain, ReplicaId, Slot};
 use crate::types::message::{Chosen, Message};
@@ -48,12 +49,18 @@ impl Paxos {
         chosen: Slot,
         chain: Chain,
     ) {
+        if bugs::is_on(Bug::ProgressGoesBack) {
+            self.slot_chosen = self.slot_chosen.min(chosen);
+        }
         let known = self.slot_chosen;
         // A leader proposes one entry in a slot at its ballot, and says that the slot is chosen
         // only while it leads at that ballot: then that entry is the chosen one. That holds for
         // a vote that was left of several, too: it is at the leader's ballot, or it is not.
         while self.slot_chosen < chosen
-            && self.log.vote(self.slot_chosen).is_some_and(|(voted, _)| *voted == ballot)
+            && self
+                .log
+                .vote(self.slot_chosen)
+                .is_some_and(|(voted, _)| *voted == ballot || bugs::is_on(Bug::CommitWithoutMatch))
         {
             self.learn_own_vote();
         }
@@ -137,7 +144,8 @@ impl Paxos {
                 let voted = self.log.pop_first();
                 self.resign_if_overruled(voted.as_ref(), &entry);
                 let doubtful = self.doubts.contains(slot);
-                if doubtful || voted.is_none_or(|(_, voted)| voted != entry) {
+                let forgets = bugs::is_on(Bug::ChosenNotJournaled);
+                if !forgets && (doubtful || voted.is_none_or(|(_, voted)| voted != entry)) {
                     self.output.records.push(Record::Chosen { slot, entry: entry.clone() });
                 }
                 self.learn(entry);
@@ -160,7 +168,9 @@ impl Paxos {
     /// never tell them, at that ballot, that the slot is chosen.
     fn resign_if_overruled(&mut self, voted: Option<&(Ballot, Entry)>, chosen: &Entry) {
         let own = self.own_ballot();
-        if voted.is_some_and(|(ballot, entry)| own == Some(*ballot) && entry != chosen) {
+        if voted.is_some_and(|(ballot, entry)| own == Some(*ballot) && entry != chosen)
+            && !bugs::is_on(Bug::LeadOverruled)
+        {
             self.become_follower();
         }
     }

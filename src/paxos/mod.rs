@@ -62,6 +62,7 @@ pub mod quorum;
 #[cfg(feature = "sim")]
 mod essence;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::EntryKind;
 use crate::types::ids::{Ballot, Boot, Chain, ReplicaId, Slot, SlotRange};
 use crate::types::message::{Envelope, Message};
@@ -137,7 +138,9 @@ impl Paxos {
         let mut log = Log::new(slot_chosen);
         for (slot, ballot, entry) in votes {
             assert!(ballot <= promised, "vote at {ballot} above the promise {promised}");
-            log.set_vote(slot, ballot, entry);
+            if !bugs::is_on(Bug::VotesNotRecovered) {
+                log.set_vote(slot, ballot, entry);
+            }
         }
         let election = Election::new(&options, now);
         Self {

@@ -4,6 +4,7 @@
 //! `phase1 + phase2 > voters` (Howard et al., *Flexible Paxos*, section 4). A [`VoterSet`] has a
 //! meaning only together with the [`Quorum`] that filled it.
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::ReplicaId;
 use crate::types::membership::Membership;
 
@@ -46,7 +47,8 @@ impl Quorum {
     /// Adds `id` to `set`. Who is no voter is not added, and adding twice counts once.
     pub fn insert(&self, set: &mut VoterSet, id: ReplicaId) {
         if let Some(bit) = self.bit(id) {
-            set.0 |= bit;
+            let again = set.0 & bit != 0 && bugs::is_on(Bug::CountTwice);
+            set.0 |= if again { set.0 + 1 } else { bit };
         }
     }
 
@@ -59,7 +61,7 @@ impl Quorum {
     /// Whether the promises of `set` complete phase 1.
     #[must_use]
     pub fn is_phase1(&self, set: VoterSet) -> bool {
-        set.len() >= self.phase1
+        set.len() + u32::from(bugs::is_on(Bug::SmallPhase1)) >= self.phase1
     }
 
     /// Whether `set`, none of whom voted for anything in some slot, and who will not any more below
@@ -85,7 +87,7 @@ impl Quorum {
     /// Whether the votes of `set` choose an entry.
     #[must_use]
     pub fn is_phase2(&self, set: VoterSet) -> bool {
-        set.len() >= self.phase2
+        set.len() + u32::from(bugs::is_on(Bug::SmallPhase2)) >= self.phase2
     }
 
     /// Whether `set`, none of whom promised a higher ballot, proves that nobody leads above: it has
@@ -94,7 +96,7 @@ impl Quorum {
     pub fn confirms(&self, set: VoterSet) -> bool {
         // The larger the quorums of a phase, the fewer voters meet all of them.
         let larger = self.phase1.max(self.phase2);
-        set.len() + larger > self.ids.len() as u32
+        set.len() + larger + u32::from(bugs::is_on(Bug::SmallConfirm)) > self.ids.len() as u32
     }
 
     fn bit(&self, id: ReplicaId) -> Option<u64> {

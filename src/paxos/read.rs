@@ -21,6 +21,7 @@
 //! * A nonce is used once at a ballot, and a ballot is used once for ever.
 //! * At most one question of each replica waits, the newest: it answers the older ones too.
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, Boot, Incarnation, ReplicaId, Slot};
 use crate::types::message::Message;
 use crate::types::time::Moment;
@@ -93,7 +94,8 @@ impl Paxos {
 
     /// The leader answers.
     pub(super) fn on_barrier_at(&mut self, boot: Boot, read: u64, slot: Slot) {
-        if boot != self.options.boot || self.reads.local.is_none_or(|newest| read > newest) {
+        let own = boot == self.options.boot || bugs::is_on(Bug::AnswerToEarlierLife);
+        if !own || self.reads.local.is_none_or(|newest| read > newest) {
             return;
         }
         self.output.reads.push(ReadBarrier { read, slot });
@@ -107,7 +109,7 @@ impl Paxos {
         if ballot.leader != from || !self.keeps_promises() {
             return;
         }
-        let answer = if ballot < self.promised {
+        let answer = if ballot < self.promised && !bugs::is_on(Bug::ConfirmDeposed) {
             Message::Reject { ballot, promised: self.promised }
         } else {
             Message::Confirmed { ballot, incarnation: self.options.incarnation, nonce }
@@ -132,10 +134,11 @@ impl Paxos {
         if let Some(read) = self.reads.local.take() {
             self.reads.queued.push(Asker::Local(read));
         }
-        if self.reads.queued.is_empty() || self.reads.round.is_some() || !self.is_ready() {
+        let is_ready = self.is_ready() || bugs::is_on(Bug::ReadBeforeReady);
+        if self.reads.queued.is_empty() || self.reads.round.is_some() || !is_ready {
             return;
         }
-        self.reads.nonce += 1;
+        self.reads.nonce += u64::from(!bugs::is_on(Bug::NonceReused));
         let nonce = self.reads.nonce;
         let mut confirmed = VoterSet::default();
         self.quorum.insert(&mut confirmed, self.options.id);
@@ -214,13 +217,20 @@ impl Paxos {
         if self.reads.queued.iter().any(newer) {
             return;
         }
+        if bugs::is_on(Bug::ReadJoinsRound)
+            && let Some(round) = &mut self.reads.round
+        {
+            return round.askers.push(asker);
+        }
         self.reads.queued.retain(|queued| !same(queued));
         self.reads.queued.push(asker);
         self.reads_may_begin();
     }
 
     fn maybe_end_round(&mut self) {
-        let ends = |round: &mut Round| self.quorum.confirms(round.confirmed);
+        let ends = |round: &mut Round| {
+            self.quorum.confirms(round.confirmed) || bugs::is_on(Bug::ReadUnconfirmed)
+        };
         let Some(round) = self.reads.round.take_if(ends) else { return };
         for asker in round.askers {
             let slot = round.barrier;

@@ -33,7 +33,8 @@ use crate::paxos::step::{Divergence, Input, Output, RoleName, View};
 use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
-use crate::types::entry::Entry;
+use crate::types::bugs::{self, Bug};
+use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot};
 use crate::types::message::{EncodedCommand, Message};
@@ -419,6 +420,11 @@ impl<D: Disk> Driver<D> {
     pub(super) fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
         // Before the state shows it: who reads the ledger finds every applied slot.
         self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
+        let turned = bugs::is_on(Bug::ApplyByBoot)
+            && self.journal.identity().boot.nonce & 1 == 1
+            && entry.command_count() > 1;
+        let reversed = turned.then(|| reversed(entry));
+        let entry = reversed.as_ref().unwrap_or(entry);
         let applied = self.store.apply(slot, entry).map_err(|err| {
             Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
         })?;
@@ -471,6 +477,15 @@ impl<D: Disk> Driver<D> {
         let due = [paxos, forming, closing, batch, inbox, bounced, deadline];
         due.into_iter().chain(beside).flatten().min()
     }
+}
+
+/// The entry with its commands in the wrong order.
+fn reversed(entry: &Entry) -> Entry {
+    let mut commands = entry.commands().collect::<Vec<_>>();
+    let mut builder = EntryBuilder::new(entry.time(), entry.bytes().len());
+    commands.reverse();
+    commands.into_iter().for_each(|command| builder.push(command));
+    builder.finish()
 }
 
 fn diverged(divergence: Divergence) -> Error {

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use crate::journal::disk::Disk;
+use crate::types::bugs::{self, Bug};
 use crate::types::command::Command;
 use crate::types::entry::Entry;
 use crate::types::ids::{Boot, ReplicaId, RequestId};
@@ -73,6 +74,9 @@ impl<D: Disk> Driver<D> {
             }
             let room = self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max);
             if takes && room {
+                if bugs::is_on(Bug::BounceTaken) {
+                    bounced.push(command.request);
+                }
                 self.batcher.push(Queued { command, origin: Some((from, forward.boot)) });
             } else {
                 bounced.push(command.request);
@@ -107,7 +111,7 @@ impl<D: Disk> Driver<D> {
     /// never be chosen any more: its commands did not happen, and wait for a leader again.
     pub(super) fn take_back(&mut self, proposal: Proposal, chosen: &Entry) {
         let Proposal { entry, commands } = proposal;
-        if entry == *chosen {
+        if entry == *chosen && !bugs::is_on(Bug::QueueChosenAgain) {
             return;
         }
         for ((request, origin), bytes) in commands.into_iter().zip(entry.commands()) {
@@ -205,7 +209,8 @@ impl Forwards {
 
 impl Seen {
     fn note(&mut self, sequence: u64) -> bool {
-        if sequence < self.floor || !self.above.insert(sequence) {
+        let seen = sequence < self.floor || !self.above.insert(sequence);
+        if seen && !bugs::is_on(Bug::TakeForwardTwice) {
             return false;
         }
         if self.above.len() > SEEN_MAX

@@ -44,7 +44,12 @@ impl<D: Disk> Driver<D> {
             && let Some((_, held)) = self.held.pop_front()
         {
             any = true;
-            let envelope = held.release(frontier);
+            let mut envelope = held.release(frontier);
+            if bugs::is_on(Bug::AckCurrentPromise)
+                && let (Message::Accepted(it), Some(view)) = (&mut envelope.message, self.view())
+            {
+                it.ballot = view.promised;
+            }
             if envelope.to == self.options.id {
                 let (from, message) = (envelope.to, envelope.message);
                 self.step(Input::Message { from, message });

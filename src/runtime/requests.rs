@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::store::verdict::Committed;
+use crate::types::bugs::{self, Bug};
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
@@ -222,7 +223,7 @@ impl Requests {
         if request.session != self.session {
             return None;
         }
-        let write = self.take(request.sequence)?;
+        let write = self.take(request.sequence + u64::from(bugs::is_on(Bug::VerdictOfOther)))?;
         Some(Answer::Write(write.completer, result()))
     }
 
@@ -235,7 +236,7 @@ impl Requests {
     pub fn answer_reads(&mut self, applied: Slot, answers: &mut Vec<Answer>) {
         let reads = &mut self.reads;
         self.barriers.retain(|(slot, last)| {
-            if *slot > applied {
+            if *slot > applied && !bugs::is_on(Bug::ReadBeforeApply) {
                 return true;
             }
             let later = reads.split_off(&(last + 1));
@@ -333,6 +334,7 @@ impl Write {
     fn fail(self, request: RequestId, definite: Error, why: &str) -> Answer {
         let err = match self.state {
             WriteState::Queued => definite,
+            WriteState::Proposed if bugs::is_on(Bug::UnknownToldAsFailed) => definite,
             WriteState::Proposed | WriteState::Forwarded(..) => {
                 Error::outcome_unknown(request, why)
             }

@@ -26,6 +26,8 @@ pub struct Totals {
     pub faults: BTreeMap<&'static str, (u64, u64)>,
     /// Runs that proved nothing.
     pub vacuous: u64,
+    /// Runs that ended with a cluster that damage had blocked.
+    pub blocked: u64,
     /// Histories that a checker could not judge.
     pub inconclusive: u64,
     /// Runs in which an invariant was broken.
@@ -48,6 +50,7 @@ impl Totals {
             *runs += 1;
         }
         self.vacuous += u64::from(outcome.vacuous);
+        self.blocked += u64::from(outcome.blocked);
         self.inconclusive += outcome.inconclusive;
         self.violations += u64::from(outcome.violation.is_some());
         self.trace_hash = self.trace_hash.wrapping_add(outcome.trace_hash);
@@ -65,13 +68,15 @@ impl Totals {
         let hours = self.simulated.as_secs() / 3600;
         format!(
             "{{\"seeds\":{},\"sim_hours\":{hours},\"commits\":{},\"faults_fired\":{},\
-             \"fault_kinds\":{},\"vacuous\":{},\"inconclusive\":{},\"violations\":{},\
+             \"fault_kinds\":{},\"vacuous\":{},\"blocked\":{},\"inconclusive\":{},\
+             \"violations\":{},\
              \"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.commits,
             self.faults_fired(),
             self.faults.len(),
             self.vacuous,
+            self.blocked,
             self.inconclusive,
             self.violations,
             self.trace_hash,
@@ -91,7 +96,7 @@ impl Totals {
     }
 }
 
-/// Cuts the faults of a failed run down to those without which it does not break the same invariant.
+/// Cuts the faults of a failed run down to those without which it does not break the invariant.
 /// Takes as many runs as it needs, `runs_max` at most.
 #[must_use]
 pub fn shrink(seed: u64, limits: &Limits, invariant: &str, runs_max: usize) -> Vec<Planned> {

@@ -1,9 +1,9 @@
 //! What time it is at one replica: its clock runs too fast or too slow, stands still, and jumps.
 //!
-//! The simulation has one true time. A replica sees only its own, made of it: a rate that may differ
-//! by some percent, and a distance that changes when the clock jumps. The clock of timers never
-//! goes back by itself; a simulated one may, since the driver promises to cope with that. The
-//! calendar may be anything.
+//! The simulation has one true time. A replica sees only its own, made of it: a rate that may
+//! differ by some percent, and a distance that changes when the clock jumps. The clock of timers
+//! never goes back by itself; a simulated one may, since the driver promises to cope with that.
+//! The calendar may be anything.
 
 use std::time::Duration;
 

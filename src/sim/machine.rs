@@ -1,8 +1,8 @@
 //! A machine: a disk, a clock, and the replica that runs on them, or does not.
 //!
-//! The replica is the shipped driver over the shipped journal. What its threads do in a service, the
-//! [`world`](super::world) does here: it brings events, runs the journal's jobs, and carries out
-//! what a turn decides.
+//! The replica is the shipped driver over the shipped journal. What its threads do in a service,
+//! the [`world`](super::world) does here: it brings events, runs the journal's jobs, and carries
+//! out what a turn decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

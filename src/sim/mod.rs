@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! A simulation has the replicas' faults in the caller's hands. //! Random faults, random clients and all checkers together make a *swarm*: [`swarm::run`] takes a
-//! seed and tells what happened.
+//! A simulation has the replicas' faults in the caller's hands. Random faults, random clients and
+//! all checkers together make a *swarm*: [`swarm::run`] takes a seed and tells what happened.
 //!
 //! [`cores::Cores`] is older and smaller: protocol cores only, each step in the caller's hands. The
 //! protocol's scripts are written against it.

@@ -1,7 +1,7 @@
 //! The trace: one line for each event, and the hash of all events.
 //!
 //! The hash is always computed, of numbers; lines are made only where they are wanted, since they
-//! take longer than what they tell. Two runs with equal hashes saw the same events in the same order.
+//! take longer than what they tell. Two runs with equal hashes saw the same events in one order.
 
 use std::collections::VecDeque;
 

@@ -3,8 +3,8 @@
 //! Promised is: whatever was synced may rot, if later frames tell that it had been durable; and the
 //! newest group of one replica may rot into something that is no group. Not promised is that synced
 //! copies of one slot rot on as many replicas as a phase-2 quorum has, nor that anybody notices a
-//! newest group which became zeros. So one replica is damaged at a time; the next one only after the
-//! one before has been whole again for a while.
+//! newest group which became zeros. So one replica is damaged at a time; the next one only after
+//! the one before has been whole again for a while.
 //!
 //! Not here: a replica alone, which refuses to open (`tests/disk_campaign.rs`).
 
@@ -24,6 +24,8 @@ use super::simulation::Simulation;
 #[derive(Debug, Default)]
 pub(super) struct Damaged {
     victim: Option<ReplicaId>,
+    /// How often its machine had been switched on; only an opening finds all damage.
+    lives: u64,
     /// Since when it is whole again.
     whole_since: Option<Moment>,
 }
@@ -38,7 +40,8 @@ impl Damaged {
     /// Looks after the victim.
     pub(super) fn look(&mut self, sim: &Simulation) {
         let Some(victim) = self.victim else { return };
-        if !is_whole(sim, victim) {
+        let reopened = self.lives < sim.lock().machine(victim).lives;
+        if !reopened || !is_whole(sim, victim) {
             self.whole_since = None;
         } else if self.whole_since.is_none() {
             self.whole_since = Some(sim.now());
@@ -79,6 +82,8 @@ impl Damaged {
         sim.disk(id).drop_caches();
         if acted {
             (self.victim, self.whole_since) = (Some(id), None);
+            // The crash that comes counts as well.
+            self.lives = sim.lock().machine(id).lives + 1;
         }
         acted
     }

@@ -50,6 +50,8 @@ pub struct Plan {
     pub retransmit_interval: Duration,
     /// See [`Config`](crate::Config).
     pub request_timeout: Duration,
+    /// Most bytes of entries in one message.
+    pub message_bytes_max: usize,
     /// How the journals are laid out.
     pub journal: journal::Options,
 }
@@ -63,6 +65,7 @@ impl Default for Plan {
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
             request_timeout: Duration::from_secs(5),
+            message_bytes_max: 32 * 1024,
             journal: journal::Options {
                 segment_bytes: 64 * 1024,
                 inflight_max: 2,
@@ -87,7 +90,7 @@ impl Plan {
             retransmit_interval: self.retransmit_interval,
             inflight_slots_max: 64,
             inflight_bytes_max: 1 << 20,
-            message_bytes_max: 32 * 1024,
+            message_bytes_max: self.message_bytes_max,
             seal_after: self.heartbeat_interval * 4,
             batcher: batcher::Options {
                 commands_max: 64,

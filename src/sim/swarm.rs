@@ -73,6 +73,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Faults that acted, by kind. Lost, late and doubled messages are not among them.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Whether the cluster was blocked in the end by what it could not tell of its votes.
+    pub blocked: bool,
     /// What a checker could not judge, for want of time.
     pub inconclusive: u64,
     /// Whether the run had too few commits or faults to prove anything.
@@ -117,6 +119,7 @@ struct Swarm {
     rng: Rng,
     ids: Vec<ReplicaId>,
     inconclusive: u64,
+    blocked: bool,
 }
 
 struct Told {
@@ -156,7 +159,17 @@ impl Swarm {
         let answered = Arc::clone(&sim.lock().answered);
         let workload = Workload::new(habits, rng.fork());
         let strikes = Strikes::new(ids.clone());
-        Self { limits: *limits, sim, workload, strikes, answered, rng, ids, inconclusive: 0 }
+        Self {
+            limits: *limits,
+            sim,
+            workload,
+            strikes,
+            answered,
+            rng,
+            ids,
+            inconclusive: 0,
+            blocked: false,
+        }
     }
 
     fn run(&mut self, plan: &[Planned]) -> Result<(), Violation> {
@@ -183,7 +196,12 @@ impl Swarm {
             self.call_due();
         }
         self.heal()?;
-        self.converge()?;
+        match self.converge() {
+            Err(Violation { invariant: "V1" | "V2" | "V4", .. }) if self.is_blocked() => {
+                self.blocked = true;
+            }
+            result => result?,
+        }
         self.judge()
     }
 
@@ -223,7 +241,7 @@ impl Swarm {
             && at <= now
         {
             if self.workload.bound(client).is_none_or(|id| !self.sim.is_up(id))
-                || self.rng.per_mille(10)
+                || self.rng.per_mille(60)
             {
                 let id = *self.rng.pick(&self.ids);
                 if !self.sim.is_up(id) {
@@ -318,6 +336,21 @@ impl Swarm {
         one && self.ids.iter().all(whole) && self.workload.waiting() == 0
     }
 
+    /// Whether so many replicas cannot tell their votes that no quorum speaks for the next slot,
+    /// and one of them lost votes that were durable: then nothing can be chosen, and must not be.
+    /// It takes damage on one replica and a torn end on others at the same time.
+    fn is_blocked(&self) -> bool {
+        let reports = self.ids.iter().filter_map(|id| self.sim.report(*id)).collect::<Vec<_>>();
+        let next = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
+        let is_blocked_at = |slot: Slot| {
+            let in_doubt = |doubts: &Doubts| doubts.promise_lost || doubts.contains(slot);
+            let speaking = reports.iter().filter(|report| !in_doubt(&report.doubts)).count();
+            let faulty = |doubts: &Doubts| doubts.promise_lost || doubts.faulty.contains(slot);
+            reports.iter().any(|report| faulty(&report.doubts)) && speaking * 2 <= self.ids.len()
+        };
+        (0..100).any(|ahead| is_blocked_at(next.plus(ahead)))
+    }
+
     fn apart(&self) -> String {
         let replicas = self.ids.iter().map(|id| {
             let report = self.sim.report(*id);
@@ -405,6 +438,7 @@ impl Swarm {
             vacuous: commits < self.limits.commits_min || total < self.limits.faults_min,
             faults,
             inconclusive: self.inconclusive,
+            blocked: self.blocked,
             trace_hash: self.sim.trace_hash(),
             trace: self.sim.take_trace(),
         }
@@ -419,6 +453,7 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         election_timeout: heartbeat * rng.within(4..=12) as u32,
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
         request_timeout: Duration::from_millis(rng.within(1000..=8000)),
+        message_bytes_max: *rng.pick(&[500, 4096, 32 * 1024]),
         ..Plan::default()
     };
     plan.journal.inflight_max = rng.within(1..=3) as usize;

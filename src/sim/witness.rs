@@ -288,7 +288,7 @@ impl Witness {
         ensure(*truth == chain, "I10", event)
     }
 
-    /// A replica applied every slot below `slot`; this is its newest id, and the digest of its state.
+    /// A replica applied every slot below `slot`: its newest id, and the digest of its state.
     pub fn on_state(
         &mut self,
         id: ReplicaId,

@@ -460,8 +460,9 @@ impl World {
         let machine = self.machine_mut(id);
         machine.disk_paused = false;
         let life = machine.lives;
-        let flights = machine.life.as_ref().map(|life| life.flights.keys().copied().collect());
-        for flight in flights.unwrap_or_else(Vec::new) {
+        let flights = machine.life.as_ref().map(|life| life.flights.keys().copied());
+        let flights: Vec<_> = flights.into_iter().flatten().collect();
+        for flight in flights {
             let time = self.rng.time(Duration::ZERO..=Duration::from_millis(2));
             self.schedule(self.now + time, Happening::Written { id, life, flight });
         }

@@ -18,6 +18,7 @@ use super::digest::Digest;
 use super::tables::{TableId, Tables};
 use super::verdict::{TableMismatch, Verdict};
 use super::versions::Written;
+use crate::types::bugs::{self, Bug};
 use crate::types::command::{Command, Condition, Key, Operation, TableUse};
 use crate::types::error::{Conflict, Expectation};
 use crate::types::ids::TxId;
@@ -42,11 +43,13 @@ pub fn apply_command(
         return Verdict::Refused(Box::new(conflict(command, index, found)));
     }
     let operations = command.standing_operations();
-    if !operations.iter().any(|operation| view.changes(operation)) {
+    let changes = operations.iter().any(|operation| view.changes(operation));
+    if !changes && !bugs::is_on(Bug::IdForNothing) {
         return Verdict::Committed { at: last, txid: None };
     }
     let txid = last.next().expect("an entry is begun only if the epoch has ids for all of it");
-    for operation in operations {
+    let count = if bugs::is_on(Bug::ApplyFirstOnly) { 1 } else { usize::MAX };
+    for operation in operations.into_iter().take(count) {
         write(txid, operation, command, &places, tables, digest);
     }
     Verdict::Committed { at: txid, txid: Some(txid) }
@@ -119,6 +122,7 @@ fn holds(condition: &Condition<'_>, found: Option<TxId>) -> bool {
     match condition {
         Condition::Absent(_) => found.is_none(),
         Condition::Present(_) => found.is_some(),
+        Condition::Version(_, wanted) if bugs::is_on(Bug::CompareAtLeast) => found >= Some(*wanted),
         Condition::Version(_, wanted) => found == Some(*wanted),
     }
 }

@@ -24,6 +24,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::TxId;
 
 /// The keys of one table and their versions.
@@ -106,7 +107,7 @@ impl Versions {
         self.keys
             .get(&KeyBytes::new(key))
             .map(|versions| &versions.newest)
-            .filter(|newest| newest.value.is_some())
+            .filter(|newest| newest.value.is_some() || bugs::is_on(Bug::TombstonePresent))
     }
 
     /// What `key` held at `at`.

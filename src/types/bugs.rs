@@ -29,8 +29,140 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// A vote is acknowledged before its record is durable.
+    /// A vote is acknowledged before its record is durable. (MongoDB, Redis and many more by
+    /// default; Zookeeper's `forceSync=no`.)
     AckBeforeSync = "ack-before-sync",
+    /// A repeated `Accept` is acknowledged at once, though the vote that the first one brought is
+    /// still being synced. Model-checked: 19 steps to two chosen entries.
+    AckDuplicateEarly = "ack-duplicate-early",
+    /// An acknowledgement is stamped with what is promised when it leaves, and not with the ballot
+    /// of its vote. Model-checked: 24 steps, and three ballots.
+    AckCurrentPromise = "ack-current-promise",
+    /// A promise is told before it is durable.
+    PromiseBeforeSync = "promise-before-sync",
+    /// A campaign begins before its own promise is durable: its ballot may be used again.
+    PrepareBeforeSync = "prepare-before-sync",
+    /// A candidate campaigns again at a ballot of its own, though an earlier opening may have
+    /// proposed at it.
+    ReuseBallot = "reuse-ballot",
+    /// An opening takes the ballots of the votes for all that was promised.
+    PromiseNotRecovered = "promise-not-recovered",
+    /// An opening forgets the votes in slots that are not known to be chosen.
+    VotesNotRecovered = "votes-not-recovered",
+    /// A vote is cast below the promise.
+    VoteBelowPromise = "vote-below-promise",
+    /// Phase 1 tells nothing of the slots that are known to be chosen: it answers "none" there.
+    /// Model-checked: 11 steps. (A compacted slot that is answered as an empty one.)
+    PromiseWithoutChosen = "promise-without-chosen",
+    /// A promise counts for whatever ballot the candidate has come to meanwhile.
+    PromiseOfOtherBallot = "promise-of-other-ballot",
+    /// A vote counts for whatever ballot the leader has come to meanwhile.
+    VoteOfOtherBallot = "vote-of-other-ballot",
+    /// A voter that answers twice counts twice.
+    CountTwice = "count-twice",
+    /// Phase 1 ends one promise too early: phase 1 and phase 2 need not intersect. Model-checked: 8
+    /// steps.
+    SmallPhase1 = "small-phase1",
+    /// An entry counts as chosen one vote too early.
+    SmallPhase2 = "small-phase2",
+    /// A candidate goes on from the longest log instead of the highest ballot, slot by slot.
+    AdoptLongestLog = "adopt-longest-log",
+    /// A candidate adopts the first vote that it is told, not the one at the highest ballot.
+    AdoptFirstVote = "adopt-first-vote",
+    /// A slot becomes a no-op as soon as one voter says that it did not vote there.
+    FillHoleEarly = "fill-hole-early",
+    /// What is left to a voter that abstains counts as all it voted for.
+    AdoptBelowAbstainer = "adopt-below-abstainer",
+    /// A voter does not tell which slots it lost: FAULTY becomes "none". Model-checked: 11 steps.
+    /// (What every protocol does whose log is truncated at the first bad checksum, as FAST'18
+    /// shows.)
+    AnswerNone = "answer-none",
+    /// What is FAULTY counts as UNCERTAIN: with everyone's answer, the highest vote that is left
+    /// stands for the one that is lost.
+    CountFaulty = "count-faulty",
+    /// A voter that lost its promise goes on promising and voting. Model-checked: 11 steps.
+    AmnesiaVotes = "amnesia-votes",
+    /// A follower takes its own vote for chosen because the leader's watermark is above, whatever
+    /// the ballot of the vote.
+    CommitWithoutMatch = "commit-without-match",
+    /// A follower takes over the leader's watermark though it knows more.
+    ProgressGoesBack = "progress-goes-back",
+    /// An entry that a peer told is learned and not journaled.
+    ChosenNotJournaled = "chosen-not-journaled",
+    /// A leader goes on at its ballot though it was told that something else is chosen in a slot of
+    /// its own.
+    LeadOverruled = "lead-overruled",
+    /// A new leader serves reads before it knows what may have been chosen before it. (etcd and
+    /// others, before Raft's no-op at the beginning of a term.)
+    ReadBeforeReady = "read-before-ready",
+    /// A new leader serves reads once any entry is chosen at its ballot. Model-checked: 16 steps.
+    ReadyAtFirstEntry = "ready-at-first-entry",
+    /// A leader serves reads without asking whether it still leads.
+    ReadUnconfirmed = "read-unconfirmed",
+    /// A leadership is confirmed by one voter too few. Model-checked: 11 steps.
+    SmallConfirm = "small-confirm",
+    /// A voter confirms whoever asks, also below its promise.
+    ConfirmDeposed = "confirm-deposed",
+    /// Rounds of confirmation share a number: late answers to one confirm the next. Model-checked:
+    /// 13 steps.
+    NonceReused = "nonce-reused",
+    /// A read joins the round that is under way, whose barrier was taken before it began.
+    ReadJoinsRound = "read-joins-round",
+    /// A read does not wait until what is below its barrier is applied.
+    ReadBeforeApply = "read-before-apply",
+    /// A read takes the answer to a question of an earlier opening.
+    AnswerToEarlierLife = "answer-to-earlier-life",
+    /// A condition on a version holds for later versions, too.
+    CompareAtLeast = "compare-at-least",
+    /// A key that was deleted counts as present.
+    TombstonePresent = "tombstone-present",
+    /// Of a transaction only the first operation is applied.
+    ApplyFirstOnly = "apply-first-only",
+    /// A transaction that changes nothing takes an id.
+    IdForNothing = "id-for-nothing",
+    /// The order in which the commands of an entry are applied is a matter of luck, as with a hash
+    /// map that draws its keys at random.
+    ApplyByBoot = "apply-by-boot",
+    /// A caller is told the verdict of the command before its own.
+    VerdictOfOther = "verdict-of-other",
+    /// A transaction that was proposed and is not known to have ended is told as one that did not
+    /// happen. (Found in several systems by Jepsen.)
+    UnknownToldAsFailed = "unknown-told-as-failed",
+    /// A command whose entry was chosen is queued once more, as if it had lost its slot.
+    QueueChosenAgain = "queue-chosen-again",
+    /// A command that was taken from a peer is sent back as well.
+    BounceTaken = "bounce-taken",
+    /// A forwarded command is taken as often as the network delivers it.
+    TakeForwardTwice = "take-forward-twice",
+    /// A name is not made durable. (Pillai et al., *All File Systems Are Not Created Equal*,
+    /// OSDI'14: LevelDB, HSQLDB and others.)
+    SkipDirectorySync = "skip-directory-sync",
+    /// A failed sync is tried again, and the second one believed. (PostgreSQL until 2018; Rebello
+    /// et al., *Can Applications Recover from fsync Failures?*, ATC'20.)
+    RetrySync = "retry-sync",
+    /// A group counts when its own sync succeeded, though one that overlapped it failed.
+    SyncAlone = "sync-alone",
+    /// An opening trusts what it reads without making it durable. Model-checked: 19 steps.
+    TailNotRewritten = "tail-not-rewritten",
+    /// A new segment counts before what an opening wrote into it is durable.
+    CountBeforeSync = "count-before-sync",
+    /// Frames say that what is before them is durable when it is only written.
+    EvidenceEarly = "evidence-early",
+    /// While the newest frame of a slot is being written, peers are given the one before.
+    ServeOldFrame = "serve-old-frame",
+    /// The checksum of a frame's payload is not looked at.
+    PayloadUnchecked = "payload-unchecked",
+    /// A length is used before its checksum is looked at.
+    HeaderUnchecked = "header-unchecked",
+    /// A journal ends at the first group that is bad, whatever is behind it. (Alagappan et al.,
+    /// FAST'18: ZooKeeper, LogCabin and others.)
+    CutAtBadGroup = "cut-at-bad-group",
+    /// A journal ends where there are zeros.
+    ZerosEndJournal = "zeros-end-journal",
+    /// The best promise that is left is taken for the newest there was.
+    BestPromiseLeft = "best-promise-left",
+    /// The next opening forgets what was in doubt.
+    DoubtsForgotten = "doubts-forgotten",
 }
 
 impl Bug {

@@ -131,10 +131,12 @@ fn hunt(name: &str, arguments: &Arguments) -> Result<ExitCode, String> {
         let failed = campaign.failed.into_inner().unwrap_or_default();
         let seeds = campaign.totals.into_inner().unwrap_or_default().seeds;
         let caught = failed.is_some();
+        let seed = failed.as_ref().map_or(0, |(seed, _)| *seed);
         let invariant = failed.and_then(|(_, outcome)| outcome.violation);
         let invariant = invariant.map_or("", |violation| violation.invariant);
         println!(
-            "{{\"bug\":\"{}\",\"caught\":{caught},\"seeds\":{seeds},\"invariant\":\"{invariant}\"}}",
+            "{{\"bug\":\"{}\",\"caught\":{caught},\"seeds\":{seeds},\
+             \"invariant\":\"{invariant}\",\"seed\":{seed}}}",
             bug.name()
         );
         missed |= !caught;

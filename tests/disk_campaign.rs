@@ -1,0 +1,302 @@
+//! One fault on the medium, in every block of 512 bytes of every file of a directory: zeros, a
+//! flipped bit, an error of reading or writing, what stood there before, what stands elsewhere.
+//!
+//! A replica that is alone has everything afterwards, or refuses, names the file, and changes
+//! nothing. One of three has each record, or tells that it may lack it. One thing is excused: what
+//! no evidence covers, at the very end, cannot be told from a torn write (`docs/format.md`).
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use indelible::journal::{Journal, JournalError, Options};
+use indelible::sim::disk::{Image, Mount, SimDisk, When};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot};
+use indelible::types::membership::{Membership, Voter};
+use indelible::types::record::{Record, Recovered};
+use indelible::types::time::Time;
+
+const WHO: ReplicaId = ReplicaId(1);
+const BLOCK_BYTES: usize = 512;
+/// More than any file saw.
+const SYNCS_MAX: usize = 64;
+const OPTIONS: Options =
+    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 16 * 1024 };
+
+/// What happens to a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Zero,
+    Flip,
+    ReadFails,
+    WriteFails,
+    Stale,
+    Swap,
+}
+
+const FAULTS: [Fault; 6] =
+    [Fault::Zero, Fault::Flip, Fault::ReadFails, Fault::WriteFails, Fault::Stale, Fault::Swap];
+
+/// What became of it, how often.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// Nothing was changed: it was zeros already, say.
+    without_effect: u64,
+    opened: u64,
+    refused: u64,
+    told: u64,
+    excused: u64,
+}
+
+/// A directory, and what was acknowledged of it.
+struct Directory {
+    voters: u64,
+    disk: SimDisk,
+    image: Image,
+    promised: Ballot,
+    slot_chosen: Slot,
+    votes: BTreeMap<Slot, (Ballot, Entry)>,
+    /// The last group is covered by no evidence: only the votes before it must be there, and the
+    /// promise before it.
+    unsealed: Slot,
+    promised_before: Ballot,
+}
+
+fn open(disk: &SimDisk, voters: u64) -> Result<Journal<Mount>, JournalError> {
+    let mut journal = Journal::open(disk.mount(), OPTIONS, WHO)?;
+    if !journal.identity().formed {
+        let own = journal.identity().incarnation;
+        let voter = |id| Voter {
+            id: ReplicaId(id),
+            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
+            address: id.to_string(),
+        };
+        let membership = Membership::majority((1..=voters).map(voter).collect()).unwrap();
+        journal.agree(&membership, true)?;
+    }
+    Ok(journal)
+}
+
+fn entry(slot: u64, round: u64) -> Entry {
+    let mut builder = EntryBuilder::new(Time(1), 0);
+    builder.push(&vec![(slot * 8 + round) as u8; 200 + slot as usize * 700 % 9000]);
+    builder.finish()
+}
+
+fn settle(journal: &mut Journal<Mount>) {
+    while let Some(job) = journal.next_job().unwrap() {
+        journal.complete(job.run()).unwrap();
+    }
+}
+
+impl Directory {
+    /// Several segments, three openings, promises at several places.
+    fn new(voters: u64, sealed: bool) -> Self {
+        let disk = SimDisk::new();
+        disk.record_history(true);
+        let mut votes = BTreeMap::new();
+        let mut slot = 0;
+        let (mut promised, mut promised_before) = (Ballot::ZERO, Ballot::ZERO);
+        let mut slot_chosen = Slot::ZERO;
+        for round in 1..=3 {
+            let mut journal = open(&disk, voters).unwrap();
+            for group in 0..5 {
+                let mut records = Vec::new();
+                promised_before = promised;
+                if group == 0 || group == 4 {
+                    promised = promised.next_for(WHO).unwrap();
+                    records.push(Record::Promise { ballot: promised });
+                }
+                for _ in 0..=group % 3 {
+                    let entry = entry(slot, round);
+                    votes.insert(Slot(slot), (promised, entry.clone()));
+                    records.push(Record::Vote { slot: Slot(slot), ballot: promised, entry });
+                    slot += 1;
+                }
+                slot_chosen = Slot(slot.saturating_sub(6));
+                journal.append(&records, slot_chosen).unwrap();
+                settle(&mut journal);
+            }
+            if round < 3 || sealed {
+                assert!(journal.seal().unwrap());
+                settle(&mut journal);
+            }
+        }
+        disk.process_crash();
+        let image = disk.image();
+        // The last group has the votes of its last two slots.
+        let unsealed = Slot(if sealed { slot } else { slot - 2 });
+        let promised_before = if sealed { promised } else { promised_before };
+        Self { voters, disk, image, promised, slot_chosen, votes, unsealed, promised_before }
+    }
+
+    /// The disk with a fault; `None` where nothing is changed by it.
+    fn damage(&self, name: &str, block: usize, fault: Fault) -> Option<SimDisk> {
+        let (start, end) = (block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+        let disk = SimDisk::new();
+        disk.restore(&self.image);
+        let changed = match fault {
+            Fault::Zero => disk.zero(name, start..end),
+            Fault::Flip => disk.flip(name, start + block * 37 % BLOCK_BYTES, 1 << (block % 8)),
+            Fault::ReadFails => disk.make_unreadable(name, start..end),
+            Fault::WriteFails => {
+                disk.fail_write(When::after(block as u64 % 6), block % 3 * 100);
+                true
+            }
+            Fault::Stale => self.stale(name, start, &disk),
+            Fault::Swap => {
+                let length = disk.durable_length(name).unwrap();
+                let other = (start + 9 * BLOCK_BYTES + length / 2) % length / BLOCK_BYTES;
+                disk.swap((name, start), (name, other * BLOCK_BYTES), BLOCK_BYTES)
+            }
+        };
+        changed.then_some(disk)
+    }
+
+    /// What stood there before the last sync that changed it. The history is that of the first
+    /// disk, on which all of it was written.
+    fn stale(&self, name: &str, start: usize, disk: &SimDisk) -> bool {
+        let now = disk.durable(name).unwrap();
+        let end = now.len().min(start + BLOCK_BYTES);
+        for syncs in 1..SYNCS_MAX {
+            if !self.disk.make_stale(name, start..end, syncs) {
+                continue;
+            }
+            let old = self.disk.durable(name).unwrap();
+            self.disk.rot(name, start..end, |bytes| bytes.copy_from_slice(&now[start..end]));
+            return disk.rot(name, start..end, |bytes| bytes.copy_from_slice(&old[start..end]));
+        }
+        false
+    }
+
+    fn check(&self, disk: &SimDisk, fault: Fault, counts: &mut Counts) {
+        let before = disk.image();
+        let mut journal = match open(disk, self.voters) {
+            Ok(journal) => journal,
+            Err(err) => {
+                self.check_refusal(disk, &before, fault, &err);
+                counts.refused += 1;
+                return;
+            }
+        };
+        let found = journal.recovered();
+        assert!(found.slot_chosen <= self.slot_chosen, "more is chosen than was");
+        self.check_promise(&found, counts);
+        let (mut lost, mut excused) = (0, 0);
+        for (slot, (ballot, entry)) in &self.votes {
+            let doubted = found.missing.contains(*slot) || found.doubts.contains(*slot);
+            if doubted {
+                lost += 1;
+                continue;
+            }
+            let is_there = if *slot < found.slot_chosen {
+                let read = journal.reader().read(*slot, slot.next(), 0).unwrap();
+                read.first() == Some(entry)
+            } else {
+                found.votes.contains(&(*slot, *ballot, entry.clone()))
+            };
+            assert!(is_there || *slot >= self.unsealed, "slot {slot} is lost: {found:?}");
+            excused += u64::from(!is_there);
+        }
+        assert!(lost == 0 || self.voters > 1, "alone it cannot be in doubt");
+        counts.opened += 1;
+        counts.told += u64::from(lost > 0 || found.doubts.promise_lost);
+        counts.excused += u64::from(excused > 0);
+        drop(journal);
+        disk.disarm();
+        let again = open(disk, self.voters).unwrap().recovered();
+        assert_eq!(again, found, "opened twice");
+    }
+
+    fn check_promise(&self, found: &Recovered, counts: &mut Counts) {
+        assert!(found.promised <= self.promised, "a promise that was never given");
+        if found.promised < self.promised && !found.doubts.promise_lost {
+            assert!(found.promised >= self.promised_before, "the promise went back");
+            counts.excused += 1;
+        }
+    }
+
+    fn check_refusal(&self, disk: &SimDisk, before: &Image, fault: Fault, err: &JournalError) {
+        let text = err.to_string();
+        let named = text.contains("segment-") || text.contains("identity");
+        assert!(named, "no file is named: {text}");
+        if fault == Fault::WriteFails {
+            // An opening that began to write is no refusal; the next one has everything.
+            disk.disarm();
+            disk.process_crash();
+            let mut none = Counts::default();
+            self.check(disk, Fault::Zero, &mut none);
+            assert_eq!((none.opened, none.told, none.excused), (1, 0, 0));
+            return;
+        }
+        assert_eq!(disk.image(), *before, "a directory that is refused was changed: {text}");
+        let is_identity = text.contains("identity");
+        assert!(self.voters == 1 || is_identity, "a member refuses: {text}");
+    }
+}
+
+/// Every block, every fault.
+fn campaign(voters: u64, sealed: bool) -> Counts {
+    let begun = Instant::now();
+    let directory = Directory::new(voters, sealed);
+    let (mut all, mut blocks) = (Counts::default(), 0);
+    for fault in FAULTS {
+        let mut counts = Counts::default();
+        for name in directory.disk.names() {
+            let length = directory.disk.durable_length(&name).unwrap();
+            for block in 0..length.div_ceil(BLOCK_BYTES) {
+                blocks += u64::from(fault == Fault::Zero);
+                let told = Tell(format!("{voters} voters, {name} block {block} {fault:?}"));
+                match directory.damage(&name, block, fault) {
+                    Some(disk) => directory.check(&disk, fault, &mut counts),
+                    None => counts.without_effect += 1,
+                }
+                drop(told);
+            }
+        }
+        println!("{voters} voters, sealed {sealed}, {fault:?}: {counts:?}");
+        all.opened += counts.opened;
+        all.refused += counts.refused;
+        all.told += counts.told;
+        all.excused += counts.excused;
+    }
+    println!("{blocks} blocks in {:.1?}: {all:?}", begun.elapsed());
+    all
+}
+
+/// Says what was being tried.
+struct Tell(String);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
+#[test]
+fn alone_damage_is_refused_or_harmless() {
+    let counts = campaign(1, true);
+    assert!(counts.refused > 100 && counts.told == 0 && counts.excused == 0, "{counts:?}");
+}
+
+#[test]
+fn alone_only_the_unsealed_end_can_pass_for_torn() {
+    let counts = campaign(1, false);
+    assert!(counts.refused > 100 && counts.excused > 0, "{counts:?}");
+}
+
+#[test]
+fn in_a_cluster_damage_is_told_or_harmless() {
+    let counts = campaign(3, true);
+    assert!(counts.told > 100 && counts.excused == 0, "{counts:?}");
+}
+
+#[test]
+fn in_a_cluster_only_the_unsealed_end_can_pass_for_torn() {
+    let counts = campaign(3, false);
+    assert!(counts.told > 100, "{counts:?}");
+}

@@ -1,0 +1,31 @@
+//! What happened to other systems that do this job, staged with whole replicas: each function is
+//! named after what must hold, and its first comment says where it was seen.
+//!
+//! Each runs for several seeds with other timings, ends with everything mended, and demands that
+//! the cluster comes together within ten election timeouts. The witness checks every event.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+#[path = "scenarios/support.rs"]
+mod support;
+
+#[path = "scenarios/core.rs"]
+mod core;
+
+#[path = "scenarios/partition.rs"]
+mod partition;
+
+#[path = "scenarios/reads.rs"]
+mod reads;
+
+#[path = "scenarios/disks.rs"]
+mod disks;
+
+#[path = "scenarios/damage.rs"]
+mod damage;
+
+#[path = "scenarios/clients.rs"]
+mod clients;
+
+#[path = "scenarios/hostile.rs"]
+mod hostile;

@@ -1,0 +1,129 @@
+//! Reads while leaders change, and while clocks say anything: never an old value.
+
+use std::time::Duration;
+
+use indelible::ErrorKind;
+use indelible::sim::network::Fate;
+use indelible::types::message::Message;
+
+use super::support::{Cluster, NOTES, TIMEOUT, for_seeds, is, nothing_survives};
+
+/// The key written last, which only the leader and `c` hold, and then the leader is gone and `b`
+/// leads, without a slot of its own that is chosen.
+fn lead_afresh(cluster: &Cluster) -> u64 {
+    let (a, b, c) = (cluster.leader, cluster.others[0], cluster.others[1]);
+    cluster.rule(Fate::Drop, move |parcel| {
+        let carries = matches!(parcel.message, Message::Accept(_) | Message::Chosen(_));
+        parcel.link.from == a && parcel.link.to == b && carries
+    });
+    let write = cluster.begin(a, 64);
+    let key = write.0;
+    cluster.end(write).unwrap();
+    cluster.cut_power(a, &mut nothing_survives);
+    cluster.rule(Fate::Drop, move |parcel| is(parcel, c, b, "Prepare"));
+    // So it finds what was voted for, and cannot have it chosen anew.
+    cluster.rule(Fate::Drop, move |parcel| is(parcel, c, b, "Accepted"));
+    cluster.expect("the other one leads", |sim| {
+        let view = sim.report(b).and_then(|report| report.view);
+        view.is_some_and(|view| view.leader.is_some_and(|ballot| ballot.leader == b))
+    });
+    key
+}
+
+#[test]
+fn fresh_leader_read() {
+    // etcd #7331, TiKV #9239 and #6340, redisraft #22: a new leader answers before it knows what
+    // was acknowledged under the old one.
+    for_seeds(3, |cluster| {
+        let (b, c) = (cluster.others[0], cluster.others[1]);
+        let key = lead_afresh(cluster);
+        let reads = [b, c].map(|id| cluster.replica(id).get(NOTES, key));
+        cluster.run_timeouts(1);
+        cluster.heal();
+        for read in reads {
+            match read.wait() {
+                Ok(found) => assert!(found.is_some(), "what was acknowledged is not read"),
+                Err(err) => assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}"),
+            }
+        }
+        cluster.settle();
+    });
+}
+
+#[test]
+fn fresh_leader_that_dies_answers_nothing_old() {
+    // As above; the new leader dies with the reads that wait for it.
+    for_seeds(3, |cluster| {
+        let (b, c) = (cluster.others[0], cluster.others[1]);
+        let key = lead_afresh(cluster);
+        let [at_b, at_c] = [b, c].map(|id| cluster.replica(id).get(NOTES, key));
+        cluster.run_for(Duration::from_millis(cluster.below(400)));
+        cluster.crash(b);
+        cluster.heal();
+        for read in [at_b, at_c] {
+            if let Ok(found) = read.wait() {
+                assert!(found.is_some(), "what was acknowledged is not read");
+            }
+        }
+        cluster.settle();
+    });
+}
+
+#[test]
+fn suspended_leader_reads_nothing_old() {
+    // rust-lang #87906, jraft #34, TiKV #964, yugabyte #16, nebula #2723: a leader is suspended,
+    // others are elected, and it goes on with a read in the same moment. Its clocks may say that no
+    // time has passed, or much.
+    for_seeds(3, |cluster| {
+        let (a, b) = (cluster.leader, cluster.others[0]);
+        cluster.pause(a);
+        let stands_still = cluster.below(2) == 0;
+        cluster
+            .change_clock(a, |clock, now| clock.set_rate(now, if stands_still { 0 } else { 1000 }));
+        cluster.expect("another one leads", |sim| sim.leader().is_some_and(|id| id != a));
+        let write = cluster.begin(b, 64);
+        let key = write.0;
+        cluster.end(write).unwrap();
+        let hour = 3_600_000 * (1 - 2 * cluster.below(2) as i64);
+        cluster.change_clock(a, |clock, now| {
+            clock.set_rate(now, 1000);
+            clock.step_calendar(hour);
+        });
+        let read = cluster.replica(a).get(NOTES, key);
+        cluster.resume(a);
+        if let Ok(found) = read.wait() {
+            assert!(found.is_some(), "what was acknowledged is not read");
+        }
+        cluster.settle();
+    });
+}
+
+#[test]
+fn clocks_decide_nothing_but_when() {
+    // d-engine #391, etcd #20418: rights that hang on a clock outlive their time.
+    for_seeds(3, |cluster| {
+        for round in 0..8 {
+            let id = cluster.ids()[cluster.below(3) as usize];
+            let (rate, jump) = (cluster.below(1200), Duration::from_millis(cluster.below(5000)));
+            cluster.change_clock(id, |clock, now| {
+                clock.set_rate(now, 300 + rate);
+                clock.jump(jump);
+                clock.step_calendar(jump.as_millis() as i64 * 1_000_000 * (1 - 2 * (round % 2)));
+            });
+            let writer = cluster.ids()[cluster.below(3) as usize];
+            let write = cluster.begin(writer, 64);
+            let key = write.0;
+            if cluster.end(write).is_ok() {
+                let reader = cluster.ids()[cluster.below(3) as usize];
+                if let Ok(found) = cluster.replica(reader).get(NOTES, key).wait() {
+                    assert!(found.is_some(), "what was acknowledged is not read");
+                }
+            }
+        }
+        for id in cluster.ids() {
+            cluster.change_clock(id, |clock, now| clock.set_rate(now, 1000));
+        }
+        cluster.run_for(TIMEOUT);
+        cluster.settle();
+    });
+}
