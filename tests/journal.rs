@@ -68,6 +68,7 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::ServeOldFrame, "a_newer_vote_hides_the_older_one"),
     (Bug::ZerosEndJournal, "zeros_are_not_the_end"),
     (Bug::BestPromiseLeft, "a_lost_promise_silences"),
+    (Bug::DoubtsForgotten, "torn_tail_in_a_cluster_is_uncertain"),
 ];
 
 #[test]
