@@ -77,8 +77,12 @@ impl Bug {
                 | Self::PromiseForgotten
                 | Self::ForgetfulSkipsPhase1
                 | Self::OtherBallotsCounted
-                | Self::LateSettled
-                | Self::Core(_)
+                | Self::Core(
+                    core::Bug::VoteBelowPromise
+                        | core::Bug::PromiseOfOtherBallot
+                        | core::Bug::VoteOfOtherBallot
+                        | core::Bug::ConfirmDeposed
+                )
         )
     }
 
@@ -110,7 +114,7 @@ impl Bug {
                 promise.slot_chosen = promise.from;
             }
             (Self::NonceReused, Message::Confirm { nonce, .. }) => {
-                sender.nonce = std::mem::take(nonce);
+                *nonce = 0;
             }
             (Self::FaultyAnsweredNone, Message::Promise(promise)) => promise.abstained.clear(),
             _ => {}

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use indelible::paxos::Paxos;
 use indelible::paxos::step::{Options, RoleName};
+use indelible::types::bugs;
 use indelible::types::entry::Entry;
 use indelible::types::ids::{Ballot, Boot, Chain, ContentHash, Incarnation, ReplicaId, Slot};
 use indelible::types::membership::{Membership, Voter};
@@ -110,7 +111,7 @@ pub struct Replica {
     pub reads: u8,
     /// The reads that have no barrier yet, and what it must cover.
     pub(crate) waiting: Vec<(u64, Slot)>,
-    /// The number of its last round of confirmation, where a bug needs it.
+    /// The number of its last round of confirmation.
     pub nonce: u64,
     /// What it did wrong.
     pub breach: Option<Breach>,
@@ -147,6 +148,7 @@ impl Replica {
         }
         self.held.clear();
         self.waiting.clear();
+        self.nonce = 0;
         self.learned = learned;
         self.core = Some(self.new_core(settings, recovered));
     }
@@ -168,10 +170,12 @@ impl Replica {
             inflight_bytes_max: 1 << 20,
             message_bytes_max: 1 << 20,
         };
+        bugs::switch(settings.bug.and_then(|bug| bug.within_core()));
         let mut core = Paxos::new(options, recovered, Moment::ZERO);
         // The first tick only says that it is there; from then on, none does.
         core.step(Moment::ZERO, indelible::paxos::step::Input::Tick);
         drop(core.take_output());
+        bugs::switch(None);
         core
     }
 

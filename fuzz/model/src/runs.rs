@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use indelible::types::bugs as core;
 use indelible::types::message::Doubt;
 use serde_json::{Value, json};
 use stateright::{Checker, HasDiscoveries, Model};
@@ -69,19 +70,31 @@ pub fn explore(sound: &Sound, threads: usize) -> Report {
     Report { line, passed, violations }
 }
 
-/// Looks for the shortest way to a violation. One thread: only then is the first one found the
-/// shortest.
+/// Looks for the shortest way to a violation.
+///
+/// The search goes through the states in order of their distance, and stops some states after the
+/// first violation, of which it tells the last. So it is asked for ever shorter ones, until there
+/// is none.
 #[must_use]
 pub fn refute(unsound: &Unsound) -> Report {
     let began = Instant::now();
-    let checker = Cluster::new(unsound.settings.clone()).checker();
-    let checker = checker.finish_when(HasDiscoveries::Any).spawn_bfs().join();
-    let violations = violations(&checker);
+    let (mut violations, mut unique, mut total) = (Vec::new(), 0, 0);
+    let mut limit = usize::MAX;
+    loop {
+        let checker = Cluster::new(unsound.settings.clone()).checker().target_max_depth(limit);
+        let checker = checker.finish_when(HasDiscoveries::Any).spawn_bfs().join();
+        let found = self::violations(&checker);
+        let Some(shortest) = found.iter().map(|(_, steps)| steps.len()).min() else { break };
+        (unique, total) = (checker.unique_state_count(), checker.state_count());
+        violations = found;
+        // A state behind n steps has depth n + 1; those of depth `limit` are not looked at.
+        limit = shortest + 1;
+    }
     let steps = violations.iter().map(|(_, steps)| steps.len()).min();
     let line = json!({
         "name": unsound.settings.name,
-        "unique_states": checker.unique_state_count(),
-        "total_states": checker.state_count(),
+        "unique_states": unique,
+        "total_states": total,
         "seconds": began.elapsed().as_secs_f64(),
         "violated": violations.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         "steps": steps,
@@ -124,6 +137,7 @@ pub fn full() -> Vec<Sound> {
     let damaged = |damages, settings| Settings { damages_max: 1, damages, ..settings };
     let faulty = |settings| damaged(&[Doubt::Faulty], settings);
     let uncertain = |settings| Settings { tears: true, ..damaged(&[Doubt::Uncertain], settings) };
+    let twice = |settings| Settings { crashes_max: 2, ..settings };
     let at_once = |settings| Settings { syncs: [false; 3], ..settings };
     let lossy = Settings::new;
     let reads = |reads, settings| Settings { reads, ..settings };
@@ -131,31 +145,34 @@ pub fn full() -> Vec<Sound> {
         sound(0, lossy("a: 1 slot, 2 ballots", 1)),
         sound(0, three(lossy("a: 1 slot, 3 ballots", 1))),
         sound(0, four(lossy("a: 1 slot, 4 ballots", 1))),
+        sound(0, syncs(lossy("a: 1 slot, 2 ballots, late syncs", 1))),
         sound(0, heard(lossy("a: 1 slot, 2 ballots, heartbeats of leaders", 1))),
         sound(0, all_heard(lossy("a: 1 slot, 2 ballots, all heartbeats", 1))),
+        sound(0, retransmits(heard(lossy("a: 1 slot, 2 ballots, heartbeats, retransmission", 1)))),
         sound(0, lossy("a: 2 slots, 2 ballots", 2)),
+        sound(0, Settings { alpha: 1, ..lossy("a: 2 slots, 2 ballots, alpha 1", 2) }),
         sound(0, retransmits(lossy("a: 2 slots, 2 ballots, retransmission", 2))),
         sound(0, heard(lossy("a: 2 slots, 2 ballots, heartbeats of leaders", 2))),
-        sound(0, Settings { alpha: 1, ..lossy("a: 2 slots, 2 ballots, alpha 1", 2) }),
         sound(0, three(lossy("a: 2 slots, 3 ballots", 2))),
-        sound(0, reads([1, 0, 0], lossy("a: 1 slot, 2 ballots, 1 read", 1))),
-        sound(0, reads([2, 1, 1], lossy("a: 1 slot, 2 ballots, 4 reads", 1))),
-        sound(0, syncs(lossy("a: 1 slot, 2 ballots, late syncs", 1))),
+        sound(0, reads([1, 0, 0], lossy("a: reads at the first proposer", 1))),
+        sound(0, reads([2, 0, 0], lossy("a: two reads at the first proposer", 1))),
+        sound(0, reads([0, 0, 1], lossy("a: reads at a follower", 1))),
         sound(0, crash([0, 0, 1], lossy("b: a voter crashes", 1))),
         sound(0, crash([1, 0, 0], lossy("b: the first proposer crashes", 1))),
-        sound(0, crash([0, 1, 0], lossy("b: the second proposer crashes", 1))),
         sound(0, syncs(crash([1, 1, 1], lossy("b: anyone crashes", 1)))),
-        sound(0, at_once(three(crash([1, 1, 1], lossy("b: 3 ballots, syncs at once", 1))))),
-        sound(0, syncs(three(crash([1, 1, 1], lossy("b: anyone crashes, 3 ballots", 1))))),
+        sound(0, twice(syncs(crash([2, 2, 2], lossy("b: two crashes", 1))))),
+        sound(0, three(at_once(crash([1, 1, 1], lossy("b: 3 ballots, no late syncs", 1))))),
+        sound(0, three(syncs(crash([1, 1, 1], lossy("b: 3 ballots", 1))))),
+        sound(0, heard(syncs(crash([1, 1, 1], lossy("b: heartbeats of leaders", 1))))),
         sound(0, crash([0, 0, 1], lossy("b: a voter crashes, 2 slots", 2))),
-        sound(0, three(crash([1, 0, 0], lossy("b: a proposer crashes and comes back", 1)))),
         sound(0, faulty(crash([0, 0, 1], lossy("c: a voter's slot is FAULTY", 1)))),
-        sound(0, faulty(crash([1, 0, 0], lossy("c: the first proposer's slot is FAULTY", 1)))),
         sound(0, faulty(syncs(crash([1, 1, 1], lossy("c: anyone's slot is FAULTY", 1))))),
-        sound(0, faulty(crash([0, 0, 1], lossy("c: a voter's slot is FAULTY, 2 slots", 2)))),
-        sound(0, uncertain(crash([0, 0, 1], lossy("c: a voter's slot is UNCERTAIN", 1)))),
         sound(0, uncertain(syncs(crash([1, 1, 1], lossy("c: anyone's slot is UNCERTAIN", 1))))),
-        sound(0, at_once(three(faulty(crash([1, 1, 1], lossy("c: FAULTY, 3 ballots, syncs at once", 1)))))),
+        sound(0, three(at_once(faulty(crash([1, 1, 1], lossy("c: FAULTY, 3 ballots", 1)))))),
+        sound(0, heard(faulty(syncs(crash([1, 1, 1], lossy("c: FAULTY, heartbeats", 1)))))),
+        sound(0, Settings { damages_max: 2, ..twice(at_once(faulty(crash([2, 2, 2], lossy("c: two slots FAULTY", 1))))) }),
+        sound(0, faulty(at_once(crash([1, 1, 1], lossy("c: FAULTY, 2 slots, no late syncs", 2))))),
+        sound(0, faulty(crash([0, 0, 1], lossy("c: a voter's slot is FAULTY, 2 slots", 2)))),
     ]
 }
 
@@ -174,6 +191,13 @@ pub fn must_fail() -> Vec<Unsound> {
         crashes_max: 1,
         syncs: crashes.map(|crashes| crashes > 0),
         ..Settings::new(name, 1)
+    };
+    let three = |settings| Settings { campaigns: [2, 1, 0], campaigns_max: 3, ..settings };
+    let damaged = |settings| Settings { damages_max: 1, damages: &[Doubt::Faulty], ..settings };
+    let reading = |name| Settings { reads: [1, 0, 0], ..lossy(name, 1) };
+    let inner = |bug, settings| Unsound {
+        settings: Settings { bug: Some(Bug::Core(bug)), forgets_stale: !Bug::Core(bug).revives_ballots(), ..settings },
+        expected: 0,
     };
     let bug = |bug: Bug, expected: usize, settings: Settings| Unsound {
         settings: Settings { bug: Some(bug), forgets_stale: !bug.revives_ballots(), ..settings },
@@ -277,8 +301,29 @@ pub fn must_fail() -> Vec<Unsound> {
                 damages_max: 1,
                 damages: &[Doubt::Faulty],
                 tears: true,
+                heartbeats: Heartbeats::OfLeaders,
                 ..crashing("an answer to an earlier opening settles doubts", [0, 0, 2])
             },
         ),
+        inner(core::Bug::ReadBeforeReady, reading("reads with no gate")),
+        inner(core::Bug::ReadyAtFirstEntry, Settings { slots: 2, alpha: 2, ..reading("gate: some entry at the own ballot") }),
+        inner(core::Bug::ReadUnconfirmed, reading("reads without confirmation")),
+        inner(core::Bug::SmallConfirm, reading("core: confirmed by too few")),
+        inner(core::Bug::ConfirmDeposed, reading("a deposed leader is confirmed")),
+        inner(core::Bug::ReadJoinsRound, Settings { reads: [2, 0, 0], ..reading("a read joins a round") }),
+        inner(core::Bug::NonceReused, Settings { reads: [2, 0, 0], ..reading("core: nonce reused") }),
+        inner(core::Bug::AdoptFirstVote, three(lossy("the first vote told is adopted", 1))),
+        inner(core::Bug::FillHoleEarly, lossy("a hole filled early", 1)),
+        inner(core::Bug::CommitWithoutMatch, Settings { heartbeats: Heartbeats::OfLeaders, ..lossy("core: watermark believed", 1) }),
+        inner(core::Bug::SmallPhase2, lossy("chosen one vote too early", 1)),
+        inner(core::Bug::CountTwice, Settings { syncs: [true, false, false], ..lossy("a vote counted twice", 1) }),
+        inner(core::Bug::VoteBelowPromise, lossy("a vote below the promise", 1)),
+        inner(core::Bug::VotesNotRecovered, crashing("votes forgotten", [0, 0, 1])),
+        inner(core::Bug::PromiseWithoutChosen, lossy("core: a chosen slot answered none", 1)),
+        inner(core::Bug::AdoptLongestLog, three(lossy("core: longest log", 2))),
+        inner(core::Bug::SmallPhase1, lossy("core: phase1 + phase2 = voters", 1)),
+        inner(core::Bug::AnswerNone, damaged(crashing("core: FAULTY answered none", [0, 0, 1]))),
+        inner(core::Bug::AdoptBelowAbstainer, damaged(three(crashing("what is left counts as a vote", [0, 0, 1])))),
+        inner(core::Bug::CountFaulty, Settings { damages_max: 2, crashes_max: 2, syncs: [false; 3], ..damaged(crashing("FAULTY counts as UNCERTAIN", [1, 0, 1])) }),
     ]
 }

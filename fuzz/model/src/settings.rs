@@ -32,6 +32,9 @@ pub struct Settings {
     pub tears: bool,
     /// How many linearizable reads begin at each replica.
     pub reads: [u8; REPLICAS],
+    /// How many rounds of confirmation a leader begins in one opening. Copies of a question make
+    /// it begin ever more of them.
+    pub rounds_max: u64,
     /// At which replicas syncs are steps of their own: one record each. At the others every record
     /// is durable at once.
     pub syncs: [bool; REPLICAS],
@@ -72,6 +75,7 @@ impl Settings {
             damages: &[],
             tears: false,
             reads: [0; REPLICAS],
+            rounds_max: 2,
             syncs: [false; REPLICAS],
             heartbeats: Heartbeats::None,
             retransmits: false,

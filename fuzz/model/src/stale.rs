@@ -10,7 +10,7 @@
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!
-//! * What a leader says of doubts counts in the opening that asked, and not below a promise.
+//! * What a leader says of doubts does not count below a promise.
 //!
 //! With some mistakes this does not hold: then nothing is forgotten
 //! ([`Bug::revives_ballots`](crate::bugs::Bug::revives_ballots)).
@@ -29,7 +29,6 @@ pub struct Standing {
     own: Option<Ballot>,
     leads: bool,
     slot_chosen: Slot,
-    openings: u64,
 }
 
 impl Standing {
@@ -43,7 +42,6 @@ impl Standing {
             own: view.filter(|view| view.role != RoleName::Follower).map(|view| view.promised),
             leads: view.is_some_and(|view| view.role == RoleName::Leader),
             slot_chosen: replica.slot_chosen(),
-            openings: replica.openings(),
         }
     }
 
@@ -70,9 +68,7 @@ pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool
             let (ballot, end) = (accepted.ballot, accepted.slots.end);
             receiver.is_past(ballot) || receiver.leads_at(ballot) && end <= receiver.slot_chosen
         }
-        Message::Settled { ballot, boot, .. } => {
-            receiver.durable > *ballot || receiver.openings > boot.sequence
-        }
+        Message::Settled { ballot, .. } => receiver.durable > *ballot,
         Message::Reject { ballot, .. } | Message::Confirmed { ballot, .. } => {
             receiver.is_past(*ballot)
         }

@@ -50,7 +50,7 @@ impl Replica {
                 turn.sync();
             }
         }
-        Some((turn.replica, turn.sent))
+        (turn.replica.nonce <= settings.rounds_max).then_some((turn.replica, turn.sent))
     }
 }
 
@@ -233,6 +233,9 @@ impl Turn<'_> {
     fn leave(&mut self, to: ReplicaId, message: Message) {
         let from = self.replica.id;
         self.check_evidence(&message);
+        if let Message::Confirm { nonce, .. } = &message {
+            self.replica.nonce = *nonce;
+        }
         let message = match self.settings.bug {
             Some(bug) => match bug.on_leave(&mut self.replica, message) {
                 Some(message) => message,
