@@ -163,9 +163,8 @@ impl Cluster {
     /// What can happen to a replica besides letters.
     fn happenings(&self, state: &State) -> Vec<Happening> {
         let Settings { campaigns_max, crashes_max, .. } = self.settings;
-        let count = |counter: fn(&Replica) -> u8| -> u8 {
-            self.replicas(state).map(counter).iter().sum()
-        };
+        let count =
+            |counter: fn(&Replica) -> u8| -> u8 { self.replicas(state).map(counter).iter().sum() };
         let mut happenings = vec![Happening::Propose];
         if self.settings.syncs.contains(&true) {
             happenings.push(Happening::Sync);
@@ -189,7 +188,8 @@ impl Cluster {
         let standings = self.replicas(state).map(Standing::of);
         state.network.retain(|letter| {
             let letter = self.letters.get(*letter);
-            let [sender, receiver] = [letter.from, letter.to].map(|id| &standings[id.0 as usize - 1]);
+            let [sender, receiver] =
+                [letter.from, letter.to].map(|id| &standings[id.0 as usize - 1]);
             !is_stale(letter, sender, receiver)
         });
     }
@@ -223,7 +223,8 @@ impl Model for Cluster {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         let happenings = self.happenings(state);
         for place in 0..REPLICAS {
-            actions.extend(happenings.iter().map(|happening| Action { place, happening: *happening }));
+            actions
+                .extend(happenings.iter().map(|happening| Action { place, happening: *happening }));
         }
         for letter in &state.network {
             let place = self.letters.get(*letter).to.0 as usize - 1;

@@ -208,7 +208,11 @@ impl Journal {
         loop {
             let vouched = |_: &&Entry| !self.doubts.contains(slot);
             let told = self.told.iter().find(|(of, _)| *of == slot).map(|(_, entry)| entry);
-            let own = self.newest(slot).map(|(_, _, entry)| entry).filter(|_| slot < self.mark).filter(vouched);
+            let own = self
+                .newest(slot)
+                .map(|(_, _, entry)| entry)
+                .filter(|_| slot < self.mark)
+                .filter(vouched);
             // What a peer told outlives a vote for something else; otherwise the vote is it.
             let Some(entry) = told.or(own) else { break };
             chain = chain.extend(entry.hash());

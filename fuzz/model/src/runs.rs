@@ -170,7 +170,13 @@ pub fn full() -> Vec<Sound> {
         sound(0, uncertain(syncs(crash([1, 1, 1], lossy("c: anyone's slot is UNCERTAIN", 1))))),
         sound(0, three(at_once(faulty(crash([1, 1, 1], lossy("c: FAULTY, 3 ballots", 1)))))),
         sound(0, heard(faulty(syncs(crash([1, 1, 1], lossy("c: FAULTY, heartbeats", 1)))))),
-        sound(0, Settings { damages_max: 2, ..twice(at_once(faulty(crash([2, 2, 2], lossy("c: two slots FAULTY", 1))))) }),
+        sound(
+            0,
+            Settings {
+                damages_max: 2,
+                ..twice(at_once(faulty(crash([2, 2, 2], lossy("c: two slots FAULTY", 1)))))
+            },
+        ),
         sound(0, faulty(at_once(crash([1, 1, 1], lossy("c: FAULTY, 2 slots, no late syncs", 2))))),
         sound(0, faulty(crash([0, 0, 1], lossy("c: a voter's slot is FAULTY, 2 slots", 2)))),
     ]
@@ -185,7 +191,8 @@ pub fn small() -> Vec<Sound> {
 /// What must fail.
 #[must_use]
 pub fn must_fail() -> Vec<Unsound> {
-    let lossy = |name, slots| Settings { heartbeats: Heartbeats::None, ..Settings::new(name, slots) };
+    let lossy =
+        |name, slots| Settings { heartbeats: Heartbeats::None, ..Settings::new(name, slots) };
     let crashing = |name: &'static str, crashes: [u8; 3]| Settings {
         crashes,
         crashes_max: 1,
@@ -196,7 +203,11 @@ pub fn must_fail() -> Vec<Unsound> {
     let damaged = |settings| Settings { damages_max: 1, damages: &[Doubt::Faulty], ..settings };
     let reading = |name| Settings { reads: [1, 0, 0], ..lossy(name, 1) };
     let inner = |bug, settings| Unsound {
-        settings: Settings { bug: Some(Bug::Core(bug)), forgets_stale: !Bug::Core(bug).revives_ballots(), ..settings },
+        settings: Settings {
+            bug: Some(Bug::Core(bug)),
+            forgets_stale: !Bug::Core(bug).revives_ballots(),
+            ..settings
+        },
         expected: 0,
     };
     let bug = |bug: Bug, expected: usize, settings: Settings| Unsound {
@@ -306,24 +317,50 @@ pub fn must_fail() -> Vec<Unsound> {
             },
         ),
         inner(core::Bug::ReadBeforeReady, reading("reads with no gate")),
-        inner(core::Bug::ReadyAtFirstEntry, Settings { slots: 2, alpha: 2, ..reading("gate: some entry at the own ballot") }),
+        inner(
+            core::Bug::ReadyAtFirstEntry,
+            Settings { slots: 2, alpha: 2, ..reading("gate: some entry at the own ballot") },
+        ),
         inner(core::Bug::ReadUnconfirmed, reading("reads without confirmation")),
         inner(core::Bug::SmallConfirm, reading("core: confirmed by too few")),
         inner(core::Bug::ConfirmDeposed, reading("a deposed leader is confirmed")),
-        inner(core::Bug::ReadJoinsRound, Settings { reads: [2, 0, 0], ..reading("a read joins a round") }),
-        inner(core::Bug::NonceReused, Settings { reads: [2, 0, 0], ..reading("core: nonce reused") }),
+        inner(
+            core::Bug::ReadJoinsRound,
+            Settings { reads: [2, 0, 0], ..reading("a read joins a round") },
+        ),
+        inner(
+            core::Bug::NonceReused,
+            Settings { reads: [2, 0, 0], ..reading("core: nonce reused") },
+        ),
         inner(core::Bug::AdoptFirstVote, three(lossy("the first vote told is adopted", 1))),
         inner(core::Bug::FillHoleEarly, lossy("a hole filled early", 1)),
-        inner(core::Bug::CommitWithoutMatch, Settings { heartbeats: Heartbeats::OfLeaders, ..lossy("core: watermark believed", 1) }),
+        inner(
+            core::Bug::CommitWithoutMatch,
+            Settings { heartbeats: Heartbeats::OfLeaders, ..lossy("core: watermark believed", 1) },
+        ),
         inner(core::Bug::SmallPhase2, lossy("chosen one vote too early", 1)),
-        inner(core::Bug::CountTwice, Settings { syncs: [true, false, false], ..lossy("a vote counted twice", 1) }),
+        inner(
+            core::Bug::CountTwice,
+            Settings { syncs: [true, false, false], ..lossy("a vote counted twice", 1) },
+        ),
         inner(core::Bug::VoteBelowPromise, lossy("a vote below the promise", 1)),
         inner(core::Bug::VotesNotRecovered, crashing("votes forgotten", [0, 0, 1])),
         inner(core::Bug::PromiseWithoutChosen, lossy("core: a chosen slot answered none", 1)),
         inner(core::Bug::AdoptLongestLog, three(lossy("core: longest log", 2))),
         inner(core::Bug::SmallPhase1, lossy("core: phase1 + phase2 = voters", 1)),
         inner(core::Bug::AnswerNone, damaged(crashing("core: FAULTY answered none", [0, 0, 1]))),
-        inner(core::Bug::AdoptBelowAbstainer, damaged(three(crashing("what is left counts as a vote", [0, 0, 1])))),
-        inner(core::Bug::CountFaulty, Settings { damages_max: 2, crashes_max: 2, syncs: [false; 3], ..damaged(crashing("FAULTY counts as UNCERTAIN", [1, 0, 1])) }),
+        inner(
+            core::Bug::AdoptBelowAbstainer,
+            damaged(three(crashing("what is left counts as a vote", [0, 0, 1]))),
+        ),
+        inner(
+            core::Bug::CountFaulty,
+            Settings {
+                damages_max: 2,
+                crashes_max: 2,
+                syncs: [false; 3],
+                ..damaged(crashing("FAULTY counts as UNCERTAIN", [1, 0, 1]))
+            },
+        ),
     ]
 }

@@ -243,7 +243,8 @@ impl Turn<'_> {
             },
             None => message,
         };
-        if let Some((other, forged)) = self.settings.bug.and_then(|bug| bug.forges(from, &message)) {
+        if let Some((other, forged)) = self.settings.bug.and_then(|bug| bug.forges(from, &message))
+        {
             self.arrive(other, forged);
         }
         if to == from {
