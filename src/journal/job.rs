@@ -165,7 +165,10 @@ fn make<D: Disk>(
         let made = Identity { segment_made: number, ..identity };
         if let Err(err) = identity::stage(disk, &made) {
             // Space that is short is not held by what is of no use. The next try removes it, too.
-            let _ = disk.remove(&segment_name(number));
+            // After any other failure nothing is touched any more.
+            if err.is_full() {
+                let _ = disk.remove(&segment_name(number));
+            }
             return Err(err);
         }
         identity::commit(disk).map_err(JournalError::for_good)?;
