@@ -3,10 +3,11 @@
 //! Records become durable in the order in which they were appended, one at a time. With each group
 //! of records it remembers how far the log was known to be chosen.
 //!
-//! A crash loses every record that is not durable. That a real disk may keep some of them is covered:
-//! the same replica comes back where they were synced just before the crash, and every message that
-//! this sync released was lost. It is covered because an opening syncs what it reads; where it does
-//! not ([`Bug::ReopenWithoutSync`](crate::bugs::Bug)), it is a crash of its own ([`Journal::kill`]).
+//! A crash loses every record that is not durable. That a real disk may keep some of them is
+//! covered: the same replica comes back where they were synced just before the crash, and every
+//! message that this sync released was lost. It is covered because an opening syncs what it reads;
+//! where it does not ([`Bug::ReopenWithoutSync`](crate::bugs::Bug)), it is a crash of its own
+//! ([`Journal::kill`]).
 //!
 //! Every vote that was ever durable is kept, also where a newer one replaced it: what is chosen is
 //! a matter of history.

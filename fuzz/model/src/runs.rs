@@ -191,29 +191,11 @@ pub fn small() -> Vec<Sound> {
 /// What must fail.
 #[must_use]
 pub fn must_fail() -> Vec<Unsound> {
-    let lossy =
-        |name, slots| Settings { heartbeats: Heartbeats::None, ..Settings::new(name, slots) };
-    let crashing = |name: &'static str, crashes: [u8; 3]| Settings {
-        crashes,
-        crashes_max: 1,
-        syncs: crashes.map(|crashes| crashes > 0),
-        ..Settings::new(name, 1)
-    };
-    let three = |settings| Settings { campaigns: [2, 1, 0], campaigns_max: 3, ..settings };
-    let damaged = |settings| Settings { damages_max: 1, damages: &[Doubt::Faulty], ..settings };
-    let reading = |name| Settings { reads: [1, 0, 0], ..lossy(name, 1) };
-    let inner = |bug, settings| Unsound {
-        settings: Settings {
-            bug: Some(Bug::Core(bug)),
-            forgets_stale: !Bug::Core(bug).revives_ballots(),
-            ..settings
-        },
-        expected: 0,
-    };
-    let bug = |bug: Bug, expected: usize, settings: Settings| Unsound {
-        settings: Settings { bug: Some(bug), forgets_stale: !bug.revives_ballots(), ..settings },
-        expected,
-    };
+    [storage_must_not(), protocol_must_not(), reads_must_not(), core_must_not()].concat()
+}
+
+/// Mistakes around a core: what is durable when.
+fn storage_must_not() -> Vec<Unsound> {
     vec![
         bug(Bug::AckBeforeDurable, 0, crashing("vote acknowledged before durable", [0, 0, 1])),
         bug(Bug::PromiseBeforeDurable, 0, crashing("promise answered before durable", [0, 0, 1])),
@@ -268,6 +250,12 @@ pub fn must_fail() -> Vec<Unsound> {
                 ..crashing("an older copy of a vote vouched for", [1, 0, 1])
             },
         ),
+    ]
+}
+
+/// Mistakes around a core: what is said and counted.
+fn protocol_must_not() -> Vec<Unsound> {
+    vec![
         bug(Bug::ChosenAnsweredNone, 0, lossy("a chosen slot answered none", 1)),
         bug(
             Bug::LongestLog,
@@ -316,6 +304,12 @@ pub fn must_fail() -> Vec<Unsound> {
                 ..crashing("an answer to an earlier opening settles doubts", [0, 0, 2])
             },
         ),
+    ]
+}
+
+/// Mistakes within a core: reads.
+fn reads_must_not() -> Vec<Unsound> {
+    vec![
         inner(core::Bug::ReadBeforeReady, reading("reads with no gate")),
         inner(
             core::Bug::ReadyAtFirstEntry,
@@ -332,6 +326,12 @@ pub fn must_fail() -> Vec<Unsound> {
             core::Bug::NonceReused,
             Settings { reads: [2, 0, 0], ..reading("core: nonce reused") },
         ),
+    ]
+}
+
+/// Mistakes within a core: both phases.
+fn core_must_not() -> Vec<Unsound> {
+    vec![
         inner(core::Bug::AdoptFirstVote, three(lossy("the first vote told is adopted", 1))),
         inner(core::Bug::FillHoleEarly, lossy("a hole filled early", 1)),
         inner(
@@ -363,4 +363,38 @@ pub fn must_fail() -> Vec<Unsound> {
             },
         ),
     ]
+}
+
+fn lossy(name: &'static str, slots: u64) -> Settings {
+    Settings { heartbeats: Heartbeats::None, ..Settings::new(name, slots) }
+}
+
+fn crashing(name: &'static str, crashes: [u8; 3]) -> Settings {
+    Settings {
+        crashes,
+        crashes_max: 1,
+        syncs: crashes.map(|crashes| crashes > 0),
+        ..Settings::new(name, 1)
+    }
+}
+
+fn three(settings: Settings) -> Settings {
+    Settings { campaigns: [2, 1, 0], campaigns_max: 3, ..settings }
+}
+
+fn damaged(settings: Settings) -> Settings {
+    Settings { damages_max: 1, damages: &[Doubt::Faulty], ..settings }
+}
+
+fn reading(name: &'static str) -> Settings {
+    Settings { reads: [1, 0, 0], ..lossy(name, 1) }
+}
+
+fn bug(bug: Bug, expected: usize, settings: Settings) -> Unsound {
+    let settings = Settings { bug: Some(bug), forgets_stale: !bug.revives_ballots(), ..settings };
+    Unsound { settings, expected }
+}
+
+fn inner(inner: core::Bug, settings: Settings) -> Unsound {
+    bug(Bug::Core(inner), 0, settings)
 }

@@ -1,9 +1,9 @@
 //! Letters that can change nothing any more. The network forgets them, so that states which differ
 //! only in such letters are one state.
 //!
-//! A replica is *past* a ballot when its promise of that ballot, or of a higher one, is durable, and
-//! it neither campaigns nor leads at it. It stays past it for ever, also over crashes: who campaigns
-//! takes a ballot above every durable promise, and leads at no other one. So:
+//! A replica is *past* a ballot when its promise of that ballot, or of a higher one, is durable,
+//! and it neither campaigns nor leads at it. It stays past it for ever, also over crashes: who
+//! campaigns takes a ballot above every durable promise, and leads at no other one. So:
 //!
 //! * An answer to a candidate or leader that is past the ballot is not listened to.
 //! * A promise is not listened to by who leads already, nor a vote by who learned what it is for.
