@@ -2,7 +2,7 @@
 //!
 //! Every message is a [`Parcel`] with a fate: it leaves now or never, once or twice, after a delay
 //! of its own, so that later ones may overtake it. Links are directed and are cut in one direction
-//! at a time. On top of chance stand [`Rule`]s, which decide about the parcels that they match:
+//! at a time. On top of chance stand rules, which decide about the parcels that they match:
 //! hold them until they are released, lose them, double them, delay them.
 //!
 //! A parcel bears the hello of the opening that sent it. The receiver lets it in as its transport
