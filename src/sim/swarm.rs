@@ -328,8 +328,7 @@ impl Swarm {
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
         let whole = |id: &ReplicaId| {
             self.sim.report(*id).is_some_and(|report| {
-                let Doubts { faulty, uncertain, .. } = &report.doubts;
-                let told = faulty.is_empty() && uncertain.is_empty() && report.repair.is_none();
+                let told = !is_in_doubt(&report.doubts, slots[0]) && report.repair.is_none();
                 report.stopped.is_none() && told
             })
         };
@@ -443,6 +442,14 @@ impl Swarm {
             trace: self.sim.take_trace(),
         }
     }
+}
+
+/// Whether a replica that knows all slots below `slot_chosen` still has to learn what it lost. One
+/// that lost its promise votes nowhere any more, so nothing ever ends its doubts from there on.
+fn is_in_doubt(doubts: &Doubts, slot_chosen: Slot) -> bool {
+    let Doubts { promise_lost, faulty, uncertain } = doubts;
+    let firsts = faulty.first().into_iter().chain(uncertain.first());
+    firsts.min().is_some_and(|first| !promise_lost || first < slot_chosen)
 }
 
 fn draw_plan(rng: &mut Rng) -> Plan {
