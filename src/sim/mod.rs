@@ -58,6 +58,7 @@ pub mod checkers;
 
 pub mod campaign;
 pub mod faults;
+pub mod floors;
 mod rot;
 mod strike;
 pub mod swarm;

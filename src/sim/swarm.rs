@@ -24,6 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::marks::{self, Mark};
 use crate::types::record::Doubts;
 use crate::types::time::Moment;
 
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Faults that acted, by kind. Lost, late and doubled messages are not among them.
     pub faults: BTreeMap<&'static str, u64>,
+    /// The marks that were reached, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
     /// Whether the cluster was blocked in the end by what it could not tell of its votes.
     pub blocked: bool,
     /// What a checker could not judge, for want of time.
@@ -100,6 +103,7 @@ pub fn planned(seed: u64, limits: &Limits) -> Vec<Planned> {
 /// Runs a seed with other faults than its own: to cut a failure down to those that it needs.
 #[must_use]
 pub fn run_plan(seed: u64, limits: &Limits, plan: &[Planned]) -> Outcome {
+    drop(marks::take());
     let mut swarm = Swarm::new(seed, limits);
     let result = catch_unwind(AssertUnwindSafe(|| swarm.run(plan)));
     let result = result.unwrap_or_else(|panic| {
@@ -428,6 +432,7 @@ impl Swarm {
         }
         let total: u64 = faults.values().sum();
         let commits = self.workload.committed;
+        let marks = Mark::ALL.iter().map(|mark| mark.name()).zip(marks::take());
         Outcome {
             violation: result.err(),
             commits,
@@ -436,6 +441,7 @@ impl Swarm {
             simulated: self.sim.now().since(Moment::ZERO),
             vacuous: commits < self.limits.commits_min || total < self.limits.faults_min,
             faults,
+            marks: marks.filter(|(_, count)| *count > 0).collect(),
             inconclusive: self.inconclusive,
             blocked: self.blocked,
             trace_hash: self.sim.trace_hash(),
