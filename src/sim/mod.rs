@@ -42,6 +42,7 @@
 //! There is no promise of stability here.
 
 mod calls;
+pub mod places;
 pub mod simulation;
 
 mod machine;
@@ -70,6 +71,7 @@ pub mod record;
 pub mod rng;
 
 pub use machine::{DiskSpeed, Settings};
+pub use places::{Place, Target};
 pub use simulation::{Plan, Simulation};
 pub use world::Counts;
 
