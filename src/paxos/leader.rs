@@ -275,8 +275,8 @@ impl Paxos {
         leader.progress_at = now;
         if leader.window.pop_front().is_some() {
             leader.bytes = leader.bytes.saturating_sub(entry.bytes().len());
-        } else if leader.adopted.pop_front().is_some() {
-            reached!(AdoptedLearned);
+        } else {
+            leader.adopted.pop_front();
         }
         leader.next = leader.next.max(slot_chosen);
         leader.unsent = leader.unsent.max(slot_chosen);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::runtime::turn::Event;
 use crate::types::error::ErrorKind;
 use crate::types::ids::ReplicaId;
+use crate::types::marks;
 use crate::types::message::Message;
 
 use super::checkers::doubts::{Causes, Doubted};
@@ -121,7 +122,9 @@ impl World {
         self.judge(names::check_left(id, &disk.names()));
         let mut chance = Rng::new(self.now.0 ^ self.judges.openings << 48);
         if chance.below(TWICE_ONE_IN) == 0 {
-            self.judge(twice::check(who, &disk.image(), options, chance.next_u64()));
+            let cut = chance.next_u64();
+            let twice = || twice::check(who, &disk.image(), options, cut);
+            self.judge(marks::unmarked(twice));
         }
     }
 
@@ -197,4 +200,4 @@ impl World {
 }
 
 /// Of so many openings, one is tried on a copy of the disk several times before.
-const TWICE_ONE_IN: u64 = 16;
+const TWICE_ONE_IN: u64 = 64;

@@ -90,7 +90,15 @@ pub struct Outcome {
 /// Runs the swarm of a seed.
 #[must_use]
 pub fn run(seed: u64, limits: &Limits) -> Outcome {
-    run_plan(seed, limits, &planned(seed, limits))
+    let plan = planned(seed, limits);
+    let mut outcome = run_plan(seed, limits, &plan);
+    // A5: of a hundred seeds, one is run twice, and must be the same both times.
+    if outcome.violation.is_none() && Rng::new(seed ^ TWICE_SALT).below(100) == 0 {
+        let (hash, again) = (outcome.trace_hash, run_plan(seed, limits, &plan).trace_hash);
+        let event = || format!("the trace was {hash:016x}, and another time {again:016x}");
+        outcome.violation = (hash != again).then(|| Violation::new("A5", event()));
+    }
+    outcome
 }
 
 /// The faults that belong to a seed.
@@ -357,7 +365,7 @@ impl Swarm {
 fn draw_plan(rng: &mut Rng) -> Plan {
     let heartbeat = Duration::from_millis(rng.within(100..=500));
     let mut plan = Plan {
-        replicas: *rng.pick(&[1, 3, 3, 3, 3, 3, 3, 5, 5, 5]),
+        replicas: *rng.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
         heartbeat_interval: heartbeat,
         election_timeout: heartbeat * rng.within(4..=12) as u32,
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
@@ -382,6 +390,9 @@ fn draw_weather(rng: &mut Rng) -> Weather {
 
 /// So that the faults of a seed do not draw the numbers that its cluster draws.
 const PLAN_SALT: u64 = 0x5afe_0f5e_ed00_0001;
+
+/// So that which seeds are run twice depends on nothing else.
+const TWICE_SALT: u64 = 0x5afe_0f5e_ed00_0002;
 
 /// Tries of the search for an order; beyond, it is left open, and counted.
 const SEARCH_STEPS_MAX: u64 = 200_000;

@@ -68,8 +68,6 @@ marks! {
     LeaderOutbids = "leader-outbids",
     /// A leader, or a candidate, met a higher ballot and gives up.
     LeaderPreempted = "leader-preempted",
-    /// A leader learns from a peer what it had found in phase 1 and not proposed yet.
-    AdoptedLearned = "adopted-learned",
     /// Slots were chosen out of order: the first of a window brings others with it.
     WindowJumps = "window-jumps",
     // Learning.
@@ -180,6 +178,15 @@ pub(crate) fn reach(mark: Mark) {
         let count = &counts[mark as usize];
         count.set(count.get() + 1);
     });
+}
+
+/// Does `work` without counting the marks that it reaches: they are not of the run.
+#[cfg(feature = "sim")]
+pub(crate) fn unmarked<T>(work: impl FnOnce() -> T) -> T {
+    let before = take();
+    let done = work();
+    REACHED.with(|counts| counts.iter().zip(before).for_each(|(count, before)| count.set(before)));
+    done
 }
 
 /// How often this thread came to each mark since the last call, in the order of [`Mark::ALL`].

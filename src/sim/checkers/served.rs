@@ -66,7 +66,9 @@ mod tests {
             check(ReplicaId(1), &Message::Chosen(chosen), &witness)
         };
         send(entry).unwrap();
-        let other = EntryBuilder::new(Time(1), 100).finish();
+        let mut other = EntryBuilder::new(Time(1), 100);
+        other.push(b"a command");
+        let other = other.finish();
         assert_eq!(send(other).unwrap_err().invariant, "D5");
     }
 }
