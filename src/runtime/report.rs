@@ -143,7 +143,7 @@ impl<D: Disk> Driver<D> {
             inflight_slots: self.paxos.as_ref().map_or(0, |paxos| paxos.inflight_slots()),
             queued_bytes: self.batcher.bytes(),
             waiting: self.requests.len(),
-            tail: self.tail.len(),
+            tail: self.tail.count(),
             writes: !self.journal.is_idle(),
         }
     }

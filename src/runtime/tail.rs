@@ -53,7 +53,7 @@ impl Tail {
 
     /// How many entries there are.
     #[cfg(feature = "sim")]
-    pub fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.0.read().len()
     }
 

@@ -21,6 +21,7 @@ use super::swarm::Swarm;
 impl Swarm {
     /// Everything works again, for good.
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.healed_at = self.sim.now();
         self.sim.heal();
         self.sim.set_weather(Weather::default());
         self.strikes.heal(&self.sim)
@@ -130,7 +131,8 @@ impl Swarm {
 
     /// Nobody asks for anything any more: nothing happens but heartbeats (V3, V5, V6).
     pub(super) fn check_calm(&mut self) -> Result<(), Violation> {
-        self.run_until(self.sim.now() + TO_SETTLE)?;
+        let late = self.healed_at + LATEST;
+        self.run_until(late.max(self.sim.now() + TO_SETTLE))?;
         self.sim.lock().judges.sent = Some(BTreeMap::new());
         self.run_until(self.sim.now() + QUIET)?;
         let mut world = self.sim.lock();
@@ -178,6 +180,9 @@ const SLOTS_AHEAD: u64 = 100;
 
 /// Time for what is under way to end, and for the journals to be sealed.
 const TO_SETTLE: Duration = Duration::from_secs(5);
+
+/// What was sent through a clogged link, on a slow network, has arrived by then.
+const LATEST: Duration = Duration::from_secs(15);
 
 /// How long nothing may happen.
 const QUIET: Duration = Duration::from_secs(5);

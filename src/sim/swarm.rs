@@ -133,6 +133,8 @@ pub(super) struct Swarm {
     blocked: bool,
     /// The highest round promised when the replicas had come together.
     pub(super) round_at_peace: u64,
+    /// When everything was healed.
+    pub(super) healed_at: Moment,
 }
 
 struct Told {
@@ -183,6 +185,7 @@ impl Swarm {
             inconclusive: 0,
             blocked: false,
             round_at_peace: 0,
+            healed_at: Moment::ZERO,
         }
     }
 
@@ -215,12 +218,10 @@ impl Swarm {
                 self.blocked = true;
                 self.check_answered()?;
             }
-            result => {
-                result?;
-                self.check_calm()?;
-            }
+            result => result?,
         }
-        self.judge()
+        self.judge()?;
+        if self.blocked { Ok(()) } else { self.check_calm() }
     }
 
     /// Lets time pass, and hands answers to the clients as they come.

@@ -62,7 +62,7 @@ impl Kept {
             let place = votes.binary_search_by_key(&slot, |(slot, _)| *slot);
             let kept = place.is_ok_and(|place| cast <= votes[place].1) || doubts.contains(slot);
             ensure(kept, "D1", || {
-                let found = place.map(|place| votes[place].1);
+                let found = place.ok().map(|place| votes[place].1);
                 format!("{id} had voted at {cast} in slot {slot}, and finds {found:?}")
             })?;
         }
