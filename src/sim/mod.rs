@@ -56,10 +56,13 @@ pub mod durable;
 pub mod witness;
 
 pub mod checkers;
+mod judges;
 
 pub mod campaign;
 pub mod faults;
+pub mod floors;
 mod rot;
+mod settling;
 mod strike;
 pub mod swarm;
 pub mod workload;
