@@ -49,6 +49,8 @@ const NOTICED: &[(Bug, u64)] = &[
     (Bug::PayloadUnchecked, 13),
     (Bug::HeaderUnchecked, 82),
     (Bug::CutAtBadGroup, 1),
+    (Bug::ZerosEndJournal, 109),
+    (Bug::DoubtsForgotten, 106),
 ];
 
 /// Bugs that scripts notice, and the swarm seldom.
@@ -65,9 +67,7 @@ const SCRIPTED: &[Bug] = &[
     Bug::SyncAlone,
     Bug::CountBeforeSync,
     Bug::ServeOldFrame,
-    Bug::ZerosEndJournal,
     Bug::BestPromiseLeft,
-    Bug::DoubtsForgotten,
 ];
 
 /// Bugs that nothing has noticed yet: they are still to be hunted.

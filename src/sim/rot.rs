@@ -154,8 +154,8 @@ fn segments(sim: &Simulation, id: ReplicaId) -> Vec<(String, Vec<usize>)> {
     segments.collect()
 }
 
-/// What later frames vouch for: superheaders, and group by group, but for the last few, which may have been in flight
-/// together.
+/// What later frames vouch for: superheaders, and group by group, but for the last few, which may
+/// have been in flight together.
 fn covered(segments: &[(String, Vec<usize>)]) -> Vec<Place> {
     let mut places = Vec::new();
     for (file, begins) in segments {

@@ -54,7 +54,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let time = Duration::from_secs(300);
-        Self { time, commits_min: 50, faults_min: 5, trace_lines: 0 }
+        Self { time, commits_min: 200, faults_min: 5, trace_lines: 0 }
     }
 }
 

@@ -347,3 +347,6 @@ fn ensure(
 ) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation::new(invariant, event())) }
 }
+
+#[cfg(test)]
+mod tests;

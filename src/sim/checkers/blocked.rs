@@ -2,8 +2,8 @@
 //! voted for in some slot, so that no leader may propose there.
 //!
 //! Judged by the rules of phase 1, and by what the journals hold: the doubts that are durably in
-//! them (each had its cause, see [`doubts`](super::doubts)), and the votes that were ever cast. What
-//! the replicas say of themselves does not count.
+//! them (each had its cause, see [`doubts`](super::doubts)), and the votes that were ever cast.
+//! What the replicas say of themselves does not count.
 
 use crate::types::ids::Slot;
 use crate::types::record::Doubts;
