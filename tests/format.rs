@@ -275,6 +275,7 @@ fn messages() -> Vec<Message> {
         Message::Agreed { membership: membership(), formed: true },
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },
+        Message::Fill { until: slot },
     ]
 }
 

@@ -369,6 +369,7 @@ impl Paxos {
             let Heartbeat { ballot, slot_chosen, chain, .. } = *heartbeat;
             self.learn_from_leader(from, ballot, slot_chosen, chain);
             self.ask_about_doubts(ballot);
+            self.ask_to_fill(ballot);
         } else {
             if fresh && self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
                 // It says itself that it leads no longer.

@@ -14,7 +14,8 @@
 //! chosen, proposes in each further slot the entry voted for at the highest ballot, fills holes
 //! with no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and
 //! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who
-//! cannot tell what it voted for says so, until it is settled (`doubts`).
+//! cannot tell what it voted for says so, until it is settled (`doubts`). What a leader that was
+//! replaced leaves behind ends with no-ops (`leftover`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -50,6 +51,7 @@ mod candidate;
 mod doubts;
 mod leader;
 mod learner;
+mod leftover;
 
 mod election;
 mod read;
@@ -96,6 +98,8 @@ pub struct Paxos {
     doubts: Doubts,
     /// When a leader was last asked about them, and which.
     unsure: Option<(Moment, Ballot)>,
+    /// When a leader was last asked, or heard first, while votes of earlier ballots are left.
+    leftover: Option<(Moment, Ballot)>,
     /// Whether the journal takes more records.
     writable: bool,
 
@@ -151,6 +155,7 @@ impl Paxos {
             log,
             doubts,
             unsure: None,
+            leftover: None,
             writable: true,
             slot_chosen,
             chain,
@@ -269,6 +274,7 @@ impl Paxos {
             Message::Settled { ballot, boot, from: first } => {
                 self.on_settled(from, ballot, boot, first);
             }
+            Message::Fill { until } => self.on_fill(until),
             // Commands are the owner's business, and a formed cluster needs no formation.
             Message::Forward(_)
             | Message::Bounced { .. }

@@ -324,7 +324,8 @@ impl<D: Disk> Driver<D> {
                 self.on_formation_message(from, message)?;
             }
             // The journal lags: what it would have to hold besides is sent again later.
-            Message::Accept(_) | Message::Chosen(_) if self.is_backlogged() => {}
+            Message::Accept(_) | Message::Chosen(_) | Message::Fill { .. }
+                if self.is_backlogged() => {}
             Message::Chosen(_) | Message::Settled { .. } if self.space.is_short() => {}
             Message::Fetch { from: first } if self.repair.is_opening() => {
                 self.serve_while_repairing(from, first);

@@ -136,6 +136,7 @@ pub fn message(message: &Message) -> String {
         }
         Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
         Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
+        Message::Fill { until } => write!(text, " until={until}"),
         Message::Chosen(chosen) => {
             let entries = entries(chosen.first_slot, &chosen.entries);
             write!(text, " {entries} chosen<{}", chosen.slot_chosen)

@@ -338,6 +338,7 @@ fn weight(message: &Message) -> usize {
         | Message::BarrierAt { .. }
         | Message::Unsure { .. }
         | Message::Settled { .. }
+        | Message::Fill { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,
