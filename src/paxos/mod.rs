@@ -136,7 +136,7 @@ impl Paxos {
         let quorum = Quorum::of(&options.membership);
         assert!(quorum.is_voter(options.id), "replica {} is no voter", options.id);
         options.membership.check().expect("the owner checked the membership");
-        let Recovered { promised, slot_chosen, chain, votes, missing, mut doubts } = recovered;
+        let Recovered { promised, slot_chosen, chain, votes, missing, mut doubts, .. } = recovered;
         assert!(missing.is_empty(), "chosen entries are missing: {missing:?}");
         doubts.settle(SlotRange { first: Slot::ZERO, end: slot_chosen });
         let mut log = Log::new(slot_chosen);
@@ -186,6 +186,7 @@ impl Paxos {
             }
             Input::Read(read) => self.on_read(read),
             Input::Writable(writable) => self.on_writable(writable),
+            Input::Fenced => self.on_fenced(),
             Input::Campaign => self.campaign(),
         }
     }

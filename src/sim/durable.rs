@@ -79,6 +79,6 @@ fn seen(header: &Header) -> Option<Seen> {
         Kind::Promise => (header.copy == 1).then_some(Seen::Promise { ballot }),
         Kind::Vote => Some(Seen::Vote { slot, ballot, content }),
         Kind::Chosen => Some(Seen::Chosen { slot, content }),
-        Kind::Group | Kind::Verdicts | Kind::Seal | Kind::Doubts => None,
+        Kind::Group | Kind::Verdicts | Kind::Seal | Kind::Doubts | Kind::Sightings => None,
     }
 }

@@ -44,6 +44,7 @@
 mod calls;
 pub mod simulation;
 
+mod fence;
 mod machine;
 mod world;
 

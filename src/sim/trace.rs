@@ -59,6 +59,7 @@ pub fn record(record: &Record) -> String {
         }
         Record::Chosen { slot, entry: chosen } => format!("chosen slot={slot} {}", entry(chosen)),
         Record::Verdicts(verdicts) => format!("verdicts {}", verdicts.slots),
+        Record::Sightings(seen) => format!("sightings {}", seen.len()),
         Record::Doubts(noted) => format!("doubts{}", doubts(noted)),
     }
 }
