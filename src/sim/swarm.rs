@@ -15,6 +15,7 @@
 //!
 //! Not here: what a fault does (`strike`), the clients (`workload`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -283,6 +284,9 @@ impl Swarm {
         // A new write through each replica.
         let before = self.workload.committed;
         for client in 0..self.ids.len() {
+            if self.sim.is_kept_out(self.ids[client]) {
+                continue;
+            }
             self.write_through(client)?;
         }
         if self.workload.committed == before && !self.ids.is_empty() {
@@ -322,17 +326,21 @@ impl Swarm {
         }
     }
 
-    /// Whether all replicas are up and stand at the same slot, and nobody waits.
+    /// Whether all replicas are up and stand at the same slot, and nobody waits. One whose disk was
+    /// set back must know of it, and is left out; no other may be taken for such a one.
     fn is_one(&self) -> bool {
-        let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
+        let (out, kept): (Vec<_>, Vec<_>) =
+            self.ids.iter().partition(|id| self.sim.is_kept_out(**id));
+        let known = self.ids.iter().all(|id| self.sim.was_set_back(*id) == out.contains(&id));
+        let slots = kept.iter().map(|id| self.sim.slot_chosen(**id)).collect::<Vec<_>>();
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
-        let whole = |id: &ReplicaId| {
-            self.sim.report(*id).is_some_and(|report| {
+        let whole = |id: &&ReplicaId| {
+            self.sim.report(**id).is_some_and(|report| {
                 let told = !is_in_doubt(&report.doubts, slots[0]) && report.repair.is_none();
-                report.stopped.is_none() && told
+                report.stopped.is_none() && report.fenced_by.is_none() && told
             })
         };
-        one && self.ids.iter().all(whole) && self.workload.waiting() == 0
+        known && one && kept.iter().all(whole) && self.workload.waiting() == 0
     }
 
     /// Whether so many replicas cannot tell their votes that no quorum speaks for the next slot,
@@ -369,7 +377,9 @@ impl Swarm {
     fn ledger(&self) -> Result<Vec<Record>, Violation> {
         let world = self.sim.lock();
         let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
-        let lives = lives.collect::<Vec<_>>();
+        let mut lives = lives.collect::<Vec<_>>();
+        // The others may have been left behind.
+        lives.sort_by_key(|life| Reverse(life.driver.store().applied().slot));
         let store = lives[0].driver.store();
         let mut records = Vec::new();
         for slot in (0..store.applied().slot.0).map(Slot) {
