@@ -297,6 +297,7 @@ impl<D: Disk> Engine<D> {
         self.life.thread_began();
         let thread = thread::Builder::new().name(format!("indelible {name}"));
         let spawned = thread.spawn(move || {
+            engine.life.thread_runs();
             let ended = catch_unwind(AssertUnwindSafe(|| run(&engine)));
             if let Err(panic) = ended {
                 engine.push(Event::Failed(panicked(&*panic)));
@@ -320,6 +321,7 @@ impl<D: Disk> Helper for Engine<D> {
         }
         // Counted like a thread: who closes the replica waits for this write as for all others.
         self.life.thread_began();
+        self.life.thread_runs();
         // Preparing a segment takes long: that is left to the threads.
         let write = || self.jobs.take_first(|job| !job.is_prepare());
         let job = if self.life.is_ending() { None } else { write() };
