@@ -24,7 +24,7 @@ use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
     Introduce, Message, Promise, Vote,
 };
-use indelible::types::record::{Doubts, Verdicts};
+use indelible::types::record::{Doubts, Sighting, Verdicts};
 use indelible::types::time::Time;
 
 const HOME: Home = Home {
@@ -133,6 +133,7 @@ fn frames() {
         Kind::Verdicts,
         Kind::Seal,
         Kind::Doubts,
+        Kind::Sightings,
     ] {
         let (bytes, checksum) = header(kind).encode();
         golden(&format!("frame_{kind:?}").to_lowercase(), &bytes);
@@ -210,6 +211,14 @@ fn entries_and_commands() {
         uncertain: [range(9, 4096)].into_iter().collect(),
     };
     golden("doubts", &codec::encode(&doubts).unwrap());
+    let sighting = Sighting {
+        replica: ReplicaId(3),
+        incarnation: HOME.incarnation,
+        boot: BOOT,
+        frontier: Lsn(99),
+        fenced: true,
+    };
+    golden("sightings", &codec::encode(&vec![sighting]).unwrap());
     let content = ContentHash::of(b"indelible");
     golden("content_hash", &content.0.to_le_bytes());
     golden("chain", &Chain::EMPTY.extend(content).0.to_le_bytes());
@@ -275,6 +284,7 @@ fn messages() -> Vec<Message> {
         Message::Agreed { membership: membership(), formed: true },
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },
+        Message::Fill { until: slot },
     ]
 }
 

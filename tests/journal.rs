@@ -5,7 +5,7 @@
 //! | `open [as=1] [segment=65536]` | opens the directory, and says what it found |
 //! | `form [voters=1] [alpha=4]` | agrees, formed, to a membership of so many |
 //! | `append chosen=N RECORD...` | `p1.1` a promise, `v5@1.1:text` a vote, `c5:text` chosen |
-//! | | `d5..7` what is faulty from now on |
+//! | | `d5..7` what is faulty from now on, `s2:7` the opening of a peer that was seen |
 //! | `job NAME`, `run NAME` | takes the next job; does it and tells the journal |
 //! | `io NAME`, `tell NAME` | does the job; tells the journal |
 //! | `write NAME` | does the job up to its sync, which never ends |
@@ -38,9 +38,9 @@ use indelible::journal::segment::segment_name;
 use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
+use indelible::types::ids::{Ballot, Boot, Incarnation, Lsn, ReplicaId, Slot, SlotRange};
 use indelible::types::membership::{Membership, Voter};
-use indelible::types::record::{Doubts, DurableFrontier, Record};
+use indelible::types::record::{Doubts, DurableFrontier, Record, Sighting};
 use indelible::types::time::Time;
 use script::Command;
 
@@ -294,6 +294,9 @@ fn opened(journal: &mut Journal<FaultyDisk>) -> String {
     for (slot, ballot, entry) in recovered.votes {
         write!(text, "\nvote {slot}@{ballot}={}", text_of(&entry)).unwrap();
     }
+    for sighting in &recovered.sightings {
+        let _ = write!(text, " saw {}:{}", sighting.replica, sighting.boot.sequence);
+    }
     let Doubts { promise_lost, faulty, uncertain } = recovered.doubts;
     for (what, slots) in
         [("missing", recovered.missing), ("faulty", faulty), ("uncertain", uncertain)]
@@ -358,6 +361,14 @@ fn record(word: &str) -> Record {
             let slot = |text: &str| Slot(text.parse().unwrap());
             let faulty = [SlotRange { first: slot(first), end: slot(end) }].into_iter().collect();
             Record::Doubts(Doubts { faulty, ..Doubts::default() })
+        }
+        "s" => {
+            let (replica, sequence) = rest.split_once(':').unwrap();
+            let boot = Boot { sequence: sequence.parse().unwrap(), nonce: 0 };
+            let replica = ReplicaId(replica.parse().unwrap());
+            let (incarnation, frontier) = (Incarnation(1), Lsn(9));
+            let fenced = false;
+            Record::Sightings(vec![Sighting { replica, incarnation, boot, frontier, fenced }])
         }
         other => panic!("unknown record {other}"),
     }

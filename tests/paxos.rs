@@ -303,6 +303,7 @@ fn forged(command: &Command) -> Message {
         }
         "Reject" => Message::Reject { ballot: ballot("ballot"), promised: ballot("promised") },
         "Fetch" => Message::Fetch { from: first },
+        "Fill" => Message::Fill { until: Slot(slot(command, "until")) },
         "Confirmed" => {
             let nonce = command.option_or("nonce", 1);
             Message::Confirmed { ballot: ballot("ballot"), incarnation, nonce }

@@ -40,7 +40,7 @@ use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ContentHash, Slot, SlotRange};
 use crate::types::limits::ALPHA;
 use crate::types::marks::reached;
-use crate::types::record::Doubts;
+use crate::types::record::{Doubts, Sighting};
 use crate::types::slots::SlotSet;
 
 use super::frame::{FRAME_HEADER_BYTES, Header, Kind};
@@ -61,6 +61,8 @@ pub(super) struct Findings {
     pub(super) votes: BTreeMap<Slot, (Ballot, Place)>,
     pub(super) index: Index,
     pub(super) slot_end: Slot,
+    /// The newest that were written down.
+    pub(super) sightings: Vec<Sighting>,
     /// Suspect since a region is bad that was durable.
     rotten: SlotSet,
     /// No whole group behind the last bad region has said yet how far votes reached.
@@ -111,6 +113,7 @@ impl Findings {
             votes: BTreeMap::new(),
             index: Index::default(),
             slot_end: Slot::ZERO,
+            sightings: Vec::new(),
             rotten: SlotSet::default(),
             is_unlimited: false,
             torn: SlotSet::default(),

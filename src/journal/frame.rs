@@ -35,6 +35,9 @@ pub enum Kind {
     Seal = 6,
     /// What this replica cannot tell of itself; the payload is an encoded `Doubts`.
     Doubts = 7,
+    /// What this replica saw of its peers' directories; the payload is an encoded list of
+    /// `Sighting`.
+    Sightings = 8,
 }
 
 /// To whom a frame or a segment belongs.
@@ -198,6 +201,7 @@ impl Kind {
             5 => Self::Verdicts,
             6 => Self::Seal,
             7 => Self::Doubts,
+            8 => Self::Sightings,
             _ => return None,
         })
     }

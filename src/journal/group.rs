@@ -48,6 +48,9 @@ pub(super) enum Item {
         digest: u64,
         bytes: Vec<u8>,
     },
+    Sightings {
+        bytes: Vec<u8>,
+    },
     Seal,
 }
 
@@ -89,9 +92,9 @@ impl Item {
             Self::Vote { entry, .. } | Self::Chosen { entry, .. } => {
                 at + frame_bytes(entry.bytes().len())
             }
-            Self::Verdicts { bytes, .. } | Self::Doubts { bytes, .. } => {
-                at + frame_bytes(bytes.len())
-            }
+            Self::Verdicts { bytes, .. }
+            | Self::Doubts { bytes, .. }
+            | Self::Sightings { bytes } => at + frame_bytes(bytes.len()),
             Self::Seal => at + FRAME_HEADER_BYTES,
         }
     }
@@ -104,6 +107,7 @@ impl Item {
             | Self::Chosen { .. }
             | Self::Verdicts { .. }
             | Self::Doubts { .. }
+            | Self::Sightings { .. }
             | Self::Seal => 1,
         }
     }
@@ -120,6 +124,7 @@ impl Item {
                 Self::Verdicts { slot: verdicts.slots.first, bytes: encode(verdicts) }
             }
             Record::Doubts(doubts) => Self::doubts(doubts, 0),
+            Record::Sightings(sightings) => Self::Sightings { bytes: encode(sightings) },
         }
     }
 
@@ -210,6 +215,9 @@ impl Group {
                     let header = frames.header(Kind::Doubts, meta_seq);
                     let (slot, content) = (Slot(*digest), ContentHash::of(bytes));
                     frames.put(Header { slot, content, ..header }, bytes);
+                }
+                Item::Sightings { bytes } => {
+                    frames.push(Kind::Sightings, meta_seq, ContentHash::of(bytes), bytes);
                 }
                 Item::Seal => frames.push(Kind::Seal, meta_seq, ContentHash::of(&[]), &[]),
             }

@@ -199,8 +199,8 @@ fn recovered<F: File>(scan: &mut Scan<F>) -> Result<Recovered, JournalError> {
     }
     let (promised, slot_chosen) = (scan.promised, scan.found.slot_chosen);
     let (missing, doubts) = (scan.damage.missing.clone(), scan.damage.doubts.clone());
-    let chain = Chain::default();
-    Ok(Recovered { promised, slot_chosen, chain, votes, missing, doubts })
+    let (chain, sightings) = (Chain::default(), scan.found.sightings.clone());
+    Ok(Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings })
 }
 
 /// What no evidence covers, to be written again, and what is in doubt. The promise is not in it: it
@@ -221,6 +221,7 @@ fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
             Kind::Verdicts => {
                 items.push(Item::Verdicts { slot, bytes: scan.source.payload(place)? });
             }
+            Kind::Sightings => items.push(Item::Sightings { bytes: scan.source.payload(place)? }),
             // Those below say it all; but they must not be left out where they say: none.
             Kind::Doubts => says_doubts = true,
             Kind::Group | Kind::Promise | Kind::Seal => {}

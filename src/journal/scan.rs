@@ -30,7 +30,7 @@ use crate::types::bugs::{self, Bug};
 use crate::types::codec;
 use crate::types::ids::{Ballot, Lsn, Slot};
 use crate::types::marks::reached;
-use crate::types::record::Doubts;
+use crate::types::record::{Doubts, Sighting};
 
 use super::chain::{self, Known, Link};
 use super::disk::{Disk, File};
@@ -388,6 +388,9 @@ impl<F: File> Scan<F> {
                 let doubts = self.doubts(header)?;
                 self.found.take_doubts(doubts, slot.0);
             }
+            if kind == Kind::Sightings {
+                self.found.sightings = self.sightings(header)?;
+            }
         }
         // All frames of a group say the same, and mean the end of the group.
         self.found.end_group(whole.frames[0].0.slot_chosen);
@@ -419,6 +422,13 @@ impl<F: File> Scan<F> {
         let doubts: Doubts = codec::decode("doubts", &bytes).map_err(|_| wrong())?;
         let sound = doubts.faulty.is_sound() && doubts.uncertain.is_sound();
         sound.then_some(doubts).ok_or_else(wrong)
+    }
+
+    fn sightings(&mut self, header: &Header) -> Result<Vec<Sighting>, JournalError> {
+        let Header { segment, offset, .. } = *header;
+        let wrong = || corrupt(segment, offset, None, "no sightings where some were written down");
+        let bytes = self.source.payload(Place::new(segment, offset).ok_or_else(wrong)?)?;
+        codec::decode("sightings", &bytes).map_err(|_| wrong())
     }
 
     /// What holds for the journal as a whole.

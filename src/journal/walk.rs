@@ -160,7 +160,7 @@ impl Seen {
     /// Whether the frame holds more than a promise or evidence.
     pub(super) fn is_content(&self) -> bool {
         match self.0.kind {
-            Kind::Vote | Kind::Chosen | Kind::Verdicts | Kind::Doubts => true,
+            Kind::Vote | Kind::Chosen | Kind::Verdicts | Kind::Doubts | Kind::Sightings => true,
             Kind::Group | Kind::Promise | Kind::Seal => false,
         }
     }

@@ -266,7 +266,7 @@ impl<D: Disk> Writer<D> {
                 self.meta_seq += 1;
                 return;
             }
-            Record::Verdicts(_) | Record::Doubts(_) => return,
+            Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => return,
             Record::Vote { slot, ballot, .. } => {
                 assert!(*ballot <= self.promised, "vote {ballot} above {}", self.promised);
                 *slot

@@ -4,7 +4,8 @@
 //! there: it says so in phase 1, besides the newest vote that is left, and the candidate does not
 //! take its silence for an answer. (Alagappan et al., *Protocol-Aware Recovery for Consensus-Based
 //! Storage*, FAST'18.) One that lost its promise says nothing in either phase, for ever: it could
-//! answer a candidate truly and yet vote below the promise that it forgot.
+//! answer a candidate truly and yet vote below the promise that it forgot. So does one whose
+//! directory was set back or copied, once a peer that remembers says so.
 //!
 //! A doubt about a slot ends when this replica
 //! * votes there. Its promise was kept, so no vote that it lost is newer;
@@ -62,6 +63,18 @@ impl Paxos {
         if !writable {
             self.become_follower();
         }
+    }
+
+    /// A peer remembers a later state of this directory. What was promised since then is lost, so
+    /// it is as with a journal that lost its promise, and for good: written down, it holds for all
+    /// later openings, also once the count of these has come to where that peer saw it last.
+    pub(super) fn on_fenced(&mut self) {
+        if !self.keeps_promises() {
+            return;
+        }
+        self.doubts.promise_lost = true;
+        self.output.records.push(Record::Doubts(self.doubts.clone()));
+        self.become_follower();
     }
 
     /// The slots from `from` on for which this replica does not speak, in order and apart. What is

@@ -12,6 +12,7 @@
 //! Invariants:
 //! * A leader that has not reached a phase-2 quorum, both ways, for an election timeout steps down.
 //! * A campaign's ballot is above every ballot that this replica has seen.
+//! * A candidate that has not reached enough voters, both ways, for an election timeout gives up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub(super) struct Election {
     /// When to campaign, should no leader be heard until then.
     campaign_at: Moment,
     heartbeat_at: Moment,
+    /// When this replica last began to campaign.
+    campaigned_at: Moment,
     /// When this replica last took a higher ballot while leading.
     campaigned_again_at: Option<Moment>,
     leading_since: Moment,
@@ -83,6 +86,7 @@ impl Election {
             leader: None,
             campaign_at: now + wait,
             heartbeat_at: now,
+            campaigned_at: now,
             campaigned_again_at: None,
             leading_since: now,
             failed_campaigns: 0,
@@ -136,6 +140,7 @@ impl Election {
     /// This replica begins to campaign.
     pub(super) fn begin_campaign(&mut self, now: Moment) {
         self.leader = None;
+        self.campaigned_at = now;
         self.rearm(now);
         self.failed_campaigns += 1;
     }
@@ -240,6 +245,9 @@ impl Paxos {
                 self.retransmit_accepts();
             }
             Role::Candidate(_) | Role::Follower => {
+                if self.campaigns_in_vain() {
+                    self.become_follower();
+                }
                 if now >= self.election.campaign_at {
                     self.maybe_campaign();
                 }
@@ -271,6 +279,15 @@ impl Paxos {
             reached!(CampaignHeldBack);
             self.election.campaign_at = self.now + self.options.heartbeat_interval;
         }
+    }
+
+    /// Whether this replica campaigns since a timeout and cannot reach who would have to promise.
+    /// It gives up then: were it to ask on, it would ask for its old ballot when it comes back, and
+    /// unseat whom the others follow by then.
+    fn campaigns_in_vain(&self) -> bool {
+        let candidate = matches!(self.role, Role::Candidate(_)) && !self.election.is_alone();
+        let since = self.now.since(self.election.campaigned_at);
+        candidate && since >= self.election.election_timeout && !self.can_reach_quorums()
     }
 
     /// Whether those who can be reached both ways, and hear no other leader, are enough for both
@@ -374,6 +391,7 @@ impl Paxos {
             let Heartbeat { ballot, slot_chosen, chain, .. } = *heartbeat;
             self.learn_from_leader(from, ballot, slot_chosen, chain);
             self.ask_about_doubts(ballot);
+            self.ask_to_fill(ballot);
         } else {
             if fresh && self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
                 // It says itself that it leads no longer.

@@ -3,8 +3,9 @@
 //!
 //! All moments are equal then, and hash equally. What else is left out decides only *when* a timer
 //! fires, or whether one that fired leads to a campaign: the random timeouts, how many campaigns
-//! failed, when this core last outbid another leader, and what it knows of its links. Whoever
-//! explores a core asks for every campaign itself ([`Input::Campaign`](super::step::Input)).
+//! failed, when this core last outbid another leader, what it knows of its links, and since when it
+//! waits for a leader to fill slots. Whoever explores a core asks for every campaign itself
+//! ([`Input::Campaign`](super::step::Input)).
 //!
 //! Invariants:
 //! * Two cores of one membership and with equal settings, at one moment, with equal essences: the
@@ -43,6 +44,7 @@ impl Paxos {
             reads,
             doubts,
             unsure,
+            leftover: _,
             writable,
             output,
         } = self;

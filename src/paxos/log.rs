@@ -47,6 +47,13 @@ impl Log {
         self.places.get(self.first.count_to(slot) as usize)?.as_ref()
     }
 
+    /// The last vote, and its slot.
+    #[must_use]
+    pub fn last(&self) -> Option<(Slot, &(Ballot, Entry))> {
+        let vote = self.places.back()?.as_ref()?;
+        Some((self.first.plus(self.places.len() as u64 - 1), vote))
+    }
+
     /// The votes from `slot` on, in order of slots.
     pub fn votes_from(&self, slot: Slot) -> impl Iterator<Item = (Slot, &(Ballot, Entry))> {
         let skip = self.first.count_to(slot) as usize;

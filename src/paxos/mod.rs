@@ -14,7 +14,8 @@
 //! chosen, proposes in each further slot the entry voted for at the highest ballot, fills holes
 //! with no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and
 //! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who
-//! cannot tell what it voted for says so, until it is settled (`doubts`).
+//! cannot tell what it voted for says so, until it is settled (`doubts`). What a leader that was
+//! replaced leaves behind ends with no-ops (`leftover`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -50,6 +51,7 @@ mod candidate;
 mod doubts;
 mod leader;
 mod learner;
+mod leftover;
 
 mod election;
 mod read;
@@ -96,6 +98,8 @@ pub struct Paxos {
     doubts: Doubts,
     /// When a leader was last asked about them, and which.
     unsure: Option<(Moment, Ballot)>,
+    /// When a leader was last asked, or heard first, while votes of earlier ballots are left.
+    leftover: Option<(Moment, Ballot)>,
     /// Whether the journal takes more records.
     writable: bool,
 
@@ -132,7 +136,7 @@ impl Paxos {
         let quorum = Quorum::of(&options.membership);
         assert!(quorum.is_voter(options.id), "replica {} is no voter", options.id);
         options.membership.check().expect("the owner checked the membership");
-        let Recovered { promised, slot_chosen, chain, votes, missing, mut doubts } = recovered;
+        let Recovered { promised, slot_chosen, chain, votes, missing, mut doubts, .. } = recovered;
         assert!(missing.is_empty(), "chosen entries are missing: {missing:?}");
         doubts.settle(SlotRange { first: Slot::ZERO, end: slot_chosen });
         let mut log = Log::new(slot_chosen);
@@ -151,6 +155,7 @@ impl Paxos {
             log,
             doubts,
             unsure: None,
+            leftover: None,
             writable: true,
             slot_chosen,
             chain,
@@ -181,6 +186,7 @@ impl Paxos {
             }
             Input::Read(read) => self.on_read(read),
             Input::Writable(writable) => self.on_writable(writable),
+            Input::Fenced => self.on_fenced(),
             Input::Campaign => self.campaign(),
         }
     }
@@ -269,6 +275,7 @@ impl Paxos {
             Message::Settled { ballot, boot, from: first } => {
                 self.on_settled(from, ballot, boot, first);
             }
+            Message::Fill { until } => self.on_fill(until),
             // Commands are the owner's business, and a formed cluster needs no formation.
             Message::Forward(_)
             | Message::Bounced { .. }

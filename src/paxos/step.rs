@@ -58,6 +58,8 @@ pub enum Input {
     /// Whether the journal takes more records, as it does at first. While it does not, this replica
     /// takes part in neither phase, and leaves it to others to lead.
     Writable(bool),
+    /// A peer remembers a later state of this replica's directory: votes and promises may be lost.
+    Fenced,
     /// A linearizable read began here. Numbers increase.
     Read(u64),
     /// Campaign at once, whoever leads: an operator, or a leader that hands over, asks for it.

@@ -11,8 +11,8 @@
 //! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
-//! `forwards` (commands for another leader), `journaling` (records in, messages out), `repair`
-//! (what the journal lost), `space` (a full disk), `report`.
+//! `fence` (openings of peers), `forwards` (commands for another leader), `journaling` (records in,
+//! messages out), `repair` (what the journal lost), `space` (a full disk), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -29,12 +29,12 @@ use crate::journal::disk::Disk;
 use crate::journal::{Journal, Reader};
 use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
-use crate::paxos::step::{Divergence, Input, Output, RoleName, View};
+use crate::paxos::step::{Input, Output, RoleName, View};
 use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
 use crate::types::bugs::{self, Bug};
-use crate::types::entry::{Entry, EntryBuilder};
+use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot};
 use crate::types::message::{EncodedCommand, Message};
@@ -42,8 +42,11 @@ use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
 
 use super::batcher::{Batcher, Queued};
+use super::ending::diverged;
 use super::events::{self, Told};
+use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
+use super::journaling::reversed;
 use super::pending::Completer;
 use super::repair::Repair;
 use super::requests::{Answer, Requests};
@@ -71,6 +74,7 @@ pub struct Driver<D: Disk> {
     pub(super) damage: Option<Error>,
     pub(super) repair: Repair,
     pub(super) space: Space,
+    pub(super) fence: Fence,
 
     pub(super) formation: Formation,
     pub(super) announce_at: Moment,
@@ -144,6 +148,7 @@ impl<D: Disk> Driver<D> {
             damage: None,
             repair: Repair::new(now),
             space: Space::default(),
+            fence: Fence::default(),
             formation,
             announce_at: now,
             paxos: None,
@@ -237,6 +242,7 @@ impl<D: Disk> Driver<D> {
         }
         self.go_on_repairing()?;
         self.look_for_space();
+        self.record_sightings()?;
         self.tick()?;
         self.work()?;
         self.seal_when_idle()?;
@@ -261,7 +267,11 @@ impl<D: Disk> Driver<D> {
                 Event::Read { completer, .. } => {
                     self.effects.answers.push(Answer::Read(completer, Err(err)));
                 }
-                Event::Arrived(_) | Event::Written(_) | Event::Close(_) | Event::Failed(_) => {}
+                Event::Met(_)
+                | Event::Arrived(_)
+                | Event::Written(_)
+                | Event::Close(_)
+                | Event::Failed(_) => {}
             }
             return Ok(());
         }
@@ -274,6 +284,8 @@ impl<D: Disk> Driver<D> {
                 self.requests.hasten_forwarded(peer, soon);
                 self.step(Input::PeerDown(peer));
             }
+            Event::Met(sighting) => self.fence.meet(sighting),
+            Event::Arrived(Arrival::Fenced { by }) => self.on_fenced(by),
             Event::Arrived(Arrival::Message { from, message }) => self.on_message(from, message)?,
             Event::Written(done) => {
                 let frontier = self.journal.complete(done)?;
@@ -317,6 +329,9 @@ impl<D: Disk> Driver<D> {
     }
 
     fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
+        if !self.fence.counts(from, &message, self.journal.frontier().lsn()) {
+            return Ok(());
+        }
         match message {
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Bounced { boot, requests } => self.on_bounced(from, boot, requests),
@@ -324,7 +339,8 @@ impl<D: Disk> Driver<D> {
                 self.on_formation_message(from, message)?;
             }
             // The journal lags: what it would have to hold besides is sent again later.
-            Message::Accept(_) | Message::Chosen(_) if self.is_backlogged() => {}
+            Message::Accept(_) | Message::Chosen(_) | Message::Fill { .. }
+                if self.is_backlogged() => {}
             Message::Chosen(_) | Message::Settled { .. } if self.space.is_short() => {}
             Message::Fetch { from: first } if self.repair.is_opening() => {
                 self.serve_while_repairing(from, first);
@@ -477,21 +493,4 @@ impl<D: Disk> Driver<D> {
         let due = [paxos, forming, closing, batch, inbox, bounced, deadline];
         due.into_iter().chain(beside).flatten().min()
     }
-}
-
-/// The entry with its commands in the wrong order.
-fn reversed(entry: &Entry) -> Entry {
-    let mut commands = entry.commands().collect::<Vec<_>>();
-    let mut builder = EntryBuilder::new(entry.time(), entry.bytes().len());
-    commands.reverse();
-    commands.into_iter().for_each(|command| builder.push(command));
-    builder.finish()
-}
-
-fn diverged(divergence: Divergence) -> Error {
-    let Divergence { slot, ours, theirs } = divergence;
-    let message = format!(
-        "this log differs from a peer's below slot {slot}: chain {ours} here, {theirs} there"
-    );
-    Error::new(ErrorKind::Poisoned, message)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
+use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
 
 use super::driver::{Driver, Stage};
@@ -65,4 +66,13 @@ impl<D: Disk> Driver<D> {
         events::stopped(self.options.id, &err);
         self.stage = Stage::Stopped(err);
     }
+}
+
+/// Two logs differ.
+pub(super) fn diverged(divergence: Divergence) -> Error {
+    let Divergence { slot, ours, theirs } = divergence;
+    let message = format!(
+        "this log differs from a peer's below slot {slot}: chain {ours} here, {theirs} there"
+    );
+    Error::new(ErrorKind::Poisoned, message)
 }

@@ -102,7 +102,8 @@ impl<D: Disk> Driver<D> {
 
     /// Serves, or first fetches what the journal lost.
     pub(super) fn begin_serving(&mut self) -> Result<()> {
-        let recovered = self.journal.recovered();
+        let mut recovered = self.journal.recovered();
+        self.fence.recover(std::mem::take(&mut recovered.sightings));
         if recovered.missing.is_empty() {
             return self.start_core(recovered);
         }
@@ -127,8 +128,9 @@ impl<D: Disk> Driver<D> {
             self.apply(slot, &entry)?;
         }
         self.verdicts_journaled = slot_chosen;
+        let (missing, sightings) = (SlotSet::default(), Vec::new());
         let mut recovered =
-            Recovered { promised, slot_chosen, chain, votes, doubts, missing: SlotSet::default() };
+            Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings };
         if slot_chosen == Slot::ZERO {
             recovered.slot_chosen = Slot::ZERO.next();
             recovered.chain = chain.extend(first.hash());
@@ -153,6 +155,9 @@ impl<D: Disk> Driver<D> {
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
         self.space.core_begins();
+        if self.fence.told_by().is_some() {
+            self.step(Input::Fenced);
+        }
         if let Some(read) = self.requests.newest_read() {
             self.step(Input::Read(read));
         }

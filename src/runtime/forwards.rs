@@ -4,7 +4,7 @@
 //! still be told for certain that it did not happen, and of what was handed over it cannot. A
 //! command that bounced waits again, and whoever bounced it is not asked for a heartbeat interval:
 //! it may be full, or on its way out. A command waits again, too, where its proposal lost its slot
-//! to another entry.
+//! to another entry; a leader that has none to propose is asked for a no-op (`paxos/leftover.rs`).
 //!
 //! The network may still deliver two copies of a message, and a copy may come after the leader lost
 //! and regained its role; so every command that was ever seen is remembered, taken or bounced

@@ -5,7 +5,11 @@
 //! least what the one before said was durable: in its hello, and with each promise and vote. So a
 //! directory that was set back to an earlier state, or of which two copies run, shows itself to any
 //! peer that remembers a later opening, another nonce or a later frontier. What only absent peers
-//! could tell is not noticed.
+//! could tell is not noticed. The memory begins with what the journal kept (`fence`).
+//!
+//! Two openings with one count are proof of two copies, and none of the two is the directory that
+//! voted before for certain: from then on both are refused, with whatever count they come. A lower
+//! count alone is no proof: it may be a late hello of an opening that is gone.
 //!
 //! Invariants:
 //! * The boot of a peer that is remembered never goes back, nor its frontier within one boot.
@@ -16,8 +20,9 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use crate::transport::{Arrival, Refusal};
-use crate::types::ids::{Boot, ClusterId, Incarnation, Lsn, ReplicaId};
+use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::message::{Hello, Message};
+use crate::types::record::Sighting;
 
 use super::events;
 
@@ -41,15 +46,7 @@ struct Peer {
     /// Its directory, once a membership names it.
     incarnation: Option<Incarnation>,
     /// Its newest opening that was let in.
-    seen: Option<Seen>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    incarnation: Incarnation,
-    boot: Boot,
-    /// The latest that it said to be durable.
-    frontier: Lsn,
+    seen: Option<Sighting>,
 }
 
 /// What this replica says of itself, and whom it expects. It changes when the cluster forms.
@@ -59,6 +56,8 @@ pub struct Standing {
     pub hello: Hello,
     /// The voters, with their directories once they are agreed upon.
     pub voters: Vec<(ReplicaId, Option<Incarnation>)>,
+    /// What was seen of their directories.
+    pub sightings: Vec<Sighting>,
 }
 
 impl Gate {
@@ -68,6 +67,12 @@ impl Gate {
         let known = Known { cluster: ClusterId::UNFORMED, peers: BTreeMap::new(), told: None };
         let gate = Self { own: standing.hello.replica, known: Mutex::new(known) };
         gate.update(standing);
+        for sighting in &standing.sightings {
+            let mut known = gate.known.lock();
+            if let Some(peer) = known.peers.get_mut(&sighting.replica) {
+                peer.seen = Some(*sighting);
+            }
+        }
         gate
     }
 
@@ -81,14 +86,15 @@ impl Gate {
         }
     }
 
-    /// Whether to talk to a peer that says this.
+    /// Whether to talk to a peer that says this. `note` is told, before anybody is let in on the
+    /// strength of it, what was not known before.
     ///
     /// # Errors
     ///
     /// The reason why not.
-    pub fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+    pub fn admit(&self, hello: &Hello, note: impl FnOnce(Sighting)) -> Result<(), Refusal> {
         let mut known = self.known.lock();
-        let verdict = self.judge(&mut known, hello);
+        let verdict = self.judge(&mut known, hello, note);
         if let Err(refusal) = &verdict {
             let refused = Some((hello.replica, refusal.clone()));
             if known.told != refused {
@@ -99,7 +105,12 @@ impl Gate {
         verdict
     }
 
-    fn judge(&self, known: &mut Known, hello: &Hello) -> Result<(), Refusal> {
+    fn judge(
+        &self,
+        known: &mut Known,
+        hello: &Hello,
+        note: impl FnOnce(Sighting),
+    ) -> Result<(), Refusal> {
         if hello.replica == self.own {
             return Err(Refusal::SelfConnection);
         }
@@ -116,22 +127,29 @@ impl Gate {
         if peer.incarnation.is_some_and(|expected| expected != hello.incarnation) {
             return Err(Refusal::WrongIncarnation);
         }
-        if let Some(seen) = peer.seen.as_ref().filter(|seen| seen.incarnation == hello.incarnation)
-        {
-            let same_boot = seen.boot == hello.boot;
-            let later_boot = seen.boot.sequence < hello.boot.sequence;
+        let Hello { replica, incarnation, boot, frontier, .. } = *hello;
+        let seen = peer.seen.as_mut().filter(|seen| seen.incarnation == incarnation);
+        if let Some(seen) = seen {
+            if seen.fenced {
+                return Err(Refusal::Regressed);
+            }
+            if seen.boot == boot {
+                seen.frontier = seen.frontier.max(frontier);
+                return Ok(());
+            }
+            if seen.boot.sequence == boot.sequence {
+                seen.fenced = true;
+                note(*seen);
+                return Err(Refusal::Regressed);
+            }
             // What a later opening recovers holds all that the one before said was durable.
-            let whole = same_boot || seen.frontier <= hello.frontier;
-            if !same_boot && !later_boot || !whole {
+            if boot.sequence < seen.boot.sequence || frontier < seen.frontier {
                 return Err(Refusal::Regressed);
             }
         }
-        let Hello { incarnation, boot, frontier, .. } = *hello;
-        let same = |seen: &&mut Seen| (seen.incarnation, seen.boot) == (incarnation, boot);
-        match peer.seen.as_mut().filter(same) {
-            Some(seen) => seen.frontier = seen.frontier.max(frontier),
-            None => peer.seen = Some(Seen { incarnation, boot, frontier }),
-        }
+        let sighting = Sighting { replica, incarnation, boot, frontier, fenced: false };
+        peer.seen = Some(sighting);
+        note(sighting);
         Ok(())
     }
 
@@ -144,7 +162,7 @@ impl Gate {
             Arrival::Message { from, message: Message::Promise(promise) } => {
                 (from, promise.frontier)
             }
-            Arrival::Message { .. } | Arrival::Down { .. } => return,
+            Arrival::Message { .. } | Arrival::Down { .. } | Arrival::Fenced { .. } => return,
         };
         let mut known = self.known.lock();
         if let Some(seen) = known.peers.get_mut(from).and_then(|peer| peer.seen.as_mut()) {
@@ -156,7 +174,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ids::{Ballot, SlotRange};
+    use crate::types::ids::{Ballot, Boot, Lsn, SlotRange};
     use crate::types::message::Accepted;
 
     fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
@@ -172,39 +190,68 @@ mod tests {
 
     fn gate() -> Gate {
         let voter = |id| (ReplicaId(id), Some(Incarnation(u128::from(id))));
-        Gate::new(&Standing { hello: hello(1, 1, 0), voters: vec![voter(1), voter(2)] })
+        let voters = vec![voter(1), voter(2)];
+        Gate::new(&Standing { hello: hello(1, 1, 0), voters, sightings: Vec::new() })
+    }
+
+    fn admit(gate: &Gate, hello: &Hello) -> Result<(), Refusal> {
+        gate.admit(hello, |_| ())
     }
 
     #[test]
     fn strangers_are_refused_with_a_reason() {
         let gate = gate();
-        assert_eq!(gate.admit(&hello(2, 1, 0)), Ok(()));
-        assert_eq!(gate.admit(&hello(1, 1, 0)), Err(Refusal::SelfConnection));
-        assert_eq!(gate.admit(&hello(3, 1, 0)), Err(Refusal::UnknownReplica));
+        assert_eq!(admit(&gate, &hello(2, 1, 0)), Ok(()));
+        assert_eq!(admit(&gate, &hello(1, 1, 0)), Err(Refusal::SelfConnection));
+        assert_eq!(admit(&gate, &hello(3, 1, 0)), Err(Refusal::UnknownReplica));
         let stranger = Hello { receiver: ReplicaId(2), ..hello(2, 1, 0) };
-        assert_eq!(gate.admit(&stranger), Err(Refusal::WrongReceiver));
+        assert_eq!(admit(&gate, &stranger), Err(Refusal::WrongReceiver));
         let stranger = Hello { cluster: ClusterId(6), ..hello(2, 1, 0) };
-        assert_eq!(gate.admit(&stranger), Err(Refusal::WrongCluster));
+        assert_eq!(admit(&gate, &stranger), Err(Refusal::WrongCluster));
         let stranger = Hello { incarnation: Incarnation(9), ..hello(2, 1, 0) };
-        assert_eq!(gate.admit(&stranger), Err(Refusal::WrongIncarnation));
+        assert_eq!(admit(&gate, &stranger), Err(Refusal::WrongIncarnation));
     }
 
     #[test]
     fn a_directory_that_was_set_back_or_copied_is_refused() {
         let gate = gate();
-        assert_eq!(gate.admit(&hello(2, 3, 10)), Ok(()));
-        assert_eq!(gate.admit(&hello(2, 3, 12)), Ok(()), "the same opening connects again");
-        assert_eq!(gate.admit(&hello(2, 2, 12)), Err(Refusal::Regressed));
-        assert_eq!(gate.admit(&hello(2, 4, 11)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
+        assert_eq!(admit(&gate, &hello(2, 3, 12)), Ok(()), "the same opening connects again");
+        assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 4, 11)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 4, 12)), Ok(()));
+    }
+
+    #[test]
+    fn two_openings_under_one_count_fence_both() {
+        let gate = gate();
+        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
         let copied = Hello { boot: Boot { sequence: 3, nonce: 99 }, ..hello(2, 3, 12) };
-        assert_eq!(gate.admit(&copied), Err(Refusal::Regressed));
-        assert_eq!(gate.admit(&hello(2, 4, 12)), Ok(()));
+        let mut news = Vec::new();
+        assert_eq!(gate.admit(&copied, |it| news.push(it)), Err(Refusal::Regressed));
+        assert!(news[0].fenced, "it is to be remembered");
+        assert_eq!(admit(&gate, &hello(2, 3, 10)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 9, 99)), Err(Refusal::Regressed));
+    }
+
+    #[test]
+    fn what_is_remembered_outlives_the_gate() {
+        let before = gate();
+        let mut sightings = Vec::new();
+        assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+        assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+        assert_eq!(sightings.len(), 1, "an opening is news once");
+        let voters = vec![(ReplicaId(1), None), (ReplicaId(2), Some(Incarnation(2)))];
+        let gate = Gate::new(&Standing { hello: hello(1, 2, 0), voters, sightings });
+        assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 4, 9)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 4, 10)), Ok(()));
     }
 
     #[test]
     fn a_directory_that_lost_what_it_acknowledged_is_refused() {
         let gate = gate();
-        assert_eq!(gate.admit(&hello(2, 3, 10)), Ok(()));
+        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
         let accepted = Accepted {
             ballot: Ballot::ZERO,
             incarnation: Incarnation(2),
@@ -213,8 +260,8 @@ mod tests {
         };
         let message = Message::Accepted(accepted);
         gate.note(&Arrival::Message { from: ReplicaId(2), message });
-        assert_eq!(gate.admit(&hello(2, 3, 10)), Ok(()), "it said so when it was opened");
-        assert_eq!(gate.admit(&hello(2, 4, 19)), Err(Refusal::Regressed));
-        assert_eq!(gate.admit(&hello(2, 4, 20)), Ok(()));
+        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()), "it said so when it was opened");
+        assert_eq!(admit(&gate, &hello(2, 4, 19)), Err(Refusal::Regressed));
+        assert_eq!(admit(&gate, &hello(2, 4, 20)), Ok(()));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::journal::disk::Disk;
 use crate::paxos::step::{Input, Serve};
 use crate::types::bugs::{self, Bug};
+use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::error::Result;
 use crate::types::ids::{Slot, SlotRange};
 use crate::types::message::{Chosen, Envelope, Message};
@@ -14,7 +15,8 @@ use crate::types::time::Moment;
 use super::driver::{Driver, Stage};
 
 impl<D: Disk> Driver<D> {
-    /// Appends records, and with them what is known lazily: how applied commands ended.
+    /// Appends records, and with them what is known lazily: how applied commands ended, and what
+    /// was seen of the peers.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<()> {
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
         let applied = self.store.applied().slot;
@@ -23,6 +25,10 @@ impl<D: Disk> Driver<D> {
             let verdicts = Record::Verdicts(self.store.verdicts(slots));
             self.journal.append(&[verdicts], chosen)?;
             self.verdicts_journaled = applied;
+        }
+        if let Some(record) = self.fence.due(self.now, records.is_empty()) {
+            self.journal.append(&[record], chosen)?;
+            self.fence.recorded(self.journal.last_lsn(), self.now);
         }
         self.journal.append(records, chosen)?;
         self.appended_at = self.now;
@@ -94,7 +100,8 @@ impl<D: Disk> Driver<D> {
         if self.seal_at().is_none_or(|at| self.now < at) {
             return Ok(());
         }
-        if self.verdicts_journaled < self.store.applied().slot {
+        let remembers = self.paxos.is_none() || !self.fence.is_behind();
+        if self.verdicts_journaled < self.store.applied().slot || !remembers {
             return self.append(&[]);
         }
         self.journal.seal()?;
@@ -112,6 +119,15 @@ impl<D: Disk> Driver<D> {
         };
         due.then_some(self.appended_at + wait)
     }
+}
+
+/// The entry with its commands in the wrong order.
+pub(super) fn reversed(entry: &Entry) -> Entry {
+    let mut commands = entry.commands().collect::<Vec<_>>();
+    let mut builder = EntryBuilder::new(entry.time(), entry.bytes().len());
+    commands.reverse();
+    commands.into_iter().for_each(|command| builder.push(command));
+    builder.finish()
 }
 
 /// Most bytes of groups that wait for the disk. Beyond, a leader proposes nothing, and a voter

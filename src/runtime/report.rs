@@ -43,6 +43,8 @@ pub struct Report {
     pub repair: Option<RepairReport>,
     /// What it cannot tell of its own promises and votes, since its journal was damaged.
     pub doubts: Doubts,
+    /// The peer that remembers a later state of this replica's directory, and told so.
+    pub fenced_by: Option<ReplicaId>,
     /// Whether its disk is full, so that it takes nothing on.
     pub storage_full: bool,
     /// Why the replica stopped, if it did.
@@ -69,9 +71,11 @@ pub struct Unfinished {
     pub writes: bool,
 }
 
-/// A replica that lost its promise.
-const PROMISE_LOST: &str =
-    "the journal lost what this replica promised: it only follows, and votes no more";
+/// A replica that lost its promise, also because its directory was set back earlier.
+const PROMISE_LOST: &str = "the journal lost what this replica promised";
+
+/// What becomes of it.
+const MUTE: &str = "It only follows, and votes no more";
 
 impl Report {
     /// What keeps the replica from serving, or the cluster from forming; `None` where nothing does.
@@ -80,7 +84,11 @@ impl Report {
         let stopped = self.stopped.as_ref().map(ToString::to_string);
         let repair = || self.repair.filter(|repair| repair.before_serving).map(|it| it.to_string());
         let full = || self.storage_full.then(|| super::space::FULL.to_owned());
-        let lost = || self.doubts.promise_lost.then(|| PROMISE_LOST.to_owned());
+        let fenced = || {
+            let by = self.fenced_by?;
+            Some(format!("the directory is a copy, or was set back: replica {by} saw more. {MUTE}"))
+        };
+        let lost = || self.doubts.promise_lost.then(|| format!("{PROMISE_LOST}. {MUTE}"));
         let damage = || self.damage.as_ref().map(ToString::to_string);
         let forming = || self.trouble.as_ref().map(ToString::to_string);
         let missing = || {
@@ -88,7 +96,8 @@ impl Report {
             let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
             (!missing.is_empty()).then_some(waits)
         };
-        let own = stopped.or_else(repair).or_else(full).or_else(lost).or_else(damage);
+        let own =
+            stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
         own.or_else(forming).or_else(missing)
     }
 
@@ -118,7 +127,7 @@ impl<D: Disk> Driver<D> {
         };
         let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
         let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));
-        Standing { hello, voters: voters.collect() }
+        Standing { hello, voters: voters.collect(), sightings: self.fence.sightings() }
     }
 
     /// The membership that this replica agreed to.
@@ -183,6 +192,7 @@ impl<D: Disk> Driver<D> {
             damage: self.damage.clone(),
             repair: self.repair.report(),
             doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),
+            fenced_by: self.fence.told_by(),
             storage_full: self.space.is_short(),
             stopped: match &self.stage {
                 Stage::Stopped(err) => Some(err.clone()),

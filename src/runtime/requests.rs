@@ -246,6 +246,20 @@ impl Requests {
         });
     }
 
+    /// Answers the reads up to `newest` whose barrier is known and not reached with `definite`.
+    pub fn fail_lagging_reads(&mut self, newest: u64, definite: &Error, answers: &mut Vec<Answer>) {
+        let reads = &mut self.reads;
+        self.barriers.retain(|(_, last)| {
+            if newest < *last {
+                return true;
+            }
+            let later = reads.split_off(&(last + 1));
+            let lagging = std::mem::replace(reads, later).into_values();
+            answers.extend(lagging.map(|read| Answer::Read(read, Err(definite.clone()))));
+            false
+        });
+    }
+
     /// Answers everyone whose deadline has passed; `hint` says what was in the way.
     pub fn expire(&mut self, now: Moment, hint: &str, answers: &mut Vec<Answer>) {
         while let Some((deadline, call)) = self.deadlines.front().copied() {

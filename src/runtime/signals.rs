@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex};
 use crate::types::time::Moment;
 
@@ -37,6 +38,8 @@ pub struct Life {
     threads: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
+    /// Those of them that run and said so: who waits for the end does not wait for itself.
+    running: Mutex<Vec<ThreadId>>,
 }
 
 impl<J> Jobs<J> {
@@ -166,8 +169,19 @@ impl Life {
         self.threads.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// It is the one that calls this.
+    pub fn thread_runs(&self) {
+        self.running.lock().push(thread::current().id());
+    }
+
     /// It does no more.
     pub fn thread_ended(&self) {
+        let this = thread::current().id();
+        let mut running = self.running.lock();
+        if let Some(place) = running.iter().position(|id| *id == this) {
+            running.swap_remove(place);
+        }
+        drop(running);
         let _lock = self.lock.lock();
         self.threads.fetch_sub(1, Ordering::SeqCst);
         self.changed.notify_all();
@@ -179,11 +193,15 @@ impl Life {
         self.changed.wait_while_for(&mut lock, |()| !self.is_stopped(), timeout);
     }
 
-    /// Whether all threads have ended in time.
+    /// Whether all threads have ended in time, but for this one, if it is one of them: whoever it
+    /// wakes may end the replica. It finds nothing to do any more, since the others ended only when
+    /// nothing was left.
     #[must_use]
     pub fn wait_ended(&self, timeout: Duration) -> bool {
+        let this = thread::current().id();
+        let own = self.running.lock().iter().filter(|id| **id == this).count();
         let mut lock = self.lock.lock();
-        let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > 0;
+        let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > own;
         !self.changed.wait_while_for(&mut lock, live, timeout).timed_out()
     }
 }

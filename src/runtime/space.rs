@@ -3,7 +3,8 @@
 //! What is in flight when the disk is full is written in the room that is left. From then on
 //! the replica neither votes, promises, campaigns nor leads, so that another one leads where there
 //! is one; it refuses transactions, which did not happen, and still answers reads where it can.
-//! Once a second it tries whether there is space again.
+//! Once a second it tries whether there is space again. What others agree on meanwhile it cannot
+//! take in, so a read that must see it is refused too, at the second such try that it waits for.
 //!
 //! Invariants:
 //! * Nothing is acknowledged that is not durable, full or not.
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Input;
+use crate::types::error::{Error, ErrorKind};
 use crate::types::marks::reached;
 use crate::types::time::Moment;
 
@@ -21,6 +23,9 @@ use super::driver::Driver;
 
 /// What callers are told.
 pub(super) const FULL: &str = "the disk of this replica is full";
+
+/// What readers are told who would have to wait for it.
+const LAGS: &str = "the disk of this replica is full, and it cannot take in what is newest";
 
 /// How long to wait before the disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -32,6 +37,8 @@ pub(super) struct Space {
     retry_at: Option<Moment>,
     /// Whether the core was told to leave it to others.
     told: bool,
+    /// The newest read that waited when the disk was tried last.
+    newest_read: u64,
 }
 
 impl Space {
@@ -55,6 +62,7 @@ impl<D: Disk> Driver<D> {
     pub(super) fn look_for_space(&mut self) {
         if !self.journal.is_full() {
             self.space.retry_at = None;
+            self.space.newest_read = 0;
             if std::mem::take(&mut self.space.told) {
                 reached!(DiskHealed);
                 self.step(Input::Writable(true));
@@ -66,6 +74,10 @@ impl<D: Disk> Driver<D> {
         if late {
             self.space.retry_at = Some(self.now + RETRY);
             self.journal.retry_prepare();
+            let lags = Error::new(ErrorKind::StorageFull, LAGS);
+            let (newest, answers) = (self.space.newest_read, &mut self.effects.answers);
+            self.requests.fail_lagging_reads(newest, &lags, answers);
+            self.space.newest_read = self.requests.newest_read().unwrap_or(0);
         }
         // What is in flight may end first: there is room for it.
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);

@@ -19,10 +19,10 @@ use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
-use crate::transport::{Link, PeerCounters, Task, Transport};
+use crate::transport::{Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
-use crate::types::message::EncodedCommand;
+use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
 use super::driver::Driver;
@@ -242,6 +242,15 @@ impl<D: Disk> Engine<D> {
         }
     }
 
+    /// Whether to talk to a peer that says this. What the gate learns stands in the inbox before
+    /// anything that arrives from there, also over a second connection: the gate is held meanwhile.
+    fn admit(&self, hello: &Hello) -> std::result::Result<(), Refusal> {
+        let note = |sighting| self.inbox.lock().push(Event::Met(sighting));
+        let verdict = self.gate.admit(hello, note);
+        self.drive();
+        verdict
+    }
+
     fn report_now(&self) -> Report {
         let report = self.driver.lock().report();
         // Somebody may have found the driver taken, and left an event to who has it.
@@ -268,8 +277,8 @@ impl<D: Disk> Engine<D> {
                 }
             }),
             admit: Arc::new(move |hello| match gate.upgrade() {
-                Some(engine) => engine.gate.admit(hello),
-                None => Err(crate::transport::Refusal::WrongReceiver),
+                Some(engine) => engine.admit(hello),
+                None => Err(Refusal::WrongReceiver),
             }),
             spawn: Arc::new(move |task: Task| {
                 if let Some(engine) = spawner.upgrade() {
@@ -288,6 +297,7 @@ impl<D: Disk> Engine<D> {
         self.life.thread_began();
         let thread = thread::Builder::new().name(format!("indelible {name}"));
         let spawned = thread.spawn(move || {
+            engine.life.thread_runs();
             let ended = catch_unwind(AssertUnwindSafe(|| run(&engine)));
             if let Err(panic) = ended {
                 engine.push(Event::Failed(panicked(&*panic)));
@@ -311,6 +321,7 @@ impl<D: Disk> Helper for Engine<D> {
         }
         // Counted like a thread: who closes the replica waits for this write as for all others.
         self.life.thread_began();
+        self.life.thread_runs();
         // Preparing a segment takes long: that is left to the threads.
         let write = || self.jobs.take_first(|job| !job.is_prepare());
         let job = if self.life.is_ending() { None } else { write() };

@@ -9,6 +9,7 @@ use crate::transport::Arrival;
 use crate::types::error::Error;
 use crate::types::ids::ReplicaId;
 use crate::types::message::{EncodedCommand, Envelope};
+use crate::types::record::Sighting;
 use crate::types::time::Moment;
 
 use super::batcher;
@@ -62,6 +63,9 @@ pub enum Event<D: Disk> {
         /// How long it waits at most.
         timeout: Duration,
     },
+    /// The gate let in an opening of a peer for the first time, or found two under one count. Comes
+    /// before anything that arrives from there.
+    Met(Sighting),
     /// A peer did something.
     Arrived(Arrival),
     /// A journal write ended.

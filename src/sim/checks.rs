@@ -102,7 +102,7 @@ impl Checks {
                 self.on_repaired(id, *slot);
             }
             Record::Doubts(doubts) => self.on_settled(id, doubts),
-            Record::Verdicts(_) => {}
+            Record::Verdicts(_) | Record::Sightings(_) => {}
         }
     }
 

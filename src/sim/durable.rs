@@ -90,6 +90,6 @@ fn seen(header: &Header, behind: &[u8]) -> Option<Seen> {
             let payload = behind.get(..header.payload_bytes as usize)?;
             Some(Seen::Doubts(codec::decode("doubts", payload).ok()?))
         }
-        Kind::Group | Kind::Verdicts | Kind::Seal => None,
+        Kind::Group | Kind::Verdicts | Kind::Seal | Kind::Sightings => None,
     }
 }

@@ -236,7 +236,7 @@ impl MemoryJournal {
                     (newest.told, newest.behind) = (Some(entry.clone()), at);
                 }
                 Record::Doubts(doubts) => noted = (at, doubts.clone()),
-                Record::Promise { .. } | Record::Verdicts(_) => {}
+                Record::Promise { .. } | Record::Verdicts(_) | Record::Sightings(_) => {}
             }
         }
         let mut doubts = self.doubts(&slots, noted);
@@ -272,7 +272,11 @@ impl MemoryJournal {
             Some((slot, ballot, entry))
         });
         let votes = votes.collect();
-        (Recovered { promised, slot_chosen: slot, chain, votes, missing, doubts }, chosen)
+        let sightings = Vec::new();
+        let slot_chosen = slot;
+        let recovered =
+            Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings };
+        (recovered, chosen)
     }
 
     /// What was in doubt before and was not settled, and what is since.
@@ -333,6 +337,8 @@ impl MemoryJournal {
 fn promised(record: &Record) -> Option<Ballot> {
     match record {
         Record::Promise { ballot } | Record::Vote { ballot, .. } => Some(*ballot),
-        Record::Chosen { .. } | Record::Verdicts(_) | Record::Doubts(_) => None,
+        Record::Chosen { .. } | Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => {
+            None
+        }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct Machine {
     pub(super) lives: u64,
     /// Why the last opening was refused.
     pub(super) refused: Option<Error>,
+    /// Whether its disk was ever set back to an earlier state.
+    pub(super) set_back: bool,
 }
 
 /// A replica from its opening to its end.
@@ -121,6 +123,7 @@ impl Machine {
             life: None,
             lives: 0,
             refused: None,
+            set_back: false,
         }
     }
 

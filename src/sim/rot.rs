@@ -37,6 +37,11 @@ struct Place {
 }
 
 impl Damaged {
+    /// Whether anybody was ever damaged.
+    pub(super) fn is_used(&self) -> bool {
+        self.victim.is_some()
+    }
+
     /// Looks after the victim.
     pub(super) fn look(&mut self, sim: &Simulation) {
         let Some(victim) = self.victim else { return };

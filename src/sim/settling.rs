@@ -45,6 +45,9 @@ impl Swarm {
         // A new write through each replica.
         let before = self.workload.committed;
         for client in 0..self.ids.len() {
+            if self.sim.is_kept_out(self.ids[client]) {
+                continue;
+            }
             self.write_through(client)?;
         }
         if self.workload.committed == before && !self.ids.is_empty() {
@@ -84,17 +87,21 @@ impl Swarm {
         }
     }
 
-    /// Whether all replicas are up and stand at the same slot, and nobody waits.
+    /// Whether all replicas are up and stand at the same slot, and nobody waits. One whose disk was
+    /// set back must know of it, and is left out; no other may be taken for such a one.
     fn is_one(&self) -> bool {
-        let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
+        let (out, kept): (Vec<_>, Vec<_>) =
+            self.ids.iter().partition(|id| self.sim.is_kept_out(**id));
+        let known = self.ids.iter().all(|id| self.sim.was_set_back(*id) == out.contains(&id));
+        let slots = kept.iter().map(|id| self.sim.slot_chosen(**id)).collect::<Vec<_>>();
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
-        let whole = |id: &ReplicaId| {
-            self.sim.report(*id).is_some_and(|report| {
+        let whole = |id: &&ReplicaId| {
+            self.sim.report(**id).is_some_and(|report| {
                 let told = !is_in_doubt(&report.doubts, slots[0]) && report.repair.is_none();
-                report.stopped.is_none() && told
+                report.stopped.is_none() && report.fenced_by.is_none() && told
             })
         };
-        one && self.ids.iter().all(whole) && self.workload.waiting() == 0
+        known && one && kept.iter().all(whole) && self.workload.waiting() == 0
     }
 
     /// Whether nothing can be chosen any more, and must not be: the journals of so many replicas

@@ -15,6 +15,7 @@
 //!
 //! Not here: what a fault does (`strike`), the clients (`workload`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -285,7 +286,9 @@ impl Swarm {
         world.judges.doubted.check_forgotten(&world.witness)?;
         let mut validity = world.judges.validity.clone();
         let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
-        let lives = lives.collect::<Vec<_>>();
+        let mut lives = lives.collect::<Vec<_>>();
+        // The others may have been left behind.
+        lives.sort_by_key(|life| Reverse(life.driver.store().applied().slot));
         let store = lives[0].driver.store();
         let mut records = Vec::new();
         for slot in (0..store.applied().slot.0).map(Slot) {

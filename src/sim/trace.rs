@@ -59,6 +59,7 @@ pub fn record(record: &Record) -> String {
         }
         Record::Chosen { slot, entry: chosen } => format!("chosen slot={slot} {}", entry(chosen)),
         Record::Verdicts(verdicts) => format!("verdicts {}", verdicts.slots),
+        Record::Sightings(seen) => format!("sightings {}", seen.len()),
         Record::Doubts(noted) => format!("doubts{}", doubts(noted)),
     }
 }
@@ -136,6 +137,7 @@ pub fn message(message: &Message) -> String {
         }
         Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
         Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
+        Message::Fill { until } => write!(text, " until={until}"),
         Message::Chosen(chosen) => {
             let entries = entries(chosen.first_slot, &chosen.entries);
             write!(text, " {entries} chosen<{}", chosen.slot_chosen)

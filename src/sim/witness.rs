@@ -124,6 +124,12 @@ impl Witness {
         Slot(self.chains.len().saturating_sub(1) as u64)
     }
 
+    /// The disk of a replica was set back: it promised and voted for what its disk says, no more.
+    /// What it had voted for counts all the same: it was chosen by that.
+    pub fn set_back(&mut self, id: ReplicaId) {
+        self.replicas.insert(id, Known::default());
+    }
+
     /// A replica was opened; `groups` stand in the segment that it began.
     pub fn on_opened(&mut self, id: ReplicaId, groups: &[Group]) -> Result<(), Violation> {
         let known = self.replicas.entry(id).or_default();

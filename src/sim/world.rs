@@ -192,20 +192,8 @@ impl World {
 
     fn arrive(&mut self, parcel: Parcel) {
         let Parcel { link, hello, message } = parcel;
-        let Some(life) = &mut self.machine_mut(link.to).life else { return };
-        let opening = (link.from, hello.boot);
-        if life.stopped {
+        if !self.let_in(link, &hello) {
             return;
-        }
-        if !life.admitted.contains(&opening) {
-            if let Err(refusal) = life.gate.admit(&hello) {
-                self.counts.refused += 1;
-                self.trace.note(self.now, 7, link.from.0, link.to.0);
-                self.trace
-                    .line(self.now, || format!("{} refuses {}: {refusal:?}", link.to, link.from));
-                return;
-            }
-            life.admitted.insert(opening);
         }
         self.counts.delivered += 1;
         self.trace.line(self.now, || {

@@ -277,6 +277,9 @@ impl Endpoint {
                     topology.admitted.remove(&(self.replica, other.replica));
                     self.note_refusal(other.replica, &refusal);
                     other.note_refusal(self.replica, &refusal);
+                    if refusal == Refusal::Regressed {
+                        other.tell_fenced(self.replica);
+                    }
                 }
             }
             topology.refresh();
@@ -300,6 +303,11 @@ impl Endpoint {
 
     fn judge_again(&self) {
         self.inbox.lock().stale = true;
+        self.arrived.notify_one();
+    }
+
+    fn tell_fenced(&self, by: ReplicaId) {
+        self.inbox.lock().arrivals.push(Arrival::Fenced { by });
         self.arrived.notify_one();
     }
 
@@ -338,6 +346,7 @@ fn weight(message: &Message) -> usize {
         | Message::BarrierAt { .. }
         | Message::Unsure { .. }
         | Message::Settled { .. }
+        | Message::Fill { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,

@@ -84,6 +84,11 @@ pub enum Arrival {
         /// The peer.
         peer: ReplicaId,
     },
+    /// It refused this replica as [`Refusal::Regressed`].
+    Fenced {
+        /// The peer.
+        by: ReplicaId,
+    },
 }
 
 /// Why a connection was refused at hello.

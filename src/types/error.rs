@@ -59,8 +59,8 @@ pub enum ErrorKind {
     Refused,
     /// Too much is waiting already. Nothing was proposed; try again later.
     Busy,
-    /// The disk of this replica is full. Nothing was proposed; it goes on by itself once there is
-    /// space.
+    /// The disk of this replica is full. Nothing was proposed; or the read must see what it cannot
+    /// take in. It goes on by itself once there is space.
     StorageFull,
     /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
     /// before a leader confirmed a read.

@@ -16,6 +16,7 @@
 //!                   anyone    -> follower   Bounced
 //! repair            voter     -> leader     Unsure
 //!                   leader    -> voter      Settled
+//!                   voter     -> leader     Fill
 //! formation         blank     -> all        Introduce
 //!                   anyone    -> blank      Agreed
 //! ```
@@ -139,6 +140,12 @@ pub enum Message {
         boot: Boot,
         /// The first slot in which nothing was proposed at `ballot`, and nothing found in phase 1.
         from: Slot,
+    },
+    /// I hold votes of earlier ballots in slots below `until`. Propose something there, so that
+    /// whoever waits for them learns what became of them.
+    Fill {
+        /// Exclusive.
+        until: Slot,
     },
 }
 
@@ -339,6 +346,7 @@ impl Message {
             Self::Agreed { .. } => "Agreed",
             Self::Unsure { .. } => "Unsure",
             Self::Settled { .. } => "Settled",
+            Self::Fill { .. } => "Fill",
         }
     }
 }

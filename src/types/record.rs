@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::ids::{Ballot, Chain, Lsn, ReplicaId, Slot, SlotRange, TxId};
+use super::ids::{Ballot, Boot, Chain, Incarnation, Lsn, ReplicaId, Slot, SlotRange, TxId};
 use super::message::{Envelope, Message};
 use super::slots::SlotSet;
 
@@ -40,6 +40,8 @@ pub enum Record {
     Verdicts(Verdicts),
     /// What this replica cannot tell of itself. Replaces every earlier one.
     Doubts(Doubts),
+    /// What this replica saw of its peers' directories. Replaces every earlier one.
+    Sightings(Vec<Sighting>),
 }
 
 /// What a replica cannot tell of its own promises and votes, since its journal was damaged.
@@ -77,6 +79,23 @@ impl Doubts {
         self.faulty.remove(slots);
         self.uncertain.remove(slots);
     }
+}
+
+/// What this replica saw of a peer's directory: the measure by which it notices that the directory
+/// was set back to an earlier state, or copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The peer.
+    pub replica: ReplicaId,
+    /// Its directory.
+    pub incarnation: Incarnation,
+    /// The newest opening of it that was let in.
+    pub boot: Boot,
+    /// The latest that it said to be durable.
+    pub frontier: Lsn,
+    /// Another opening came with the count of one that was seen: there are two copies, and none of
+    /// them is talked to any more.
+    pub fenced: bool,
 }
 
 /// How the commands in a run of applied slots ended.
@@ -156,4 +175,6 @@ pub struct Recovered {
     /// What is in doubt from `slot_chosen` on. A vote in `votes` for such a slot is only the newest
     /// one that is left.
     pub doubts: Doubts,
+    /// What was seen of the peers' directories.
+    pub sightings: Vec<Sighting>,
 }

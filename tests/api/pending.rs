@@ -160,3 +160,37 @@ fn dropping_an_answer_does_not_cancel() {
         }
     }
 }
+
+/// Lets go of the last handle where it is woken, and tells how long that took.
+struct LetsGo(std::sync::Mutex<Option<Replica>>, std::sync::mpsc::Sender<Duration>);
+
+impl Wake for LetsGo {
+    fn wake(self: Arc<Self>) {
+        let began = Instant::now();
+        drop(self.0.lock().unwrap().take());
+        self.1.send(began.elapsed()).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_may_let_go_of_the_last_handle() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Replica::builder(directory.path()).config(config()).open();
+    let (told, took) = std::sync::mpsc::channel();
+    let lets_go = Arc::new(LetsGo(std::sync::Mutex::new(None), told));
+    let waker = Waker::from(Arc::clone(&lets_go));
+    let mut replica = open().unwrap();
+    let mut write = loop {
+        let mut write = Box::pin(replica.put(NOTES, 1, b"one"));
+        *lets_go.0.lock().unwrap() = Some(replica);
+        // Whoever writes the journal, a thread of the replica, wakes; unless it was faster.
+        match write.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => break write,
+            Poll::Ready(_) => replica = lets_go.0.lock().unwrap().take().unwrap(),
+        }
+    };
+    let took = took.recv_timeout(PATIENCE).unwrap();
+    assert!(took < Duration::from_secs(2), "it waited {took:?} for itself");
+    assert!(matches!(write.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
+    open().expect("nobody writes to the directory any more");
+}

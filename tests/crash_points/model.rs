@@ -156,7 +156,7 @@ impl State {
                 self.chosen.insert(*slot);
             }
             Some(Record::Doubts(doubts)) => self.doubts = doubts.clone(),
-            Some(Record::Verdicts(_)) | None => {}
+            Some(Record::Verdicts(_) | Record::Sightings(_)) | None => {}
         }
         self.slot_chosen = self.slot_chosen.max(line.slot_chosen);
         // A slot of which a peer told, and all before it are chosen.

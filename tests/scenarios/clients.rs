@@ -178,7 +178,6 @@ fn every_call_ends() {
 }
 
 #[test]
-#[ignore = "an idle new leader does not end what the old one proposed: the deadline does"]
 fn proposal_of_a_deposed_leader_ends() {
     // omnipaxos #136, OmniPaxos O2: a leader proposes, is deposed before anyone hears of it, and
     // comes back; then nothing more is asked of anybody.

@@ -184,46 +184,109 @@ fn fault_laundering() {
     });
 }
 
+/// A machine is set back to an old image, in which every checksum is right, after so many openings
+/// since, and the others are switched off and on, or not. Returns who leads and who does not.
+fn roll_back(cluster: &Cluster, openings: u64, others_restart: bool) -> (ReplicaId, ReplicaId) {
+    let (a, b) = (cluster.leader, cluster.others[0]);
+    cluster.expect("it is level", Cluster::is_level);
+    let image = cluster.disk(b).image();
+    for _ in 0..openings {
+        cluster.power_cycle(b);
+        cluster.expect("it is level", Cluster::is_level);
+    }
+    assert_eq!(cluster.sim.leader(), Some(a));
+    cluster.write_some(a, 10);
+    cluster.expect("it is level", Cluster::is_level);
+    cluster.run_timeouts(1);
+    cluster.cut_power(b, &mut nothing_survives);
+    if others_restart {
+        cluster.power_cycle(a);
+        cluster.power_cycle(cluster.others[1]);
+        cluster.expect("somebody leads", |sim| sim.leader().is_some());
+    }
+    cluster.set_back(b, &image);
+    cluster.reopen(b);
+    let refused = cluster.counts().refused;
+    cluster.run_for(TIMEOUT);
+    assert!(cluster.counts().refused > refused, "nobody noticed");
+    let report = cluster.report(b).unwrap();
+    assert!(report.fenced_by.is_some() && report.doubts.promise_lost, "{report:?}");
+    let leader = cluster.sim.leader().unwrap();
+    let other = [a, cluster.others[1]].into_iter().find(|id| *id != leader).unwrap();
+    cluster.write_some(leader, 3);
+    (leader, other)
+}
+
+/// Replica `b` makes no quorum with one of the others, whatever it is opened as; both go on.
+fn stays_out(cluster: &Cluster, b: ReplicaId, (leader, other): (ReplicaId, ReplicaId)) {
+    for openings in 0..3 {
+        if openings > 0 {
+            cluster.power_cycle(b);
+        }
+        cluster.crash(leader);
+        cluster.run_for(BOUND);
+        assert!(cluster.write(other).is_err(), "replica {b} was counted");
+        assert_eq!(cluster.sim.leader(), None);
+        cluster.reopen(leader);
+        cluster.expect("the two go on", |sim| {
+            sim.leader().is_some() && sim.slot_chosen(leader) == sim.slot_chosen(other)
+        });
+    }
+    cluster.write_some(leader, 1);
+    cluster.write_some(other, 1);
+    cluster.crash(b);
+    cluster.check_state();
+}
+
 #[test]
 fn vm_rollback_minority() {
-    // Jepsen on TigerBeetle: a machine is set back to an old image, in which every checksum is
-    // right. What it forgot to have voted for must not be asked of it.
+    // Jepsen on TigerBeetle: what it forgot to have voted for must not be asked of it. Within one
+    // opening only the leader is told how far the others are; of a later opening everybody hears.
     for_seeds(3, |cluster| {
-        let (a, b, c) = (cluster.leader, cluster.others[0], cluster.others[1]);
-        cluster.expect("it is level", Cluster::is_level);
-        let image = cluster.disk(b).image();
-        // Within one opening, only the leader is told how far the others are; of a later opening
-        // everybody hears.
         let openings = cluster.below(3);
-        for _ in 0..openings {
-            cluster.power_cycle(b);
-            cluster.expect("it is level", Cluster::is_level);
-        }
-        assert_eq!(cluster.sim.leader(), Some(a));
-        cluster.write_some(a, 10);
+        let rest = roll_back(cluster, openings, false);
+        stays_out(cluster, cluster.others[0], rest);
+    });
+}
+
+#[test]
+fn vm_rollback_is_remembered() {
+    // As above, and whoever could know of it was switched off and on since.
+    for_seeds(3, |cluster| {
+        let openings = cluster.below(3);
+        let rest = roll_back(cluster, openings, true);
+        stays_out(cluster, cluster.others[0], rest);
+    });
+}
+
+#[test]
+fn two_copies_fence_each_other() {
+    // A directory is copied, and both copies are opened as often. None of them is known to be the
+    // one that voted: the one that was let in is counted no more, and learns it where it connects.
+    for_seeds(3, |cluster| {
+        let (a, b) = (cluster.leader, cluster.others[0]);
         cluster.expect("it is level", Cluster::is_level);
-        cluster.run_timeouts(1);
         cluster.cut_power(b, &mut nothing_survives);
-        cluster.disk(b).restore(&image);
+        let image = cluster.disk(b).image();
         cluster.reopen(b);
-        let refused = cluster.counts().refused;
-        cluster.run_for(TIMEOUT);
-        assert!(cluster.counts().refused > refused, "nobody noticed");
         cluster.write_some(a, 3);
-        if openings > 0 {
-            // It does not make a quorum.
-            cluster.crash(a);
-            cluster.run_for(BOUND);
-            assert!(cluster.write(c).is_err(), "replica {b} was counted");
-            assert_eq!(cluster.sim.leader(), None);
-            cluster.reopen(a);
-        }
-        cluster.expect("the two go on", |sim| {
-            sim.leader().is_some() && sim.slot_chosen(a) == sim.slot_chosen(c)
-        });
-        cluster.write_some(a, 1);
-        cluster.write_some(c, 1);
-        cluster.crash(b);
-        cluster.check_state();
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.cut_power(b, &mut nothing_survives);
+        let first = cluster.disk(b).image();
+        cluster.set_back(b, &image);
+        cluster.reopen(b);
+        cluster.run_for(TIMEOUT);
+        assert!(cluster.report(b).unwrap().doubts.promise_lost);
+        cluster.cut_power(b, &mut nothing_survives);
+        // The other copy comes back, with a count that nobody saw: it is known all the same.
+        cluster.set_back(b, &first);
+        cluster.power_cycle(cluster.others[1]);
+        cluster.reopen(b);
+        cluster.run_for(TIMEOUT);
+        assert!(cluster.report(b).unwrap().doubts.promise_lost);
+        cluster.expect("somebody leads", |sim| sim.leader().is_some());
+        let leader = cluster.sim.leader().unwrap();
+        let other = [a, cluster.others[1]].into_iter().find(|id| *id != leader).unwrap();
+        stays_out(cluster, b, (leader, other));
     });
 }

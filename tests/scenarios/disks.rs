@@ -172,6 +172,31 @@ fn full_disk_mid_batch() {
 }
 
 #[test]
+fn full_replica_refuses_reads_that_it_cannot_serve() {
+    // A full replica cannot take in what the others agree on; who reads there waited in vain.
+    for_seeds(3, |cluster| {
+        let (a, b) = (cluster.others[0], cluster.leader);
+        cluster.disk(a).set_room(Some(0));
+        let mut written = 0;
+        while !cluster.report(a).unwrap().storage_full {
+            drop(cluster.end(cluster.begin(b, 6000)));
+            written += 1;
+            assert!(written < 200, "the disk never fills up");
+        }
+        cluster.write_some(b, 3);
+        let begun = cluster.now();
+        let refused = cluster.replica(a).get(NOTES, 0).wait().expect_err("it lags");
+        assert!(refused.is_storage_full(), "{refused}");
+        assert!(cluster.now() < begun + Duration::from_millis(2500), "it waited for its deadline");
+        assert!(cluster.replica(b).get(NOTES, 0).wait().unwrap().is_some());
+        cluster.disk(a).set_room(None);
+        cluster.expect("it is level", Cluster::is_level);
+        assert!(cluster.replica(a).get(NOTES, 0).wait().unwrap().is_some());
+        cluster.settle();
+    });
+}
+
+#[test]
 fn leader_with_hung_disk_is_replaced() {
     // tikv #6224, openraft #1651, pd #10746: a leader whose disk hangs says that it is there, and
     // nothing goes on.

@@ -86,6 +86,20 @@ fn a_replica_that_goes_is_told_down_and_may_come_back() {
 }
 
 #[test]
+fn who_was_set_back_is_told() {
+    let admit: Admit = Arc::new(|hello: &Hello| match hello.replica {
+        ReplicaId(2) => Err(Refusal::Regressed),
+        _ => Ok(()),
+    });
+    let network = MemoryNetwork::new();
+    let one = start(&network, 1, Arc::clone(&admit));
+    let two = start(&network, 2, admit);
+    until("two was told", || two.is_fenced(1));
+    assert!(!one.is_fenced(2) && !one.is_connected(2));
+    support::close(vec![one, two]);
+}
+
+#[test]
 fn hellos_are_judged_at_the_start_and_when_they_change() {
     let admit: Admit = Arc::new(|hello: &Hello| match hello.cluster {
         ClusterId(5) => Err(Refusal::WrongCluster),

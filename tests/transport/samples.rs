@@ -96,6 +96,7 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Agreed { membership, formed: true },
         Message::Unsure { boot: BOOT, from: Slot(7) },
         Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
+        Message::Fill { until: Slot(11) },
     ]
 }
 

@@ -70,7 +70,7 @@ impl<T: Transport> Node<T> {
             Arrival::Message { from: sender, message } if *sender == ReplicaId(from) => {
                 Some(message.clone())
             }
-            Arrival::Message { .. } | Arrival::Down { .. } => None,
+            Arrival::Message { .. } | Arrival::Down { .. } | Arrival::Fenced { .. } => None,
         });
         messages.collect()
     }
@@ -78,6 +78,11 @@ impl<T: Transport> Node<T> {
     pub fn downs(&self, peer: u64) -> usize {
         let down = Arrival::Down { peer: ReplicaId(peer) };
         self.arrivals.lock().iter().filter(|arrival| **arrival == down).count()
+    }
+
+    /// Whether `by` told it that its directory was set back.
+    pub fn is_fenced(&self, by: u64) -> bool {
+        self.arrivals.lock().contains(&Arrival::Fenced { by: ReplicaId(by) })
     }
 
     pub fn counters(&self, peer: u64) -> PeerCounters {

@@ -188,6 +188,24 @@ fn a_replica_of_another_cluster_is_refused_and_both_count_it() {
     two.close();
 }
 
+/// Refuses the directory of replica 2, as one that was set back.
+fn remembering() -> Admit {
+    Arc::new(|hello: &Hello| match hello.replica {
+        ReplicaId(2) => Err(Refusal::Regressed),
+        _ => Ok(()),
+    })
+}
+
+#[test]
+fn who_was_set_back_is_told() {
+    let (one, two) = pair(samples::hello(2), 2, &remembering());
+    until("two was told", || two.is_fenced(1));
+    until("one refused", || one.counters(2).refused == Some(Refusal::Regressed));
+    assert!(!one.is_fenced(2));
+    one.close();
+    two.close();
+}
+
 #[test]
 fn an_unknown_replica_is_refused_and_both_count_it() {
     let (one, two) = pair(samples::hello(9), 2, &anyone());
@@ -410,7 +428,7 @@ fn measure() {
                     *counted.lock() += chosen.entries[0].bytes().len();
                 }
                 Arrival::Message { from, message } => echo.send(Envelope { to: from, message }),
-                Arrival::Down { .. } => {}
+                Arrival::Down { .. } | Arrival::Fenced { .. } => {}
             }
         }
         echo.flush();

@@ -101,7 +101,7 @@ impl Journal {
                 self.doubts = doubts;
                 true
             }
-            Record::Verdicts(_) => true,
+            Record::Verdicts(_) | Record::Sightings(_) => true,
         }
     }
 

@@ -21,7 +21,8 @@ impl Strikes {
         end: Moment,
         rng: &mut Rng,
     ) {
-        if !self.damaged.strike(sim, kind, id, rng) {
+        // Who is set back counts as lost for good.
+        if self.taken.is_some() || !self.damaged.strike(sim, kind, id, rng) {
             return;
         }
         if kind == Kind::TailRot {

@@ -5,6 +5,7 @@
 //! does to a replica that is down, or is hit already, is nothing, and is not counted.
 
 mod disk;
+mod image;
 mod network;
 mod power;
 
@@ -23,6 +24,8 @@ use super::rng::Rng;
 use super::rot::Damaged;
 use super::simulation::Simulation;
 
+use image::Taken;
+
 /// The faults under way.
 pub(super) struct Strikes {
     ids: Vec<ReplicaId>,
@@ -33,6 +36,7 @@ pub(super) struct Strikes {
     /// Replicas that died since the last look.
     gone: Vec<ReplicaId>,
     damaged: Damaged,
+    taken: Option<Taken>,
     /// Everything was taken back: from now on nothing excuses a refusal.
     healed: bool,
 }
@@ -64,6 +68,7 @@ impl Strikes {
             fired: BTreeMap::new(),
             gone: Vec::new(),
             damaged: Damaged::default(),
+            taken: None,
             healed: false,
         };
         strikes.later(Moment::ZERO + LOOK_EVERY, Undo::Look);
@@ -130,6 +135,7 @@ impl Strikes {
             Kind::BitRot | Kind::Zeroed | Kind::Unreadable | Kind::Swapped | Kind::TailRot => {
                 self.strike_medium(sim, fault.kind, id, end, &mut rng);
             }
+            Kind::RollbackImage => self.strike_image(sim, id, end, &mut rng),
             _ => self.strike_disk(sim, fault.kind, id, end, &mut rng),
         }
         Ok(())
@@ -178,7 +184,10 @@ impl Strikes {
         } else if sim.report(id).is_some() {
             return Ok(());
         }
-        for _ in 0..rng.within(1..=3) {
+        let is_back = self.taken.as_ref().is_some_and(|taken| taken.is_back(id));
+        // Who was set back must meet somebody before too many of them.
+        let openings = rng.within(1..=3) * u64::from(!is_back);
+        for _ in 0..openings {
             let disk = sim.disk(id);
             disk.stop_at(disk.boundaries() + rng.within(0..=30));
             if sim.lock().open(id) {
@@ -309,8 +318,13 @@ impl Strikes {
         if sim.report(id).is_some() {
             return Ok(());
         }
+        if !self.may_open(sim, id) {
+            self.later(sim.now() + Duration::from_secs(5), Undo::Open(id));
+            return Ok(());
+        }
         let before = sim.disk(id).fired().total();
         if sim.lock().open(id) {
+            self.note_opened(sim, id);
             return Ok(());
         }
         let fired = sim.disk(id).fired().total() - before;

@@ -86,6 +86,9 @@ fn await_answer(
         match decoder.next_frame() {
             Ok(Some(Frame::Hello(hello))) => return Ok(hello),
             Ok(Some(Frame::Refused(refusal))) => {
+                if refusal == Refusal::Regressed {
+                    shared.tell_fenced(peer.id);
+                }
                 peer.note_refusal(refusal);
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }

@@ -46,7 +46,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::peer::Peer;
 use self::socket::Waker;
-use super::{Link, PeerCounters, Refusal, Task, Transport};
+use super::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::ids::{ClusterId, ReplicaId};
 use crate::types::message::{Envelope, Hello};
 
@@ -305,6 +305,14 @@ impl Shared {
         // Without a link everything is ending, and nothing is received or sent any more.
         let link = self.link.lock().clone();
         link.map_or(Ok(()), |link| (link.admit)(hello))
+    }
+
+    /// A peer remembers a later state of this replica's directory.
+    fn tell_fenced(&self, by: ReplicaId) {
+        let link = self.link.lock().clone();
+        if let Some(link) = link {
+            (link.deliver)(vec![Arrival::Fenced { by }]);
+        }
     }
 }
 

@@ -255,7 +255,8 @@ fn queue_of(message: &Message) -> usize {
         | Message::Barrier { .. }
         | Message::BarrierAt { .. }
         | Message::Unsure { .. }
-        | Message::Settled { .. } => 0,
+        | Message::Settled { .. }
+        | Message::Fill { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
         | Message::Accept(_)

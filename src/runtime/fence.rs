@@ -1,0 +1,145 @@
+//! What this replica remembers of its peers' directories, and what it is told of its own.
+//!
+//! The gate decides at hello whom to talk to, by what was seen of a directory before. Here that
+//! memory becomes durable: as a record in the journal, which replaces every earlier one.
+//!
+//! ```text
+//!   hello of a new opening -> gate -> Met -> record -> sync -> its promises and votes count
+//! ```
+//!
+//! * **Openings** are remembered before anything counts. So who was set back to before an opening
+//!   in which it promised or voted, and was counted here, is refused here whatever was restarted
+//!   since. It costs one sync for each opening of each peer; what is not counted meanwhile is sent
+//!   again.
+//! * **Frontiers** are remembered lazily, with what is written anyway, and where the journal goes
+//!   idle: as of a second ago at most while records are written. They show who was set back within
+//!   an opening.
+//!
+//! What a peer says of this replica: that it remembers a later state of its directory. Then what
+//! was promised since is lost, and this replica takes part in neither phase any more
+//! (`paxos/doubts`).
+//!
+//! Invariants:
+//! * A promise, a vote or a confirmation counts only if the opening that the gate let in last is
+//!   remembered durably, and the directory is not fenced.
+//! * What is remembered of an opening never goes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::journal::disk::Disk;
+use crate::paxos::step::Input;
+use crate::types::error::Result;
+use crate::types::ids::{Lsn, ReplicaId};
+use crate::types::message::Message;
+use crate::types::record::{Record, Sighting};
+use crate::types::time::Moment;
+
+use super::driver::Driver;
+
+/// How long a later frontier may wait to be written with something else.
+const LAZINESS: Duration = Duration::from_secs(1);
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Fence {
+    peers: BTreeMap<ReplicaId, Peer>,
+    /// Whether a frontier is later than was written down.
+    is_stale: bool,
+    written_at: Moment,
+    /// Who remembers a later state of this replica's own directory.
+    told_by: Option<ReplicaId>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    sighting: Sighting,
+    /// Where its opening is written down; `None` while it is not.
+    recorded: Option<Lsn>,
+}
+
+impl Fence {
+    /// What the journal had of it: durable.
+    pub(super) fn recover(&mut self, sightings: Vec<Sighting>) {
+        let peer = |sighting| Peer { sighting, recorded: Some(Lsn::ZERO) };
+        self.peers.extend(sightings.into_iter().map(|it| (it.replica, peer(it))));
+    }
+
+    /// The gate saw something new.
+    pub(super) fn meet(&mut self, sighting: Sighting) {
+        self.peers.insert(sighting.replica, Peer { sighting, recorded: None });
+    }
+
+    /// Whether a message counts. What it says of its sender's journal is remembered.
+    pub(super) fn counts(&mut self, from: ReplicaId, message: &Message, durable: Lsn) -> bool {
+        let frontier = match message {
+            Message::Promise(promise) => promise.frontier,
+            Message::Accepted(accepted) => accepted.frontier,
+            Message::Confirmed { .. } => Lsn::ZERO,
+            _ => return true,
+        };
+        let Some(peer) = self.peers.get_mut(&from) else { return true };
+        if peer.sighting.frontier < frontier {
+            peer.sighting.frontier = frontier;
+            self.is_stale = true;
+        }
+        !peer.sighting.fenced && peer.recorded.is_some_and(|lsn| lsn <= durable)
+    }
+
+    /// Whether an opening waits to be written down.
+    fn is_new(&self) -> bool {
+        self.peers.values().any(|peer| peer.recorded.is_none())
+    }
+
+    /// Whether anything waits to be written down.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_stale || self.is_new()
+    }
+
+    /// What is to be written down now; `idle` if nothing else is.
+    pub(super) fn due(&self, now: Moment, idle: bool) -> Option<Record> {
+        let late = idle || now.since(self.written_at) >= LAZINESS;
+        (self.is_new() || self.is_stale && late).then(|| Record::Sightings(self.sightings()))
+    }
+
+    /// It was appended, up to `lsn`.
+    pub(super) fn recorded(&mut self, lsn: Lsn, now: Moment) {
+        for peer in self.peers.values_mut() {
+            peer.recorded = peer.recorded.or(Some(lsn));
+        }
+        self.is_stale = false;
+        self.written_at = now;
+    }
+
+    pub(super) fn sightings(&self) -> Vec<Sighting> {
+        self.peers.values().map(|peer| peer.sighting).collect()
+    }
+
+    /// Who remembers a later state of this replica's own directory, if it was told so.
+    pub(super) fn told_by(&self) -> Option<ReplicaId> {
+        self.told_by
+    }
+}
+
+impl<D: Disk> Driver<D> {
+    /// Openings of peers that are new are written down at once, if there is where.
+    pub(super) fn record_sightings(&mut self) -> Result<()> {
+        match self.paxos.is_some() && self.fence.is_new() && !self.space.is_short() {
+            true => self.append(&[]),
+            false => Ok(()),
+        }
+    }
+
+    /// A peer refused this replica: it remembers a later state of its directory.
+    pub(super) fn on_fenced(&mut self, by: ReplicaId) {
+        self.fence.told_by = Some(by);
+        self.step(Input::Fenced);
+    }
+
+    /// What this replica remembers durably of a peer.
+    #[must_use]
+    pub fn remembers(&self, peer: ReplicaId) -> Option<Sighting> {
+        let Peer { sighting, recorded } = self.fence.peers.get(&peer)?;
+        recorded.filter(|lsn| *lsn <= self.journal.frontier().lsn()).map(|_| *sighting)
+    }
+}

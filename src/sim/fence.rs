@@ -1,0 +1,102 @@
+//! The identity fence in the simulation: who is let in, who is refused and told so, and directories
+//! that are set back to an earlier state.
+//!
+//! A message stands for its connection: the gate of the receiver judges the hello that it bears.
+//! Who is refused as set back learns it at once, as it does where it connects.
+//!
+//! * **F1, fence**: only a directory that was set back, or copied, is refused as such.
+
+use crate::runtime::report::Report;
+use crate::runtime::turn::Event;
+use crate::transport::{Arrival, Refusal};
+use crate::types::ids::{Boot, ReplicaId};
+use crate::types::message::Hello;
+use crate::types::record::Sighting;
+
+use super::checkers::Violation;
+use super::disk::Image;
+use super::links::Link;
+use super::simulation::Simulation;
+use super::world::World;
+
+impl World {
+    /// Whether the receiver of a link talks to who says this hello.
+    pub(super) fn let_in(&mut self, link: Link, hello: &Hello) -> bool {
+        let Some(life) = &mut self.machine_mut(link.to).life else { return false };
+        let opening = (link.from, hello.boot);
+        if life.stopped || life.admitted.contains(&opening) {
+            return !life.stopped;
+        }
+        let mut met = None;
+        let verdict = life.gate.admit(hello, |sighting| met = Some(sighting));
+        if verdict.is_ok() {
+            life.admitted.insert(opening);
+        }
+        if let Some(sighting) = met {
+            self.turn(link.to, vec![Event::Met(sighting)]);
+        }
+        match verdict {
+            Ok(()) => self.machine(link.to).life.as_ref().is_some_and(|life| !life.stopped),
+            Err(refusal) => {
+                self.refuse(link, hello.boot, &refusal);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, link: Link, boot: Boot, refusal: &Refusal) {
+        let Link { from, to } = link;
+        self.counts.refused += 1;
+        self.trace.note(self.now, 7, from.0, to.0);
+        self.trace.line(self.now, || format!("{to} refuses {from}: {refusal:?}"));
+        let life = self.machine(from).life.as_ref();
+        let is_open = life.is_some_and(|life| life.hello.boot == boot);
+        if *refusal != Refusal::Regressed || !is_open {
+            return;
+        }
+        if !self.machine(from).set_back {
+            let event = format!("{to} takes {from}, which is open, for a copy or an earlier state");
+            self.judge(Err(Violation::new("F1", event)));
+        }
+        if !self.network.is_cut(Link { from: to, to: from }) {
+            self.turn(from, vec![Event::Arrived(Arrival::Fenced { by: to })]);
+        }
+    }
+}
+
+impl Simulation {
+    /// The disk of machine `id`, which is down, is set back to `image`, an earlier state of it.
+    /// What the replica promised and voted for since is lost: it must not take part any more.
+    pub fn set_back(&self, id: impl Into<ReplicaId>, image: &Image) {
+        let (mut world, id) = (self.lock(), id.into());
+        world.machine(id).disk.restore(image);
+        world.machine_mut(id).set_back = true;
+        world.witness.set_back(id);
+    }
+
+    /// What was done to the disk of machine `id` may look like that: F1 is not demanded of it.
+    pub fn excuse_set_back(&self, id: impl Into<ReplicaId>) {
+        self.lock().machine_mut(id.into()).set_back = true;
+    }
+
+    /// Whether the disk of machine `id` was ever set back.
+    #[must_use]
+    pub fn was_set_back(&self, id: impl Into<ReplicaId>) -> bool {
+        self.lock().machine(id.into()).set_back
+    }
+
+    /// Whether the disk of machine `id` was set back, and replica `id` knows: it takes part no
+    /// more, and may be left behind.
+    #[must_use]
+    pub fn is_kept_out(&self, id: impl Into<ReplicaId>) -> bool {
+        let id = id.into();
+        let knows = |report: Report| report.doubts.promise_lost && report.stopped.is_none();
+        self.was_set_back(id) && self.report(id).is_some_and(knows)
+    }
+
+    /// What replica `id` remembers durably of a peer.
+    #[must_use]
+    pub fn remembers(&self, id: impl Into<ReplicaId>, peer: ReplicaId) -> Option<Sighting> {
+        self.lock().machine(id.into()).life.as_ref()?.driver.remembers(peer)
+    }
+}
