@@ -44,6 +44,7 @@
 mod calls;
 pub mod simulation;
 
+mod agenda;
 mod machine;
 mod world;
 
