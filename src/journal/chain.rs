@@ -118,10 +118,11 @@ fn superheader<F: File>(
     known: Known,
 ) -> Result<Option<(Superheader, u32)>, JournalError> {
     let mut bytes = [0; SUPERHEADER_BYTES];
-    let name = segment_name(number);
     let count = match file.read_at(0, &mut bytes) {
         Ok(count) => count,
-        Err(err) if known.alone => return Err(JournalError::io("read", &name)(err)),
+        Err(err) if known.alone => {
+            return Err(JournalError::io("read", &segment_name(number))(err));
+        }
         // What the medium does not give back is damaged.
         Err(_) => return Ok(None),
     };
@@ -142,13 +143,12 @@ fn superheader<F: File>(
 
 /// The error for a segment of another cluster or directory.
 pub(super) fn foreign(wanted: Home, found: Home, number: u64) -> Result<(), JournalError> {
-    let file = segment_name(number);
     if found.cluster != wanted.cluster {
-        let (wanted, found) = (wanted.cluster, found.cluster);
+        let (file, wanted, found) = (segment_name(number), wanted.cluster, found.cluster);
         return Err(JournalError::WrongCluster { file, wanted, found });
     }
     if found.incarnation != wanted.incarnation {
-        let (wanted, found) = (wanted.incarnation, found.incarnation);
+        let (file, wanted, found) = (segment_name(number), wanted.incarnation, found.incarnation);
         return Err(JournalError::ForeignSegment { file, wanted, found });
     }
     Ok(())

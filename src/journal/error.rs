@@ -95,8 +95,7 @@ pub enum JournalError {
 impl JournalError {
     /// Turns an error of the operating system into one that says what was tried on which file.
     pub(super) fn io(operation: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
-        let file = file.to_owned();
-        move |source| Self::Io { file, operation, source }
+        move |source| Self::Io { file: file.to_owned(), operation, source }
     }
 
     /// The error of a poisoned journal once more.

@@ -121,7 +121,7 @@ impl<D: Disk> Begun<D> {
                 let sync = || {
                     file.sync()
                         .or_else(retry)
-                        .map_err(JournalError::io("sync", &segment_name(segment)))
+                        .map_err(|err| JournalError::io("sync", &segment_name(segment))(err))
                 };
                 Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
             }

@@ -224,7 +224,7 @@ impl<F: File> Scan<F> {
     }
 
     /// Where what is read of a segment ends. A file can be shorter than it was made.
-    fn limit(&self, link: &Link) -> Result<u64, JournalError> {
+    fn limit(&mut self, link: &Link) -> Result<u64, JournalError> {
         let length = self.source.length(link.number)?;
         let wanted = match (link.end, link.superheader) {
             (Some(end), _) => end.offset,

@@ -167,8 +167,11 @@ pub fn segment_name(number: u64) -> String {
 #[must_use]
 pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("segment-")?;
-    let number = u64::from_str_radix(digits, 16).ok()?;
-    (segment_name(number) == name && number > 0).then_some(number)
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 16 || !digits.bytes().all(is_digit) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok().filter(|number| *number > 0)
 }
 
 /// Makes a segment's file: all zeros, on the disk, and its name too. It is opened once for each
@@ -200,11 +203,11 @@ fn make<D: Disk>(
 ) -> Result<Vec<Arc<D::File>>, JournalError> {
     let name = segment_name(number);
     let file = disk.create(&name).map_err(JournalError::io("create", &name))?;
-    let zeros = vec![0; ZEROS_BYTES];
+    let zeros = vec![0; usize::try_from(length).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES)];
     let mut offset = 0;
     while offset < length {
-        let count = (length - offset).min(ZEROS_BYTES as u64);
-        let zeros = &zeros[..usize::try_from(count).unwrap_or(ZEROS_BYTES)];
+        let count = (length - offset).min(zeros.len() as u64);
+        let zeros = &zeros[..usize::try_from(count).unwrap_or(zeros.len())];
         file.write_at(offset, zeros).map_err(JournalError::io("write", &name))?;
         offset += count;
     }

@@ -24,6 +24,8 @@ pub(super) struct Source<F> {
     pub(super) strict: bool,
     pub(super) files: BTreeMap<u64, Arc<F>>,
     window: Window<F>,
+    /// The segment that was measured last, and how long it is. Nothing changes while it is read.
+    measured: Option<(u64, u64)>,
 }
 
 /// A bad group.
@@ -56,12 +58,19 @@ pub(super) struct Block {
 
 impl<F: File> Source<F> {
     pub(super) fn new(home: Home, strict: bool) -> Self {
-        Self { home, strict, files: BTreeMap::new(), window: Window::large() }
+        let (files, window) = (BTreeMap::new(), Window::large());
+        Self { home, strict, files, window, measured: None }
     }
 
-    pub(super) fn length(&self, number: u64) -> Result<u64, JournalError> {
-        let name = segment_name(number);
-        self.files[&number].len().map_err(JournalError::io("measure", &name))
+    pub(super) fn length(&mut self, number: u64) -> Result<u64, JournalError> {
+        if let Some((_, length)) = self.measured.filter(|(measured, _)| *measured == number) {
+            return Ok(length);
+        }
+        let name = || segment_name(number);
+        let length = self.files[&number].len();
+        let length = length.map_err(|err| JournalError::io("measure", &name())(err))?;
+        self.measured = Some((number, length));
+        Ok(length)
     }
 
     /// The payload of a frame that was found to be good.

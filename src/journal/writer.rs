@@ -247,8 +247,9 @@ impl<D: Disk> Writer<D> {
     pub(super) fn count_bytes(&mut self) -> Result<(), JournalError> {
         self.bytes_on_disk = 0;
         for (number, file) in &*self.shared.files.read() {
-            let name = segment_name(*number);
-            self.bytes_on_disk += file.len().map_err(JournalError::io("measure", &name))?;
+            let name = || segment_name(*number);
+            self.bytes_on_disk +=
+                file.len().map_err(|err| JournalError::io("measure", &name())(err))?;
         }
         Ok(())
     }

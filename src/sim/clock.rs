@@ -52,7 +52,10 @@ impl LocalClock {
             return Some(self.since);
         }
         // Rounded up: woken a nanosecond early, a replica would find nothing to do.
-        let wait = (missing * RATE_ONE + self.rate - 1).checked_div(self.rate)?;
+        let wait = match self.rate {
+            RATE_ONE => missing,
+            rate => (missing * RATE_ONE + rate - 1).checked_div(rate)?,
+        };
         Some(Moment(self.since.0.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))))
     }
 
@@ -85,7 +88,11 @@ impl LocalClock {
     }
 
     fn exact(&self, now: Moment) -> i128 {
-        self.shown + i128::from(now.0.saturating_sub(self.since.0)) * self.rate / RATE_ONE
+        let passed = i128::from(now.0.saturating_sub(self.since.0));
+        match self.rate {
+            RATE_ONE => self.shown + passed,
+            rate => self.shown + passed * rate / RATE_ONE,
+        }
     }
 }
 

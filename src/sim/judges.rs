@@ -20,7 +20,7 @@ use super::disk::Mount;
 use super::durable::Group;
 use super::rng::Rng;
 use super::witness::Witness;
-use super::world::World;
+use super::world::{World, index};
 
 /// The checkers that remember something.
 #[derive(Debug, Default)]
@@ -140,7 +140,7 @@ impl World {
 
     /// What an opening, or the end of formation, wrote by itself, and what it found.
     pub(super) fn witness_opening(&mut self, id: ReplicaId) {
-        let machine = &self.machines[&id];
+        let machine = &self.machines[index(id)];
         let Some(life) = &machine.life else { return };
         let groups = machine.newest_groups();
         let membership = life.driver.membership().cloned();
@@ -168,7 +168,7 @@ impl World {
 
     /// A replica stopped by itself.
     pub(super) fn on_stopped(&mut self, id: ReplicaId) {
-        let machine = self.machines.get_mut(&id).expect("it took a turn");
+        let machine = &mut self.machines[index(id)];
         let fired = machine.disk.fired().total();
         // What was handed out before it knew of a failure may have been done.
         drop(machine.disk.take_after_failure());

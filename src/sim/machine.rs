@@ -84,8 +84,7 @@ pub(super) struct Life {
     /// Journal work under way, by number.
     pub(super) flights: BTreeMap<u64, Flight>,
     pub(super) flight_numbers: u64,
-    /// The only wake-up that still counts.
-    pub(super) wake_number: u64,
+    /// When its clock will show it, it takes a turn.
     pub(super) wake_at: Option<Moment>,
     pub(super) stopped: bool,
     /// Faults of the disk before this opening.
@@ -151,7 +150,6 @@ impl Machine {
             waiting: Vec::new(),
             flights: BTreeMap::new(),
             flight_numbers: 0,
-            wake_number: 0,
             wake_at: None,
             stopped: false,
             faults_before,

@@ -45,6 +45,7 @@ mod calls;
 pub mod places;
 pub mod simulation;
 
+mod agenda;
 mod fence;
 mod machine;
 mod world;

@@ -95,6 +95,9 @@ pub struct Network {
     lost: u64,
 }
 
+/// Most copies of one message: a rule doubles it, and then chance adds one.
+const COPIES_MAX: usize = 3;
+
 /// Most old messages that are remembered for a link.
 const REMEMBERED_MAX: usize = 64;
 
@@ -166,11 +169,21 @@ impl Network {
         self.lost
     }
 
-    /// A message leaves: when its copies arrive, none, one or two of them.
-    pub fn send(&mut self, parcel: &Parcel, rng: &mut Rng) -> Vec<Duration> {
+    /// A message leaves: how long each of its copies takes, of which there may be none.
+    pub fn send(
+        &mut self,
+        parcel: &Parcel,
+        rng: &mut Rng,
+    ) -> impl DoubleEndedIterator<Item = Duration> + use<> {
+        let (delays, copies) = self.delays(parcel, rng);
+        delays.into_iter().take(copies)
+    }
+
+    fn delays(&mut self, parcel: &Parcel, rng: &mut Rng) -> ([Duration; COPIES_MAX], usize) {
+        let none = ([Duration::ZERO; COPIES_MAX], 0);
         if self.is_cut(parcel.link) {
             self.lost += 1;
-            return Vec::new();
+            return none;
         }
         let mut copies = 1;
         let mut extra = self.clogged.get(&parcel.link).copied().unwrap_or_default();
@@ -178,11 +191,11 @@ impl Network {
             match rule.fate {
                 Fate::Hold => {
                     self.held.push((rule.id, parcel.clone()));
-                    return Vec::new();
+                    return none;
                 }
                 Fate::Drop => {
                     self.lost += 1;
-                    return Vec::new();
+                    return none;
                 }
                 Fate::Duplicate => copies = 2,
                 Fate::Delay(delay) => extra += delay,
@@ -190,7 +203,7 @@ impl Network {
         }
         if self.weather.loss > 0 && rng.per_mille(self.weather.loss) {
             self.lost += 1;
-            return Vec::new();
+            return none;
         }
         if self.weather.duplicate > 0 && rng.per_mille(self.weather.duplicate) {
             copies += 1;
@@ -202,7 +215,11 @@ impl Network {
                 remembered.pop_front();
             }
         }
-        (0..copies).map(|_| extra + self.delay(rng)).collect()
+        let mut delays = [Duration::ZERO; COPIES_MAX];
+        for delay in &mut delays[..copies] {
+            *delay = extra + self.delay(rng);
+        }
+        (delays, copies)
     }
 
     /// An old message that comes again, if one is remembered.

@@ -227,8 +227,8 @@ impl Simulation {
     #[must_use]
     pub fn leader(&self) -> Option<ReplicaId> {
         let world = self.lock();
-        let lives = world.machines.iter().filter(|(_, machine)| !machine.paused);
-        let lives = lives.filter_map(|(id, machine)| Some((*id, machine.life.as_ref()?)));
+        let lives = world.machines.iter().filter(|machine| !machine.paused);
+        let lives = lives.filter_map(|machine| Some((machine.id, machine.life.as_ref()?)));
         let ready = lives.filter(|(_, life)| !life.stopped).filter_map(|(id, life)| {
             let view = life.driver.view()?;
             view.ready.then_some((view.promised, id))

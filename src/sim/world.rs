@@ -12,8 +12,6 @@
 //!
 //! Not here: the faults and the clients of a swarm (`swarm`), the calls for users (`simulation`).
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +24,7 @@ use crate::types::ids::ReplicaId;
 use crate::types::message::Envelope;
 use crate::types::time::Moment;
 
+use super::agenda::{Agenda, Happening};
 use super::checkers::Violation;
 use super::disk::{Mount, SimDisk};
 use super::judges::Judges;
@@ -40,9 +39,9 @@ use super::witness::Witness;
 /// Machines, the network between them, and time.
 pub(super) struct World {
     pub(super) now: Moment,
-    agenda: BinaryHeap<Reverse<Entry>>,
-    entries: u64,
-    pub(super) machines: BTreeMap<ReplicaId, Machine>,
+    agenda: Agenda,
+    /// In the order of their ids, which are 1, 2, 3 and so on.
+    pub(super) machines: Vec<Machine>,
     pub(super) network: Network,
     pub(super) witness: Witness,
     pub(super) judges: Judges,
@@ -74,35 +73,20 @@ pub struct Counts {
     pub poisoned: u64,
 }
 
-/// Something that will happen.
-#[derive(Debug)]
-struct Entry {
-    at: Moment,
-    number: u64,
-    what: Happening,
-}
-
-#[derive(Debug)]
-enum Happening {
-    Arrive(Box<Parcel>),
-    Wake { id: ReplicaId, life: u64, number: u64 },
-    Written { id: ReplicaId, life: u64, flight: u64 },
-    Down { id: ReplicaId, peer: ReplicaId },
-}
-
 impl World {
     /// Machines with blank disks, all switched off.
     pub(super) fn new(seed: u64, settings: Vec<Settings>) -> Self {
         let mut rng = Rng::new(seed);
         let machines = settings.into_iter().map(|settings| {
             let id = settings.driver.id;
-            (id, Machine::new(id, settings, SimDisk::seeded(rng.next_u64())))
+            Machine::new(id, settings, SimDisk::seeded(rng.next_u64()))
         });
-        let machines: BTreeMap<_, _> = machines.collect();
+        let machines = machines.collect::<Vec<_>>();
+        let ids = (1..).map(ReplicaId);
+        assert!(machines.iter().map(|machine| machine.id).eq(ids.take(machines.len())), "a gap");
         Self {
             now: Moment::ZERO,
-            agenda: BinaryHeap::new(),
-            entries: 0,
+            agenda: Agenda::new(machines.len()),
             machines,
             network: Network::default(),
             witness: Witness::default(),
@@ -118,15 +102,17 @@ impl World {
 
     /// All machines.
     pub(super) fn ids(&self) -> Vec<ReplicaId> {
-        self.machines.keys().copied().collect()
+        self.machines.iter().map(|machine| machine.id).collect()
     }
 
     pub(super) fn machine(&self, id: ReplicaId) -> &Machine {
-        self.machines.get(&id).unwrap_or_else(|| panic!("Simulation: there is no replica {id}"))
+        let machine = self.machines.get(index(id));
+        machine.unwrap_or_else(|| panic!("Simulation: there is no replica {id}"))
     }
 
     pub(super) fn machine_mut(&mut self, id: ReplicaId) -> &mut Machine {
-        self.machines.get_mut(&id).unwrap_or_else(|| panic!("Simulation: there is no replica {id}"))
+        let machine = self.machines.get_mut(index(id));
+        machine.unwrap_or_else(|| panic!("Simulation: there is no replica {id}"))
     }
 
     // Time.
@@ -139,22 +125,27 @@ impl World {
             if self.violation.is_some() || !self.answered.lock().is_empty() {
                 return false;
             }
-            if self.agenda.peek().is_none_or(|Reverse(entry)| end < entry.at) {
+            if self.agenda.next_at().is_none_or(|at| end < at) {
                 self.now = self.now.max(end);
                 return true;
             }
-            self.step();
+            self.next();
         }
     }
 
     /// Lets the next thing happen. Returns whether there was one.
     pub(super) fn step(&mut self) -> bool {
         self.take_calls();
-        let Some(Reverse(entry)) = self.agenda.pop() else { return false };
-        self.now = self.now.max(entry.at);
-        match entry.what {
+        self.next()
+    }
+
+    /// The next thing of the agenda happens.
+    fn next(&mut self) -> bool {
+        let Some((at, what)) = self.agenda.pop() else { return false };
+        self.now = self.now.max(at);
+        match what {
             Happening::Arrive(parcel) => self.arrive(*parcel),
-            Happening::Wake { id, life, number } => self.wake(id, life, number),
+            Happening::Wake { id } => self.wake(id),
             Happening::Written { id, life, flight } => self.end_write(id, life, flight),
             Happening::Down { id, peer } => {
                 let event = Event::Arrived(Arrival::Down { peer });
@@ -165,18 +156,16 @@ impl World {
         true
     }
 
-    fn schedule(&mut self, at: Moment, what: Happening) {
-        self.entries += 1;
-        self.agenda.push(Reverse(Entry { at, number: self.entries, what }));
-    }
-
     /// Callers brought events; their replicas take a turn.
     fn take_calls(&mut self) {
         loop {
-            let called = std::mem::take(&mut *self.called.lock());
-            if called.is_empty() {
-                return;
-            }
+            let called = {
+                let mut called = self.called.lock();
+                if called.is_empty() {
+                    return;
+                }
+                std::mem::take(&mut *called)
+            };
             for id in called {
                 let life = self.machine_mut(id).life.as_mut();
                 let events = life.map(|life| std::mem::take(&mut *life.inbox.lock()));
@@ -206,11 +195,8 @@ impl World {
         self.turn(link.to, vec![Event::Arrived(arrival)]);
     }
 
-    fn wake(&mut self, id: ReplicaId, life: u64, number: u64) {
-        let machine = self.machine_mut(id);
-        let current = machine.lives == life;
-        let due = machine.life.as_ref().is_some_and(|life| life.wake_number == number);
-        if current && due && !machine.paused {
+    fn wake(&mut self, id: ReplicaId) {
+        if !self.machine(id).paused {
             self.turn(id, Vec::new());
         }
     }
@@ -244,14 +230,17 @@ impl World {
         let machine = self.machine_mut(id);
         let (local, calendar) = (machine.clock.read(now), machine.clock.calendar(now));
         let Some(life) = &mut machine.life else { return };
-        life.waiting.extend(events);
         if machine.paused {
+            life.waiting.extend(events);
             return;
         }
-        let events = std::mem::take(&mut life.waiting);
+        let mut events = events;
+        if !life.waiting.is_empty() {
+            life.waiting.append(&mut events);
+            events = std::mem::take(&mut life.waiting);
+        }
         self.judges.on_events(&events);
-        let life = self.machines.get_mut(&id).and_then(|machine| machine.life.as_mut());
-        let life = life.expect("it is there");
+        let Some(life) = &mut self.machines[index(id)].life else { return };
         let effects = life.driver.turn(local, calendar, events);
         self.counts.turns += 1;
         self.observe(id);
@@ -260,9 +249,7 @@ impl World {
 
     /// Holds what a replica now knows against the truth.
     fn observe(&mut self, id: ReplicaId) {
-        let Some(life) = &mut self.machines.get_mut(&id).expect("it took a turn").life else {
-            return;
-        };
+        let Some(life) = &mut self.machines[index(id)].life else { return };
         let Some(view) = life.driver.view() else { return };
         let before = life.seen;
         let applied = life.driver.store().applied();
@@ -303,7 +290,7 @@ impl World {
         }
         for job in jobs {
             let prepares = job.is_prepare();
-            let machine = self.machines.get_mut(&id).expect("it took a turn");
+            let machine = &mut self.machines[index(id)];
             let life = machine.life.as_mut().expect("it took a turn");
             let flight = life.begin(job);
             let (least, most) = machine.speed.sync;
@@ -313,7 +300,7 @@ impl World {
                 time *= self.rng.within(2..=100) as u32;
             }
             let life = machine.lives;
-            self.schedule(self.now + time, Happening::Written { id, life, flight });
+            self.agenda.plan(self.now + time, Happening::Written { id, life, flight });
         }
         for answer in answers {
             answer.give();
@@ -327,20 +314,16 @@ impl World {
         }
     }
 
-    /// Schedules the wake-up that a replica asked for, at the time when its clock will show it.
+    /// Sets the wake-up that a replica asked for, at the time when its clock will show it. Only the
+    /// newest counts.
     pub(super) fn set_alarm(&mut self, id: ReplicaId) {
         let now = self.now;
         let machine = self.machine_mut(id);
-        let lives = machine.lives;
-        let Some(life) = &mut machine.life else { return };
-        life.wake_number += 1;
-        let number = life.wake_number;
+        let Some(life) = &machine.life else { return };
         let at = life.wake_at.and_then(|at| machine.clock.when(at));
-        if let Some(at) = at {
-            // A replica that is late already is woken soon, but time goes on.
-            let at = at.max(now + Duration::from_micros(1));
-            self.schedule(at, Happening::Wake { id, life: lives, number });
-        }
+        // A replica that is late already is woken soon, but time goes on.
+        let at = at.map(|at| at.max(now + Duration::from_micros(1)));
+        self.agenda.set_alarm(id, at);
     }
 
     fn send(&mut self, from: ReplicaId, envelope: Envelope) {
@@ -351,7 +334,7 @@ impl World {
         let Some(life) = &self.machine(from).life else { return };
         let mut hello = life.hello.clone();
         hello.receiver = to;
-        if !self.machines.contains_key(&to) {
+        if index(to) >= self.machines.len() {
             return;
         }
         self.dispatch(Parcel { link: Link { from, to }, hello, message });
@@ -359,15 +342,17 @@ impl World {
 
     /// A parcel sets out, with what chance and rules make of it.
     pub(super) fn dispatch(&mut self, parcel: Parcel) {
-        let delays = self.network.send(&parcel, &mut self.rng);
+        let mut delays = self.network.send(&parcel, &mut self.rng);
+        let Some(last) = delays.next_back() else { return };
         for delay in delays {
-            self.schedule(self.now + delay, Happening::Arrive(Box::new(parcel.clone())));
+            self.agenda.plan(self.now + delay, Happening::Arrive(Box::new(parcel.clone())));
         }
+        self.agenda.plan(self.now + last, Happening::Arrive(Box::new(parcel)));
     }
 
     /// A parcel arrives after `delay`, whatever chance and rules say.
     pub(super) fn deliver_after(&mut self, parcel: Parcel, delay: Duration) {
-        self.schedule(self.now + delay, Happening::Arrive(Box::new(parcel)));
+        self.agenda.plan(self.now + delay, Happening::Arrive(Box::new(parcel)));
     }
 
     // Machines on and off.
@@ -403,6 +388,7 @@ impl World {
         self.judge_end(id);
         self.trace.note(self.now, 9, id.0, 0);
         self.trace.line(self.now, || format!("{id} dies"));
+        self.agenda.set_alarm(id, None);
         let machine = self.machine_mut(id);
         machine.lives += 1;
         let hung_up = machine.life.take().is_some();
@@ -413,7 +399,7 @@ impl World {
                 if peer != id && self.rng.per_mille(700) {
                     let delay = self.rng.time(Duration::ZERO..=Duration::from_millis(20));
                     let down = Happening::Down { id: peer, peer: id };
-                    self.schedule(self.now + delay, down);
+                    self.agenda.plan(self.now + delay, down);
                 }
             }
         }
@@ -422,8 +408,8 @@ impl World {
     /// The connection of a link ends; both sides learn of it.
     pub(super) fn hang_up(&mut self, link: Link) {
         let Link { from, to } = link;
-        self.schedule(self.now, Happening::Down { id: from, peer: to });
-        self.schedule(self.now, Happening::Down { id: to, peer: from });
+        self.agenda.plan(self.now, Happening::Down { id: from, peer: to });
+        self.agenda.plan(self.now, Happening::Down { id: to, peer: from });
     }
 
     /// Writes that ended while the disk was paused end now.
@@ -435,7 +421,7 @@ impl World {
         let flights: Vec<_> = flights.into_iter().flatten().collect();
         for flight in flights {
             let time = self.rng.time(Duration::ZERO..=Duration::from_millis(2));
-            self.schedule(self.now + time, Happening::Written { id, life, flight });
+            self.agenda.plan(self.now + time, Happening::Written { id, life, flight });
         }
     }
 
@@ -448,22 +434,7 @@ impl World {
     }
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
+/// Where a machine stands among all.
+pub(super) fn index(id: ReplicaId) -> usize {
+    usize::try_from(id.0).unwrap_or(usize::MAX).wrapping_sub(1)
 }

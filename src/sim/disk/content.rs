@@ -1,10 +1,12 @@
 //! The bytes of a file, in pages that are shared until one of them is written to.
 //!
-//! A copy of a file is a copy of pointers, and a sync moves pointers. A page of zeros takes no
-//! memory, so a segment that was just made costs next to nothing.
+//! A copy of a file is a copy of pointers, and a sync moves pointers. Zeros at the end of a page
+//! take no memory, and so a page of nothing else takes none: a segment that was just made costs
+//! next to nothing, and a group of one small record what it holds, not the block that it fills.
 //!
 //! Invariants:
 //! * There are as many pages as the length needs, and bytes behind the length are zeros.
+//! * What is kept of a page does not end with a zero. So equal pages are kept equal.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,13 +14,12 @@ use std::sync::Arc;
 /// What the cache of a system works in. The journal writes whole ones.
 pub(super) const PAGE_BYTES: usize = 4096;
 
-/// `None` is a page of zeros.
-type Page = Option<Arc<[u8]>>;
-
-static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+/// A page up to its last byte that is not zero; `None` is a page of zeros.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Page(Option<Arc<[u8]>>);
 
 /// The bytes of a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Content {
     length: usize,
     pages: Vec<Page>,
@@ -39,12 +40,13 @@ impl Content {
     /// Cuts, or grows by zeros.
     pub(super) fn resize(&mut self, length: usize) {
         let cut = length % PAGE_BYTES;
-        self.pages.resize(length.div_ceil(PAGE_BYTES), None);
+        self.pages.resize(length.div_ceil(PAGE_BYTES), Page::default());
         if length < self.length
             && cut > 0
-            && let Some(page) = self.pages.last_mut().and_then(Option::as_mut)
+            && let Some(page) = self.pages.last_mut()
+            && page.kept(0..PAGE_BYTES).len() > cut
         {
-            Arc::make_mut(page)[cut..].fill(0);
+            *page = Page::new(page.kept(0..cut));
         }
         self.length = length;
     }
@@ -60,7 +62,7 @@ impl Content {
     pub(super) fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
         let end = offset.saturating_add(buffer.len()).min(self.length);
         for (page, within, at) in parts(offset..end) {
-            buffer[at..at + within.len()].copy_from_slice(&self.page(page)[within]);
+            self.pages[page].read(within.start, &mut buffer[at..at + within.len()]);
         }
         end.saturating_sub(offset)
     }
@@ -77,12 +79,7 @@ impl Content {
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.extend_to(offset + bytes.len());
         for (page, within, at) in parts(offset..offset + bytes.len()) {
-            let part = &bytes[at..at + within.len()];
-            if part.len() == PAGE_BYTES {
-                self.pages[page] = (*part != ZEROS).then(|| Arc::from(part));
-            } else {
-                self.page_mut(page)[within].copy_from_slice(part);
-            }
+            self.pages[page].write(within.start, &bytes[at..at + within.len()]);
         }
     }
 
@@ -98,13 +95,15 @@ impl Content {
         let start = range.start.max(patch.range.start);
         let end = range.end.min(patch.range.end).min(self.length);
         let first = patch.range.start / PAGE_BYTES;
+        let mut bytes = [0; PAGE_BYTES];
         for (page, within, _) in parts(start..end) {
             let from = &patch.pages[page - first];
             if within.len() == PAGE_BYTES {
                 self.pages[page].clone_from(from);
             } else {
-                let from = from.as_deref().unwrap_or(&ZEROS);
-                self.page_mut(page)[within.clone()].copy_from_slice(&from[within]);
+                let bytes = &mut bytes[..within.len()];
+                from.read(within.start, bytes);
+                self.pages[page].write(within.start, bytes);
             }
         }
     }
@@ -116,49 +115,86 @@ impl Content {
         let first = patch.range.start / PAGE_BYTES;
         end > self.length
             || parts(start..end).any(|(page, within, _)| {
-                let from = patch.pages[page - first].as_deref().unwrap_or(&ZEROS);
-                self.page(page)[within.clone()] != from[within]
+                self.pages[page].differs(&patch.pages[page - first], within)
             })
     }
 
     /// Whether anything but zeros stands in `range`.
     pub(super) fn holds_data(&self, range: Range<usize>) -> bool {
-        parts(range.start..range.end.min(self.length)).any(|(page, within, _)| {
-            self.pages[page].as_ref().is_some_and(|page| page[within.clone()] != ZEROS[within])
-        })
-    }
-
-    fn page(&self, page: usize) -> &[u8] {
-        self.pages[page].as_deref().unwrap_or(&ZEROS)
-    }
-
-    fn page_mut(&mut self, page: usize) -> &mut [u8] {
-        Arc::make_mut(self.pages[page].get_or_insert_with(|| Arc::from(ZEROS.as_slice())))
-    }
-}
-
-impl PartialEq for Content {
-    fn eq(&self, other: &Self) -> bool {
-        self.length == other.length
-            && self.pages.iter().zip(&other.pages).all(|(one, other)| match (one, other) {
-                (Some(one), Some(other)) => one == other,
-                (Some(page), None) | (None, Some(page)) => **page == ZEROS,
-                (None, None) => true,
-            })
+        let mut parts = parts(range.start..range.end.min(self.length));
+        parts.any(|(page, within, _)| !is_zeros(self.pages[page].kept(within)))
     }
 }
 
 impl Patch {
     pub(super) fn bytes(&self, range: Range<usize>) -> Vec<u8> {
         let first = self.range.start / PAGE_BYTES;
-        let mut bytes = Vec::with_capacity(range.len());
-        for (page, within, _) in parts(range) {
-            let page = self.pages[page - first].as_deref().unwrap_or(&ZEROS);
-            bytes.extend_from_slice(&page[within]);
+        let mut bytes = vec![0; range.len()];
+        for (page, within, at) in parts(range) {
+            self.pages[page - first].read(within.start, &mut bytes[at..at + within.len()]);
         }
         bytes
     }
 }
+
+impl Page {
+    fn new(bytes: &[u8]) -> Self {
+        let kept = without_zeros(bytes);
+        Self((!kept.is_empty()).then(|| Arc::from(kept)))
+    }
+
+    /// What is kept of `range`; zeros come behind it.
+    fn kept(&self, range: Range<usize>) -> &[u8] {
+        let kept = self.0.as_deref().unwrap_or_default();
+        let end = range.end.min(kept.len());
+        &kept[range.start.min(end)..end]
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) {
+        let kept = self.kept(offset..offset + buffer.len());
+        let (held, zeros) = buffer.split_at_mut(kept.len());
+        held.copy_from_slice(kept);
+        zeros.fill(0);
+    }
+
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.len() == PAGE_BYTES {
+            *self = Self::new(bytes);
+            return;
+        }
+        let mut page = [0; PAGE_BYTES];
+        self.read(0, &mut page);
+        page[offset..offset + bytes.len()].copy_from_slice(bytes);
+        *self = Self::new(&page);
+    }
+
+    fn differs(&self, other: &Self, range: Range<usize>) -> bool {
+        let is_same = |(one, other)| Arc::ptr_eq(one, other);
+        if self.0.as_ref().zip(other.0.as_ref()).is_some_and(is_same) {
+            return false;
+        }
+        let (one, other) = (self.kept(range.clone()), other.kept(range));
+        let both = one.len().min(other.len());
+        one[..both] != other[..both] || !is_zeros(&one[both..]) || !is_zeros(&other[both..])
+    }
+}
+
+/// The bytes up to the last that is not zero.
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    let (_, chunks) = bytes.as_rchunks::<CHUNK_BYTES>();
+    // All of a chunk, rather than up to the first that differs: that is done many at a time.
+    let is_zeros = |chunk: &&[u8; CHUNK_BYTES]| chunk.iter().fold(0, |any, byte| any | byte) == 0;
+    let zeros = chunks.iter().rev().take_while(is_zeros).count();
+    let bytes = &bytes[..bytes.len() - zeros * CHUNK_BYTES];
+    &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
+}
+
+fn is_zeros(bytes: &[u8]) -> bool {
+    without_zeros(bytes).is_empty()
+}
+
+/// How much is compared with zeros at once.
+const CHUNK_BYTES: usize = 64;
 
 /// The pages that `range` touches: which, what of each, and how far from the start of the range.
 fn parts(range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>, usize)> {

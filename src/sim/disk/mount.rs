@@ -88,14 +88,6 @@ impl Mount {
         Ok(state)
     }
 
-    fn begin(&self, state: &mut State, what: What<'_>) -> Begun {
-        let number = state.watch.begin(self.number, what);
-        let is_last =
-            what.operation.is_boundary() && state.stop_at.is_some_and(|stop| number >= stop);
-        state.is_stopped |= is_last;
-        Begun { number, is_last }
-    }
-
     /// Begins an operation on the directory.
     fn on_names(
         &self,
@@ -103,7 +95,9 @@ impl Mount {
         name: &str,
     ) -> io::Result<(MutexGuard<'_, State>, Begun)> {
         let mut state = self.enter()?;
-        let begun = self.begin(&mut state, What { operation, name, offset: 0, bytes: 0 });
+        let what = What { operation, name, offset: 0, bytes: 0 };
+        let number = state.watch.begin(self.number, what);
+        let begun = state.begin(operation, number);
         Ok((state, begun))
     }
 
@@ -220,11 +214,13 @@ impl SimFile {
         offset: u64,
         bytes: usize,
     ) -> io::Result<(MutexGuard<'_, State>, Begun)> {
-        let mut state = self.mount.enter()?;
-        let name = std::mem::take(&mut state.file_mut(self.file).name);
-        let begun = self.mount.begin(&mut state, What { operation, name: &name, offset, bytes });
-        state.file_mut(self.file).name = name;
-        Ok((state, begun))
+        let mut guard = self.mount.enter()?;
+        let state = &mut *guard;
+        let name = &state.files.get(&self.file).expect("an open file is there").name;
+        let what = What { operation, name, offset, bytes };
+        let number = state.watch.begin(self.mount.number, what);
+        let begun = state.begin(operation, number);
+        Ok((guard, begun))
     }
 
     /// Fails, and remembers that whoever uses the mount knows.
@@ -349,6 +345,13 @@ impl File for SimFile {
 }
 
 impl State {
+    /// An operation begins that has this number.
+    fn begin(&mut self, operation: Operation, number: u64) -> Begun {
+        let is_last = operation.is_boundary() && self.stop_at.is_some_and(|stop| number >= stop);
+        self.is_stopped |= is_last;
+        Begun { number, is_last }
+    }
+
     /// A sync fails: what waited is not written any more. Returns how many failures are told.
     fn lose(&mut self, file: FileId, failure: SyncFailure) -> u64 {
         let fault = match failure {

@@ -168,7 +168,9 @@ impl SimulatedFile {
                 Change::Write(patch) => {
                     self.medium.extend_to(patch.range.end);
                     let range = patch.range.clone();
-                    fate.count(self.medium.differs(&patch, range.clone()), fired);
+                    if fate != Fate::Sound {
+                        fate.count(self.medium.differs(&patch, range.clone()), fired);
+                    }
                     strays.extend(self.land(&patch, range, fate));
                 }
             }
