@@ -147,19 +147,25 @@ impl World {
         let (Some(membership), Some(view)) = (membership, life.driver.view()) else { return };
         let causes = Causes::of(&machine.disk.fired());
         let before = self.judges.causes.insert(id, causes).unwrap_or_default();
-        let since = Causes { torn: causes.torn - before.torn, ..causes };
+        let since = causes.since(before);
         let found = Found {
             promised: view.promised,
             slot_chosen: view.slot_chosen,
             votes: life.driver.votes(),
             doubts: life.driver.report().doubts,
         };
-        let damaged = causes.damaged > 0;
+        // Who was set back has lost what it had, and may not know. To open such a disk is a mistake
+        // that peers notice, not the replica.
+        let (restored, damaged) = (since.restored > 0, causes.damaged > 0);
         self.judges.waiting.remove(&id);
         let result = (self.judges.membership.on_formed(id, &membership))
-            .and_then(|()| self.judges.kept.on_opened(id, &found, damaged, &self.witness))
+            .and_then(|()| match restored {
+                true => Ok(()),
+                false => self.judges.kept.on_opened(id, &found, damaged, &self.witness),
+            })
             .and_then(|()| {
-                self.judges.doubted.on_opened(id, (&found.doubts, found.slot_chosen), since)
+                let doubts = (&found.doubts, found.slot_chosen);
+                self.judges.doubted.on_opened(id, doubts, (since, causes))
             })
             .and_then(|()| self.witness.form(id, &membership))
             .and_then(|()| self.witness.on_opened(id, &groups));

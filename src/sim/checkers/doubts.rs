@@ -28,11 +28,13 @@ pub struct Doubted {
     forgotten: Vec<(ReplicaId, Ballot, SlotRange)>,
 }
 
-/// What had happened to a disk before an opening.
+/// What happened to a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Causes {
-    /// How often its medium was damaged, ever.
+    /// How often its medium was damaged.
     pub damaged: u64,
+    /// How often it was set back to an earlier state.
+    pub restored: u64,
     /// How often something written did not survive, or could not be written.
     pub torn: u64,
 }
@@ -54,9 +56,8 @@ impl Causes {
                 | DiskFault::StaleName
                 | DiskFault::SwappedRanges
                 | DiskFault::TruncatedFile
-                | DiskFault::DeletedFile
-                | DiskFault::RolledBack
-                | DiskFault::Wiped => causes.damaged += count,
+                | DiskFault::DeletedFile => causes.damaged += count,
+                DiskFault::RolledBack | DiskFault::Wiped => causes.restored += count,
                 DiskFault::WriteFails
                 | DiskFault::WriteFailsPartly
                 | DiskFault::NoSpace
@@ -85,6 +86,17 @@ impl Causes {
         }
         causes
     }
+
+    /// What happened since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        let Self { damaged, restored, torn } = earlier;
+        Self {
+            damaged: self.damaged - damaged,
+            restored: self.restored - restored,
+            torn: self.torn - torn,
+        }
+    }
 }
 
 impl Doubted {
@@ -94,8 +106,9 @@ impl Doubted {
         self.durable.get(&id)
     }
 
-    /// A replica was opened, and doubts this. `causes` are those since it was last opened, but
-    /// damage counts for ever.
+    /// A replica was opened, and doubts this. `since` is what happened to its disk since it was
+    /// last opened, `ever` in its whole life. What was damaged since may have held what it doubted:
+    /// zeros where the last groups were are noticed by nobody.
     ///
     /// # Errors
     ///
@@ -104,9 +117,10 @@ impl Doubted {
         &mut self,
         id: ReplicaId,
         (found, slot_chosen): (&Doubts, Slot),
-        causes: Causes,
+        (since, ever): (Causes, Causes),
     ) -> Result<(), Violation> {
         let before = self.durable.remove(&id).unwrap_or_default();
+        let excused = since.damaged + since.restored > 0;
         let without = |set: &SlotSet, others: &[&SlotSet]| {
             let mut left = set.clone();
             let others = others.iter().flat_map(|other| other.ranges());
@@ -115,14 +129,16 @@ impl Doubted {
             left
         };
         let gone = without(&before.faulty, &[&found.faulty]);
-        ensure(gone.is_empty(), "D4", || format!("{id} forgot that {gone:?} are faulty"))?;
+        let kept = gone.is_empty() || excused;
+        ensure(kept, "D4", || format!("{id} forgot that {gone:?} are faulty"))?;
         let gone = without(&before.uncertain, &[&found.faulty, &found.uncertain]);
-        ensure(gone.is_empty(), "D4", || format!("{id} forgot that {gone:?} are uncertain"))?;
-        let kept = found.promise_lost || !before.promise_lost;
+        let kept = gone.is_empty() || excused;
+        ensure(kept, "D4", || format!("{id} forgot that {gone:?} are uncertain"))?;
+        let kept = found.promise_lost || !before.promise_lost || excused;
         ensure(kept, "D4", || format!("{id} forgot that it lost its promise"))?;
 
         let new = without(&found.faulty, &[&before.faulty]);
-        let damaged = causes.damaged > 0;
+        let damaged = ever.damaged + ever.restored > 0;
         ensure(new.is_empty() || damaged, "D4", || {
             format!("{id} takes {new:?} for faulty, and its disk was never damaged")
         })?;
@@ -130,7 +146,7 @@ impl Doubted {
             format!("{id} takes its promise for lost, and its disk was never damaged")
         })?;
         let new = without(&found.uncertain, &[&before.uncertain, &before.faulty]);
-        ensure(new.is_empty() || damaged || causes.torn > 0, "D4", || {
+        ensure(new.is_empty() || damaged || since.torn > 0, "D4", || {
             format!("{id} takes {new:?} for uncertain, and nothing that it wrote was lost")
         })?;
         if !found.is_empty() {
@@ -209,9 +225,9 @@ mod tests {
     use super::*;
 
     const ID: ReplicaId = ReplicaId(2);
-    const DAMAGED: Causes = Causes { damaged: 1, torn: 0 };
-    const TORN: Causes = Causes { damaged: 0, torn: 1 };
-    const NOTHING: Causes = Causes { damaged: 0, torn: 0 };
+    const DAMAGED: Causes = Causes { damaged: 1, restored: 0, torn: 0 };
+    const TORN: Causes = Causes { damaged: 0, restored: 0, torn: 1 };
+    const NOTHING: Causes = Causes { damaged: 0, restored: 0, torn: 0 };
 
     fn range(first: u64, end: u64) -> SlotRange {
         SlotRange { first: Slot(first), end: Slot(end) }
@@ -237,19 +253,13 @@ mod tests {
     /// A replica that was opened with these doubts.
     fn opened(doubts: &Doubts) -> Doubted {
         let mut doubted = Doubted::default();
-        doubted.on_opened(ID, (doubts, Slot(5)), DAMAGED).unwrap();
+        doubted.on_opened(ID, (doubts, Slot(5)), (DAMAGED, DAMAGED)).unwrap();
         doubted
     }
 
     fn again(doubted: &mut Doubted, found: &Doubts, slot_chosen: u64) -> Option<&'static str> {
-        let result = doubted.on_opened(ID, (found, Slot(slot_chosen)), NOTHING.max_damage());
+        let result = doubted.on_opened(ID, (found, Slot(slot_chosen)), (NOTHING, DAMAGED));
         result.err().map(|violation| violation.invariant)
-    }
-
-    impl Causes {
-        fn max_damage(self) -> Self {
-            Self { damaged: u64::MAX, ..self }
-        }
     }
 
     #[test]
@@ -275,7 +285,7 @@ mod tests {
     #[test]
     fn a_doubt_has_a_cause() {
         let judge = |found: Doubts, causes| {
-            Doubted::default().on_opened(ID, (&found, Slot(5)), causes).is_ok()
+            Doubted::default().on_opened(ID, (&found, Slot(5)), (causes, causes)).is_ok()
         };
         let lost = || Doubts { promise_lost: true, ..Doubts::default() };
         assert!(judge(faulty(5, 9), DAMAGED) && judge(lost(), DAMAGED));
