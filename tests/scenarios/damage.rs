@@ -101,7 +101,6 @@ fn damage_to_two_replicas_heals() {
 }
 
 #[test]
-#[ignore = "a damaged entry puts its neighbours in doubt"]
 fn helical_damage_of_every_third_slot() {
     // As above, and the parts are interleaved, so that the slots next to those that one replica
     // lost are lost at the others.
