@@ -11,7 +11,9 @@ use crate::types::ids::{Slot, TxId};
 /// Whole committed transactions of the ledger, in order of their ids.
 ///
 /// Made by [`Replica::transactions`](crate::Replica::transactions). It ends with the last
-/// transaction that was applied here when it was made. Each step may read from the disk.
+/// transaction that was applied here when it was made. Each step may read from the disk; where an
+/// entry is damaged there, the step fails and it ends. A replica of several then fetches the entry
+/// from its peers, so that a later reading finds it.
 ///
 /// ```
 /// use indelible::{RawTable, Replica, TxId};

@@ -13,6 +13,7 @@ use indelible::journal::{self, Journal};
 use indelible::runtime::driver::Driver;
 use indelible::runtime::pending::Pending;
 use indelible::runtime::report::Report;
+use indelible::runtime::tail::AppliedEntries;
 use indelible::runtime::{batcher, turn};
 use indelible::transport::Arrival;
 use indelible::types::command::Command;
@@ -254,6 +255,51 @@ fn rot_that_is_found_while_a_peer_is_served_is_repaired() {
     });
     assert!(repaired.count() > 0, "nobody found anything");
     world.assert_readable(3);
+}
+
+#[test]
+fn rot_that_a_reader_of_the_ledger_finds_is_repaired() {
+    let mut world = World::of(3);
+    world.commit_some(1, 12);
+    world.run(500);
+    world.damage(2, 5);
+    world.damage(2, 9);
+    let read = |world: &World| {
+        let driver = &world.drivers[&2];
+        let end = driver.store().applied().slot;
+        AppliedEntries::new(driver.reader(), driver.tail(), Slot::ZERO, end)
+            .find_map(Result::err)
+            .map(|err| err.to_string())
+    };
+    for slot in [5, 9] {
+        let told = read(&world).expect("a damaged entry cannot be read");
+        assert!(told.contains(&format!("slot {slot}:")), "{told}");
+        assert!(world.report(2).damage.is_none(), "the driver knows nothing of it yet");
+        world.run(500);
+        assert_eq!(world.report(2).repair, None);
+        assert!(world.report(2).damage.is_none(), "what was found is repaired");
+    }
+    assert_eq!(read(&world), None);
+    // For good, and the replica went on meanwhile.
+    world.commit_some(2, 1);
+    world.kill(2);
+    world.open(2);
+    world.assert_readable(2);
+}
+
+#[test]
+fn who_is_alone_tells_of_rot_and_goes_on() {
+    let mut world = World::of(1);
+    world.commit_some(1, 5);
+    world.damage(1, 3);
+    let driver = &world.drivers[&1];
+    let end = driver.store().applied().slot;
+    let entries = AppliedEntries::new(driver.reader(), driver.tail(), Slot::ZERO, end);
+    assert_eq!(entries.filter(Result::is_err).count(), 1);
+    world.run(10);
+    let report = world.report(1);
+    assert!(report.damage.is_some() && report.repair.is_none(), "{report:?}");
+    world.commit_some(1, 2);
 }
 
 #[test]

@@ -10,6 +10,10 @@
 //!   slot_chosen is c   ->    c.. are suspect ->  votes and chosen entries clear single slots
 //! ```
 //!
+//! Whatever is whole in a bad region counts, so that what is lost is short stretches with frames
+//! between them. A frame of which only the payload is lost tells its slot all the same; no other is
+//! suspect then (`salvage`).
+//!
 //! **How far** suspicion reaches: a vote is only ever cast below `slot_chosen` + 2 alpha of the
 //! replica that casts it, and each slot that it knows to be chosen has a frame, written before.
 //! Those frames stand before the region, or are lost in it. So a lost vote was for a slot below the
@@ -23,9 +27,10 @@
 //!
 //! **Doubts are written down** at each opening, and whenever some are settled. Such a frame
 //! replaces what earlier ones said. It replaces what bad regions make suspect only where it
-//! accounts for them: it carries a digest of the regions known when it was written. Where a region
-//! went bad later the digest is another one, and what that region makes suspect stays so. That
-//! includes all that was in doubt before it: a frame that settled it may have stood there.
+//! accounts for them: it carries a digest of the lost stretches known when it was written. Where
+//! more was lost later the digest is another one, and what that makes suspect stays so. That
+//! includes all that was in doubt before it: a frame that settled it may have stood there. So an
+//! opening that finds anything lost says what it made of it, also where that is nothing.
 //!
 //! Invariants:
 //! * A place in the index belongs to no suspect slot, when all is read.
@@ -71,7 +76,7 @@ pub(super) struct Findings {
     torn: SlotSet,
     /// Suspect since it was written down.
     written: Doubts,
-    /// Where the bad regions begin and end.
+    /// Where the lost stretches begin and end.
     regions: Vec<u8>,
     /// How many votes can have stood in lost bytes, at most.
     votes_lost: u64,
@@ -180,11 +185,6 @@ impl Findings {
         self.written = Doubts { promise_lost, ..doubts };
     }
 
-    /// Takes in a frame in a bad region, which is good by itself. For promises, too high is safe.
-    pub(super) fn take_alone(&mut self, header: &Header) {
-        self.speaks(header);
-    }
-
     /// A region was durable and is bad: `bytes` bytes with at most `frames` frames. `place` says
     /// where it begins and ends.
     pub(super) fn rot(&mut self, place: [u64; 4], bytes: u64, frames: u64) {
@@ -196,6 +196,18 @@ impl Findings {
         // What settled a doubt may be lost here too, and later doubts that leave it out rely on it.
         join(&mut self.rotten, &self.written.faulty);
         join(&mut self.rotten, &self.written.uncertain);
+    }
+
+    /// A frame was durable that was about `slot`, and its payload is lost.
+    pub(super) fn rot_slot(&mut self, place: [u64; 4], slot: Slot) {
+        self.index.may_lack(1);
+        if !self.index.can_hold(slot) {
+            // No disk does that. Whoever forged it is told that all is in doubt.
+            return self.rot(place, 0, 1);
+        }
+        place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
+        self.slot_end = self.slot_end.max(slot.next());
+        self.rotten.insert(SlotRange { first: slot, end: slot.next() });
     }
 
     /// The journal ends with `bytes` bytes that are bad and may never have been durable.
@@ -237,7 +249,8 @@ impl Findings {
         Damage { missing, doubts, digest: self.digest() }
     }
 
-    fn speaks(&mut self, header: &Header) {
+    /// Takes note of the promise that a frame speaks of.
+    pub(super) fn speaks(&mut self, header: &Header) {
         self.spoken_of.0 = self.spoken_of.0.max(header.meta_seq);
         self.spoken_of.1 = self.spoken_of.1.max(header.ballot);
         if header.kind == Kind::Promise {

@@ -143,9 +143,7 @@ impl Identity {
             [] => None,
             _ => Some(
                 codec::decode::<Membership>("membership", encoded)
-                    .ok()
-                    .filter(|membership| membership.check().is_ok())
-                    .ok_or_else(|| corrupt("no membership where one was agreed to"))?,
+                    .map_err(|_| corrupt("no membership where one was agreed to"))?,
             ),
         };
         // A cluster is formed by those who agreed to it, and once they have a segment.

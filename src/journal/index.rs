@@ -15,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::types::ids::{Slot, SlotRange};
+use crate::types::limits::ALPHA_MAX;
 use crate::types::slots::SlotSet;
 
 use super::frame::{FRAME_ALIGNMENT, Home};
@@ -125,3 +126,5 @@ pub(super) struct Shared<F> {
 
 /// How many slots without a place may lie before one. Bounds what wild slots can allocate.
 const GAP_MAX: u64 = 1 << 20;
+
+const _: () = assert!(2 * ALPHA_MAX < GAP_MAX, "each slot that is voted for can be held");

@@ -208,7 +208,9 @@ fn recovered<F: File>(scan: &mut Scan<F>) -> Result<Recovered, JournalError> {
 fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
     let mut items = Vec::new();
     let doubts = scan.damage.record();
-    let mut says_doubts = !doubts.is_empty();
+    // That none are left of the damage that there is must be written down too: frames that told so
+    // may be among those that are written again, as part of other groups.
+    let mut says_doubts = !doubts.is_empty() || scan.damage.digest > 0;
     for Seen(header) in std::mem::take(&mut scan.tail) {
         let Some(place) = Place::new(header.segment, header.offset) else { continue };
         let slot = header.slot;

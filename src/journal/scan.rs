@@ -12,16 +12,18 @@
 //! Alagappan et al., *Protocol-Aware Recovery for Consensus-Based Storage*, FAST'18, section 3.3.)
 //!
 //! Rot ends the reading where the replica is alone: nobody else has what is lost. In a cluster it
-//! goes on at the next whole group that stands in its place, and what lies between is a bad region
-//! (`findings`). A torn tail is cut; in a cluster, unless it is all zeros, with doubts.
+//! goes on at the next whole group that stands in its place. What lies between is a bad region, of
+//! which whole frames count (`salvage`), and what is lost leaves doubts (`findings`). A torn tail
+//! is cut; in a cluster, unless it is all zeros, with doubts.
 //!
 //! Invariants:
 //! * Nothing is written here.
-//! * A frame is believed only where its whole group is, except for what it says about promises and
-//!   evidence: there the highest is always the safe one.
+//! * A frame is believed where its whole group is, or in a bad region by itself. What it says about
+//!   promises and evidence is believed anywhere: there the highest is always the safe one.
 //! * A region that is bad stays in the journal, up to its end, and is found again by every opening.
 //!
-//! Not here: bytes and frames (`source`, `walk`), which segments there are (`chain`).
+//! Not here: bytes and frames (`source`, `walk`), which segments there are (`chain`), what is done
+//! about a bad region (`salvage`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use super::error::JournalError;
 use super::findings::{Damage, Findings};
 use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::index::Place;
+use super::salvage::Gap;
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
 use super::source::{Bad, Expected, Source};
 use super::walk::{Seen, Whole};
@@ -63,7 +66,7 @@ pub(super) struct Scan<F> {
     /// The highest number that a frame may have had.
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
-    evidence: Lsn,
+    pub(super) evidence: Lsn,
     /// Everything up to here was durable, as some *frame* says. A superheader says so of the groups
     /// behind it too, but it may itself be read from the cache of a system whose sync failed; a
     /// frame behind it was written only after it was synced.
@@ -71,22 +74,15 @@ pub(super) struct Scan<F> {
     /// How long a segment was made, at most, of which nothing says how long.
     longest: u64,
     /// The end of the last whole group.
-    end: End,
+    pub(super) end: End,
     /// The bad region that is being passed.
-    gap: Option<Gap>,
+    pub(super) gap: Option<Gap>,
     /// Whole groups that no frame vouches for.
-    uncovered: Vec<Whole>,
+    pub(super) uncovered: Vec<Whole>,
     /// Where in the segments that may be the last everything but zeros ends, once looked at.
-    behind: BTreeMap<u64, u64>,
+    pub(super) behind: BTreeMap<u64, u64>,
     /// To whom groups belong that are none of ours.
-    foreign: Option<(u64, Home)>,
-}
-
-/// A region that is bad, so far.
-struct Gap {
-    segment: u64,
-    offset: u64,
-    bytes: u64,
+    pub(super) foreign: Option<(u64, Home)>,
 }
 
 impl<F: File> Scan<F> {
@@ -178,8 +174,7 @@ impl<F: File> Scan<F> {
         } else if self.gap.is_none() {
             // What its first frame must link to is not known. Whether anything is lost is seen when
             // the next whole group is found.
-            let End { number, offset, .. } = self.end;
-            self.gap = Some(Gap { segment: number, offset, bytes: 0 });
+            self.gap = Some(Gap::new(self.end));
         }
     }
 
@@ -192,9 +187,9 @@ impl<F: File> Scan<F> {
             if is_over && link.end.is_none() && self.gap.is_none() {
                 break;
             }
-            let expected = match self.gap {
+            let expected = match &self.gap {
                 None => Expected::Next(self.end),
-                Some(_) => Expected::Above(self.end.last_lsn),
+                Some(gap) => Expected::Above(gap.last_lsn()),
             };
             match self.source.group(number, offset, limit, expected)? {
                 Ok(whole) => {
@@ -210,9 +205,11 @@ impl<F: File> Scan<F> {
                             self.tear(link)?;
                             return Ok(false);
                         }
-                        self.gap = Some(Gap { segment: number, offset, bytes: 0 });
+                        self.gap = Some(Gap::new(self.end));
                     }
-                    self.pass(number, &bad);
+                    if self.pass((link, rest), (offset, limit), &bad)? {
+                        return Ok(false);
+                    }
                     offset += BLOCK_BYTES as u64;
                 }
             }
@@ -267,45 +264,6 @@ impl<F: File> Scan<F> {
         Ok(self.evidence > self.end.last_lsn || unsure)
     }
 
-    /// Goes past a bad block of a bad region.
-    fn pass(&mut self, number: u64, bad: &Bad) {
-        for Seen(header) in &bad.seen {
-            self.found.take_alone(header);
-        }
-        if let Some(home) = bad.foreign {
-            self.foreign = self.foreign.or(Some((number, home)));
-        }
-        if let Some(gap) = &mut self.gap {
-            gap.bytes += BLOCK_BYTES as u64;
-        }
-    }
-
-    /// A whole group was found, which ends the bad region before it, if there is one.
-    fn leave_gap(&mut self, whole: &Whole, offset: u64) {
-        let Some(gap) = self.gap.take() else { return };
-        let Seen(first) = whole.frames[0];
-        let (number, before) = (first.segment, Lsn(first.lsn.0 - 1));
-        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
-        if offset == BLOCK_BYTES as u64 && first.durable_through <= self.end.last_lsn {
-            // Only the superheader is bad: nothing was durable between.
-            reached!(SuperheaderLost);
-            self.kept = self.end;
-            return;
-        }
-        let frames = before.0 - self.end.last_lsn.0;
-        self.found.rot([gap.segment, gap.offset, number, offset], gap.bytes, frames);
-        self.kept = End { number, offset, last_lsn: before, link: 0 };
-    }
-
-    /// A bad region reaches to `end`, which is that of a segment or of the journal.
-    fn end_gap(&mut self, end: End) {
-        let Some(gap) = self.gap.take() else { return };
-        let frames = end.last_lsn.0.saturating_sub(self.end.last_lsn.0);
-        self.found.rot([gap.segment, gap.offset, end.number, end.offset], gap.bytes, frames);
-        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
-        self.kept = end;
-    }
-
     /// Compares where a segment ends with where it is said to end.
     fn end_segment(&mut self, wanted: End) -> Result<(), JournalError> {
         match self.gap {
@@ -324,7 +282,7 @@ impl<F: File> Scan<F> {
     }
 
     /// The journal ends behind the last whole group. What else there is was never counted.
-    fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
+    pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
         let (length, offset) = (self.source.length(link.number)?, self.end.offset);
         let made = link.superheader.map_or(0, |(superheader, _)| superheader.length);
         // Bytes that went missing are no zeros.
@@ -368,7 +326,7 @@ impl<F: File> Scan<F> {
     }
 
     /// What any valid frame proves, whether its group is whole or not.
-    fn note(&mut self, header: &Header) {
+    pub(super) fn note(&mut self, header: &Header) {
         self.evidence = self.evidence.max(header.durable_through);
         self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
@@ -380,17 +338,7 @@ impl<F: File> Scan<F> {
     /// Takes in the frames of a whole group. `covered`: all of it is known to be durable.
     fn accept(&mut self, whole: Whole, covered: bool) -> Result<(), JournalError> {
         for Seen(header) in &whole.frames {
-            let Header { kind, slot, segment, offset, .. } = *header;
-            if !self.found.take(header) {
-                return Err(corrupt(segment, offset, Some(slot), "a slot out of range"));
-            }
-            if kind == Kind::Doubts {
-                let doubts = self.doubts(header)?;
-                self.found.take_doubts(doubts, slot.0);
-            }
-            if kind == Kind::Sightings {
-                self.found.sightings = self.sightings(header)?;
-            }
+            self.take(header)?;
         }
         // All frames of a group say the same, and mean the end of the group.
         self.found.end_group(whole.frames[0].0.slot_chosen);
@@ -411,6 +359,22 @@ impl<F: File> Scan<F> {
             if is_behind && whole.frames.iter().any(Seen::is_content) {
                 self.kept = whole.end;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes in a good frame.
+    pub(super) fn take(&mut self, header: &Header) -> Result<(), JournalError> {
+        let Header { kind, slot, segment, offset, .. } = *header;
+        if !self.found.take(header) {
+            return Err(corrupt(segment, offset, Some(slot), "a slot out of range"));
+        }
+        if kind == Kind::Doubts {
+            let doubts = self.doubts(header)?;
+            self.found.take_doubts(doubts, slot.0);
+        }
+        if kind == Kind::Sightings {
+            self.found.sightings = self.sightings(header)?;
         }
         Ok(())
     }

@@ -5,12 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Lsn, Slot};
 
 use super::chain;
 use super::disk::File;
 use super::error::JournalError;
-use super::frame::{BadFrame, FRAME_HEADER_BYTES, Header, Home, Kind, u32_at, u64_at};
+use super::frame::{
+    BadFrame, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Header, Home, Kind, u32_at, u64_at,
+};
 use super::group::{GROUP_FRAME_BYTES, GROUP_PAYLOAD_BYTES};
 use super::index::Place;
 use super::reader::Window;
@@ -38,6 +41,15 @@ pub(super) struct Bad {
     pub(super) seen: Vec<Seen>,
     /// To whom it belongs, where that is somebody else.
     pub(super) foreign: Option<Home>,
+}
+
+/// A frame whose header is right and stands in its place, whatever is around it.
+pub(super) struct Stray {
+    pub(super) header: Header,
+    /// The checksum of the header.
+    pub(super) checksum: u32,
+    /// Whether its payload is what was written with it.
+    pub(super) is_whole: bool,
 }
 
 /// The groups that may stand at a place.
@@ -166,6 +178,43 @@ impl<F: File> Source<F> {
         }
     }
 
+    /// The first frame that begins in `from..end`, where frames can begin.
+    pub(super) fn stray(
+        &mut self,
+        number: u64,
+        from: u64,
+        end: u64,
+    ) -> Result<Option<Stray>, JournalError> {
+        self.enter(number);
+        let mut offset = from;
+        // Reads all of it at once, unless a sector is bad.
+        let count = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+        let _ = self.window.bytes(from, count.min(BLOCK_BYTES) + FRAME_HEADER_BYTES);
+        while offset < end {
+            let found = match self.window.bytes(offset, FRAME_HEADER_BYTES) {
+                Ok(bytes) => Header::decode(bytes).ok(),
+                Err(err) if self.strict => return Err(err),
+                Err(_) => {
+                    // Whole sectors are bad, and where they end the next header may be good.
+                    offset = (offset + 1).next_multiple_of(SECTOR_BYTES);
+                    continue;
+                }
+            };
+            let found = found.filter(|(header, _)| header.stands_at(self.home, number, offset));
+            if let Some((header, checksum)) = found {
+                let length = header.payload_bytes as usize;
+                let payload = self.window.bytes(offset + FRAME_HEADER_BYTES as u64, length);
+                let is_whole = payload.is_ok_and(|payload| {
+                    let holds = header.holds(payload) || bugs::is_on(Bug::PayloadUnchecked);
+                    header.kind == Kind::Promise || payload.len() == length && holds
+                });
+                return Ok(Some(Stray { header, checksum, is_whole }));
+            }
+            offset += FRAME_ALIGNMENT as u64;
+        }
+        Ok(None)
+    }
+
     /// How many of `count` bytes can be read, in whole blocks.
     fn readable(&mut self, offset: u64, count: usize) -> usize {
         let (mut good, mut bad) = (0, count.div_ceil(BLOCK_BYTES));
@@ -202,12 +251,27 @@ impl<F: File> Source<F> {
         None
     }
 
+    /// Whether all bytes of a part of a block are zero.
+    pub(super) fn is_zero(&mut self, number: u64, from: u64, end: u64) -> bool {
+        self.enter(number);
+        let count = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+        let bytes = self.window.bytes(from, count.min(BLOCK_BYTES));
+        bytes.is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+    }
+
     fn enter(&mut self, number: u64) {
         if self.window.segment() != number
             && let Some(file) = self.files.get(&number)
         {
             self.window.enter(Arc::clone(file), number);
         }
+    }
+}
+
+impl Stray {
+    /// How many bytes its payload takes, up to where the next frame can begin.
+    pub(super) fn payload_bytes(&self) -> u64 {
+        (self.header.frame_bytes() - FRAME_HEADER_BYTES) as u64
     }
 }
 
@@ -243,4 +307,6 @@ fn any_above(
 }
 
 const UNREADABLE: &str = "cannot be read";
+/// The smallest piece that disks refuse to give back.
+const SECTOR_BYTES: u64 = 512;
 const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];

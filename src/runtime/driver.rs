@@ -70,7 +70,7 @@ pub struct Driver<D: Disk> {
     pub(super) appended_at: Moment,
     /// The journal ended here when it was last sealed.
     pub(super) sealed: Lsn,
-    /// What could not be read back for a peer.
+    /// What could not be read back.
     pub(super) damage: Option<Error>,
     pub(super) repair: Repair,
     pub(super) space: Space,

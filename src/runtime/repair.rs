@@ -5,8 +5,10 @@
 //! journals what it lacks, and begins to serve once that is durable and can be read. Meanwhile it
 //! gives away what it has, so that replicas heal each other that each lost another part.
 //!
-//! Where rot is found later, while entries are read for a peer, the state in memory is whole, and
-//! the replica goes on; the entries are fetched beside its work.
+//! Where rot is found later, while entries are read for a peer or for somebody who reads the
+//! ledger, the state in memory is whole, and the replica goes on; the entries are fetched beside
+//! its work. Who read is told of the damage, and finds the entry when it is repaired. A replica
+//! that is alone tells, and leaves the entry where it is.
 //!
 //! Invariants:
 //! * Only slots that are missing are journaled, each as chosen, by the word of a peer that knows it
@@ -110,7 +112,21 @@ impl<D: Disk> Driver<D> {
         self.repair.opening = Some(Recovered { missing: SlotSet::default(), ..recovered });
     }
 
-    /// Some entry from `from` on could not be read for a peer: wants the first that cannot be, and
+    /// Looks again at what somebody could not read: it may have been fetched meanwhile, or be on
+    /// its way to the disk.
+    fn look_at_unreadable(&mut self) {
+        let unreadable = self.tail.take_unreadable();
+        for range in unreadable.ranges() {
+            if let Err(err) = self.reader.read(range.first, range.end, usize::MAX) {
+                self.damage = Some(err.into());
+                if self.options.voters.len() > 1 {
+                    self.repair_beside_serving(range.first, range.end);
+                }
+            }
+        }
+    }
+
+    /// Some entry from `from` on could not be read: wants the first that cannot be, and
     /// shows it to no reader until then.
     pub(super) fn repair_beside_serving(&mut self, from: Slot, end: Slot) {
         let mut slot = from;
@@ -131,6 +147,7 @@ impl<D: Disk> Driver<D> {
 
     /// Asks for what is missing; and where nothing is any more, begins to serve.
     pub(super) fn go_on_repairing(&mut self) -> Result<()> {
+        self.look_at_unreadable();
         if let Some(first) = self.repair.missing.first() {
             if self.repair.ask_at <= self.now {
                 self.ask_next(first);

@@ -1,8 +1,11 @@
-//! Applied entries that this replica's own journal cannot be read for yet.
+//! Applied entries that this replica's own journal cannot be read for, yet or any more.
 //!
 //! A slot can be chosen by the votes of others while this replica's own vote is still being synced.
 //! Such entries stay here until the journal has them, so that the ledger can be read up to the last
 //! transaction that was acknowledged.
+//!
+//! Where the journal has an entry and it turns out to be damaged, whoever reads is told, and the
+//! slot is left here for the driver, which has it repaired.
 //!
 //! Invariants:
 //! * The slots are contiguous, and end with the last applied one.
@@ -11,18 +14,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::journal::Reader;
 use crate::journal::disk::Disk;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
-use crate::types::ids::{Lsn, Slot};
+use crate::types::ids::{Lsn, Slot, SlotRange};
 use crate::types::record::DurableFrontier;
+use crate::types::slots::SlotSet;
 
 /// The entries, shared between the driver and who reads the ledger.
 #[derive(Clone, Debug, Default)]
-pub struct Tail(Arc<RwLock<VecDeque<Kept>>>);
+pub struct Tail {
+    kept: Arc<RwLock<VecDeque<Kept>>>,
+    /// What readers met and could not read, since the driver looked last.
+    unreadable: Arc<Mutex<SlotSet>>,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -35,7 +43,7 @@ struct Kept {
 impl Tail {
     /// Keeps an applied entry, unless the journal has it.
     pub fn push(&self, slot: Slot, entry: &Entry, lsn: Lsn, frontier: DurableFrontier) {
-        let mut kept = self.0.write();
+        let mut kept = self.kept.write();
         if lsn > frontier.lsn() || !kept.is_empty() {
             kept.push_back(Kept { slot, lsn, entry: entry.clone() });
         }
@@ -43,8 +51,8 @@ impl Tail {
 
     /// Lets go of what the journal has.
     pub fn release(&self, frontier: DurableFrontier) {
-        if self.0.read().front().is_some_and(|kept| kept.lsn <= frontier.lsn()) {
-            let mut kept = self.0.write();
+        if self.kept.read().front().is_some_and(|kept| kept.lsn <= frontier.lsn()) {
+            let mut kept = self.kept.write();
             while kept.front().is_some_and(|kept| kept.lsn <= frontier.lsn()) {
                 kept.pop_front();
             }
@@ -54,15 +62,25 @@ impl Tail {
     /// How many entries there are.
     #[cfg(feature = "sim")]
     pub(super) fn count(&self) -> usize {
-        self.0.read().len()
+        self.kept.read().len()
+    }
+
+    /// The slots that readers could not read since the last call.
+    #[must_use]
+    pub fn take_unreadable(&self) -> SlotSet {
+        std::mem::take(&mut *self.unreadable.lock())
+    }
+
+    fn miss(&self, slot: Slot) {
+        self.unreadable.lock().insert(SlotRange { first: slot, end: slot.next() });
     }
 
     fn first(&self) -> Option<Slot> {
-        Some(self.0.read().front()?.slot)
+        Some(self.kept.read().front()?.slot)
     }
 
     fn get(&self, slot: Slot) -> Option<Entry> {
-        let kept = self.0.read();
+        let kept = self.kept.read();
         let first = kept.front()?.slot;
         let index = (first <= slot).then(|| first.count_to(slot) as usize)?;
         Some(kept.get(index)?.entry.clone())
@@ -115,6 +133,7 @@ impl<D: Disk> Iterator for AppliedEntries<D> {
         let result = self.read(slot);
         if result.is_err() {
             self.next = self.end;
+            self.tail.miss(slot);
         }
         Some(result.map(|entry| (slot, entry)))
     }

@@ -99,8 +99,7 @@ impl Entry {
         match kind {
             EntryKind::NoOp if bytes == header(kind, 0, Time(0)) => {}
             EntryKind::Membership if count == 0 => {
-                let membership: Membership = codec::decode("membership", &bytes[HEADER_BYTES..])?;
-                membership.check().map_err(|err| DecodeError::new("membership", err))?;
+                codec::decode::<Membership>("membership", &bytes[HEADER_BYTES..])?;
             }
             EntryKind::Commands if 0 < count && count <= ENTRY_COMMANDS_MAX => {
                 check_commands(&bytes, count)?;

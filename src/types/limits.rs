@@ -36,5 +36,9 @@ pub const ADDRESS_BYTES_MAX: usize = 255;
 /// first membership, so every replica of a cluster agrees on it.
 pub const ALPHA: u64 = 4096;
 
+/// The largest alpha that a membership may have. It bounds how far beyond `slot_chosen` a vote can
+/// be, and with that what is allocated for the places between.
+pub const ALPHA_MAX: u64 = 64 * 1024;
+
 const _: () =
     assert!(ENTRY_BYTES_MAX + 1024 * 1024 <= MESSAGE_BYTES_MAX, "an entry fits a message");

@@ -1,4 +1,8 @@
 //! Who belongs to a cluster, and how many of them decide.
+//!
+//! Invariants:
+//! * There is no membership that breaks a rule of [`Membership::check`], whoever made the bytes
+//!   that it was decoded from.
 
 use std::fmt;
 
@@ -6,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::ids::{ClusterId, ContentHash, Incarnation, ReplicaId};
-use super::limits::{ADDRESS_BYTES_MAX, ALPHA, VOTERS_MAX};
+use super::limits::{ADDRESS_BYTES_MAX, ALPHA, ALPHA_MAX, VOTERS_MAX};
 
 /// The voters of a cluster, agreed through the log: slot 0 holds the first membership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Decoded")]
 pub struct Membership {
     /// The voters, in increasing order of their ids, each once.
     voters: Vec<Voter>,
@@ -18,6 +23,15 @@ pub struct Membership {
     /// How many votes choose an entry. `phase1 + phase2 > voters`.
     phase2: u32,
     /// A leader proposes only below `slot_chosen + alpha`.
+    alpha: u64,
+}
+
+/// A membership as it is decoded: nobody checked it yet.
+#[derive(Deserialize)]
+struct Decoded {
+    voters: Vec<Voter>,
+    phase1: u32,
+    phase2: u32,
     alpha: u64,
 }
 
@@ -55,8 +69,8 @@ pub enum MembershipError {
         /// Voters there are.
         voters: usize,
     },
-    /// A leader could propose nothing.
-    ZeroAlpha,
+    /// A leader could propose nothing, or farther ahead than anybody keeps track of.
+    Alpha(u64),
 }
 
 impl Membership {
@@ -77,7 +91,8 @@ impl Membership {
     ///
     /// # Errors
     ///
-    /// As [`majority`](Self::majority); and where quorums need not intersect, or alpha is zero.
+    /// As [`majority`](Self::majority); and where quorums need not intersect, or alpha is zero or
+    /// more than [`ALPHA_MAX`].
     pub fn flexible(
         voters: Vec<Voter>,
         phase1: u32,
@@ -90,7 +105,7 @@ impl Membership {
         Ok(membership)
     }
 
-    /// Whether this membership is one that a cluster may have. A decoded one must be checked.
+    /// Whether this membership is one that a cluster may have.
     ///
     /// # Errors
     ///
@@ -125,8 +140,8 @@ impl Membership {
                 voters: count,
             });
         }
-        if self.alpha == 0 {
-            return Err(MembershipError::ZeroAlpha);
+        if self.alpha == 0 || self.alpha > ALPHA_MAX {
+            return Err(MembershipError::Alpha(self.alpha));
         }
         Ok(())
     }
@@ -173,6 +188,17 @@ impl Membership {
     }
 }
 
+impl TryFrom<Decoded> for Membership {
+    type Error = MembershipError;
+
+    fn try_from(decoded: Decoded) -> Result<Self, MembershipError> {
+        let Decoded { voters, phase1, phase2, alpha } = decoded;
+        let membership = Self { voters, phase1, phase2, alpha };
+        membership.check()?;
+        Ok(membership)
+    }
+}
+
 impl fmt::Display for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[")?;
@@ -199,9 +225,76 @@ impl fmt::Display for MembershipError {
                 f,
                 "quorums of {phase1} and {phase2} among {voters} voters need not intersect"
             ),
-            Self::ZeroAlpha => f.write_str("alpha is 0, wanted a positive one"),
+            Self::Alpha(alpha) => write!(f, "alpha is {alpha}, wanted 1 to {ALPHA_MAX}"),
         }
     }
 }
 
 impl std::error::Error for MembershipError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voters(count: u64) -> Vec<Voter> {
+        let voter = |id: u64| Voter {
+            id: ReplicaId(id),
+            incarnation: Incarnation(id.into()),
+            address: format!("host-{id}"),
+        };
+        (1..=count).map(voter).collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Membership, codec::DecodeError> {
+        codec::decode("membership", bytes)
+    }
+
+    /// The encoding of a membership of three with these numbers, whatever they are.
+    fn forged(phase1: u32, phase2: u32, alpha: u64) -> Vec<u8> {
+        codec::encode(&Membership { voters: voters(3), phase1, phase2, alpha }).unwrap()
+    }
+
+    #[test]
+    fn a_forged_membership_is_refused() {
+        for (phase1, phase2, alpha) in [(2, 2, 1), (3, 1, ALPHA), (1, 3, ALPHA_MAX)] {
+            let decoded = decode(&forged(phase1, phase2, alpha)).unwrap();
+            assert_eq!(
+                (decoded.phase1(), decoded.phase2(), decoded.alpha()),
+                (phase1, phase2, alpha)
+            );
+        }
+        for alpha in [0, ALPHA_MAX + 1, 1 << 40, u64::MAX / 2, u64::MAX] {
+            let text = decode(&forged(2, 2, alpha)).unwrap_err().to_string();
+            assert!(text.contains(&format!("alpha is {alpha}, wanted")), "{text}");
+            let err = Membership::flexible(voters(3), 2, 2, alpha).unwrap_err();
+            assert_eq!(err, MembershipError::Alpha(alpha));
+        }
+        let quorums = [0, 1, 2, 3, 4, u32::MAX / 2, u32::MAX - 1, u32::MAX];
+        for (phase1, phase2) in quorums.iter().flat_map(|one| quorums.map(|two| (*one, two))) {
+            let can_be = (1..=3).contains(&phase1) && (1..=3).contains(&phase2);
+            let is_fine = can_be && phase1 + phase2 > 3;
+            assert_eq!(decode(&forged(phase1, phase2, ALPHA)).is_ok(), is_fine);
+        }
+    }
+
+    #[test]
+    fn whatever_is_decoded_keeps_the_rules() {
+        // Each byte of an encoding, set to some values and cut off, and so is the one behind it.
+        let bytes = codec::encode(&Membership::majority(voters(3)).unwrap()).unwrap();
+        let mut decoded = 0;
+        for at in 0..bytes.len() {
+            for value in [0, 1, 2, 3, 0x40, 0x7f, 0x80, 0xff] {
+                let mut bytes = bytes.clone();
+                bytes[at] = value;
+                if let Ok(membership) = decode(&bytes) {
+                    assert_eq!(membership.check(), Ok(()));
+                    assert_eq!(codec::encode(&membership).unwrap(), bytes, "another encoding");
+                    decoded += 1;
+                }
+                bytes.truncate(at);
+                assert!(decode(&bytes).is_err(), "{at} bytes are a membership");
+            }
+        }
+        assert!(decoded > 100, "{decoded} were decoded");
+    }
+}

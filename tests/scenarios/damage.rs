@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use indelible::ReplicaId;
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::types::ids::Slot;
+use indelible::{ErrorKind, ReplicaId, TxId};
 
 use super::support::{BOUND, Cluster, TIMEOUT, for_seeds, nothing_survives};
 
@@ -101,7 +101,32 @@ fn damage_to_two_replicas_heals() {
 }
 
 #[test]
-#[ignore = "a damaged entry puts its neighbours in doubt"]
+fn rot_that_a_reader_of_the_ledger_finds_heals() {
+    // The state in memory is whole, and nobody asks for old entries but who reads the ledger.
+    for_seeds(3, |cluster| {
+        let victim = cluster.ids()[cluster.below(3) as usize];
+        cluster.write_some(cluster.leader, 12);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.run_timeouts(1);
+        let lost = Slot(2 + cluster.below(8));
+        assert!(spoil(cluster, victim, |slot| slot == lost) > 0);
+        let ledger = || cluster.sim.replica(victim).transactions(TxId::ZERO);
+        let err = ledger().find_map(Result::err).expect("the damage is not seen");
+        assert!(
+            err.kind() == ErrorKind::Corrupt && err.to_string().contains(&format!("slot {lost}")),
+            "{err}"
+        );
+        cluster.write_some(victim, 3);
+        cluster.run_timeouts(2);
+        assert_eq!(ledger().filter(Result::is_err).count(), 0, "it is not repaired");
+        assert_eq!(cluster.report(victim).unwrap().in_the_way(), None);
+        cluster.power_cycle(victim);
+        cluster.settle();
+        assert_eq!(ledger().filter(Result::is_err).count(), 0, "it is not repaired for good");
+    });
+}
+
+#[test]
 fn helical_damage_of_every_third_slot() {
     // As above, and the parts are interleaved, so that the slots next to those that one replica
     // lost are lost at the others.
