@@ -35,8 +35,8 @@ pub(super) struct Judges {
     /// without their frames.
     waiting: BTreeMap<ReplicaId, Vec<Group>>,
     openings: u64,
-    /// The messages that left, by kind, while somebody wants to know.
-    pub(super) sent: Option<BTreeMap<&'static str, u64>>,
+    /// The messages that left, by sender and kind, while somebody wants to know.
+    pub(super) sent: Option<BTreeMap<(ReplicaId, &'static str), u64>>,
 }
 
 impl Judges {
@@ -57,7 +57,7 @@ impl Judges {
         witness: &Witness,
     ) -> Result<(), Violation> {
         if let Some(sent) = &mut self.sent {
-            *sent.entry(message.name()).or_default() += 1;
+            *sent.entry((from, message.name())).or_default() += 1;
         }
         if let Message::Accept(accept) = message {
             let mut slot = accept.first_slot;

@@ -142,9 +142,13 @@ impl Swarm {
         self.run_until(late.max(self.sim.now() + TO_SETTLE))?;
         self.sim.lock().judges.sent = Some(BTreeMap::new());
         self.run_until(self.sim.now() + QUIET)?;
+        let kept = |id: &ReplicaId| !self.sim.is_kept_out(*id);
+        // What one asks that was set back, nobody answers.
+        let kept = self.ids.iter().copied().filter(kept).collect::<Vec<_>>();
         let mut world = self.sim.lock();
-        let sent = world.judges.sent.take().unwrap_or_default();
-        let lives = self.ids.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
+        let mut sent = world.judges.sent.take().unwrap_or_default();
+        sent.retain(|(id, _), _| kept.contains(id));
+        let lives = kept.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
         let unfinished = lives.map(|(id, life)| (id, life.driver.unfinished())).collect();
         drop(world);
         let rounds = self.round().saturating_sub(self.round_at_peace);

@@ -16,8 +16,8 @@ use super::{Violation, ensure};
 pub struct Quiet {
     /// Rounds by which the highest promise rose since the cluster came together.
     pub rounds: u64,
-    /// Messages that left, by kind.
-    pub sent: BTreeMap<&'static str, u64>,
+    /// Messages that left, by sender and kind.
+    pub sent: BTreeMap<(ReplicaId, &'static str), u64>,
     /// What each replica still had to do in the end.
     pub unfinished: Vec<(ReplicaId, Unfinished)>,
 }
@@ -32,7 +32,7 @@ pub fn check(quiet: &Quiet) -> Result<(), Violation> {
     ensure(*rounds <= ROUNDS_MAX, "V3", || {
         format!("the ballot rose by {rounds} after the replicas had come together")
     })?;
-    let busy = sent.iter().find(|(name, _)| **name != "Heartbeat");
+    let busy = sent.iter().find(|((_, name), _)| *name != "Heartbeat");
     ensure(busy.is_none(), "V6", || format!("nothing is asked, and {busy:?} are sent"))?;
     let left = unfinished.iter().find(|(_, left)| *left != Unfinished::default());
     ensure(left.is_none(), "V5", || format!("nothing is asked, and there is left: {left:?}"))
@@ -51,12 +51,13 @@ mod tests {
 
     #[test]
     fn what_goes_on_is_seen() {
-        let heartbeats = BTreeMap::from([("Heartbeat", 40)]);
+        let heartbeats = BTreeMap::from([((ReplicaId(1), "Heartbeat"), 40)]);
         let quiet = Quiet { rounds: 1, sent: heartbeats, unfinished: Vec::new() };
         assert_eq!(judge(&quiet), Ok(()));
         let duel = Quiet { rounds: 9, ..quiet.clone() };
         assert_eq!(judge(&duel), Err("V3"));
-        let sent = BTreeMap::from([("Fetch", 3), ("Heartbeat", 40)]);
+        let mut sent = quiet.sent.clone();
+        sent.insert((ReplicaId(2), "Fetch"), 3);
         assert_eq!(judge(&Quiet { sent, ..quiet.clone() }), Err("V6"));
         let left = Unfinished { held: 1, ..Unfinished::default() };
         let unfinished = vec![(ReplicaId(1), Unfinished::default()), (ReplicaId(2), left)];
