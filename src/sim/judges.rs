@@ -10,6 +10,7 @@ use crate::types::error::ErrorKind;
 use crate::types::ids::ReplicaId;
 use crate::types::marks;
 use crate::types::message::Message;
+use crate::types::slots::SlotSet;
 
 use super::checkers::doubts::{Causes, Doubted};
 use super::checkers::kept::{Found, Kept};
@@ -69,6 +70,24 @@ impl Judges {
         served::check(from, message, witness)
     }
 
+    /// Groups are written, and not synced yet.
+    pub(super) fn on_written(&mut self, id: ReplicaId, groups: &[Group]) {
+        for seen in groups.iter().flat_map(|group| &group.frames) {
+            self.doubted.on_written(id, seen);
+        }
+    }
+
+    /// An opening doubts this no more, and need not have voted there: what it was told by a leader
+    /// had been written, though not synced.
+    fn forget(&mut self, id: ReplicaId, found: &Found, settled: &SlotSet, witness: &mut Witness) {
+        let mut settled = settled.clone();
+        found.votes.iter().for_each(|(slot, _)| settled.remove_slot(*slot));
+        for slots in settled.ranges() {
+            self.doubted.forget(id, found.promised, *slots);
+            witness.forget_cast(id, *slots, found.promised);
+        }
+    }
+
     /// A group is synced; the witness is told of it next.
     pub(super) fn on_synced(&mut self, id: ReplicaId, group: &Group) {
         let Group { first, end, slot_chosen, .. } = *group;
@@ -97,7 +116,7 @@ impl Judges {
             self.kept.on_durable(id, group.slot_chosen);
             for seen in &group.frames {
                 for slots in self.doubted.on_durable(id, seen, witness)? {
-                    witness.forget_cast(id, slots);
+                    witness.forget_cast(id, slots, witness.promised(id));
                 }
             }
         }
@@ -158,14 +177,16 @@ impl World {
         // that peers notice, not the replica.
         let (restored, damaged) = (since.restored > 0, causes.damaged > 0);
         self.judges.waiting.remove(&id);
-        let result = (self.judges.membership.on_formed(id, &membership))
+        let doubts = (&found.doubts, found.slot_chosen);
+        let settled = self.judges.doubted.on_opened(id, doubts, (since, causes));
+        let settled = settled.map(|settled| {
+            self.judges.forget(id, &found, &settled, &mut self.witness);
+        });
+        let result = settled
+            .and_then(|()| self.judges.membership.on_formed(id, &membership))
             .and_then(|()| match restored {
                 true => Ok(()),
                 false => self.judges.kept.on_opened(id, &found, damaged, &self.witness),
-            })
-            .and_then(|()| {
-                let doubts = (&found.doubts, found.slot_chosen);
-                self.judges.doubted.on_opened(id, doubts, (since, causes))
             })
             .and_then(|()| self.witness.form(id, &membership))
             .and_then(|()| self.witness.on_opened(id, &groups));

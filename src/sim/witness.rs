@@ -110,11 +110,10 @@ impl Witness {
     }
 
     /// A leader settled that what a replica voted for in these slots cannot matter: it may be lost.
-    pub fn forget_cast(&mut self, id: ReplicaId, slots: SlotRange) {
+    pub fn forget_cast(&mut self, id: ReplicaId, slots: SlotRange, below: Ballot) {
         if let Some(known) = self.replicas.get_mut(&id) {
             // What it votes for afterwards counts.
-            let promised = known.promised;
-            known.cast.retain(|slot, at| promised <= *at || !slots.contains(*slot));
+            known.cast.retain(|slot, at| below <= *at || !slots.contains(*slot));
         }
     }
 

@@ -293,6 +293,7 @@ impl World {
             let machine = &mut self.machines[index(id)];
             let life = machine.life.as_mut().expect("it took a turn");
             let flight = life.begin(job);
+            self.judges.on_written(id, &life.flights[&flight].groups);
             let (least, most) = machine.speed.sync;
             let mut time = self.rng.time(least..=most);
             if prepares || machine.speed.straggle > 0 && self.rng.per_mille(machine.speed.straggle)

@@ -24,6 +24,8 @@ use super::{Violation, ensure};
 #[derive(Clone, Debug, Default)]
 pub struct Doubted {
     durable: BTreeMap<ReplicaId, Doubts>,
+    /// What is left of it by what was written besides, and may survive unsynced.
+    written: BTreeMap<ReplicaId, Doubts>,
     /// What was forgotten: slots, and below which ballot nothing may be chosen in them.
     forgotten: Vec<(ReplicaId, Ballot, SlotRange)>,
 }
@@ -108,7 +110,8 @@ impl Doubted {
 
     /// A replica was opened, and doubts this. `since` is what happened to its disk since it was
     /// last opened, `ever` in its whole life. What was damaged since may have held what it doubted:
-    /// zeros where the last groups were are noticed by nobody.
+    /// zeros where the last groups were are noticed by nobody. Returns the slots about which no doubt
+    /// is left: what ended it was written before, and survived.
     ///
     /// # Errors
     ///
@@ -118,8 +121,9 @@ impl Doubted {
         id: ReplicaId,
         (found, slot_chosen): (&Doubts, Slot),
         (since, ever): (Causes, Causes),
-    ) -> Result<(), Violation> {
+    ) -> Result<SlotSet, Violation> {
         let before = self.durable.remove(&id).unwrap_or_default();
+        let left = self.written.remove(&id).unwrap_or_else(|| before.clone());
         let excused = since.damaged + since.restored > 0;
         let without = |set: &SlotSet, others: &[&SlotSet]| {
             let mut left = set.clone();
@@ -128,10 +132,10 @@ impl Doubted {
             left.remove_below(slot_chosen);
             left
         };
-        let gone = without(&before.faulty, &[&found.faulty]);
+        let gone = without(&left.faulty, &[&found.faulty]);
         let kept = gone.is_empty() || excused;
         ensure(kept, "D4", || format!("{id} forgot that {gone:?} are faulty"))?;
-        let gone = without(&before.uncertain, &[&found.faulty, &found.uncertain]);
+        let gone = without(&left.uncertain, &[&found.faulty, &found.uncertain]);
         let kept = gone.is_empty() || excused;
         ensure(kept, "D4", || format!("{id} forgot that {gone:?} are uncertain"))?;
         let kept = found.promise_lost || !before.promise_lost || excused;
@@ -149,10 +153,35 @@ impl Doubted {
         ensure(new.is_empty() || damaged || since.torn > 0, "D4", || {
             format!("{id} takes {new:?} for uncertain, and nothing that it wrote was lost")
         })?;
+        let mut settled = before.faulty.clone();
+        before.uncertain.ranges().iter().for_each(|range| settled.insert(*range));
+        let settled = without(&settled, &[&found.faulty, &found.uncertain]);
+        let settled = if excused { SlotSet::default() } else { settled };
         if !found.is_empty() {
             self.durable.insert(id, found.clone());
+            self.written.insert(id, found.clone());
         }
-        Ok(())
+        Ok(settled)
+    }
+
+    /// A frame of a replica that runs is written, and not synced yet.
+    pub fn on_written(&mut self, id: ReplicaId, seen: &Seen) {
+        let Some(doubts) = self.written.get_mut(&id) else { return };
+        match seen {
+            Seen::Promise { .. } => {}
+            Seen::Vote { slot, .. } | Seen::Chosen { slot, .. } => {
+                doubts.settle(SlotRange { first: *slot, end: slot.next() });
+            }
+            Seen::Doubts(left) => {
+                let promise_lost = doubts.promise_lost;
+                *doubts = Doubts { promise_lost, ..left.clone() };
+            }
+        }
+    }
+
+    /// From now on, nothing may be chosen in these slots below this ballot.
+    pub fn forget(&mut self, id: ReplicaId, below: Ballot, slots: SlotRange) {
+        self.forgotten.push((id, below, slots));
     }
 
     /// A frame of a replica that runs is durable. Returns the slots about which it says no doubt is
@@ -279,6 +308,16 @@ mod tests {
         let mut doubted = opened(&faulty(5, 7));
         doubted.on_durable(ID, &vote(5), &Witness::default()).unwrap();
         assert_eq!(again(&mut doubted.clone(), &faulty(6, 7), 5), None);
+        assert_eq!(again(&mut doubted, &Doubts::default(), 5), Some("D4"));
+    }
+
+    #[test]
+    fn what_was_written_may_survive_unsynced() {
+        let mut doubted = opened(&uncertain(5, 9));
+        doubted.on_written(ID, &vote(5));
+        doubted.on_written(ID, &Seen::Doubts(uncertain(6, 7)));
+        assert_eq!(again(&mut doubted.clone(), &uncertain(6, 7), 5), None);
+        assert_eq!(again(&mut doubted.clone(), &uncertain(5, 9), 5), None, "or it did not");
         assert_eq!(again(&mut doubted, &Doubts::default(), 5), Some("D4"));
     }
 

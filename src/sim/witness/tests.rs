@@ -212,7 +212,7 @@ fn i7_a_vote_is_concealed() {
     let abstained = vec![Abstention { slots, doubt: Doubt::Faulty }];
     run.witness.on_leave(TWO, &told(higher, Vec::new(), abstained)).unwrap();
     // Once a leader settled that the vote cannot matter, it may be lost.
-    run.witness.forget_cast(TWO, slots);
+    run.witness.forget_cast(TWO, slots, higher);
     run.witness.on_leave(TWO, &told(higher, Vec::new(), Vec::new())).unwrap();
 }
 
