@@ -185,7 +185,10 @@ impl World {
         let result = settled
             .and_then(|()| self.judges.membership.on_formed(id, &membership))
             .and_then(|()| match restored {
-                true => Ok(()),
+                true => {
+                    self.judges.kept.set_back(id);
+                    Ok(())
+                }
                 false => self.judges.kept.on_opened(id, &found, damaged, &self.witness),
             })
             .and_then(|()| self.witness.form(id, &membership))

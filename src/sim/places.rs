@@ -206,7 +206,7 @@ impl Simulation {
     pub fn restore_disk(&self, id: impl Into<ReplicaId>, image: &Image) {
         let id = id.into();
         self.crash(id);
-        self.disk(id).restore(image);
+        self.set_back(id, image);
     }
 
     /// Replica `id` dies, and its disk becomes blank.

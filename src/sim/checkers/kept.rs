@@ -37,6 +37,11 @@ impl Kept {
         *mark = slot_chosen.max(*mark);
     }
 
+    /// The disk of a replica was set back to an earlier state.
+    pub fn set_back(&mut self, id: ReplicaId) {
+        self.0.remove(&id);
+    }
+
     /// A replica was opened. Damage excuses a lost mark: the slots are fetched again.
     ///
     /// # Errors
