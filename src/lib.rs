@@ -216,7 +216,8 @@
 //!   your logs. It costs a few comparisons a turn. No key or value is ever in an event.
 //! * **`internals`**: turn it on to measure or inspect a layer by itself. Opens the layers as
 //!   public modules, without any promise of stability.
-//! * **`sim`**: turn it on to script the protocol as this crate's tests do. Implies `internals`.
+//! * **`sim`**: turn it on to run your service on simulated replicas, disks and networks (module
+//!   `sim`), in tests. Implies `internals`.
 //!
 //! # Where to read on
 //!

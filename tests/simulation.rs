@@ -53,6 +53,8 @@ fn a_swarm_is_the_same_each_time() {
         assert!(one.commits > 0 && !one.faults.is_empty(), "seed {seed}: {one:?}");
         assert_eq!(one.trace_hash, other.trace_hash, "seed {seed}");
         assert_eq!(one.faults, other.faults, "seed {seed}");
+        assert_eq!(one.marks, other.marks, "seed {seed}");
+        assert!(one.marks.contains_key("roll-awaited"), "seed {seed}: {:?}", one.marks);
     }
 }
 

@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ContentHash, Slot, SlotRange};
 use crate::types::limits::ALPHA;
+use crate::types::marks::reached;
 use crate::types::record::Doubts;
 use crate::types::slots::SlotSet;
 
@@ -166,6 +167,9 @@ impl Findings {
             return;
         }
         if digest == self.digest() {
+            if !self.rotten.is_empty() {
+                reached!(DoubtsRead);
+            }
             self.rotten = SlotSet::default();
         }
         // What was promised and is lost stays lost.
@@ -181,6 +185,7 @@ impl Findings {
     /// A region was durable and is bad: `bytes` bytes with at most `frames` frames. `place` says
     /// where it begins and ends.
     pub(super) fn rot(&mut self, place: [u64; 4], bytes: u64, frames: u64) {
+        reached!(RotFound);
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
@@ -219,6 +224,9 @@ impl Findings {
             self.index.clear(*range);
         }
         let missing = self.index.holes(self.slot_chosen);
+        if !missing.is_empty() {
+            reached!(EntriesMissing);
+        }
         faulty.remove_below(self.slot_chosen);
         uncertain.remove_below(self.slot_chosen);
         let promise_lost = promise_lost || self.written.promise_lost;

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Lsn, Slot};
+use crate::types::marks::reached;
 
 /// Groups handed out, in order, until they count as durable.
 #[derive(Default)]
@@ -86,6 +87,9 @@ impl Flights {
 
     /// The write and the sync of a group succeeded.
     pub(super) fn land(&mut self, number: u64) {
+        if self.queue.front().is_some_and(|first| first.number < number) {
+            reached!(SyncOvertakes);
+        }
         for flight in &mut self.queue {
             flight.written |= flight.number == number;
             flight.overlaps.retain(|other| *other != number);

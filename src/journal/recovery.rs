@@ -29,6 +29,7 @@ use parking_lot::RwLock;
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
@@ -374,6 +375,9 @@ fn give_back<D: Disk>(
         let name = segment_name(*number);
         disk.remove(&name).map_err(JournalError::io("remove", &name))?;
         removed = true;
+    }
+    if removed {
+        reached!(LeftoverRemoved);
     }
     match removed {
         true => disk.sync_directory().map_err(JournalError::io("sync", ".")),

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use crate::types::bugs::{self, Bug};
 use crate::types::codec;
 use crate::types::ids::{Ballot, Lsn, Slot};
+use crate::types::marks::reached;
 use crate::types::record::Doubts;
 
 use super::chain::{self, Known, Link};
@@ -287,6 +288,7 @@ impl<F: File> Scan<F> {
         self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
         if offset == BLOCK_BYTES as u64 && first.durable_through <= self.end.last_lsn {
             // Only the superheader is bad: nothing was durable between.
+            reached!(SuperheaderLost);
             self.kept = self.end;
             return;
         }
@@ -329,6 +331,9 @@ impl<F: File> Scan<F> {
         let mut bytes = made.saturating_sub(length.max(offset));
         for (number, end) in &self.behind {
             bytes += end.saturating_sub(if *number == link.number { offset } else { 0 });
+        }
+        if bytes > 0 {
+            reached!(GroupTorn);
         }
         if bytes > 0 && !self.alone {
             self.found.tear(bytes);

@@ -7,6 +7,7 @@
 
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Lsn, Slot};
+use crate::types::marks::reached;
 
 use super::frame::{BadFrame, FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::group::second_copy;
@@ -111,13 +112,17 @@ impl Walk {
             let second = Header { copy: 2, lsn: self.lsn, payload_bytes: 0, offset, link, ..first };
             self.last_link = second.encode().1;
             self.link = Some(self.last_link);
+            reached!(PromiseCopyLost);
             return Ok(());
         }
         let before = (self.lsn, self.link);
         self.at = second_copy(begin);
         (self.lsn, self.link) = (self.lsn.next(), None);
         match self.frame(home, group) {
-            Ok(header) if header.kind == Kind::Promise && header.copy == 2 => Ok(()),
+            Ok(header) if header.kind == Kind::Promise && header.copy == 2 => {
+                reached!(PromiseCopyLost);
+                Ok(())
+            }
             result => {
                 if result.is_ok() {
                     self.seen.pop();

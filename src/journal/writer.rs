@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, Lsn, Slot, SlotRange};
+use crate::types::marks::reached;
 use crate::types::record::{DurableFrontier, Record};
 
 use super::disk::{Disk, File};
@@ -363,7 +364,11 @@ impl<D: Disk> Writer<D> {
             return true;
         }
         // The new superheader vouches for the whole segment before it.
-        self.spare.fits(group) && self.flights.is_empty()
+        let ready = self.spare.fits(group) && self.flights.is_empty();
+        if !ready {
+            reached!(RollAwaited);
+        }
+        ready
     }
 
     fn hand_out(&mut self, group: &Group, lane: usize) -> Job<D> {
@@ -439,7 +444,10 @@ impl<D: Disk> Writer<D> {
             let mut index = self.shared.index.write();
             for (slot, lsn, offset) in flight.places {
                 match self.newest.get(&slot) {
-                    Some(newest) if *newest > lsn => continue,
+                    Some(newest) if *newest > lsn => {
+                        reached!(OldFrameHidden);
+                        continue;
+                    }
                     Some(_) => drop(self.newest.remove(&slot)),
                     None => {}
                 }
@@ -470,6 +478,7 @@ impl<D: Disk> Writer<D> {
     /// the lost blocks as clean, and a second sync would succeed without writing them.
     fn poison_with(&mut self, err: JournalError) -> JournalError {
         let poison = err.for_good();
+        reached!(JournalPoisoned);
         let returned = poison.again();
         self.poison = Some(poison);
         returned

@@ -17,6 +17,7 @@
 
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
+use crate::types::marks::reached;
 use crate::types::message::{Accept, Accepted, Message, Promise, Vote};
 use crate::types::record::Record;
 
@@ -36,6 +37,9 @@ impl Paxos {
     /// is promised, or it was refused. Who forgot a promise has nothing to say.
     fn goes_along(&mut self, from: ReplicaId, ballot: Ballot) -> bool {
         let takes_part = self.takes_part() || bugs::is_on(Bug::AmnesiaVotes);
+        if !self.keeps_promises() {
+            reached!(AmnesiacSilent);
+        }
         if ballot.leader != from || !takes_part {
             return false;
         }
@@ -44,6 +48,7 @@ impl Paxos {
             return true;
         }
         if ballot < self.promised {
+            reached!(BallotRejected);
             self.send(from, Message::Reject { ballot, promised: self.promised });
             return false;
         }
@@ -82,6 +87,9 @@ impl Paxos {
         }
         let abstained = self.abstentions(first.max(self.slot_chosen));
         let count = parts.len() as u32;
+        if count > 1 {
+            reached!(PromiseInParts);
+        }
         for (part, votes) in parts.into_iter().enumerate() {
             let promise = Promise {
                 ballot,
@@ -130,7 +138,14 @@ impl Paxos {
                 Some((voted, earlier)) if *voted == ballot && *earlier != entry => break,
                 // Voted already; but one that precedes a doubt is journaled again, behind it.
                 Some((voted, _)) if *voted == ballot && !self.doubts.contains(slot) => {}
-                _ => self.vote(slot, ballot, entry),
+                Some((voted, _)) => {
+                    match *voted == ballot {
+                        true => reached!(VoteRepeated),
+                        false => reached!(VotedAgain),
+                    }
+                    self.vote(slot, ballot, entry);
+                }
+                None => self.vote(slot, ballot, entry),
             }
             slot = slot.next();
         }
@@ -141,6 +156,7 @@ impl Paxos {
             self.hold_accepted(from, ballot, slots);
         }
         if first_slot < self.slot_chosen && slot_chosen < self.slot_chosen {
+            reached!(LaggingLeaderTold);
             self.output.serve.push(Serve { to: from, from: slot_chosen });
         }
         self.learn_from_leader(from, ballot, slot_chosen, chain);

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::message::{Abstention, Doubt, Message, Promise, Vote};
 use crate::types::time::Moment;
 
@@ -135,6 +136,7 @@ impl Paxos {
         let (informant, chosen) = best
             .map_or((self.options.id, self.slot_chosen), |(id, answer)| (id, answer.slot_chosen));
         if self.slot_chosen < chosen {
+            reached!(CandidateLags);
             self.fetch_from(informant, chosen);
             return;
         }
@@ -158,6 +160,10 @@ impl Paxos {
         let (mut slot, mut holes) = (self.slot_chosen, 0);
         while holes < alpha {
             if let Some(entry) = self.safe_entry(candidate, slot)? {
+                reached!(VoteAdopted);
+                if holes > 0 {
+                    reached!(HoleFilled);
+                }
                 // A hole behind which nothing follows needs no filling.
                 safe.extend(std::iter::repeat_with(Entry::no_op).take(holes as usize));
                 safe.push(entry.clone());
@@ -210,14 +216,20 @@ impl Paxos {
         if bugs::is_on(Bug::FillHoleEarly) && !voteless.is_empty() {
             Some(None)
         } else if self.quorum.is_phase1(speaking) {
+            if speaking != answered {
+                reached!(QuorumBesideAbstainer);
+            }
             Some(newest.map(|vote| &vote.entry))
         } else if self.quorum.rules_out_choice(voteless) {
+            reached!(ChoiceRuledOut);
             Some(None)
         } else if bugs::is_on(Bug::CountFaulty) && self.quorum.is_everyone(answered) {
             Some(floor.map(|vote| &vote.entry))
         } else if self.quorum.is_everyone(answered) && !faulty && self.quorum.outlives_loss() {
+            reached!(EveryoneCounted);
             Some(floor.map(|vote| &vote.entry))
         } else {
+            reached!(AnswersAwaited);
             None
         }
     }
@@ -269,6 +281,7 @@ impl Answer {
             && self.slot_chosen == promise.slot_chosen
             && self.abstained == promise.abstained;
         if !same {
+            reached!(AnswerBegunAnew);
             *self = Self::new(&promise);
         }
         let Some(part) = self.parts.get_mut(promise.part as usize) else { return };

@@ -32,6 +32,7 @@
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Boot, ReplicaId, Slot, SlotRange};
+use crate::types::marks::reached;
 use crate::types::message::{Abstention, Doubt, Message};
 use crate::types::record::{Doubts, Record};
 
@@ -94,6 +95,7 @@ impl Paxos {
     /// Nothing is in doubt about `slot` any more.
     pub(super) fn end_doubt(&mut self, slot: Slot) {
         if self.doubts.contains(slot) {
+            reached!(DoubtEnded);
             self.doubts.settle(SlotRange { first: slot, end: slot.next() });
         }
     }
@@ -137,8 +139,10 @@ impl Paxos {
     pub(super) fn on_settled(&mut self, from: ReplicaId, ballot: Ballot, boot: Boot, first: Slot) {
         let asked = boot == self.options.boot && ballot.leader == from && self.takes_part();
         if !asked || ballot < self.promised || !self.doubts_from(first) {
+            reached!(SettledIgnored);
             return;
         }
+        reached!(DoubtsSettled);
         // As with a vote at this ballot: what is forgotten up to it must not be asked for below.
         self.raise_promise(ballot);
         self.settle_doubts(first);

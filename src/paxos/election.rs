@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::message::{Heartbeat, Message};
 use crate::types::time::Moment;
 
@@ -233,6 +234,7 @@ impl Paxos {
         match self.role {
             Role::Leader(_) => {
                 if self.leads_unheard() {
+                    reached!(LeaderUnheard);
                     self.become_follower();
                 }
                 self.retransmit_accepts();
@@ -252,6 +254,7 @@ impl Paxos {
     /// silence proves nothing yet.
     pub(super) fn on_pause(&mut self) {
         if !self.election.is_alone() {
+            reached!(PauseNoticed);
             self.election.rearm(self.now);
         }
     }
@@ -265,6 +268,7 @@ impl Paxos {
         } else if self.can_reach_quorums() {
             self.campaign();
         } else {
+            reached!(CampaignHeldBack);
             self.election.campaign_at = self.now + self.options.heartbeat_interval;
         }
     }
@@ -342,6 +346,7 @@ impl Paxos {
         if peer.boot != heartbeat.boot {
             // An older opening of the same directory has nothing to say any more.
             if heartbeat.boot.sequence < peer.boot.sequence {
+                reached!(OldHeartbeat);
                 return;
             }
             *peer = Peer { sent: peer.sent, boot: heartbeat.boot, ..Peer::default() };
@@ -390,6 +395,7 @@ impl Paxos {
         let Some(state) = self.election.peers.get_mut(&peer) else { return };
         state.echoed = None;
         if self.election.leader.is_some_and(|(ballot, _)| ballot.leader == peer) {
+            reached!(LeaderHungUp);
             self.election.leader_lost();
             let interval = self.options.heartbeat_interval;
             let soon = self.now + interval / 4 + self.election.random.up_to(interval);

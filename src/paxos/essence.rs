@@ -13,10 +13,19 @@
 
 use std::hash::{Hash, Hasher};
 
+use crate::types::ids::{Ballot, Slot};
+
 use super::Paxos;
 use super::step::Options;
 
 impl Paxos {
+    /// The slots from `slot_chosen` on in which this core voted, each with the ballot.
+    #[must_use]
+    pub fn votes(&self) -> Vec<(Slot, Ballot)> {
+        let votes = self.log.votes_from(self.slot_chosen);
+        votes.map(|(slot, (ballot, _))| (slot, *ballot)).collect()
+    }
+
     /// Feeds the essence of this core, whose output was taken, to `state`.
     pub fn hash_essence(&self, state: &mut impl Hasher) {
         let Self {

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
+use crate::types::marks::reached;
 use crate::types::message::{Accept, Accepted, Message};
 use crate::types::time::Moment;
 
@@ -86,6 +87,9 @@ impl Paxos {
             leader.adopted.extend(safe);
             // Phase 1 spoke for all further slots, also to this replica itself.
             let first = leader.first_unproposed();
+            if !self.doubts.is_empty() {
+                reached!(OwnDoubtsSettled);
+            }
             self.settle_doubts(first);
         }
         self.propose_adopted();
@@ -242,6 +246,9 @@ impl Paxos {
         }
         let known = self.slot_chosen;
         self.learn_chosen_window();
+        if accepted.slots.end < self.slot_chosen {
+            reached!(WindowJumps);
+        }
         if known < self.slot_chosen {
             self.go_on();
         }
@@ -293,6 +300,7 @@ impl Paxos {
             let first = window_first.plus(skip as u64);
             let end = first.plus(count as u64).min(sent);
             if first < end {
+                reached!(AcceptRepeated);
                 // One message at a time: a peer that lost much is not flooded with it.
                 let count = self.entries_to_send(SlotRange { first, end }).len() as u64;
                 self.send_accepts(SlotRange { first, end: first.plus(count) }, &[peer]);
@@ -310,8 +318,10 @@ impl Paxos {
         }
         let leads = matches!(self.role, Role::Leader(_));
         if leads && self.election.may_campaign_again(self.now) && self.can_reach_quorums() {
+            reached!(LeaderOutbids);
             self.campaign();
         } else {
+            reached!(LeaderPreempted);
             self.become_follower();
         }
     }

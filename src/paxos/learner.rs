@@ -13,6 +13,7 @@
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Chain, ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::message::{Chosen, Message};
 use crate::types::record::Record;
 use crate::types::time::Moment;
@@ -65,6 +66,7 @@ impl Paxos {
             self.learn_own_vote();
         }
         if self.slot_chosen < chosen && self.votes_chain(chosen) == Some(chain) {
+            reached!(LearnedByChain);
             while self.slot_chosen < chosen {
                 self.learn_own_vote();
             }
@@ -123,6 +125,9 @@ impl Paxos {
                 .election
                 .informant_after(fetching.peer, self.slot_chosen, self.now)
                 .unwrap_or((fetching.peer, fetching.until));
+            if peer != fetching.peer {
+                reached!(FetchedElsewhere);
+            }
             self.fetch_from(peer, until);
         }
     }
@@ -146,6 +151,7 @@ impl Paxos {
                 let doubtful = self.doubts.contains(slot);
                 let forgets = bugs::is_on(Bug::ChosenNotJournaled);
                 if !forgets && (doubtful || voted.is_none_or(|(_, voted)| voted != entry)) {
+                    reached!(LearnedFromPeer);
                     self.output.records.push(Record::Chosen { slot, entry: entry.clone() });
                 }
                 self.learn(entry);
@@ -171,6 +177,7 @@ impl Paxos {
         if voted.is_some_and(|(ballot, entry)| own == Some(*ballot) && entry != chosen)
             && !bugs::is_on(Bug::LeadOverruled)
         {
+            reached!(LeaderOverruled);
             self.become_follower();
         }
     }

@@ -23,6 +23,7 @@
 
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, Boot, Incarnation, ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::message::Message;
 use crate::types::time::Moment;
 
@@ -96,6 +97,7 @@ impl Paxos {
     pub(super) fn on_barrier_at(&mut self, boot: Boot, read: u64, slot: Slot) {
         let own = boot == self.options.boot || bugs::is_on(Bug::AnswerToEarlierLife);
         if !own || self.reads.local.is_none_or(|newest| read > newest) {
+            reached!(BarrierIgnored);
             return;
         }
         self.output.reads.push(ReadBarrier { read, slot });
@@ -110,6 +112,7 @@ impl Paxos {
             return;
         }
         let answer = if ballot < self.promised && !bugs::is_on(Bug::ConfirmDeposed) {
+            reached!(ConfirmRefused);
             Message::Reject { ballot, promised: self.promised }
         } else {
             Message::Confirmed { ballot, incarnation: self.options.incarnation, nonce }
@@ -165,6 +168,7 @@ impl Paxos {
         if self.now.since(round.sent_at) < interval {
             return;
         }
+        reached!(ConfirmRepeated);
         round.sent_at = self.now;
         let (nonce, confirmed) = (round.nonce, round.confirmed);
         for peer in self.peers() {
@@ -179,6 +183,7 @@ impl Paxos {
     pub(super) fn reads_lost_leader(&mut self) {
         let round = self.reads.round.take().map_or(Vec::new(), |round| round.askers);
         for asker in round.into_iter().chain(std::mem::take(&mut self.reads.queued)) {
+            reached!(ReadsLostLeader);
             if let Asker::Local(read) = asker {
                 self.reads.local = Some(self.reads.local.map_or(read, |newest| newest.max(read)));
             }
@@ -232,6 +237,9 @@ impl Paxos {
             self.quorum.confirms(round.confirmed) || bugs::is_on(Bug::ReadUnconfirmed)
         };
         let Some(round) = self.reads.round.take_if(ends) else { return };
+        if round.askers.len() > 1 {
+            reached!(RoundShared);
+        }
         for asker in round.askers {
             let slot = round.barrier;
             match asker {

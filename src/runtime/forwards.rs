@@ -26,6 +26,7 @@ use crate::types::command::Command;
 use crate::types::entry::Entry;
 use crate::types::ids::{Boot, ReplicaId, RequestId};
 use crate::types::limits::COMMAND_BYTES_MAX;
+use crate::types::marks::reached;
 use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
 
 use super::batcher::{Origin, Queued};
@@ -64,12 +65,14 @@ impl<D: Disk> Driver<D> {
     /// Commands of a peer's callers: taken where this replica leads, bounced where it does not.
     pub(super) fn on_forward(&mut self, from: ReplicaId, forward: Forward) {
         if forward.receiver != self.journal.identity().boot {
+            reached!(ForwardLate);
             return;
         }
         let takes = self.leads() && !matches!(self.stage, Stage::Closing(_));
         let mut bounced = Vec::new();
         for command in forward.commands {
             if !self.forwards.is_new(from, forward.boot, &command) {
+                reached!(ForwardSeen);
                 continue;
             }
             let room = self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max);
@@ -102,6 +105,7 @@ impl<D: Disk> Driver<D> {
         for request in requests {
             let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
             if let Some(command) = self.requests.take_bounced(from, request, sequence) {
+                reached!(BouncedQueued);
                 self.queue_again(&command.bytes, sequence);
             }
         }
@@ -116,8 +120,12 @@ impl<D: Disk> Driver<D> {
         }
         for ((request, origin), bytes) in commands.into_iter().zip(entry.commands()) {
             match origin {
-                Some((origin, boot)) => self.bounce(origin, boot, vec![request]),
+                Some((origin, boot)) => {
+                    reached!(TakenBackForPeer);
+                    self.bounce(origin, boot, vec![request]);
+                }
                 None => {
+                    reached!(TakenBack);
                     let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
                     // Where nobody waits, its caller was told that the outcome is unknown.
                     if self.requests.take_back(request, sequence) {

@@ -21,6 +21,7 @@ use std::fmt;
 use crate::journal::disk::Disk;
 use crate::types::error::Result;
 use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
+use crate::types::marks::reached;
 use crate::types::message::{Chosen, Envelope, Message};
 use crate::types::record::{Record, Recovered};
 use crate::types::slots::SlotSet;
@@ -104,6 +105,7 @@ impl Repair {
 impl<D: Disk> Driver<D> {
     /// Entries are missing that the state is made of: they come first.
     pub(super) fn repair_before_serving(&mut self, recovered: Recovered) {
+        reached!(RepairedBeforeServing);
         self.repair.missing = recovered.missing.clone();
         self.repair.opening = Some(Recovered { missing: SlotSet::default(), ..recovered });
     }
@@ -119,6 +121,7 @@ impl<D: Disk> Driver<D> {
                 Ok(_) => slot = next,
                 Err(_) => {
                     let slots = SlotRange { first: slot, end: next };
+                    reached!(RepairedBesideServing);
                     self.journal.forget(slots);
                     return self.repair.missing.insert(slots);
                 }
@@ -213,6 +216,7 @@ impl<D: Disk> Driver<D> {
         let entries = self.reader.read(from, end, self.options.message_bytes_max);
         let entries = entries.unwrap_or_default();
         if !entries.is_empty() {
+            reached!(ServedWhileRepairing);
             let chosen = Chosen { first_slot: from, entries, slot_chosen, chain: Chain::EMPTY };
             self.effects.sends.push(Envelope { to, message: Message::Chosen(chosen) });
         }

@@ -5,6 +5,8 @@ use crate::paxos::formation::Trouble;
 pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
 use crate::types::error::Error;
+#[cfg(feature = "sim")]
+use crate::types::ids::Ballot;
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::membership::Membership;
 use crate::types::message::Hello;
@@ -45,6 +47,26 @@ pub struct Report {
     pub storage_full: bool,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
+}
+
+/// What a replica has still to do. For a simulator: where nobody asks for anything, it is nothing.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Messages that wait for the journal.
+    pub held: usize,
+    /// Entries that it proposed and did not see applied.
+    pub proposals: usize,
+    /// Slots that it proposed and does not know to be chosen.
+    pub inflight_slots: usize,
+    /// Bytes of commands that wait for a slot.
+    pub queued_bytes: usize,
+    /// Calls that wait for an answer.
+    pub waiting: usize,
+    /// Entries that are applied and cannot be read from the journal yet.
+    pub tail: usize,
+    /// Whether the journal writes.
+    pub writes: bool,
 }
 
 /// A replica that lost its promise.
@@ -109,6 +131,28 @@ impl<D: Disk> Driver<D> {
     #[must_use]
     pub fn voters(&self) -> &[(ReplicaId, String)] {
         &self.options.voters
+    }
+
+    /// What this replica has still to do.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn unfinished(&self) -> Unfinished {
+        Unfinished {
+            held: self.held.len(),
+            proposals: self.proposals.len(),
+            inflight_slots: self.paxos.as_ref().map_or(0, |paxos| paxos.inflight_slots()),
+            queued_bytes: self.batcher.bytes(),
+            waiting: self.requests.len(),
+            tail: self.tail.count(),
+            writes: !self.journal.is_idle(),
+        }
+    }
+
+    /// The votes that this replica remembers, from `slot_chosen` on.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn votes(&self) -> Vec<(Slot, Ballot)> {
+        self.paxos.as_ref().map(|paxos| paxos.votes()).unwrap_or_default()
     }
 
     /// What this replica can tell about itself.

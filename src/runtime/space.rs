@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Input;
+use crate::types::marks::reached;
 use crate::types::time::Moment;
 
 use super::driver::Driver;
@@ -55,6 +56,7 @@ impl<D: Disk> Driver<D> {
         if !self.journal.is_full() {
             self.space.retry_at = None;
             if std::mem::take(&mut self.space.told) {
+                reached!(DiskHealed);
                 self.step(Input::Writable(true));
             }
             return;
@@ -68,6 +70,7 @@ impl<D: Disk> Driver<D> {
         // What is in flight may end first: there is room for it.
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
         if !self.space.told && (inflight == 0 || late) {
+            reached!(DiskFull);
             self.space.told = true;
             self.step(Input::Writable(false));
         }

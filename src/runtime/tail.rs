@@ -51,6 +51,12 @@ impl Tail {
         }
     }
 
+    /// How many entries there are.
+    #[cfg(feature = "sim")]
+    pub(super) fn count(&self) -> usize {
+        self.0.read().len()
+    }
+
     fn first(&self) -> Option<Slot> {
         Some(self.0.read().front()?.slot)
     }

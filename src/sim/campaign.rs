@@ -24,6 +24,10 @@ pub struct Totals {
     pub leaders: u64,
     /// Faults that acted, by kind, and the number of runs in which they did.
     pub faults: BTreeMap<&'static str, (u64, u64)>,
+    /// Marks that were reached, each with how often, and in how many of the runs.
+    pub marks: BTreeMap<&'static str, (u64, u64)>,
+    /// Runs in which the leader changed.
+    pub led_anew: u64,
     /// Runs that proved nothing.
     pub vacuous: u64,
     /// Runs that ended with a cluster that damage had blocked.
@@ -44,11 +48,9 @@ impl Totals {
         self.commits += outcome.commits;
         self.calls += outcome.calls;
         self.leaders += outcome.leaders;
-        for (kind, count) in &outcome.faults {
-            let (times, runs) = self.faults.entry(kind).or_default();
-            *times += count;
-            *runs += 1;
-        }
+        add(&mut self.faults, &outcome.faults);
+        add(&mut self.marks, &outcome.marks);
+        self.led_anew += u64::from(outcome.leaders > 1);
         self.vacuous += u64::from(outcome.vacuous);
         self.blocked += u64::from(outcome.blocked);
         self.inconclusive += outcome.inconclusive;
@@ -68,13 +70,14 @@ impl Totals {
         let hours = self.simulated.as_secs() / 3600;
         format!(
             "{{\"seeds\":{},\"sim_hours\":{hours},\"commits\":{},\"faults_fired\":{},\
-             \"fault_kinds\":{},\"vacuous\":{},\"blocked\":{},\"inconclusive\":{},\
+             \"fault_kinds\":{},\"marks\":{},\"vacuous\":{},\"blocked\":{},\"inconclusive\":{},\
              \"violations\":{},\
              \"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.commits,
             self.faults_fired(),
             self.faults.len(),
+            self.marks.len(),
             self.vacuous,
             self.blocked,
             self.inconclusive,
@@ -86,13 +89,31 @@ impl Totals {
     /// The kinds of faults, a line each: how often each acted, and in how many of the runs.
     #[must_use]
     pub fn fault_table(&self) -> String {
+        self.table(&self.faults)
+    }
+
+    /// The marks, a line each: how often each was reached, and in how many of the runs.
+    #[must_use]
+    pub fn mark_table(&self) -> String {
+        self.table(&self.marks)
+    }
+
+    fn table(&self, counts: &BTreeMap<&'static str, (u64, u64)>) -> String {
         let mut table = String::new();
-        for (kind, (times, runs)) in &self.faults {
+        for (name, (times, runs)) in counts {
             let per_mille = runs * 1000 / self.seeds.max(1);
             let share = format!("{}.{} %", per_mille / 10, per_mille % 10);
-            writeln!(table, "{kind:<24} {times:>10} {share:>8} of seeds").expect("it is a string");
+            writeln!(table, "{name:<24} {times:>10} {share:>8} of seeds").expect("it is a string");
         }
         table
+    }
+}
+
+fn add(counts: &mut BTreeMap<&'static str, (u64, u64)>, run: &BTreeMap<&'static str, u64>) {
+    for (name, count) in run {
+        let (times, runs) = counts.entry(name).or_default();
+        *times += count;
+        *runs += 1;
     }
 }
 

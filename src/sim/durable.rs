@@ -3,12 +3,14 @@
 //! This is not the journal's own reader. It believes every frame whose checksum is right, and knows
 //! nothing of groups that were cut, segments that were given up, or evidence.
 
-use crate::journal::frame::{BadFrame, Header, Kind};
+use crate::journal::frame::{BadFrame, FRAME_HEADER_BYTES, Header, Kind};
 use crate::journal::segment::BLOCK_BYTES;
+use crate::types::codec;
 use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
+use crate::types::record::Doubts;
 
 /// What a frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A promise.
     Promise {
@@ -31,6 +33,8 @@ pub enum Seen {
         /// What.
         content: ContentHash,
     },
+    /// What the replica doubts from here on; it replaces what it doubted before.
+    Doubts(Doubts),
 }
 
 /// Frames that are written and synced together.
@@ -40,6 +44,8 @@ pub struct Group {
     pub first: Lsn,
     /// One behind the number of the last frame.
     pub end: Lsn,
+    /// All slots below are chosen, as the group says.
+    pub slot_chosen: Slot,
     /// What they say, in order.
     pub frames: Vec<Seen>,
 }
@@ -54,11 +60,12 @@ pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
         match Header::decode(&bytes[at..]) {
             Ok((header, _)) => {
                 if header.kind == Kind::Group || groups.is_empty() {
-                    groups.push(Group { first: header.lsn, end: header.lsn, frames: Vec::new() });
+                    let (lsn, slot_chosen) = (header.lsn, header.slot_chosen);
+                    groups.push(Group { first: lsn, end: lsn, slot_chosen, frames: Vec::new() });
                 }
                 if let Some(group) = groups.last_mut() {
                     group.end = header.lsn.next();
-                    group.frames.extend(seen(&header));
+                    group.frames.extend(seen(&header, &bytes[at + FRAME_HEADER_BYTES..]));
                 }
                 at += header.frame_bytes();
             }
@@ -72,13 +79,17 @@ pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
     groups
 }
 
-fn seen(header: &Header) -> Option<Seen> {
+fn seen(header: &Header, behind: &[u8]) -> Option<Seen> {
     let Header { slot, ballot, content, .. } = *header;
     match header.kind {
         // The second copy says nothing new.
         Kind::Promise => (header.copy == 1).then_some(Seen::Promise { ballot }),
         Kind::Vote => Some(Seen::Vote { slot, ballot, content }),
         Kind::Chosen => Some(Seen::Chosen { slot, content }),
-        Kind::Group | Kind::Verdicts | Kind::Seal | Kind::Doubts => None,
+        Kind::Doubts => {
+            let payload = behind.get(..header.payload_bytes as usize)?;
+            Some(Seen::Doubts(codec::decode("doubts", payload).ok()?))
+        }
+        Kind::Group | Kind::Verdicts | Kind::Seal => None,
     }
 }

@@ -43,6 +43,7 @@
 //! There is no promise of stability here.
 
 mod calls;
+pub mod places;
 pub mod simulation;
 
 mod machine;
@@ -56,11 +57,14 @@ pub mod durable;
 pub mod witness;
 
 pub mod checkers;
+mod judges;
 
 pub mod arena;
 pub mod campaign;
 pub mod faults;
+pub mod floors;
 mod rot;
+mod settling;
 mod strike;
 pub mod swarm;
 pub mod workload;
@@ -69,6 +73,7 @@ pub mod record;
 pub mod rng;
 
 pub use machine::{DiskSpeed, Settings};
+pub use places::{Place, Target};
 pub use simulation::{Plan, Simulation};
 pub use world::Counts;
 

@@ -73,7 +73,14 @@ impl Damaged {
         if places.is_empty() {
             return false;
         }
-        let place = rng.pick(&places);
+        // The newest of them is what peers ask for.
+        let recent = &places[places.len().saturating_sub(RECENT)..];
+        let head = places.iter().rfind(|place| place.range.start == BLOCK_BYTES);
+        let place = match (head, rng.below(8)) {
+            (Some(head), 0) => head,
+            (_, 1..=4) => rng.pick(recent),
+            _ => rng.pick(&places),
+        };
         if newest {
             // What is in flight would tell of it later, and has not been told of anything.
             sim.crash(id);
@@ -99,7 +106,9 @@ fn damage(
 ) -> bool {
     let (disk, Place { file, range }) = (sim.disk(id), place);
     let sectors = (range.len() / SECTOR_BYTES) as u64;
-    let count = rng.within(1..=sectors.min(8));
+    // Most damage is small; some takes a whole group, with both copies of its promise.
+    let whole = rng.per_mille(250);
+    let count = if whole { sectors } else { rng.within(1..=sectors.min(8)) };
     let first = range.start + rng.below(sectors - count + 1) as usize * SECTOR_BYTES;
     let sector = first..first + count as usize * SECTOR_BYTES;
     match kind {
@@ -145,13 +154,15 @@ fn segments(sim: &Simulation, id: ReplicaId) -> Vec<(String, Vec<usize>)> {
     segments.collect()
 }
 
-/// What later frames vouch for: group by group, but for the last few, which may have been in flight
+/// What later frames vouch for: superheaders, and group by group, but for the last few, which may have been in flight
 /// together.
 fn covered(segments: &[(String, Vec<usize>)]) -> Vec<Place> {
     let mut places = Vec::new();
     for (file, begins) in segments {
         let groups = begins.windows(2).map(|pair| pair[0]..pair[1]);
-        places.extend(groups.map(|range| Place { file: file.clone(), range }));
+        let superheader = 0..BLOCK_BYTES;
+        let ranges = [superheader].into_iter().chain(groups);
+        places.extend(ranges.map(|range| Place { file: file.clone(), range }));
     }
     let in_flight = places.len().saturating_sub(IN_FLIGHT_MAX);
     places.truncate(in_flight);
@@ -167,6 +178,9 @@ fn newest_group(segments: &[(String, Vec<usize>)]) -> Vec<Place> {
 }
 
 const SECTOR_BYTES: usize = 512;
+
+/// Places that count as recent.
+const RECENT: usize = 12;
 
 /// More groups than a journal of the swarm has in flight and waiting.
 const IN_FLIGHT_MAX: usize = 8;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::types::ids::{ReplicaId, Slot};
-use crate::types::record::Doubts;
+use crate::types::marks::{self, Mark};
 use crate::types::time::Moment;
 
 use super::calls;
@@ -73,6 +73,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Faults that acted, by kind. Lost, late and doubled messages are not among them.
     pub faults: BTreeMap<&'static str, u64>,
+    /// The marks that were reached, and how often.
+    pub marks: BTreeMap<&'static str, u64>,
     /// Whether the cluster was blocked in the end by what it could not tell of its votes.
     pub blocked: bool,
     /// What a checker could not judge, for want of time.
@@ -88,7 +90,15 @@ pub struct Outcome {
 /// Runs the swarm of a seed.
 #[must_use]
 pub fn run(seed: u64, limits: &Limits) -> Outcome {
-    run_plan(seed, limits, &planned(seed, limits))
+    let plan = planned(seed, limits);
+    let mut outcome = run_plan(seed, limits, &plan);
+    // A5: of a hundred seeds, one is run twice, and must be the same both times.
+    if outcome.violation.is_none() && Rng::new(seed ^ TWICE_SALT).below(100) == 0 {
+        let (hash, again) = (outcome.trace_hash, run_plan(seed, limits, &plan).trace_hash);
+        let event = || format!("the trace was {hash:016x}, and another time {again:016x}");
+        outcome.violation = (hash != again).then(|| Violation::new("A5", event()));
+    }
+    outcome
 }
 
 /// The faults that belong to a seed.
@@ -100,6 +110,7 @@ pub fn planned(seed: u64, limits: &Limits) -> Vec<Planned> {
 /// Runs a seed with other faults than its own: to cut a failure down to those that it needs.
 #[must_use]
 pub fn run_plan(seed: u64, limits: &Limits, plan: &[Planned]) -> Outcome {
+    drop(marks::take());
     let mut swarm = Swarm::new(seed, limits);
     let result = catch_unwind(AssertUnwindSafe(|| swarm.run(plan)));
     let result = result.unwrap_or_else(|panic| {
@@ -110,16 +121,20 @@ pub fn run_plan(seed: u64, limits: &Limits, plan: &[Planned]) -> Outcome {
     swarm.outcome(result)
 }
 
-struct Swarm {
+pub(super) struct Swarm {
     limits: Limits,
-    sim: Simulation,
-    workload: Workload,
-    strikes: Strikes,
+    pub(super) sim: Simulation,
+    pub(super) workload: Workload,
+    pub(super) strikes: Strikes,
     answered: Arc<Mutex<Vec<u64>>>,
     rng: Rng,
-    ids: Vec<ReplicaId>,
+    pub(super) ids: Vec<ReplicaId>,
     inconclusive: u64,
     blocked: bool,
+    /// The highest round promised when the replicas had come together.
+    pub(super) round_at_peace: u64,
+    /// When everything was healed.
+    pub(super) healed_at: Moment,
 }
 
 struct Told {
@@ -169,6 +184,8 @@ impl Swarm {
             ids,
             inconclusive: 0,
             blocked: false,
+            round_at_peace: 0,
+            healed_at: Moment::ZERO,
         }
     }
 
@@ -199,14 +216,16 @@ impl Swarm {
         match self.converge() {
             Err(Violation { invariant: "V1" | "V2" | "V4", .. }) if self.is_blocked() => {
                 self.blocked = true;
+                self.check_answered()?;
             }
             result => result?,
         }
-        self.judge()
+        self.judge()?;
+        if self.blocked { Ok(()) } else { self.check_calm() }
     }
 
     /// Lets time pass, and hands answers to the clients as they come.
-    fn run_until(&mut self, end: Moment) -> Result<(), Violation> {
+    pub(super) fn run_until(&mut self, end: Moment) -> Result<(), Violation> {
         loop {
             let (reached, violation) = {
                 let mut world = self.sim.lock();
@@ -259,115 +278,12 @@ impl Swarm {
         }
     }
 
-    /// Everything works again, for good.
-    fn heal(&mut self) -> Result<(), Violation> {
-        self.sim.heal();
-        self.sim.set_weather(Weather::default());
-        self.strikes.heal(&self.sim)
-    }
-
-    /// All replicas come to one log and one state, and everyone is answered (V1, V2, V4).
-    fn converge(&mut self) -> Result<(), Violation> {
-        let patience = Duration::from_secs(60);
-        let end = self.sim.now() + patience;
-        loop {
-            self.run_until(self.sim.now() + Duration::from_millis(100))?;
-            self.strikes.undo_due(&self.sim)?;
-            if self.is_one() {
-                break;
-            }
-            if end <= self.sim.now() {
-                return Err(Violation::new("V2", self.apart()));
-            }
-        }
-        // A new write through each replica.
-        let before = self.workload.committed;
-        for client in 0..self.ids.len() {
-            self.write_through(client)?;
-        }
-        if self.workload.committed == before && !self.ids.is_empty() {
-            return Err(Violation::new("V1", "no new write is committed"));
-        }
-        let end = self.sim.now() + patience;
-        while !self.is_one() {
-            self.run_until(self.sim.now() + Duration::from_millis(100))?;
-            if end <= self.sim.now() {
-                return Err(Violation::new("V2", self.apart()));
-            }
-        }
-        Ok(())
-    }
-
-    fn write_through(&mut self, client: usize) -> Result<(), Violation> {
-        let id = self.ids[client];
-        let replica = self.sim.replica(id);
-        let mut write = replica.put(LAST, 1, &[client as u8]);
-        let end = self.sim.now() + Duration::from_secs(30);
-        loop {
-            self.run_until(self.sim.now() + Duration::from_millis(20))?;
-            match write.wait_timeout(Duration::ZERO) {
-                Some(Ok(_)) => {
-                    self.workload.committed += 1;
-                    return Ok(());
-                }
-                Some(Err(err)) if end <= self.sim.now() => {
-                    return Err(Violation::new("V1", format!("{id} does not commit: {err}")));
-                }
-                Some(Err(_)) => write = replica.put(LAST, 1, &[client as u8]),
-                None if end <= self.sim.now() => {
-                    return Err(Violation::new("V4", format!("{id} does not answer")));
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Whether all replicas are up and stand at the same slot, and nobody waits.
-    fn is_one(&self) -> bool {
-        let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
-        let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
-        let whole = |id: &ReplicaId| {
-            self.sim.report(*id).is_some_and(|report| {
-                let told = !is_in_doubt(&report.doubts, slots[0]) && report.repair.is_none();
-                report.stopped.is_none() && told
-            })
-        };
-        one && self.ids.iter().all(whole) && self.workload.waiting() == 0
-    }
-
-    /// Whether so many replicas cannot tell their votes that no quorum speaks for the next slot,
-    /// and one of them lost votes that were durable: then nothing can be chosen, and must not be.
-    /// It takes damage on one replica and a torn end on others at the same time.
-    fn is_blocked(&self) -> bool {
-        let reports = self.ids.iter().filter_map(|id| self.sim.report(*id)).collect::<Vec<_>>();
-        let next = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
-        let is_blocked_at = |slot: Slot| {
-            let in_doubt = |doubts: &Doubts| doubts.promise_lost || doubts.contains(slot);
-            let speaking = reports.iter().filter(|report| !in_doubt(&report.doubts)).count();
-            let faulty = |doubts: &Doubts| doubts.promise_lost || doubts.faulty.contains(slot);
-            reports.iter().any(|report| faulty(&report.doubts)) && speaking * 2 <= self.ids.len()
-        };
-        (0..100).any(|ahead| is_blocked_at(next.plus(ahead)))
-    }
-
-    fn apart(&self) -> String {
-        let replicas = self.ids.iter().map(|id| {
-            let report = self.sim.report(*id);
-            let stopped = report.as_ref().and_then(|report| report.stopped.clone());
-            let refusal = self.sim.refusal(*id);
-            let repair = report.as_ref().and_then(|report| report.repair);
-            let doubts = report.as_ref().map(|report| report.doubts.clone());
-            let view = report.and_then(|report| report.view);
-            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?} {doubts:?} {repair:?}")
-        });
-        let replicas = replicas.collect::<Vec<_>>().join("; ");
-        format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
-    }
-
     /// The ledger as the replicas have it now. One of them may have rotten places that nobody has
     /// read yet; what it gives out all the same must be right (D5).
     fn ledger(&self) -> Result<Vec<Record>, Violation> {
         let world = self.sim.lock();
+        world.judges.doubted.check_forgotten(&world.witness)?;
+        let mut validity = world.judges.validity.clone();
         let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
         let lives = lives.collect::<Vec<_>>();
         let store = lives[0].driver.store();
@@ -380,6 +296,7 @@ impl Swarm {
             if world.witness.chosen(slot) != Some(entry.hash()) {
                 return Err(Violation::new("D5", format!("slot {slot} is read as another entry")));
             }
+            validity.on_entry(self.ids[0], slot, &entry)?;
             let outcome = store.outcome(slot).expect("it is applied");
             let mut txid = outcome.after.counter();
             for (command, took) in entry.commands().zip(&outcome.took_id) {
@@ -428,6 +345,7 @@ impl Swarm {
         }
         let total: u64 = faults.values().sum();
         let commits = self.workload.committed;
+        let marks = Mark::ALL.iter().map(|mark| mark.name()).zip(marks::take());
         Outcome {
             violation: result.err(),
             commits,
@@ -436,6 +354,7 @@ impl Swarm {
             simulated: self.sim.now().since(Moment::ZERO),
             vacuous: commits < self.limits.commits_min || total < self.limits.faults_min,
             faults,
+            marks: marks.filter(|(_, count)| *count > 0).collect(),
             inconclusive: self.inconclusive,
             blocked: self.blocked,
             trace_hash: self.sim.trace_hash(),
@@ -444,18 +363,10 @@ impl Swarm {
     }
 }
 
-/// Whether a replica that knows all slots below `slot_chosen` still has to learn what it lost. One
-/// that lost its promise votes nowhere any more, so nothing ever ends its doubts from there on.
-fn is_in_doubt(doubts: &Doubts, slot_chosen: Slot) -> bool {
-    let Doubts { promise_lost, faulty, uncertain } = doubts;
-    let firsts = faulty.first().into_iter().chain(uncertain.first());
-    firsts.min().is_some_and(|first| !promise_lost || first < slot_chosen)
-}
-
 fn draw_plan(rng: &mut Rng) -> Plan {
     let heartbeat = Duration::from_millis(rng.within(100..=500));
     let mut plan = Plan {
-        replicas: *rng.pick(&[1, 3, 3, 3, 3, 3, 3, 5, 5, 5]),
+        replicas: *rng.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5]),
         heartbeat_interval: heartbeat,
         election_timeout: heartbeat * rng.within(4..=12) as u32,
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
@@ -478,10 +389,11 @@ fn draw_weather(rng: &mut Rng) -> Weather {
     }
 }
 
-const LAST: crate::RawTable<u64> = crate::RawTable::new("last");
-
 /// So that the faults of a seed do not draw the numbers that its cluster draws.
 const PLAN_SALT: u64 = 0x5afe_0f5e_ed00_0001;
+
+/// So that which seeds are run twice depends on nothing else.
+const TWICE_SALT: u64 = 0x5afe_0f5e_ed00_0002;
 
 /// Tries of the search for an order; beyond, it is left open, and counted.
 const SEARCH_STEPS_MAX: u64 = 200_000;

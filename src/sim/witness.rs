@@ -22,7 +22,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, Chain, ContentHash, Lsn, ReplicaId, Slot, TxId};
+use crate::types::ids::{Ballot, Chain, ContentHash, Lsn, ReplicaId, Slot, SlotRange, TxId};
 use crate::types::membership::Membership;
 use crate::types::message::{Accept, Accepted, Message, Promise};
 
@@ -79,6 +79,45 @@ impl Witness {
         self.chosen.get(&slot).map(|(_, content)| *content)
     }
 
+    /// The slots from `first` on in which something is chosen, each with the lowest ballot at which
+    /// it was seen to be.
+    pub fn chosen_from(&self, first: Slot) -> impl Iterator<Item = (Slot, Ballot)> + '_ {
+        self.chosen.range(first..).map(|(slot, (ballot, _))| (*slot, *ballot))
+    }
+
+    /// What was voted for, or proposed, in `slot` at `ballot`.
+    #[must_use]
+    pub fn voted(&self, slot: Slot, ballot: Ballot) -> Option<ContentHash> {
+        self.votes.get(&(slot, ballot)).map(|vote| vote.content)
+    }
+
+    /// The highest durable promise of a replica.
+    #[must_use]
+    pub fn promised(&self, id: ReplicaId) -> Ballot {
+        self.replicas.get(&id).map_or(Ballot::ZERO, |known| known.promised)
+    }
+
+    /// How far a journal is durable: one behind the last frame.
+    #[must_use]
+    pub fn frontier(&self, id: ReplicaId) -> Lsn {
+        self.replicas.get(&id).map_or(Lsn::ZERO, |known| known.next)
+    }
+
+    /// The newest durable vote of a replica in each slot from `first` on.
+    pub fn cast_from(&self, id: ReplicaId, first: Slot) -> impl Iterator<Item = (Slot, Ballot)> {
+        let known = self.replicas.get(&id).into_iter();
+        known.flat_map(move |known| known.cast.range(first..)).map(|(slot, at)| (*slot, *at))
+    }
+
+    /// A leader settled that what a replica voted for in these slots cannot matter: it may be lost.
+    pub fn forget_cast(&mut self, id: ReplicaId, slots: SlotRange) {
+        if let Some(known) = self.replicas.get_mut(&id) {
+            // What it votes for afterwards counts.
+            let promised = known.promised;
+            known.cast.retain(|slot, at| promised <= *at || !slots.contains(*slot));
+        }
+    }
+
     /// The first slot below which not everything is chosen.
     #[must_use]
     pub fn slot_chosen(&self) -> Slot {
@@ -99,7 +138,7 @@ impl Witness {
                         return Err(Violation::new("I4", event));
                     }
                     Seen::Promise { ballot } => known.promised = *ballot,
-                    Seen::Vote { .. } | Seen::Chosen { .. } => {}
+                    Seen::Vote { .. } | Seen::Chosen { .. } | Seen::Doubts(_) => {}
                 }
             }
             known.next = group.end;
@@ -137,7 +176,7 @@ impl Witness {
                         );
                         return Err(Violation::new("I4", event));
                     }
-                    Seen::Vote { .. } | Seen::Chosen { .. } => {}
+                    Seen::Vote { .. } | Seen::Chosen { .. } | Seen::Doubts(_) => {}
                 }
                 self.count(id, seen)?;
             }
@@ -146,7 +185,7 @@ impl Witness {
 
     fn count(&mut self, id: ReplicaId, seen: &Seen) -> Result<(), Violation> {
         match *seen {
-            Seen::Promise { .. } => Ok(()),
+            Seen::Promise { .. } | Seen::Doubts(_) => Ok(()),
             Seen::Vote { slot, ballot, content } => {
                 let cast = &mut self.replicas.entry(id).or_default().cast;
                 let newest = cast.entry(slot).or_insert(ballot);

@@ -22,13 +22,13 @@ use parking_lot::Mutex;
 use crate::runtime::report::RoleName;
 use crate::runtime::turn::{Effects, Event};
 use crate::transport::Arrival;
-use crate::types::error::ErrorKind;
 use crate::types::ids::ReplicaId;
 use crate::types::message::Envelope;
 use crate::types::time::Moment;
 
 use super::checkers::Violation;
 use super::disk::{Mount, SimDisk};
+use super::judges::Judges;
 use super::links::Link;
 use super::machine::{Machine, Settings};
 use super::network::{Network, Parcel};
@@ -45,6 +45,7 @@ pub(super) struct World {
     pub(super) machines: BTreeMap<ReplicaId, Machine>,
     pub(super) network: Network,
     pub(super) witness: Witness,
+    pub(super) judges: Judges,
     pub(super) rng: Rng,
     pub(super) trace: Trace,
     pub(super) counts: Counts,
@@ -105,6 +106,7 @@ impl World {
             machines,
             network: Network::default(),
             witness: Witness::default(),
+            judges: Judges::default(),
             rng,
             trace: Trace::default(),
             counts: Counts::default(),
@@ -237,10 +239,14 @@ impl World {
         if done.is_done() {
             for group in flight.groups {
                 self.trace.line(self.now, || format!("{id} synced {:?}", group.frames));
+                self.judges.on_synced(id, &group);
                 let result = self.witness.on_durable(id, group);
+                self.judge(result);
+                let result = self.judges.on_durable(id, &mut self.witness);
                 self.judge(result);
             }
         }
+        self.judge_write(id);
         self.turn(id, vec![Event::Written(done)]);
     }
 
@@ -255,6 +261,9 @@ impl World {
             return;
         }
         let events = std::mem::take(&mut life.waiting);
+        self.judges.on_events(&events);
+        let life = self.machines.get_mut(&id).and_then(|machine| machine.life.as_mut());
+        let life = life.expect("it is there");
         let effects = life.driver.turn(local, calendar, events);
         self.counts.turns += 1;
         self.observe(id);
@@ -349,7 +358,8 @@ impl World {
     fn send(&mut self, from: ReplicaId, envelope: Envelope) {
         let Envelope { to, message } = envelope;
         let result = self.witness.on_leave(from, &message);
-        self.judge(result);
+        let judged = self.judges.on_leave(from, &message, &self.witness);
+        self.judge(result.and(judged));
         let Some(life) = &self.machine(from).life else { return };
         let mut hello = life.hello.clone();
         hello.receiver = to;
@@ -372,36 +382,18 @@ impl World {
         self.schedule(self.now + delay, Happening::Arrive(Box::new(parcel)));
     }
 
-    fn on_stopped(&mut self, id: ReplicaId) {
-        let machine = self.machines.get_mut(&id).expect("it took a turn");
-        let fired = machine.disk.fired().total();
-        let life = machine.life.as_mut().expect("it took a turn");
-        life.stopped = true;
-        life.flights.clear();
-        let Some(err) = life.driver.report().stopped else { return };
-        // A mistake of its own, or a log that differs, has no source below it.
-        let failed = std::error::Error::source(&err).is_some();
-        let excused = failed && fired > life.faults_before;
-        self.trace.line(self.now, || format!("{id} stopped: {err}"));
-        if err.kind() == ErrorKind::Closed {
-            return;
-        }
-        self.counts.poisoned += 1;
-        if !excused {
-            self.judge(Err(Violation::new("S1", format!("{id} stopped without a reason: {err}"))));
-        }
-    }
-
     // Machines on and off.
 
     /// Opens a replica. Returns whether it could be opened.
     pub(super) fn open(&mut self, id: ReplicaId) -> bool {
         let now = self.now;
+        self.judge_left(id);
         let machine = self.machine_mut(id);
         let opened = machine.open(now);
         machine.paused = false;
         machine.disk_paused = false;
         self.trace.note(now, 8, id.0, u64::from(opened.is_ok()));
+        self.judge_opened(id, opened.is_ok());
         match opened {
             Ok(()) => {
                 self.trace.line(now, || format!("{id} opens"));
@@ -417,19 +409,10 @@ impl World {
         }
     }
 
-    /// What an opening, or the end of formation, wrote by itself.
-    fn witness_opening(&mut self, id: ReplicaId) {
-        let machine = &self.machines[&id];
-        let groups = machine.newest_groups();
-        let membership = machine.life.as_ref().and_then(|life| life.driver.membership());
-        let formed = membership.map_or(Ok(()), |membership| self.witness.form(id, membership));
-        let result = formed.and_then(|()| self.witness.on_opened(id, &groups));
-        self.judge(result);
-    }
-
     /// The replica is gone from one moment to the next; who waits is told that it stopped. Its
     /// machine and its peers go on.
     pub(super) fn kill(&mut self, id: ReplicaId) {
+        self.judge_end(id);
         self.trace.note(self.now, 9, id.0, 0);
         self.trace.line(self.now, || format!("{id} dies"));
         let machine = self.machine_mut(id);

@@ -4,6 +4,7 @@
 //! thread or source of randomness. Every other layer may import this one; it imports none.
 
 pub mod bugs;
+pub mod marks;
 
 pub mod ids;
 pub mod slots;

@@ -63,7 +63,10 @@ impl Bug {
     pub fn forgets(self) -> bool {
         matches!(
             self,
-            Self::AckBeforeDurable | Self::DuplicateAckedBeforeSync | Self::ReopenWithoutSync
+            Self::AckBeforeDurable
+                | Self::DuplicateAckedBeforeSync
+                | Self::ReopenWithoutSync
+                | Self::Core(core::Bug::AckDuplicateEarly)
         )
     }
 
@@ -79,11 +82,21 @@ impl Bug {
                 | Self::OtherBallotsCounted
                 | Self::Core(
                     core::Bug::VoteBelowPromise
+                        | core::Bug::ReuseBallot
+                        | core::Bug::PrepareBeforeSync
+                        | core::Bug::AmnesiaVotes
                         | core::Bug::PromiseOfOtherBallot
                         | core::Bug::VoteOfOtherBallot
                         | core::Bug::ConfirmDeposed
                 )
         )
+    }
+
+    /// Whether a replica may listen to answers that were for an earlier opening of it: then letters
+    /// outlive openings.
+    #[must_use]
+    pub fn revives_openings(self) -> bool {
+        matches!(self, Self::LateSettled | Self::Core(core::Bug::AnswerToEarlierLife))
     }
 
     /// Whether a message that waits for a sync leaves at once. `news` tells whether records were
@@ -93,10 +106,7 @@ impl Bug {
         match self {
             Self::AckBeforeDurable => matches!(message, Message::Accepted(_)),
             Self::PromiseBeforeDurable => matches!(message, Message::Promise(_)),
-            Self::BallotReused => match message {
-                Message::Prepare { .. } => true,
-                _ => false,
-            },
+            Self::BallotReused => matches!(message, Message::Prepare { .. }),
             Self::DuplicateAckedBeforeSync => !news && matches!(message, Message::Accepted(_)),
             _ => false,
         }

@@ -42,7 +42,7 @@ pub struct State {
     network: Vec<u32>,
     /// The first slot that nobody has ever learned; told apart only where reads need it.
     learned: u64,
-    /// How many durable votes were damaged.
+    /// How many durable votes or promises were damaged.
     damages: u8,
 }
 
@@ -63,6 +63,7 @@ enum Happening {
     Kill,
     Damage(Slot, Doubt),
     Tear,
+    LosePromise,
     Retransmit,
     Read(Slot),
     Receive(u32),
@@ -128,6 +129,7 @@ impl Cluster {
             Happening::Kill => Step::Kill,
             Happening::Damage(slot, doubt) => Step::Damage(slot, doubt),
             Happening::Tear => Step::Tear,
+            Happening::LosePromise => Step::LosePromise,
             Happening::Retransmit => Step::Retransmit,
             Happening::Read(floor) => Step::Read { floor },
             Happening::Receive(letter) => {
@@ -157,6 +159,7 @@ impl Cluster {
                 let damages = self.settings.damages.iter();
                 happenings.extend(damages.map(|doubt| Happening::Damage(slot, *doubt)));
             }
+            happenings.extend(self.settings.loses_promise.then_some(Happening::LosePromise));
         }
     }
 
@@ -185,7 +188,10 @@ impl Cluster {
     }
 
     fn forget_stale(&self, state: &mut State) {
-        let standings = self.replicas(state).map(Standing::of);
+        let mut standings = self.replicas(state).map(Standing::of);
+        if self.settings.bug.is_some_and(Bug::revives_openings) {
+            standings = standings.map(Standing::of_any_opening);
+        }
         state.network.retain(|letter| {
             let letter = self.letters.get(*letter);
             let [sender, receiver] =
@@ -253,7 +259,8 @@ impl Model for Cluster {
         if self.settings.has_reads() {
             next.learned = next.learned.max(self.replicas.get(replica).slot_chosen().0);
         }
-        next.damages += u8::from(matches!(happening, Happening::Damage(..)));
+        next.damages +=
+            u8::from(matches!(happening, Happening::Damage(..) | Happening::LosePromise));
         Some(next)
     }
 
@@ -267,7 +274,7 @@ impl Model for Cluster {
             }),
         ];
         // A mistake may well break what should make the others hold: it must be seen from outside.
-        if self.settings.bug.is_none_or(|bug| !bug.forgets()) {
+        if !self.settings.outcomes_only && self.settings.bug.is_none_or(|bug| !bug.forgets()) {
             properties.push(Property::always("learned is chosen", |cluster: &Self, state| {
                 checks::learned_is_chosen(&cluster.replicas(state))
             }));

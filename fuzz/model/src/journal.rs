@@ -179,6 +179,13 @@ impl Journal {
         }
     }
 
+    /// Every record of the promise is damaged, and so are those that would show how high it was: what
+    /// is left are votes. Returns whether anything was promised.
+    pub fn lose_promise(&mut self) -> bool {
+        self.doubts.promise_lost = true;
+        self.promised > Ballot::ZERO
+    }
+
     /// The first slot that no record shows to be chosen.
     fn known(&self) -> Slot {
         let told = self.told.iter().map(|(slot, _)| slot.next()).max();
@@ -229,7 +236,11 @@ impl Journal {
         }
         let mut doubts = self.doubts.clone();
         doubts.settle(SlotRange { first: Slot::ZERO, end: slot });
-        let (promised, slot_chosen) = (self.promised, slot);
+        let promised = match doubts.promise_lost {
+            true => self.readable().map(|(_, ballot, _)| *ballot).max().unwrap_or_default(),
+            false => self.promised,
+        };
+        let slot_chosen = slot;
         let recovered =
             Recovered { promised, slot_chosen, chain, votes, doubts, ..Recovered::default() };
         (recovered, chosen)

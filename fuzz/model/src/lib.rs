@@ -7,6 +7,8 @@ pub mod journal;
 pub mod replica;
 pub mod runs;
 pub mod settings;
+pub mod sound;
 pub mod stale;
 pub mod table;
 pub mod turn;
+pub mod unsound;

@@ -42,8 +42,11 @@ pub enum Step {
     Kill,
     /// It crashes, its newest durable vote in the slot is damaged, and it opens again.
     Damage(Slot, Doubt),
-    /// It crashes in the middle of a write, and opens again.
+    /// It crashes in the middle of a write, and opens again. What it was writing need not have been
+    /// a promise or a vote.
     Tear,
+    /// It crashes, its promise is damaged, which the opening that follows notices.
+    LosePromise,
     /// It sends again what is not answered.
     Retransmit,
     /// A linearizable read begins, when every slot below `floor` had been learned by someone.
@@ -109,6 +112,8 @@ pub struct Replica {
     pub crashes: u8,
     /// How many reads began.
     pub reads: u8,
+    /// How many of them in this opening.
+    pub(crate) reads_opened: u64,
     /// The reads that have no barrier yet, and what it must cover.
     pub(crate) waiting: Vec<(u64, Slot)>,
     /// The number of its last round of confirmation.
@@ -131,6 +136,7 @@ impl Replica {
             campaigns: 0,
             crashes: 0,
             reads: 0,
+            reads_opened: 0,
             waiting: Vec::new(),
             nonce: 0,
             breach: None,
@@ -148,6 +154,7 @@ impl Replica {
         }
         self.held.clear();
         self.waiting.clear();
+        self.reads_opened = 0;
         self.nonce = 0;
         self.learned = learned;
         self.core = Some(self.new_core(settings, recovered));
@@ -192,13 +199,14 @@ impl Replica {
             campaigns,
             crashes,
             reads,
+            reads_opened,
             waiting,
             nonce,
             breach,
         } = self;
         let mut key = Key::default();
         (id, journal, held, learned, proposed, campaigns).hash(&mut key);
-        (crashes, reads, waiting, nonce, breach, core.is_some()).hash(&mut key);
+        (crashes, reads, reads_opened, waiting, nonce, breach, core.is_some()).hash(&mut key);
         if let Some(core) = core {
             core.hash_essence(&mut key);
         }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub damages: &'static [Doubt],
     /// Whether a crash may tear what was being written.
     pub tears: bool,
+    /// Whether the damage may be to the promise, instead of a vote.
+    pub loses_promise: bool,
     /// How many linearizable reads begin at each replica.
     pub reads: [u8; REPLICAS],
     /// How many rounds of confirmation a leader begins in one opening. Copies of a question make
@@ -44,6 +46,8 @@ pub struct Settings {
     pub retransmits: bool,
     /// Whether the network forgets letters that can change nothing any more.
     pub forgets_stale: bool,
+    /// Whether nothing counts but what is seen from outside: two outcomes, or a stale read.
+    pub outcomes_only: bool,
     /// What is done wrong, on purpose.
     pub bug: Option<Bug>,
 }
@@ -74,12 +78,14 @@ impl Settings {
             damages_max: 0,
             damages: &[],
             tears: false,
+            loses_promise: false,
             reads: [0; REPLICAS],
             rounds_max: 2,
             syncs: [false; REPLICAS],
             heartbeats: Heartbeats::None,
             retransmits: false,
             forgets_stale: true,
+            outcomes_only: false,
             bug: None,
         }
     }

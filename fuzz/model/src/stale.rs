@@ -10,11 +10,14 @@
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!
-//! * What a leader says of doubts does not count below a promise.
+//! * What a leader says of doubts does not count below a promise, nor in a later opening, nor where
+//!   no doubt is left that it could end: doubts begin with an opening. Nor does the question count.
+//! * Nor does in a later opening what a leader says of a read.
 //!
 //! With some mistakes this does not hold: then nothing is forgotten
 //! ([`Bug::revives_ballots`](crate::bugs::Bug::revives_ballots)).
 
+use indelible::paxos::Paxos;
 use indelible::paxos::step::RoleName;
 use indelible::types::ids::{Ballot, Slot};
 use indelible::types::message::Message;
@@ -29,6 +32,9 @@ pub struct Standing {
     own: Option<Ballot>,
     leads: bool,
     slot_chosen: Slot,
+    openings: u64,
+    /// The first slot behind all that is in doubt.
+    doubts_end: Slot,
 }
 
 impl Standing {
@@ -42,7 +48,15 @@ impl Standing {
             own: view.filter(|view| view.role != RoleName::Follower).map(|view| view.promised),
             leads: view.is_some_and(|view| view.role == RoleName::Leader),
             slot_chosen: replica.slot_chosen(),
+            openings: replica.openings(),
+            doubts_end: replica.core.as_ref().map_or(Slot::ZERO, doubts_end),
         }
+    }
+
+    /// The same, where no letter is stale because of an opening.
+    #[must_use]
+    pub fn of_any_opening(self) -> Self {
+        Self { openings: 0, doubts_end: Slot(u64::MAX), ..self }
     }
 
     fn is_past(&self, ballot: Ballot) -> bool {
@@ -68,10 +82,20 @@ pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool
             let (ballot, end) = (accepted.ballot, accepted.slots.end);
             receiver.is_past(ballot) || receiver.leads_at(ballot) && end <= receiver.slot_chosen
         }
-        Message::Settled { ballot, .. } => receiver.durable > *ballot,
+        Message::Unsure { boot, .. } => boot.sequence < sender.openings,
+        Message::Settled { ballot, boot, from } => {
+            let too_late = boot.sequence < receiver.openings || receiver.durable > *ballot;
+            too_late || receiver.doubts_end <= *from
+        }
+        Message::BarrierAt { boot, .. } => boot.sequence < receiver.openings,
         Message::Reject { ballot, .. } | Message::Confirmed { ballot, .. } => {
             receiver.is_past(*ballot)
         }
         _ => false,
     }
+}
+
+fn doubts_end(core: &Paxos) -> Slot {
+    let doubts = core.doubts();
+    doubts.faulty.end().max(doubts.uncertain.end()).unwrap_or_default()
 }

@@ -98,17 +98,24 @@ impl Turn<'_> {
             }
             Step::Tear => {
                 self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
-                if self.replica.journal.volatile() == 0 {
-                    return None;
-                }
                 self.replica.journal.crash();
                 self.replica.journal.tear();
+                self.open();
+            }
+            Step::LosePromise => {
+                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                self.replica.journal.crash();
+                if !self.replica.journal.lose_promise() {
+                    return None;
+                }
                 self.open();
             }
             Step::Retransmit => self.input(Input::Tick),
             Step::Read { floor } => {
                 self.count(|replica| &mut replica.reads, settings.reads[index])?;
-                let read = u64::from(self.replica.reads);
+                // As in the driver, numbers begin anew with each opening.
+                self.replica.reads_opened += 1;
+                let read = self.replica.reads_opened;
                 self.replica.waiting.push((read, *floor));
                 self.input(Input::Read(read));
             }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indelible::sim::arena::Arena;
 use indelible::sim::campaign::{Totals, shrink};
+use indelible::sim::floors;
 use indelible::sim::swarm::{self, Limits, Outcome};
 use indelible::sim::{lives, schedule};
 use indelible::types::bugs::{self, Bug};
@@ -135,12 +136,18 @@ fn campaign(bug: Option<Bug>, arguments: &Arguments) -> ExitCode {
     let totals = campaign.totals.into_inner().unwrap_or_default();
     let failed = campaign.failed.into_inner().unwrap_or_default();
     print!("{}", totals.fault_table());
+    print!("{}", totals.mark_table());
     if let Some((seed, outcome)) = &failed {
         tell_failure(*seed, outcome, &campaign.limits);
     }
     println!("{}", totals.json());
     if failed.is_some() {
         return ExitCode::FAILURE;
+    }
+    let lacking = floors::lacking(&totals);
+    lacking.iter().for_each(|what| println!("{what}"));
+    if !lacking.is_empty() {
+        return ExitCode::from(4);
     }
     // A few seeds are unlucky: a cluster of which most is down most of the time.
     if totals.vacuous * 5 > totals.seeds { ExitCode::from(3) } else { ExitCode::SUCCESS }

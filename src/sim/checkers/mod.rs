@@ -1,10 +1,22 @@
 //! Checkers: whether what clients were told, and what replicas applied, can be right.
 //!
-//! They see nothing but a recorded run, and share no code with what they judge. Each tells the
-//! first event that cannot be, with the name of the invariant that it breaks.
+//! Each tells the first event that cannot be, with the name of the invariant that it breaks. Those
+//! of histories see nothing but a recorded run, and share no code with what they judge; the others
+//! see each event of a run as it happens, beside the [`witness`](super::witness).
 //!
 //! | module | what it judges | invariants |
 //! |---|---|---|
+//! | [`validity`] | what is proposed | I2 |
+//! | [`membership`] | what replicas take for their cluster | I9 |
+//! | [`kept`] | what an opening finds | D1, I8 |
+//! | [`overwrites`] | what is written over on a disk | D2 |
+//! | [`twice`] | openings one behind the other | D3 |
+//! | [`doubts`] | what a journal says that it lost | D4 |
+//! | [`served`] | what is read and sent | D5 |
+//! | [`names`] | the files of a directory | D7 |
+//! | [`poison`] | what is written after a failure | D8 |
+//! | [`blocked`] | why a cluster stands still | V2 |
+//! | [`calm`] | a cluster that nobody asks for anything | V3, V5, V6 |
 //! | [`ledger`] | what replicas apply, while they run | A1, A2, A3 |
 //! | [`replay`] | a history against the final ledger, in order of the ids | L1, O1, O4, R1, R2 |
 //! | [`search`] | a history alone; ids are mere names | L2 |
@@ -21,7 +33,8 @@
 //! * **R1** a stale read is the state at an id, and for one client these ids do not go back. **R2**
 //!   a client's stale reads contain what it had committed.
 //!
-//! Not here: what consensus and the journal owe each other ([`checks`](super::checks)).
+//! Not here: what is chosen, and what follows from it ([`witness`](super::witness)); the same for
+//! cores without journals ([`checks`](super::checks)).
 
 use std::fmt;
 
@@ -32,6 +45,18 @@ pub mod ledger;
 pub mod occ;
 pub mod replay;
 pub mod search;
+
+pub mod blocked;
+pub mod calm;
+pub mod doubts;
+pub mod kept;
+pub mod membership;
+pub mod names;
+pub mod overwrites;
+pub mod poison;
+pub mod served;
+pub mod twice;
+pub mod validity;
 
 /// An event that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -229,7 +229,10 @@ impl SimFile {
 
     /// Fails, and remembers that whoever uses the mount knows.
     fn fail<T>(&self, state: &mut State, fault: DiskFault) -> io::Result<T> {
-        state.watch.told_failure(self.mount.number);
+        // A full disk has lost nothing.
+        if fault != DiskFault::NoSpace {
+            state.watch.told_failure(self.mount.number);
+        }
         Err(state.fail(fault))
     }
 }

@@ -6,6 +6,7 @@
 
 mod disk;
 mod network;
+mod power;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -48,6 +49,8 @@ enum Undo {
     ClockRate(ReplicaId),
     Disarm(ReplicaId),
     Room(ReplicaId),
+    /// Who loses power, and when it is back.
+    CutPower(Kind, Vec<ReplicaId>, Moment, u64),
     /// A replica that stopped by itself is switched off and on.
     Look,
 }
@@ -145,21 +148,15 @@ impl Strikes {
         if hit.is_empty() {
             return;
         }
+        if matches!(kind, Kind::PowerCut | Kind::Blackout) {
+            return self.strike_power(sim, kind, hit, end, rng);
+        }
         self.count(kind);
         for id in hit {
-            match kind {
-                Kind::Crash => sim.crash(id),
-                Kind::CloseAndOpen => {
-                    sim.close_now(id);
-                    sim.crash(id);
-                }
-                _ => {
-                    // From nothing survives to all does.
-                    let share = *rng.pick(&[0, 100, 500, 900, 1000]);
-                    let mut chance = rng.fork();
-                    sim.cut_power(id, &mut |_| chance.per_mille(share));
-                }
+            if kind == Kind::CloseAndOpen {
+                sim.close_now(id);
             }
+            sim.crash(id);
             self.gone.push(id);
             let at = end + rng.time(Duration::ZERO..=Duration::from_secs(1));
             self.later(at, Undo::Open(id));
@@ -188,9 +185,7 @@ impl Strikes {
                 // It came through. What it wrote since is as good as anything.
                 self.gone.push(id);
             }
-            let share = *rng.pick(&[0, 500, 1000]);
-            let mut chance = rng.fork();
-            sim.cut_power(id, &mut |_| chance.per_mille(share));
+            sim.cut_power(id, &mut power::survival(rng));
             self.count(Kind::CrashInOpening);
         }
         self.later(end, Undo::Open(id));
@@ -286,6 +281,9 @@ impl Strikes {
             Undo::ClockRate(id) => sim.change_clock(id, |clock, now| clock.set_rate(now, 1000)),
             Undo::Disarm(id) => sim.disk(id).disarm(),
             Undo::Room(id) => sim.disk(id).set_room(None),
+            Undo::CutPower(kind, hit, end, seed) => {
+                self.cut_power(sim, (kind, &hit), end, seed);
+            }
             Undo::Look => {
                 self.look(sim);
                 self.later(sim.now() + LOOK_EVERY, Undo::Look);

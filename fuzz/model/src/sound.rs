@@ -1,0 +1,197 @@
+//! What must hold: configurations that are explored to their end, and some that are too large.
+//!
+//! In all of them letters are lost, late, doubled and reordered, also across crashes.
+
+use indelible::types::message::Doubt;
+
+use crate::runs::Sound;
+use crate::settings::{Heartbeats, Settings};
+
+/// So many states are explored with every change.
+const SMALL_STATES_MAX: usize = 500_000;
+
+/// What must hold, explored to its end.
+#[must_use]
+pub fn full() -> Vec<Sound> {
+    [ballots(), reads(), crashes(), damage(), settled()].concat()
+}
+
+/// What must hold, small enough for every change.
+#[must_use]
+pub fn small() -> Vec<Sound> {
+    let is_small = |sound: &Sound| sound.expected.is_some_and(|states| states <= SMALL_STATES_MAX);
+    full().into_iter().filter(is_small).collect()
+}
+
+/// What must hold, and is too large to be explored to its end here.
+#[must_use]
+pub fn deep() -> Vec<Sound> {
+    let reads = |reads, settings| Settings { reads, ..settings };
+    let voter = |settings| crash([0, 0, 1], settings);
+    let two = |name| Settings::new(name, 2);
+    let settings = vec![
+        Settings::new("a: 3 slots, 2 ballots", 3),
+        heard(two("a: 2 slots, 2 ballots, heartbeats of leaders")),
+        reads([1, 0, 0], two("a: a read, 2 slots")),
+        reads([0, 0, 2], at_once(voter(one("b: two reads at a follower that crashes")))),
+        faulty(voter(two("c: a voter's slot is FAULTY, 2 slots"))),
+        three(at_once(faulty(voter(two("c: a voter's slot is FAULTY, 2 slots, 3 ballots"))))),
+        reads([1, 0, 0], at_once(faulty(voter(two("c: a read, FAULTY, 2 slots"))))),
+        heard(uncertain(voter(one("c: settled, UNCERTAIN, late syncs")))),
+        heard(twice(at_once(both(crash([0, 0, 2], one("c: settled, then damaged again")))))),
+        Settings { alpha: 1, ..at_once(both(voter(two("c: settled, 2 slots, alpha 1")))) },
+    ];
+    settings.into_iter().map(|settings| Sound { settings, expected: None }).collect()
+}
+
+/// (a) Proposers against each other.
+fn ballots() -> Vec<Sound> {
+    let two = || Settings::new("a: 2 slots, 2 ballots", 2);
+    vec![
+        sound(1_032, one("a: 1 slot, 2 ballots")),
+        sound(14_119, three(one("a: 1 slot, 3 ballots"))),
+        sound(227_401, four(one("a: 1 slot, 4 ballots"))),
+        sound(12_645, syncs(one("a: 1 slot, 2 ballots, late syncs"))),
+        sound(271_634, syncs(three(one("a: 1 slot, 3 ballots, late syncs")))),
+        sound(61_947, heard(one("a: 1 slot, 2 ballots, heartbeats of leaders"))),
+        sound(131_247, all_heard(one("a: 1 slot, 2 ballots, all heartbeats"))),
+        sound(80_315, resent(heard(one("a: 1 slot, 2 ballots, heartbeats, retransmission")))),
+        sound(62_152, two()),
+        sound(56_065, Settings { alpha: 1, name: "a: 2 slots, 2 ballots, alpha 1", ..two() }),
+        sound(289_111, resent(Settings { name: "a: 2 slots, 2 ballots, retransmission", ..two() })),
+        sound(2_822_068, syncs(Settings { name: "a: 2 slots, 2 ballots, late syncs", ..two() })),
+        sound(1_423_276, three(Settings { name: "a: 2 slots, 3 ballots", ..two() })),
+    ]
+}
+
+/// (a) Reads beside them.
+fn reads() -> Vec<Sound> {
+    let reads = |reads, settings| Settings { reads, ..settings };
+    let crash = |settings| at_once(crash([0, 0, 1], settings));
+    vec![
+        sound(45_344, reads([1, 0, 0], one("a: a read at the first proposer"))),
+        sound(479_470, reads([2, 0, 0], one("a: two reads at the first proposer"))),
+        sound(433_954, reads([0, 0, 1], one("a: a read at a follower"))),
+        sound(129_739, reads([1, 0, 0], crash(one("b: a read, a voter crashes")))),
+        sound(1_172_725, reads([0, 0, 1], crash(one("b: a read at a follower that crashes")))),
+        sound(208_886, reads([1, 0, 0], faulty(crash(one("c: a read, a voter's slot is FAULTY"))))),
+    ]
+}
+
+/// (b) Crashes: what is not durable is lost.
+fn crashes() -> Vec<Sound> {
+    let anyone = |settings| crash([1, 1, 1], settings);
+    let two = |name| Settings::new(name, 2);
+    vec![
+        sound(8_662, crash([0, 0, 1], one("b: a voter crashes"))),
+        sound(5_877, crash([1, 0, 0], one("b: the first proposer crashes"))),
+        sound(77_544, syncs(anyone(one("b: anyone crashes")))),
+        sound(95_103, three(at_once(anyone(one("b: anyone crashes, 3 ballots, no late syncs"))))),
+        sound(189_085, three(crash([0, 0, 1], one("b: a voter crashes, 3 ballots")))),
+        sound(2_200_288, heard(crash([0, 0, 1], one("b: a voter crashes, heartbeats")))),
+        sound(5_183_243, crash([0, 0, 1], two("b: a voter crashes, 2 slots"))),
+        sound(588_538, at_once(anyone(two("b: anyone crashes, 2 slots, no late syncs")))),
+        sound(1_163_675, crash([1, 0, 0], two("b: the first proposer crashes, 2 slots"))),
+        sound(256_018, twice(syncs(crash([2, 2, 2], one("b: two crashes"))))),
+    ]
+}
+
+/// (c) Damage: an opening finds that votes, or the promise, are lost.
+fn damage() -> Vec<Sound> {
+    let anyone = |settings| crash([1, 1, 1], settings);
+    let voter = |settings| crash([0, 0, 1], settings);
+    let two = |name| Settings::new(name, 2);
+    let promise = |settings| Settings { damages_max: 1, loses_promise: true, ..settings };
+    vec![
+        sound(12_110, faulty(voter(one("c: a voter's slot is FAULTY")))),
+        sound(122_580, faulty(syncs(anyone(one("c: anyone's slot is FAULTY"))))),
+        sound(416_723, uncertain(syncs(anyone(one("c: anyone's slot is UNCERTAIN"))))),
+        sound(
+            161_789,
+            three(at_once(faulty(anyone(one("c: anyone's slot is FAULTY, 3 ballots"))))),
+        ),
+        sound(318_593, three(at_once(uncertain(anyone(one("c: UNCERTAIN, 3 ballots")))))),
+        sound(
+            49_698,
+            Settings {
+                damages_max: 2,
+                ..twice(at_once(faulty(crash([2, 2, 2], one("c: two slots are FAULTY")))))
+            },
+        ),
+        sound(
+            137_486,
+            twice(at_once(uncertain(crash([2, 2, 2], one("c: UNCERTAIN, two crashes"))))),
+        ),
+        sound(2_176_919, faulty(at_once(anyone(two("c: FAULTY, 2 slots, no late syncs"))))),
+        sound(5_386_269, uncertain(at_once(anyone(two("c: UNCERTAIN, 2 slots, no late syncs"))))),
+        sound(8_745, promise(at_once(anyone(one("c: a promise is lost"))))),
+    ]
+}
+
+/// (c) Doubts that a leader ends: heartbeats make voters ask.
+fn settled() -> Vec<Sound> {
+    let voter = |settings| crash([0, 0, 1], settings);
+    vec![
+        sound(874_704, heard(at_once(faulty(voter(one("c: settled, FAULTY")))))),
+        sound(3_722_775, heard(at_once(uncertain(voter(one("c: settled, UNCERTAIN")))))),
+    ]
+}
+
+fn sound(expected: usize, settings: Settings) -> Sound {
+    Sound { settings, expected: Some(expected) }
+}
+
+fn one(name: &'static str) -> Settings {
+    Settings::new(name, 1)
+}
+
+fn three(settings: Settings) -> Settings {
+    Settings { campaigns: [2, 1, 0], campaigns_max: 3, ..settings }
+}
+
+fn four(settings: Settings) -> Settings {
+    Settings { campaigns: [2, 2, 0], campaigns_max: 4, ..settings }
+}
+
+fn heard(settings: Settings) -> Settings {
+    Settings { heartbeats: Heartbeats::OfLeaders, ..settings }
+}
+
+fn all_heard(settings: Settings) -> Settings {
+    Settings { heartbeats: Heartbeats::All, ..settings }
+}
+
+fn resent(settings: Settings) -> Settings {
+    Settings { retransmits: true, ..settings }
+}
+
+fn syncs(settings: Settings) -> Settings {
+    Settings { syncs: [true; 3], ..settings }
+}
+
+fn at_once(settings: Settings) -> Settings {
+    Settings { syncs: [false; 3], ..settings }
+}
+
+/// One crash, of one of these, whose syncs are late.
+fn crash(crashes: [u8; 3], settings: Settings) -> Settings {
+    let syncs = crashes.map(|crashes| crashes > 0);
+    Settings { crashes, crashes_max: 1, syncs, ..settings }
+}
+
+fn twice(settings: Settings) -> Settings {
+    Settings { crashes_max: 2, ..settings }
+}
+
+fn faulty(settings: Settings) -> Settings {
+    Settings { damages_max: 1, damages: &[Doubt::Faulty], ..settings }
+}
+
+fn uncertain(settings: Settings) -> Settings {
+    Settings { damages_max: 1, damages: &[Doubt::Uncertain], tears: true, ..settings }
+}
+
+fn both(settings: Settings) -> Settings {
+    let damages = &[Doubt::Faulty, Doubt::Uncertain];
+    Settings { damages_max: 1, damages, tears: true, ..settings }
+}

@@ -1,0 +1,60 @@
+//! **D7, names**: after any crash a directory holds nothing but what belongs there, and after an
+//! opening nothing that was left half done.
+
+use crate::journal::identity::IDENTITY_NAME;
+use crate::journal::segment::segment_number;
+use crate::types::ids::ReplicaId;
+
+use super::{Violation, ensure};
+
+/// The identity that is being written, until it takes the other one's place.
+const IDENTITY_NEW: &str = "identity.new";
+
+/// Judges the names that a crash left.
+///
+/// # Errors
+///
+/// Where one is none that a journal makes.
+pub fn check_left(id: ReplicaId, names: &[String]) -> Result<(), Violation> {
+    let legal = |name: &String| {
+        [IDENTITY_NAME, IDENTITY_NEW].contains(&name.as_str()) || segment_number(name).is_some()
+    };
+    let wrong = names.iter().find(|name| !legal(name));
+    ensure(wrong.is_none(), "D7", || format!("{id} has a file {wrong:?}"))
+}
+
+/// Judges the names after a replica was opened.
+///
+/// # Errors
+///
+/// Where the identity is missing, or something is left of what was not finished.
+pub fn check_opened(id: ReplicaId, names: &[String]) -> Result<(), Violation> {
+    check_left(id, names)?;
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    ensure(has(IDENTITY_NAME), "D7", || format!("{id} is open without an identity"))?;
+    ensure(!has(IDENTITY_NEW), "D7", || format!("{id} is open beside an unfinished identity"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_a_directory_is_known() {
+        let segment = "segment-0000000000000001";
+        let left = names(&["identity", "identity.new", segment]);
+        check_left(ReplicaId(1), &left).unwrap();
+        check_left(ReplicaId(1), &[]).unwrap();
+        check_opened(ReplicaId(1), &names(&["identity", segment])).unwrap();
+        check_opened(ReplicaId(1), &left).unwrap_err();
+        check_opened(ReplicaId(1), &names(&[segment])).unwrap_err();
+        for wrong in ["segment-1", "segment-0000000000000001.tmp", "core"] {
+            let violation = check_left(ReplicaId(1), &names(&["identity", wrong])).unwrap_err();
+            assert_eq!(violation.invariant, "D7", "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! **I2, validity**: what is proposed was asked for by a caller of this run, or is a no-op, or is
+//! the membership in slot 0.
+//!
+//! A command keeps its content on its way, and changes its number where it bounces or is taken
+//! back; so what was asked for is known by its content alone. Every entry is judged when it is
+//! first proposed, and every one of the ledger at the end of a run.
+
+use std::collections::BTreeSet;
+
+use crate::types::command::Command;
+use crate::types::entry::{Entry, EntryKind};
+use crate::types::ids::{ContentHash, ReplicaId, RequestId, Slot};
+
+use super::{Violation, ensure};
+
+/// What callers asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Validity {
+    asked: BTreeSet<u128>,
+    /// Entries of which it was seen that they are made of that.
+    valid: BTreeSet<u128>,
+}
+
+impl Validity {
+    /// A caller asks for a transaction.
+    pub fn on_call(&mut self, command: &[u8]) {
+        self.asked.insert(content(command));
+    }
+
+    /// An entry is proposed, or is in the ledger.
+    ///
+    /// # Errors
+    ///
+    /// Where nobody asked for it.
+    pub fn on_entry(&mut self, who: ReplicaId, slot: Slot, entry: &Entry) -> Result<(), Violation> {
+        if self.valid.contains(&entry.hash().0) && slot > Slot::ZERO {
+            return Ok(());
+        }
+        let asked = |bytes| self.asked.contains(&content(bytes));
+        let valid = match entry.kind() {
+            EntryKind::NoOp => true,
+            EntryKind::Membership => slot == Slot::ZERO,
+            EntryKind::Commands => slot > Slot::ZERO && entry.commands().all(asked),
+        };
+        ensure(valid, "I2", || format!("{who} has in slot {slot} what nobody asked for"))?;
+        self.valid.insert(entry.hash().0);
+        Ok(())
+    }
+}
+
+/// What a command asks for, whatever its number is.
+fn content(command: &[u8]) -> u128 {
+    match Command::decode(command) {
+        Ok(mut command) => {
+            command.request = RequestId::default();
+            ContentHash::of(&command.encode()).0
+        }
+        Err(_) => ContentHash::of(command).0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::types::entry::EntryBuilder;
+    use crate::types::ids::SessionId;
+    use crate::types::time::Time;
+
+    use super::*;
+
+    fn command(table: &'static str, sequence: u64) -> Vec<u8> {
+        use crate::types::command::{KeyKind, TableUse, ValueCodec};
+        let request = RequestId { session: SessionId(1), sequence };
+        let table = TableUse { name: table, key_kind: KeyKind("u64"), codec: ValueCodec::Raw };
+        Command { request, tables: vec![table], conditions: Vec::new(), operations: Vec::new() }
+            .encode()
+    }
+
+    fn entry(commands: &[Vec<u8>]) -> Entry {
+        let mut builder = EntryBuilder::new(Time(1), 1000);
+        commands.iter().for_each(|command| builder.push(command));
+        builder.finish()
+    }
+
+    #[test]
+    fn what_was_asked_for_may_be_proposed_under_another_number() {
+        let mut validity = Validity::default();
+        validity.on_call(&command("a", 1));
+        let of = |sequence| entry(&[command("a", sequence)]);
+        validity.on_entry(ReplicaId(1), Slot(1), &of(1)).unwrap();
+        validity.on_entry(ReplicaId(2), Slot(2), &of(7)).unwrap();
+        validity.on_entry(ReplicaId(2), Slot(3), &Entry::no_op()).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_seen() {
+        let mut validity = Validity::default();
+        validity.on_call(&command("a", 1));
+        let forged = entry(&[command("a", 1), command("b", 2)]);
+        let violation = validity.on_entry(ReplicaId(1), Slot(1), &forged).unwrap_err();
+        assert_eq!(violation.invariant, "I2");
+        // Nor are commands proposed where the membership is.
+        let asked = entry(&[command("a", 1)]);
+        validity.on_entry(ReplicaId(1), Slot(1), &asked).unwrap();
+        assert!(validity.on_entry(ReplicaId(1), Slot::ZERO, &asked).is_err());
+    }
+}

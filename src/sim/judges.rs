@@ -1,0 +1,203 @@
+//! Where the world meets the checkers that see every event, besides the witness.
+//!
+//! Each checker is a file of its own in [`checkers`](super::checkers); here stands which event each
+//! is told of, and when.
+
+use std::collections::BTreeMap;
+
+use crate::runtime::turn::Event;
+use crate::types::error::ErrorKind;
+use crate::types::ids::ReplicaId;
+use crate::types::marks;
+use crate::types::message::Message;
+
+use super::checkers::doubts::{Causes, Doubted};
+use super::checkers::kept::{Found, Kept};
+use super::checkers::membership::OneMembership;
+use super::checkers::validity::Validity;
+use super::checkers::{Violation, names, overwrites, poison, served, twice};
+use super::disk::Mount;
+use super::durable::Group;
+use super::rng::Rng;
+use super::witness::Witness;
+use super::world::World;
+
+/// The checkers that remember something.
+#[derive(Debug, Default)]
+pub(super) struct Judges {
+    pub(super) validity: Validity,
+    pub(super) doubted: Doubted,
+    membership: OneMembership,
+    kept: Kept,
+    /// What had happened to each disk when its replica was last opened.
+    causes: BTreeMap<ReplicaId, Causes>,
+    /// Groups that are synced, while one before them may not be. Of a replica that doubts nothing,
+    /// without their frames.
+    waiting: BTreeMap<ReplicaId, Vec<Group>>,
+    openings: u64,
+    /// The messages that left, by kind, while somebody wants to know.
+    pub(super) sent: Option<BTreeMap<&'static str, u64>>,
+}
+
+impl Judges {
+    /// A replica is about to take a turn with these events.
+    pub(super) fn on_events(&mut self, events: &[Event<Mount>]) {
+        for event in events {
+            if let Event::Propose { command, .. } = event {
+                self.validity.on_call(&command.bytes);
+            }
+        }
+    }
+
+    /// A message leaves a replica.
+    pub(super) fn on_leave(
+        &mut self,
+        from: ReplicaId,
+        message: &Message,
+        witness: &Witness,
+    ) -> Result<(), Violation> {
+        if let Some(sent) = &mut self.sent {
+            *sent.entry(message.name()).or_default() += 1;
+        }
+        if let Message::Accept(accept) = message {
+            let mut slot = accept.first_slot;
+            for entry in &accept.entries {
+                self.validity.on_entry(from, slot, entry)?;
+                slot = slot.next();
+            }
+        }
+        served::check(from, message, witness)
+    }
+
+    /// A group is synced; the witness is told of it next.
+    pub(super) fn on_synced(&mut self, id: ReplicaId, group: &Group) {
+        let Group { first, end, slot_chosen, .. } = *group;
+        let doubts = self.doubted.of(id).is_some();
+        let frames = if doubts { group.frames.clone() } else { Vec::new() };
+        let group = Group { first, end, slot_chosen, frames };
+        self.waiting.entry(id).or_default().push(group);
+    }
+
+    /// The witness took in what is durable.
+    pub(super) fn on_durable(
+        &mut self,
+        id: ReplicaId,
+        witness: &mut Witness,
+    ) -> Result<(), Violation> {
+        let waiting = self.waiting.entry(id).or_default();
+        let frontier = witness.frontier(id);
+        if waiting.iter().all(|group| frontier < group.end) {
+            return Ok(());
+        }
+        let (mut durable, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(waiting).into_iter().partition(|group| group.end <= frontier);
+        *waiting = rest;
+        durable.sort_by_key(|group| group.first);
+        for group in durable {
+            self.kept.on_durable(id, group.slot_chosen);
+            for seen in &group.frames {
+                for slots in self.doubted.on_durable(id, seen, witness)? {
+                    witness.forget_cast(id, slots);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// A write of a replica ended, with its sync.
+    pub(super) fn judge_write(&mut self, id: ReplicaId) {
+        let seen = self.machine(id).disk.take_overwritten();
+        self.judge(overwrites::check(id, &seen, false));
+    }
+
+    /// A replica is about to be opened, on what was left of its disk.
+    pub(super) fn judge_left(&mut self, id: ReplicaId) {
+        self.judges.openings += 1;
+        let machine = self.machine(id);
+        let (disk, options) = (machine.disk.clone(), machine.settings.journal);
+        let who = machine.settings.driver.id;
+        drop((disk.take_overwritten(), disk.take_after_failure()));
+        self.judge(names::check_left(id, &disk.names()));
+        let mut chance = Rng::new(self.now.0 ^ self.judges.openings << 48);
+        if chance.below(TWICE_ONE_IN) == 0 {
+            let cut = chance.next_u64();
+            let twice = || twice::check(who, &disk.image(), options, cut);
+            self.judge(marks::unmarked(twice));
+        }
+    }
+
+    /// A replica was opened, or was not.
+    pub(super) fn judge_opened(&mut self, id: ReplicaId, opened: bool) {
+        let disk = self.machine(id).disk.clone();
+        self.judge(overwrites::check(id, &disk.take_overwritten(), true));
+        self.judge(poison::check(id, &disk.take_after_failure()));
+        if opened {
+            self.judge(names::check_opened(id, &disk.names()));
+        }
+    }
+
+    /// What an opening, or the end of formation, wrote by itself, and what it found.
+    pub(super) fn witness_opening(&mut self, id: ReplicaId) {
+        let machine = &self.machines[&id];
+        let Some(life) = &machine.life else { return };
+        let groups = machine.newest_groups();
+        let membership = life.driver.membership().cloned();
+        let (Some(membership), Some(view)) = (membership, life.driver.view()) else { return };
+        let causes = Causes::of(&machine.disk.fired());
+        let before = self.judges.causes.insert(id, causes).unwrap_or_default();
+        let since = Causes { torn: causes.torn - before.torn, ..causes };
+        let found = Found {
+            promised: view.promised,
+            slot_chosen: view.slot_chosen,
+            votes: life.driver.votes(),
+            doubts: life.driver.report().doubts,
+        };
+        let damaged = causes.damaged > 0;
+        self.judges.waiting.remove(&id);
+        let result = (self.judges.membership.on_formed(id, &membership))
+            .and_then(|()| self.judges.kept.on_opened(id, &found, damaged, &self.witness))
+            .and_then(|()| {
+                self.judges.doubted.on_opened(id, (&found.doubts, found.slot_chosen), since)
+            })
+            .and_then(|()| self.witness.form(id, &membership))
+            .and_then(|()| self.witness.on_opened(id, &groups));
+        self.judge(result);
+    }
+
+    /// A replica stopped by itself.
+    pub(super) fn on_stopped(&mut self, id: ReplicaId) {
+        let machine = self.machines.get_mut(&id).expect("it took a turn");
+        let fired = machine.disk.fired().total();
+        // What was handed out before it knew of a failure may have been done.
+        drop(machine.disk.take_after_failure());
+        let life = machine.life.as_mut().expect("it took a turn");
+        life.stopped = true;
+        life.flights.clear();
+        let Some(err) = life.driver.report().stopped else { return };
+        // A mistake of its own, or a log that differs, has no source below it.
+        let failed = std::error::Error::source(&err).is_some();
+        let excused = failed && fired > life.faults_before;
+        self.trace.line(self.now, || format!("{id} stopped: {err}"));
+        if err.kind() == ErrorKind::Closed {
+            return;
+        }
+        self.counts.poisoned += 1;
+        if !excused {
+            self.judge(Err(Violation::new("S1", format!("{id} stopped without a reason: {err}"))));
+        }
+    }
+
+    /// A replica is about to die.
+    pub(super) fn judge_end(&mut self, id: ReplicaId) {
+        let machine = self.machine(id);
+        if machine.life.as_ref().is_some_and(|life| life.stopped) {
+            let tried = machine.disk.take_after_failure();
+            self.judge(poison::check(id, &tried));
+        }
+    }
+}
+
+/// Of so many openings, one is tried on a copy of the disk several times before.
+const TWICE_ONE_IN: u64 = 64;

@@ -1,0 +1,188 @@
+//! The end of a swarm: all is healed, and the cluster comes together (liveness).
+//!
+//! * **V1** a new write through each replica is committed.
+//! * **V2** all replicas come to one log and one state, and nothing is in doubt; or it is proved
+//!   that they cannot ([`blocked`]).
+//! * **V3, V5, V6** then there is quiet ([`calm`]).
+//! * **V4** every call is answered in time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::record::Doubts;
+
+use super::checkers::Violation;
+use super::checkers::blocked::{self, Quorums, Voter};
+use super::checkers::calm::{self, Quiet};
+use super::network::Weather;
+use super::swarm::Swarm;
+
+impl Swarm {
+    /// Everything works again, for good.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.healed_at = self.sim.now();
+        self.sim.heal();
+        self.sim.set_weather(Weather::default());
+        self.strikes.heal(&self.sim)
+    }
+
+    /// All replicas come to one log and one state, and everyone is answered (V1, V2, V4).
+    pub(super) fn converge(&mut self) -> Result<(), Violation> {
+        let patience = Duration::from_secs(60);
+        let end = self.sim.now() + patience;
+        loop {
+            self.run_until(self.sim.now() + Duration::from_millis(100))?;
+            self.strikes.undo_due(&self.sim)?;
+            if self.is_one() {
+                break;
+            }
+            if end <= self.sim.now() {
+                return Err(Violation::new("V2", self.apart()));
+            }
+        }
+        self.round_at_peace = self.round();
+        // A new write through each replica.
+        let before = self.workload.committed;
+        for client in 0..self.ids.len() {
+            self.write_through(client)?;
+        }
+        if self.workload.committed == before && !self.ids.is_empty() {
+            return Err(Violation::new("V1", "no new write is committed"));
+        }
+        let end = self.sim.now() + patience;
+        while !self.is_one() {
+            self.run_until(self.sim.now() + Duration::from_millis(100))?;
+            if end <= self.sim.now() {
+                return Err(Violation::new("V2", self.apart()));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_through(&mut self, client: usize) -> Result<(), Violation> {
+        let id = self.ids[client];
+        let replica = self.sim.replica(id);
+        let mut write = replica.put(LAST, 1, &[client as u8]);
+        let end = self.sim.now() + Duration::from_secs(30);
+        loop {
+            self.run_until(self.sim.now() + Duration::from_millis(20))?;
+            match write.wait_timeout(Duration::ZERO) {
+                Some(Ok(_)) => {
+                    self.workload.committed += 1;
+                    return Ok(());
+                }
+                Some(Err(err)) if end <= self.sim.now() => {
+                    return Err(Violation::new("V1", format!("{id} does not commit: {err}")));
+                }
+                Some(Err(_)) => write = replica.put(LAST, 1, &[client as u8]),
+                None if end <= self.sim.now() => {
+                    return Err(Violation::new("V4", format!("{id} does not answer")));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Whether all replicas are up and stand at the same slot, and nobody waits.
+    fn is_one(&self) -> bool {
+        let slots = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).collect::<Vec<_>>();
+        let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
+        let whole = |id: &ReplicaId| {
+            self.sim.report(*id).is_some_and(|report| {
+                let told = !is_in_doubt(&report.doubts, slots[0]) && report.repair.is_none();
+                report.stopped.is_none() && told
+            })
+        };
+        one && self.ids.iter().all(whole) && self.workload.waiting() == 0
+    }
+
+    /// Whether nothing can be chosen any more, and must not be: the journals of so many replicas
+    /// cannot tell what they voted for that no leader can know what is safe.
+    /// It takes damage on one replica and a torn end on others at the same time.
+    pub(super) fn is_blocked(&self) -> bool {
+        let next = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
+        let world = self.sim.lock();
+        let membership = self.ids.iter().find_map(|id| {
+            let life = world.machine(*id).life.as_ref()?;
+            life.driver.membership().cloned()
+        });
+        let Some(membership) = membership else { return false };
+        let voters = self.ids.iter().map(|id| Voter {
+            doubts: world.judges.doubted.of(*id).cloned().unwrap_or_default(),
+            voted: world.witness.cast_from(*id, next).map(|(slot, _)| slot).collect(),
+        });
+        let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
+        let quorums = Quorums { phase1, phase2 };
+        let slots = (0..SLOTS_AHEAD).map(|ahead| next.plus(ahead));
+        blocked::blocked_at(&voters.collect::<Vec<_>>(), quorums, slots).is_some()
+    }
+
+    /// Also where a cluster stands still, everyone is answered in time (V4).
+    pub(super) fn check_answered(&self) -> Result<(), Violation> {
+        match self.workload.waiting() {
+            0 => Ok(()),
+            waiting => {
+                let event = format!("the cluster is blocked, and {waiting} are not answered");
+                Err(Violation::new("V4", event))
+            }
+        }
+    }
+
+    /// Nobody asks for anything any more: nothing happens but heartbeats (V3, V5, V6).
+    pub(super) fn check_calm(&mut self) -> Result<(), Violation> {
+        let late = self.healed_at + LATEST;
+        self.run_until(late.max(self.sim.now() + TO_SETTLE))?;
+        self.sim.lock().judges.sent = Some(BTreeMap::new());
+        self.run_until(self.sim.now() + QUIET)?;
+        let mut world = self.sim.lock();
+        let sent = world.judges.sent.take().unwrap_or_default();
+        let lives = self.ids.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
+        let unfinished = lives.map(|(id, life)| (id, life.driver.unfinished())).collect();
+        drop(world);
+        let rounds = self.round().saturating_sub(self.round_at_peace);
+        calm::check(&Quiet { rounds, sent, unfinished })
+    }
+
+    /// The highest round that anybody promised.
+    fn round(&self) -> u64 {
+        let views = self.ids.iter().filter_map(|id| self.sim.report(*id)?.view);
+        views.map(|view| view.promised.round).max().unwrap_or_default()
+    }
+
+    fn apart(&self) -> String {
+        let replicas = self.ids.iter().map(|id| {
+            let report = self.sim.report(*id);
+            let stopped = report.as_ref().and_then(|report| report.stopped.clone());
+            let refusal = self.sim.refusal(*id);
+            let repair = report.as_ref().and_then(|report| report.repair);
+            let doubts = report.as_ref().map(|report| report.doubts.clone());
+            let view = report.and_then(|report| report.view);
+            format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?} {doubts:?} {repair:?}")
+        });
+        let replicas = replicas.collect::<Vec<_>>().join("; ");
+        format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
+    }
+}
+
+/// Whether a replica that knows all slots below `slot_chosen` still has to learn what it lost. One
+/// that lost its promise votes nowhere any more, so nothing ever ends its doubts from there on.
+fn is_in_doubt(doubts: &Doubts, slot_chosen: Slot) -> bool {
+    let Doubts { promise_lost, faulty, uncertain } = doubts;
+    let firsts = faulty.first().into_iter().chain(uncertain.first());
+    firsts.min().is_some_and(|first| !promise_lost || first < slot_chosen)
+}
+
+const LAST: crate::RawTable<u64> = crate::RawTable::new("last");
+
+/// How far behind the last chosen slot a slot is looked for in which nobody can tell.
+const SLOTS_AHEAD: u64 = 100;
+
+/// Time for what is under way to end, and for the journals to be sealed.
+const TO_SETTLE: Duration = Duration::from_secs(5);
+
+/// What was sent through a clogged link, on a slow network, has arrived by then.
+const LATEST: Duration = Duration::from_secs(15);
+
+/// How long nothing may happen.
+const QUIET: Duration = Duration::from_secs(5);
