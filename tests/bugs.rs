@@ -14,7 +14,7 @@ use indelible::types::bugs::{self, Bug};
 const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::AckBeforeSync, Arena::Swarm, 0),
     (Bug::AckDuplicateEarly, Arena::Swarm, 0),
-    (Bug::AckCurrentPromise, Arena::Swarm, 8),
+    (Bug::AckCurrentPromise, Arena::Swarm, 13),
     (Bug::PromiseBeforeSync, Arena::Swarm, 0),
     (Bug::PrepareBeforeSync, Arena::Swarm, 0),
     (Bug::ReuseBallot, Arena::Schedule, 145),
