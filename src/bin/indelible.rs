@@ -22,7 +22,8 @@ mod sim;
 const USAGE: &str = "\
 usage: indelible sim [--seconds N] [--base N] [--threads N]
        indelible sim --seed N [--arena NAME] [--bug NAME]
-       indelible sim hunt --bug NAME|all|none [--seconds N] [--base N] [--threads N] [--arena NAME]";
+       indelible sim hunt --bug NAME|all|none [--seconds N] [--base N] [--threads N]
+                          [--arena NAME]";
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();

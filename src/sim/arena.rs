@@ -91,8 +91,8 @@ pub(super) fn caught(run: impl FnOnce()) -> Option<Violation> {
     result.err().map(|panic| violation_of(panic.as_ref()))
 }
 
-/// The violation that a panic tells of. Its text begins with the name of the invariant; an assertion
-/// of the code itself has none.
+/// The violation that a panic tells of. Its text begins with the name of the invariant; an
+/// assertion of the code itself has none.
 pub(super) fn violation_of(panic: &(dyn Any + Send)) -> Violation {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
@@ -104,5 +104,5 @@ pub(super) fn violation_of(panic: &(dyn Any + Send)) -> Violation {
 }
 
 /// Those that panics are named after.
-const INVARIANTS: [&str; 14] =
-    ["I1", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "R", "V2", "D1", "D4", "D5"];
+const INVARIANTS: [&str; 15] =
+    ["I1", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "R", "V2", "D1", "D4", "D5", "D8"];

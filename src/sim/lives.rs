@@ -13,6 +13,7 @@
 //! * **D4, doubts stay**: what was in doubt stays so until it is voted for, or known to be chosen,
 //!   durably; and an opening that changes nothing finds the same again.
 //! * **D5, read**: what a reader gets for a slot is the newest entry appended there, or nothing.
+//! * **D8, poisoned**: after a failure nothing more is written.
 //!
 //! A journal alone never has its blocks damaged, and must open. Of zeros where nothing later speaks
 //! of what was there, and of both copies of a promise that nothing speaks of, nobody can know

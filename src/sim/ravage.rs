@@ -67,8 +67,8 @@ fn is_spoken_of(disk: &SimDisk, before: &[Seen], promised: Ballot) -> bool {
         || seals.any(|seen| speaks(&seen.header) && lsn <= seen.header.durable_through)
 }
 
-/// Rots every frame that shows a ballot or a higher one. Others behind them still speak of the number
-/// of its promise.
+/// Rots every frame that shows a ballot or a higher one. Others behind them still speak of the
+/// number of its promise.
 fn rot_promise(disk: &SimDisk, frames: &[Seen], promised: Ballot, rng: &mut Rng) -> Vec<String> {
     let mut lines = Vec::new();
     for Seen { file, at, .. } in frames.iter().filter(|seen| seen.header.ballot >= promised) {

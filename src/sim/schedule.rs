@@ -6,8 +6,8 @@
 //! time pass, crashes, restarts, tears, damages, cuts a link or makes somebody campaign. Then the
 //! faults end, and the cluster must come together ([`healing`](super::healing)). A schedule takes
 //! about a millisecond, a hundredth of what a seed of the [`swarm`](super::swarm) takes, and meets
-//! rare interleavings of messages that much sooner. What stands above the core, and the bytes of the
-//! journal, it does not have.
+//! rare interleavings of messages that much sooner. What stands above the core, and the bytes of
+//! the journal, it does not have.
 //!
 //! ```
 //! use indelible::sim::schedule;
