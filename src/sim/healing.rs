@@ -37,12 +37,7 @@ pub fn heal(cores: &mut Cores) -> bool {
         let leader = ids.iter().copied().find(|id| is_ready(cores, *id));
         let ballot = leader.and_then(|leader| cores.view(leader)?.leader);
         match (leader, proposed) {
-            (Some(leader), None) => {
-                if cores.propose(leader, "fresh") {
-                    ids.iter().for_each(|id| assert!(cores.read(*id) > 0));
-                    proposed = ballot;
-                }
-            }
+            (Some(leader), None) => proposed = ballot.filter(|_| propose(cores, leader, &ids)),
             // It was lost with who led.
             (Some(leader), Some(_)) if ballot != proposed && !is_fresh(cores, leader) => {
                 proposed = None;
@@ -55,6 +50,15 @@ pub fn heal(cores: &mut Cores) -> bool {
 
 fn is_ready(cores: &Cores, id: ReplicaId) -> bool {
     cores.has_room(id) && cores.view(id).is_some_and(|view| view.ready)
+}
+
+/// Proposes the new entry, and has everyone read. Returns whether there was room.
+fn propose(cores: &mut Cores, leader: ReplicaId, ids: &[ReplicaId]) -> bool {
+    let taken = cores.propose(leader, "fresh");
+    if taken {
+        ids.iter().for_each(|id| assert!(cores.read(*id) > 0));
+    }
+    taken
 }
 
 /// Whether the replica knows the entry that was proposed after all faults.
