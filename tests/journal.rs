@@ -60,7 +60,7 @@ fn scripts() {
     }
 }
 
-/// Seeded bugs that the swarm seldom notices, each with the script that does.
+/// Seeded bugs of which a script tells the story.
 const NOTICED: &[(Bug, &str)] = &[
     (Bug::SyncAlone, "an_overlapping_sync_is_waited_for"),
     (Bug::CountBeforeSync, "failed_sync_poisons"),

@@ -29,7 +29,7 @@ fn scripts_hold() {
     }
 }
 
-/// Seeded bugs that the swarm seldom notices, each with the script that does.
+/// Seeded bugs of which a script tells the story.
 const NOTICED: &[(Bug, &str)] = &[
     (Bug::AnswerNone, "faulty_slot_abstains"),
     (Bug::AdoptBelowAbstainer, "faulty_slot_abstains"),
@@ -40,6 +40,11 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::ReadUnconfirmed, "returning_leader_serves_no_reads"),
     (Bug::SmallConfirm, "returning_leader_serves_no_reads"),
     (Bug::NonceReused, "late_confirmation_is_not_counted"),
+    (Bug::PromiseOfOtherBallot, "late_promise_of_an_earlier_campaign_is_not_counted"),
+    (Bug::AdoptFirstVote, "highest_ballot_is_adopted_whoever_answers_first"),
+    (Bug::ReadyAtFirstEntry, "reads_wait_for_all_that_phase_1_found"),
+    (Bug::ConfirmDeposed, "deposed_leader_is_not_confirmed"),
+    (Bug::AnswerToEarlierLife, "barrier_of_an_earlier_opening_is_not_taken"),
 ];
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use indelible::ReplicaId;
 use indelible::sim::cluster::Cluster;
 use indelible::sim::cores::Cores;
+use indelible::sim::healing;
 use indelible::sim::links::Link;
 use indelible::types::message::Message;
 
@@ -17,8 +18,6 @@ use crate::input::Input;
 
 /// How many messages are kept, to be delivered once more much later.
 const OLD_MAX: usize = 64;
-/// How long a healed cluster may take: ten election timeouts.
-const HEALED_MAX: Duration = Duration::from_secs(5);
 /// Longer inputs say nothing that shorter ones do not.
 const STEPS_MAX: usize = 2000;
 
@@ -44,7 +43,7 @@ pub fn run(data: &[u8]) {
         schedule.step();
         steps += 1;
     }
-    schedule.heal();
+    assert!(healing::heal(&mut schedule.cores), "nothing was damaged");
 }
 
 fn shape(input: &mut Input<'_>) -> Cluster {
@@ -168,50 +167,5 @@ impl Schedule<'_> {
             self.proposed += 1;
             assert!(self.cores.propose(*leader, &format!("v{}", self.proposed)));
         }
-    }
-
-    /// The faults are over.
-    fn heal(&mut self) {
-        self.cores.links().heal();
-        for id in self.ids.clone() {
-            self.cores.restart(id);
-        }
-        let end = self.cores.now() + HEALED_MAX;
-        let mut tried = false;
-        loop {
-            assert!(self.cores.now() < end, "liveness: not in agreement after {HEALED_MAX:?}");
-            self.cores.run(Duration::from_millis(50));
-            let fresh = self
-                .cores
-                .chosen(self.ids[0])
-                .iter()
-                .any(|entry| entry.commands().any(|command| command == b"fresh"));
-            if tried && fresh && self.is_settled() {
-                return;
-            }
-            if !fresh {
-                tried |= self.try_fresh(tried);
-            }
-        }
-    }
-
-    /// Proposes something new where somebody leads, and has everyone read; once more where it was
-    /// lost with a leader.
-    fn try_fresh(&mut self, again: bool) -> bool {
-        let ready = |id: &ReplicaId| self.cores.view(*id).is_some_and(|view| view.ready);
-        let leader = self.ids.iter().copied().find(|id| self.cores.has_room(*id) && ready(id));
-        let Some(leader) = leader else { return false };
-        let proposed = self.cores.propose(leader, "fresh");
-        if proposed && !again {
-            self.ids.iter().for_each(|id| assert!(self.cores.read(*id) > 0));
-        }
-        proposed
-    }
-
-    fn is_settled(&self) -> bool {
-        let count = self.cores.chosen(self.ids[0]).len();
-        self.ids.iter().all(|id| {
-            self.cores.chosen(*id).len() == count && self.cores.checks().reads_waiting(*id) == 0
-        })
     }
 }

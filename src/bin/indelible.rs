@@ -4,7 +4,11 @@
 //! indelible sim [--seconds N] [--base N] [--threads N]   fresh seeds; last, a line of JSON
 //! indelible sim --seed N                                 one seed, with its trace
 //! indelible sim hunt --bug NAME|all [--seconds N]        shows that a seeded bug is noticed
+//! indelible sim hunt --bug none [--seconds N]            that nothing is, where there is none
 //! ```
+//!
+//! With `--arena swarm|schedule|lives`, a seed is one of that arena, and a hunt stays in it. With
+//! `--base N` a hunt begins at that try; with `--threads N` it finds the same, sooner.
 //!
 //! Exits with 1 where an invariant was broken, or a bug was not noticed; with 2 where it was called
 //! wrongly; with 3 where so many runs proved nothing that the campaign proves nothing.
@@ -17,8 +21,9 @@ mod sim;
 
 const USAGE: &str = "\
 usage: indelible sim [--seconds N] [--base N] [--threads N]
-       indelible sim --seed N
-       indelible sim hunt --bug NAME|all [--seconds N]";
+       indelible sim --seed N [--arena NAME] [--bug NAME]
+       indelible sim hunt --bug NAME|all|none [--seconds N] [--base N] [--threads N]
+                          [--arena NAME]";
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();

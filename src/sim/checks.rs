@@ -14,7 +14,7 @@
 //!   voted durably below that ballot, such a vote or a newer one, or abstains, or says that the
 //!   slot is chosen. But a vote that was lost is excused once a leader settled that it cannot
 //!   matter.
-//! * **I9, settled**: below the ballot of a leader that calls slots settled, nothing is chosen
+//! * **I11, settled**: below the ballot of a leader that calls slots settled, nothing is chosen
 //!   there.
 //! * **R, reads**: a barrier covers every slot that anyone had learned before the read began.
 
@@ -122,7 +122,7 @@ impl Checks {
         );
         *at = ballot.min(*at);
         let ruled_out = self.settled.iter().find(|(above, from)| ballot < *above && *from <= slot);
-        assert!(ruled_out.is_none(), "I9: slot {slot} is chosen at {ballot}; {ruled_out:?}");
+        assert!(ruled_out.is_none(), "I11: slot {slot} is chosen at {ballot}; {ruled_out:?}");
     }
 
     /// The newest durable record of `id` for `slot` is lost.
@@ -150,7 +150,7 @@ impl Checks {
                 continue;
             }
             let chosen = self.chosen.get(slot).filter(|(at, _)| *at < below);
-            assert!(chosen.is_none(), "I9: replica {id} forgets slot {slot}, where {chosen:?}");
+            assert!(chosen.is_none(), "I11: replica {id} forgets slot {slot}, where {chosen:?}");
             self.voted.remove(&(id, *slot));
         }
     }
@@ -172,7 +172,7 @@ impl Checks {
                 let lower = chosen.find(|(_, (at, _))| at <= ballot);
                 assert!(
                     lower.is_none(),
-                    "I9: replica {from} settles {first} at {ballot}: {lower:?}"
+                    "I11: replica {from} settles {first} at {ballot}: {lower:?}"
                 );
                 self.settled.insert((*ballot, *first));
             }

@@ -59,7 +59,7 @@ pub(super) struct Replica {
     /// What peers lack.
     pub(super) serves: VecDeque<Serve>,
     pub(super) wake_at: Option<Moment>,
-    reads: u64,
+    pub(super) reads: u64,
     pub(super) role: Option<RoleName>,
 }
 

@@ -85,6 +85,12 @@ impl Links {
         self.cut.contains(&link)
     }
 
+    /// Whether the link is held.
+    #[must_use]
+    pub fn is_held(&self, link: Link) -> bool {
+        self.held.contains(&link)
+    }
+
     /// How many messages wait on links that are not held.
     #[must_use]
     pub fn moving(&self) -> usize {

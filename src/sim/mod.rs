@@ -34,7 +34,8 @@
 //! all checkers together make a *swarm*: [`swarm::run`] takes a seed and tells what happened.
 //!
 //! [`cores::Cores`] is older and smaller: protocol cores only, each step in the caller's hands. The
-//! protocol's scripts are written against it.
+//! protocol's scripts are written against it, and its random [schedules](schedule). One journal by
+//! itself lives its random [`lives`]. In all of these [arenas](arena) seeded mistakes are hunted.
 //!
 //! A step that breaks an invariant panics, with the name of the invariant, the replica and the
 //! slot. Same calls, same seed: same trace.
@@ -60,6 +61,7 @@ pub mod witness;
 pub mod checkers;
 mod judges;
 
+pub mod arena;
 pub mod campaign;
 pub mod faults;
 pub mod floors;
@@ -83,7 +85,11 @@ pub mod cores;
 pub mod links;
 
 pub mod checks;
+pub mod healing;
 pub mod journal;
+pub mod lives;
 mod openings;
+mod ravage;
+pub mod schedule;
 
 pub mod trace;

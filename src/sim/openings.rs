@@ -35,6 +35,8 @@ impl Cores {
         replica.chosen.clear();
         replica.repairing = None;
         replica.wake_at = None;
+        // As in the real driver, the next opening counts from the beginning.
+        replica.reads = 0;
         self.checks.on_crash(id);
     }
 

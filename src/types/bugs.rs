@@ -140,7 +140,9 @@ bugs! {
     /// A failed sync is tried again, and the second one believed. (PostgreSQL until 2018; Rebello
     /// et al., *Can Applications Recover from fsync Failures?*, ATC'20.)
     RetrySync = "retry-sync",
-    /// A group counts when its own sync succeeded, though one that overlapped it failed.
+    /// A group counts when its own sync succeeded, though one that overlapped it failed. Where
+    /// every file description is told of a failure (Linux since 4.13), a group's own sync would say
+    /// so, and this is no mistake; it is one where only the first that asks is told.
     SyncAlone = "sync-alone",
     /// An opening trusts what it reads without making it durable. Model-checked: 19 steps.
     TailNotRewritten = "tail-not-rewritten",

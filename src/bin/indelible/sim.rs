@@ -5,10 +5,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use indelible::sim::arena::Arena;
 use indelible::sim::campaign::{Totals, shrink};
 use indelible::sim::floors;
 use indelible::sim::swarm::{self, Limits, Outcome};
+use indelible::sim::{lives, schedule};
 use indelible::types::bugs::{self, Bug};
+
+#[path = "hunt.rs"]
+mod hunt;
+
+use hunt::Hunt;
 
 /// What the command line says.
 struct Arguments {
@@ -18,6 +25,7 @@ struct Arguments {
     base: u64,
     threads: usize,
     bug: Option<String>,
+    arena: Option<Arena>,
 }
 
 /// What the threads of a campaign share.
@@ -39,22 +47,32 @@ pub fn main(arguments: &[String]) -> Result<ExitCode, String> {
     // A broken invariant inside the product is a panic; it is told as a violation.
     std::panic::set_hook(Box::new(|_| {}));
     match (&arguments.bug, arguments.seed) {
-        (Some(name), _) if arguments.hunt => hunt(name, &arguments),
-        (None, _) if arguments.hunt => Err("hunt: which --bug".to_owned()),
-        (Some(name), Some(seed)) => {
-            let bug = Bug::named(name).ok_or_else(|| format!("there is no bug {name}"))?;
-            bugs::switch(Some(bug));
-            Ok(replay(seed))
+        (Some(name), _) if arguments.hunt => {
+            let Arguments { base, threads, arena, .. } = arguments;
+            let time = Duration::from_secs(arguments.seconds);
+            Hunt { base, threads, time, arena }.run(name)
         }
-        (_, Some(seed)) => Ok(replay(seed)),
-        (_, None) => Ok(campaign(&arguments)),
+        (None, _) if arguments.hunt => Err("hunt: which --bug".to_owned()),
+        (_, None) if arguments.arena.is_some() => Err("--arena: with --seed, or hunt".to_owned()),
+        (bug, seed) => {
+            let bug = bug.as_deref().map(hunt::named).transpose()?;
+            bugs::switch(bug);
+            Ok(seed.map_or_else(|| campaign(bug, &arguments), |seed| replay(seed, arguments.arena)))
+        }
     }
 }
 
 fn parse(arguments: &[String]) -> Result<Arguments, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut parsed =
-        Arguments { hunt: false, seconds: 60, seed: None, base: 0, threads: cores, bug: None };
+    let mut parsed = Arguments {
+        hunt: false,
+        seconds: 60,
+        seed: None,
+        base: 0,
+        threads: cores,
+        bug: None,
+        arena: None,
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         if word == "hunt" {
@@ -68,6 +86,11 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
             "--seed" => parsed.seed = Some(number()?),
             "--base" => parsed.base = number()?,
             "--threads" => parsed.threads = number()?.clamp(1, 256) as usize,
+            "--arena" => {
+                let names = Arena::ROUND.map(|(arena, _)| arena.name()).join(", ");
+                let unknown = || format!("there is no arena {value}; there are {names}");
+                parsed.arena = Some(Arena::named(value).ok_or_else(unknown)?);
+            }
             "--bug" => parsed.bug = Some(value.clone()),
             _ => return Err(format!("{word}: not known")),
         }
@@ -76,24 +99,40 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
 }
 
 /// Runs one seed, with its trace.
-fn replay(seed: u64) -> ExitCode {
-    let limits = Limits { trace_lines: 1_000_000, ..Limits::default() };
-    let outcome = swarm::run(seed, &limits);
-    outcome.trace.iter().for_each(|line| println!("{line}"));
-    let mut totals = Totals::default();
-    totals.add(&outcome);
-    println!("{}", totals.json());
-    match outcome.violation {
+fn replay(seed: u64, arena: Option<Arena>) -> ExitCode {
+    let arena = arena.unwrap_or(Arena::Swarm);
+    let violation = match arena {
+        Arena::Swarm => {
+            let limits = Limits { trace_lines: TRACE_LINES, ..Limits::default() };
+            let outcome = swarm::run(seed, &limits);
+            outcome.trace.iter().for_each(|line| println!("{line}"));
+            let mut totals = Totals::default();
+            totals.add(&outcome);
+            println!("{}", totals.json());
+            outcome.violation
+        }
+        Arena::Schedule => {
+            let ended = schedule::run(seed, TRACE_LINES);
+            ended.trace.iter().for_each(|line| println!("{line}"));
+            ended.violation
+        }
+        Arena::Lives => {
+            let (violation, trace) = lives::run(seed, true);
+            trace.iter().for_each(|line| println!("{line}"));
+            violation
+        }
+    };
+    match violation {
         Some(violation) => {
-            println!("seed {seed}: {violation}");
+            println!("{} seed {seed}: {violation}", arena.name());
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,
     }
 }
 
-fn campaign(arguments: &Arguments) -> ExitCode {
-    let campaign = Campaign::run(None, arguments, Duration::from_secs(arguments.seconds), true);
+fn campaign(bug: Option<Bug>, arguments: &Arguments) -> ExitCode {
+    let campaign = Campaign::run(bug, arguments);
     let totals = campaign.totals.into_inner().unwrap_or_default();
     let failed = campaign.failed.into_inner().unwrap_or_default();
     print!("{}", totals.fault_table());
@@ -125,42 +164,16 @@ fn tell_failure(seed: u64, outcome: &Outcome, limits: &Limits) {
     }
 }
 
-/// Shows for each bug how many seeds it takes to notice it.
-fn hunt(name: &str, arguments: &Arguments) -> Result<ExitCode, String> {
-    let hunted = match name {
-        "all" => Bug::ALL.to_vec(),
-        name => vec![Bug::named(name).ok_or_else(|| format!("there is no bug {name}"))?],
-    };
-    let mut missed = false;
-    for bug in hunted {
-        let time = Duration::from_secs(arguments.seconds);
-        let campaign = Campaign::run(Some(bug), arguments, time, false);
-        let failed = campaign.failed.into_inner().unwrap_or_default();
-        let seeds = campaign.totals.into_inner().unwrap_or_default().seeds;
-        let caught = failed.is_some();
-        let seed = failed.as_ref().map_or(0, |(seed, _)| *seed);
-        let invariant = failed.and_then(|(_, outcome)| outcome.violation);
-        let invariant = invariant.map_or("", |violation| violation.invariant);
-        println!(
-            "{{\"bug\":\"{}\",\"caught\":{caught},\"seeds\":{seeds},\
-             \"invariant\":\"{invariant}\",\"seed\":{seed}}}",
-            bug.name()
-        );
-        missed |= !caught;
-    }
-    Ok(if missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
 impl Campaign {
     /// Runs seeds from the base on, until the time is over or one fails.
-    fn run(bug: Option<Bug>, arguments: &Arguments, time: Duration, progress: bool) -> Self {
+    fn run(bug: Option<Bug>, arguments: &Arguments) -> Self {
         let campaign = Self {
             limits: Limits::default(),
             bug,
             next: AtomicU64::new(arguments.base),
             over: AtomicBool::new(false),
             began: Instant::now(),
-            time,
+            time: Duration::from_secs(arguments.seconds),
             totals: Mutex::default(),
             failed: Mutex::default(),
         };
@@ -168,9 +181,7 @@ impl Campaign {
             for _ in 0..arguments.threads {
                 scope.spawn(|| campaign.work());
             }
-            if progress {
-                scope.spawn(|| campaign.tell_progress());
-            }
+            scope.spawn(|| campaign.tell_progress());
         });
         campaign
     }
@@ -214,3 +225,5 @@ impl Campaign {
         }
     }
 }
+
+const TRACE_LINES: usize = 1_000_000;

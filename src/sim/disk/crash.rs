@@ -137,7 +137,7 @@ struct Survival {
 impl SimulatedFile {
     /// The power goes: what is chosen of what waits reaches the medium.
     fn cut(&mut self, survives: &mut Chooser<'_>, fired: &mut Fired, strays: &mut Vec<Stray>) {
-        self.failures = 0;
+        (self.failures, self.told) = (0, 0);
         let mut is_lost = false;
         for pending in std::mem::take(&mut self.pending) {
             let Pending { number, change, fate } = pending;

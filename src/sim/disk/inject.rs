@@ -85,6 +85,12 @@ impl SimDisk {
         self.arm(Operation::Sync, when, Action::Sync(failure));
     }
 
+    /// Whether only the first open file that syncs after a failure is told of it, as in Linux
+    /// before 4.13. By default every one is.
+    pub fn tell_failures_once(&self, once: bool) {
+        self.lock().tells_once = once;
+    }
+
     /// A sync of the directory fails.
     pub fn fail_directory_sync(&self, when: When, failure: SyncFailure) {
         self.arm(Operation::SyncDirectory, when, Action::Sync(failure));

@@ -309,7 +309,9 @@ impl File for SimFile {
             }
         };
         // Also what another call met, or another open file, is news to this one, once.
-        if self.told.swap(failures, Ordering::AcqRel) == failures {
+        let told = self.told.swap(failures, Ordering::AcqRel);
+        let told_any = std::mem::replace(&mut state.file_mut(self.file).told, failures);
+        if failures == if state.tells_once { told_any } else { told } {
             return Ok(());
         }
         state.watch.told_failure(self.mount.number);

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) armed: Vec<Armed>,
     pub(super) fired: Fired,
     pub(super) watch: Watch,
+    /// Whether only the first open file that asks is told of a failure.
+    pub(super) tells_once: bool,
     /// What journals draw names from.
     pub(super) entropy: Rng,
 }
@@ -66,6 +68,8 @@ pub(super) struct SimulatedFile {
     pub(super) pending: Vec<Pending>,
     /// How many syncs of it failed. Every open file is told of each once.
     pub(super) failures: u64,
+    /// How many of these somebody was told of; for disks that tell only one open file.
+    pub(super) told: u64,
     /// What the last of these failures was.
     pub(super) lost_by: DiskFault,
     /// Sectors that cannot be read, by their number.
@@ -140,6 +144,7 @@ impl Default for SimulatedFile {
             medium: Content::default(),
             pending: Vec::new(),
             failures: 0,
+            told: 0,
             lost_by: DiskFault::SyncFailsKeep,
             unreadable: BTreeSet::new(),
             scars: Vec::new(),

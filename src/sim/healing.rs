@@ -1,0 +1,99 @@
+//! The end of the faults of a schedule: what cores must do then, and within which time.
+//!
+//! All are up, every link carries what is sent, and every sync succeeds. Within ten election
+//! timeouts the cores must agree, commit something new, and answer every read; unless damage left
+//! too few who can tell what they voted for. That excuse is checked, not believed.
+
+use std::time::Duration;
+
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::record::Doubts;
+
+use super::cores::Cores;
+
+/// How long a healed cluster may take: 10 election timeouts.
+pub const HEALED_MAX: Duration = Duration::from_millis(10 * 500);
+
+/// Ends all faults, and waits until the cluster has come together. Returns whether it has; with too
+/// much damage it need not.
+///
+/// # Panics
+///
+/// Where it must and does not, and where an invariant is broken on the way.
+pub fn heal(cores: &mut Cores) -> bool {
+    cores.links().heal();
+    let ids = cores.ids();
+    let end = cores.now() + HEALED_MAX;
+    // At which ballot the new entry was proposed.
+    let mut proposed = None;
+    loop {
+        if end <= cores.now() {
+            assert!(is_blocked(cores), "V2: healed, and at odds after {HEALED_MAX:?}");
+            return false;
+        }
+        // Who lacks entries waits until the others know them.
+        ids.iter().for_each(|id| cores.restart(*id));
+        cores.run(Duration::from_millis(50));
+        let leader = ids.iter().copied().find(|id| is_ready(cores, *id));
+        let ballot = leader.and_then(|leader| cores.view(leader)?.leader);
+        match (leader, proposed) {
+            (Some(leader), None) => proposed = ballot.filter(|_| propose(cores, leader, &ids)),
+            // It was lost with who led.
+            (Some(leader), Some(_)) if ballot != proposed && !is_fresh(cores, leader) => {
+                proposed = None;
+            }
+            _ if is_fresh(cores, ids[0]) && is_one(cores, &ids) => return true,
+            _ => {}
+        }
+    }
+}
+
+fn is_ready(cores: &Cores, id: ReplicaId) -> bool {
+    cores.has_room(id) && cores.view(id).is_some_and(|view| view.ready)
+}
+
+/// Proposes the new entry, and has everyone read. Returns whether there was room.
+fn propose(cores: &mut Cores, leader: ReplicaId, ids: &[ReplicaId]) -> bool {
+    let taken = cores.propose(leader, "fresh");
+    if taken {
+        ids.iter().for_each(|id| assert!(cores.read(*id) > 0));
+    }
+    taken
+}
+
+/// Whether the replica knows the entry that was proposed after all faults.
+fn is_fresh(cores: &Cores, id: ReplicaId) -> bool {
+    let mut chosen = cores.chosen(id).iter();
+    chosen.any(|entry| entry.commands().any(|command| command == b"fresh"))
+}
+
+/// Whether all know as much as the others, and no read waits.
+fn is_one(cores: &Cores, ids: &[ReplicaId]) -> bool {
+    let count = cores.chosen(ids[0]).len();
+    ids.iter().all(|id| cores.chosen(*id).len() == count && cores.checks().reads_waiting(*id) == 0)
+}
+
+/// Whether the damage, though nothing chosen can be lost by it, is more than a cluster can go on
+/// with before an operator replaces a replica: too few speak about some slot, and they are not all
+/// merely uncertain.
+fn is_blocked(cores: &Cores) -> bool {
+    let ids = cores.ids();
+    let Some(doubts) = ids.iter().map(|id| cores.doubts(*id)).collect::<Option<Vec<_>>>() else {
+        // It lost what nobody else knows to be chosen.
+        return true;
+    };
+    let membership = &cores.cluster().membership;
+    let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
+    let keeping = doubts.iter().filter(|doubts| !doubts.promise_lost).count();
+    let mut ranges = doubts.iter().flat_map(|doubts| {
+        doubts.faulty.ranges().iter().chain(doubts.uncertain.ranges()).map(|range| range.first)
+    });
+    let is_stuck = |slot: Slot| {
+        let abstains = |doubts: &&&Doubts| doubts.promise_lost || doubts.contains(slot);
+        let speaking = ids.len() - doubts.iter().filter(abstains).count();
+        let faulty = doubts.iter().any(|doubts| doubts.faulty.contains(slot));
+        let everyone = keeping == ids.len() && !faulty && phase2 > 1;
+        speaking < phase1 && !everyone
+    };
+    keeping < phase1.max(phase2) || ranges.any(is_stuck)
+}

@@ -1,0 +1,492 @@
+//! The lives of one journal: random appends, writes that are under way together, failed syncs,
+//! crashes in the middle of anything, damage; and, at each opening, whether what was acknowledged
+//! is there.
+//!
+//! ```text
+//! open -> append, begin, finish, tell, read, seal ... -> crash -> damage -> open -> ...
+//!  ^       cut short after any operation                            ^
+//!  compared with what its owner knows: D1, D4                       only in a cluster
+//! ```
+//!
+//! * **D1, kept**: what a frontier covered is found again, and the promise never goes back; what
+//!   cannot be found is named as missing or in doubt, or the promise as lost.
+//! * **D4, doubts stay**: what was in doubt stays so until it is voted for, or known to be chosen,
+//!   durably; and an opening that changes nothing finds the same again.
+//! * **D5, read**: what a reader gets for a slot is the newest entry appended there, or nothing.
+//! * **D8, poisoned**: after a failure nothing more is written.
+//!
+//! A journal alone never has its blocks damaged, and must open. Of zeros where nothing later speaks
+//! of what was there, and of both copies of a promise that nothing speaks of, nobody can know
+//! (`docs/format.md`, *What is assumed*); these are left out.
+//!
+//! Not here: whole replicas on damaged disks (`swarm`), and every boundary of one life
+//! (`tests/crash_points`).
+
+use std::collections::BTreeMap;
+
+use crate::journal::{Begun, Done, Job, Journal, JournalError, Options};
+use crate::types::entry::{Entry, EntryBuilder};
+use crate::types::ids::{Ballot, Incarnation, Lsn, ReplicaId, Slot};
+use crate::types::membership::{Membership, Voter};
+use crate::types::record::{Doubts, Record, Recovered};
+use crate::types::slots::SlotSet;
+use crate::types::time::Time;
+
+use super::arena;
+use super::checkers::Violation;
+use super::disk::{Mount, SimDisk, SyncFailure, When};
+use super::ravage::{self, Ravaged};
+use super::rng::Rng;
+
+const WHO: ReplicaId = ReplicaId(1);
+
+/// How often the journal of a seed is opened.
+const LIVES: u64 = 8;
+
+/// Runs the lives of a seed. Returns the first thing that must not happen and did, and where it is
+/// asked for, what happened until then.
+#[must_use]
+pub fn run(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
+    let mut lives = Lives::new(seed);
+    lives.traces = traces;
+    let violation = arena::caught(|| lives.run());
+    (violation, lives.trace)
+}
+
+/// What the owner of the journal knows; it outlives crashes.
+#[derive(Debug, Default)]
+struct Owner {
+    promised: Ballot,
+    /// Promises and votes that were appended, and their frames.
+    promises: Vec<(Lsn, Ballot)>,
+    written: Vec<(Lsn, Slot, Ballot, Entry)>,
+    durable: Lsn,
+    durable_promise: Ballot,
+    /// The newest durable entry of each slot, and its ballot.
+    entries: BTreeMap<Slot, (Ballot, Entry)>,
+    slot_chosen: Slot,
+    slot_next: Slot,
+    boots: u64,
+    /// What the journal says it lost, without what was durably appended since.
+    missing: SlotSet,
+    doubts: Doubts,
+    /// Whether the next vote needs a ballot of its own, after an opening that left doubts.
+    is_unsure: bool,
+    /// Whether what was damaged since the last opening may have been all that spoke of the promise.
+    is_mute: bool,
+}
+
+#[derive(Debug)]
+struct Lives {
+    rng: Rng,
+    voters: u64,
+    disk: SimDisk,
+    owner: Owner,
+    traces: bool,
+    trace: Vec<String>,
+}
+
+/// What is under way.
+struct Flights {
+    jobs: Vec<Job<Mount>>,
+    begun: Vec<Begun<Mount>>,
+    done: Vec<Done<Mount>>,
+}
+
+impl Owner {
+    fn settle(&mut self, slot: Slot) {
+        self.missing.remove_slot(slot);
+        self.doubts.faulty.remove_slot(slot);
+        self.doubts.uncertain.remove_slot(slot);
+    }
+
+    /// Whether the journal says of itself that it cannot tell.
+    fn is_lost(&self, slot: Slot) -> bool {
+        self.missing.contains(slot) || self.doubts.contains(slot)
+    }
+
+    /// The newest entry that was appended in the slot.
+    fn newest(&self, slot: Slot) -> Option<&Entry> {
+        let written = self.written.iter().rev().find(|(_, written, ..)| *written == slot);
+        let durable = || self.entries.get(&slot).map(|(_, entry)| entry);
+        written.map(|(.., entry)| entry).or_else(durable)
+    }
+
+    fn cover(&mut self, frontier: Lsn) {
+        assert!(frontier >= self.durable, "D1: the frontier went back to {frontier}");
+        self.durable = frontier;
+        self.promises.retain(|(lsn, ballot)| {
+            if *lsn <= frontier {
+                self.durable_promise = self.durable_promise.max(*ballot);
+            }
+            *lsn > frontier
+        });
+        for (lsn, slot, ballot, entry) in std::mem::take(&mut self.written) {
+            if lsn <= frontier {
+                self.settle(slot);
+                self.entries.insert(slot, (ballot, entry));
+            } else {
+                self.written.push((lsn, slot, ballot, entry));
+            }
+        }
+    }
+
+    /// Compares what an opening found with what was acknowledged, and takes it over.
+    fn compare(&mut self, journal: &Journal<Mount>, recovered: Recovered) {
+        let before = std::mem::take(&mut self.doubts);
+        (self.missing, self.doubts) = (recovered.missing.clone(), recovered.doubts.clone());
+        let lost = recovered.doubts.promise_lost;
+        assert!(!before.promise_lost || lost, "D4: that the promise is lost is forgotten");
+        let (promised, durable) = (recovered.promised, self.durable_promise);
+        assert!(
+            promised >= durable || lost || self.is_mute,
+            "D1: {durable} was promised durably, and {promised} is found"
+        );
+        assert!(recovered.slot_chosen <= self.slot_next, "D1: more is chosen than was appended");
+        let boot = journal.identity().boot.sequence;
+        assert!(boot > self.boots, "D1: boot {boot} after {}", self.boots);
+        self.boots = boot;
+        let found = journal.found_through();
+        assert!(found >= self.durable, "D1: found through {found} of {}", self.durable);
+        for (slot, (ballot, entry)) in &self.entries {
+            if self.is_lost(*slot) {
+                continue;
+            }
+            let read = read(journal, *slot);
+            assert!(read.is_some(), "D1: slot {slot} is lost");
+            if *slot < recovered.slot_chosen {
+                assert!(read.as_ref() == Some(entry), "D5: another entry in chosen slot {slot}");
+                continue;
+            }
+            let vote = recovered.votes.iter().find(|(voted, ..)| voted == slot);
+            let Some((_, at, voted)) = vote else { panic!("D1: the vote in slot {slot} is lost") };
+            assert!(at >= ballot, "D1: the vote in slot {slot} is {at}, older than {ballot}");
+            assert!(at > ballot || voted == entry, "D1: another vote in slot {slot} at {at}");
+        }
+        for slot in (0..recovered.slot_chosen.0).map(Slot) {
+            let is_there = read(journal, slot).is_some();
+            assert!(is_there != self.missing.contains(slot), "D1: slot {slot} there: {is_there}");
+        }
+        for (slot, ballot, entry) in recovered.votes {
+            self.slot_next = self.slot_next.max(slot.next());
+            // What survived without having been acknowledged is now as good as anything.
+            if !self.is_lost(slot) {
+                self.entries.insert(slot, (ballot, entry));
+            }
+        }
+        // And what did not is gone.
+        self.promised = promised;
+        self.durable_promise = promised;
+        self.slot_chosen = recovered.slot_chosen;
+        self.slot_next = self.entries.keys().next_back().map_or(Slot::ZERO, |slot| slot.next());
+        self.slot_next = self.slot_next.max(recovered.slot_chosen);
+        self.promises.clear();
+        self.written.clear();
+        self.durable = journal.frontier().lsn();
+        self.is_unsure = !self.doubts.is_empty();
+        self.is_mute = false;
+    }
+}
+
+impl Lives {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let voters = *rng.pick(&[1, 3, 3]);
+        let disk = SimDisk::seeded(rng.next_u64());
+        disk.tell_failures_once(rng.per_mille(500));
+        let (owner, trace) = (Owner::default(), Vec::new());
+        Self { rng, voters, disk, owner, traces: false, trace }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..LIVES {
+            if self.rng.per_mille(333) {
+                self.open_in_vain();
+            }
+            let mut journal = self.open().expect("D1: what is undamaged, or in a cluster, opens");
+            if !self.compare(&mut journal) {
+                return;
+            }
+            if self.rng.per_mille(250) {
+                drop(journal);
+                self.compare_again();
+                journal = self.open().expect("D1: what was opened opens again");
+                self.compare(&mut journal);
+            }
+            self.live(&mut journal);
+            drop(journal);
+            self.die();
+        }
+    }
+
+    /// An opening that is cut short after any operation.
+    fn open_in_vain(&mut self) {
+        let mount = self.disk.mount();
+        self.disk.stop_at(self.disk.boundaries() + self.rng.below(40));
+        drop(open(mount, self.voters));
+        self.cut_power(4);
+    }
+
+    fn open(&self) -> Result<Journal<Mount>, JournalError> {
+        open(self.disk.mount(), self.voters)
+    }
+
+    /// Returns whether the replica goes on: without its promise it never votes again.
+    fn compare(&mut self, journal: &mut Journal<Mount>) -> bool {
+        let recovered = journal.recovered();
+        self.tell(|| {
+            let Recovered { promised, slot_chosen, missing, doubts, .. } = &recovered;
+            format!(
+                "opens: promised={promised} chosen<{slot_chosen} missing {missing:?} {doubts:?}"
+            )
+        });
+        let kept = self.owner.durable_promise <= recovered.promised;
+        self.owner.compare(journal, recovered);
+        kept && !self.owner.doubts.promise_lost
+    }
+
+    /// Opens twice more, which must find the same.
+    fn compare_again(&mut self) {
+        let found = || {
+            let mut journal = self.open().expect("D1: what was opened opens again");
+            (journal.identity().boot.sequence, journal.recovered())
+        };
+        let ((_, first), (boot, second)) = (found(), found());
+        self.owner.boots = boot;
+        assert!(first == second, "D4: an opening changed what there is: {first:?}, {second:?}");
+        assert!(first.doubts == self.owner.doubts, "D4: other doubts: {:?}", first.doubts);
+        assert!(first.missing == self.owner.missing, "D4: missing: {:?}", first.missing);
+    }
+
+    fn live(&mut self, journal: &mut Journal<Mount>) {
+        let mut flights = Flights { jobs: Vec::new(), begun: Vec::new(), done: Vec::new() };
+        for _ in 0..self.rng.below(120) {
+            if self.act(journal, &mut flights).is_err() {
+                let refused = journal.next_job().is_err();
+                assert!(refused, "D8: the journal writes after a failure");
+                break;
+            }
+        }
+        // Some writes are done whose outcome nobody hears of.
+        for job in flights.jobs {
+            match self.rng.below(3) {
+                0 => drop(job.run()),
+                1 => drop(job.begin()),
+                _ => {}
+            }
+        }
+    }
+
+    fn act(
+        &mut self,
+        journal: &mut Journal<Mount>,
+        flights: &mut Flights,
+    ) -> Result<(), JournalError> {
+        match self.rng.below(16) {
+            0..5 => self.append(journal)?,
+            5..8 => flights.jobs.extend(journal.next_job()?),
+            8 => drop(journal.seal()?),
+            9 => self.read_some(journal),
+            10..12 => {
+                if let Some(job) = take(&mut flights.jobs, &mut self.rng) {
+                    flights.begun.push(job.begin());
+                }
+            }
+            12..14 => {
+                if let Some(begun) = take(&mut flights.begun, &mut self.rng) {
+                    self.finish(begun, flights);
+                }
+            }
+            _ => {
+                if let Some(done) = take(&mut flights.done, &mut self.rng) {
+                    let frontier = journal.complete(done)?;
+                    self.tell(|| format!("durable lsn={}", frontier.lsn()));
+                    self.owner.cover(frontier.lsn());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.traces {
+            self.trace.push(line());
+        }
+    }
+
+    /// Syncs what was written. Where that fails, what is synced just after it is lost with it.
+    fn finish(&mut self, begun: Begun<Mount>, flights: &mut Flights) {
+        let fails = self.rng.per_mille(40);
+        if fails {
+            let failure = *self.rng.pick(&[SyncFailure::Keep, SyncFailure::Revert]);
+            self.disk.fail_sync(When::NEXT, failure);
+        }
+        flights.done.push(begun.finish());
+        self.disk.disarm();
+        if fails && self.rng.per_mille(500) {
+            flights.done.extend(flights.begun.drain(..).map(Begun::finish));
+        }
+    }
+
+    fn append(&mut self, journal: &mut Journal<Mount>) -> Result<(), JournalError> {
+        let records = self.draw_records();
+        let owner = &mut self.owner;
+        // Chosen is whatever is durable without a gap, sometimes.
+        if self.rng.per_mille(250) {
+            while let slot = owner.slot_chosen
+                && owner.entries.contains_key(&slot)
+                && !owner.doubts.contains(slot)
+                && !owner.written.iter().any(|(_, written, ..)| *written == slot)
+                && !records.iter().any(|record| slot_of(record) == Some(slot))
+            {
+                owner.slot_chosen = slot.next();
+            }
+        }
+        let chosen = owner.slot_chosen;
+        let last = journal.append(&records, chosen)?;
+        self.tell(|| {
+            let names = records.iter().map(name).collect::<Vec<_>>().join(" ");
+            format!("append chosen<{chosen} lsn={last} {names}")
+        });
+        let owner = &mut self.owner;
+        for record in records {
+            match record {
+                Record::Promise { ballot } => owner.promises.push((last, ballot)),
+                Record::Vote { slot, ballot, entry } => {
+                    owner.written.push((last, slot, ballot, entry));
+                }
+                Record::Chosen { slot, entry } => {
+                    let ballot = owner.entries[&slot].0;
+                    owner.written.push((last, slot, ballot, entry));
+                }
+                Record::Verdicts(_) | Record::Doubts(_) => unreachable!("none is drawn"),
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_records(&mut self) -> Vec<Record> {
+        let (rng, owner) = (&mut self.rng, &mut self.owner);
+        let mut records = Vec::new();
+        let promise = |owner: &mut Owner| {
+            owner.promised = owner.promised.next_for(WHO).expect("few ballots are used");
+            Record::Promise { ballot: owner.promised }
+        };
+        // A vote at the ballot in force may be among what is in doubt; in one ballot and slot only
+        // one entry is ever voted for.
+        let is_unsure = std::mem::take(&mut owner.is_unsure);
+        if is_unsure || rng.per_mille(50) {
+            records.push(promise(owner));
+        }
+        for _ in 0..rng.below(4) {
+            // A new slot, or one not chosen yet, voted for again.
+            let slot = if rng.per_mille(200) && owner.slot_chosen < owner.slot_next {
+                records.push(promise(owner));
+                let count = owner.slot_chosen.count_to(owner.slot_next);
+                owner.slot_chosen.plus(rng.below(count))
+            } else {
+                owner.slot_next
+            };
+            owner.slot_next = owner.slot_next.max(slot.next());
+            records.push(Record::Vote { slot, ballot: owner.promised, entry: draw_entry(rng) });
+        }
+        // What is missing is fetched from a peer, sometimes.
+        if let Some(slot) = owner.missing.first()
+            && rng.per_mille(125)
+            && let Some((_, entry)) = owner.entries.get(&slot)
+        {
+            records.push(Record::Chosen { slot, entry: entry.clone() });
+        }
+        records
+    }
+
+    /// Reads as for a peer: the newest entry, or none while it is not durable.
+    fn read_some(&mut self, journal: &Journal<Mount>) {
+        let slot = Slot(self.rng.below(self.owner.slot_next.0 + 1));
+        if !self.owner.is_lost(slot)
+            && let Some(entry) = read(journal, slot)
+        {
+            let is_newest = self.owner.newest(slot) == Some(&entry);
+            assert!(is_newest, "D5: an older entry of slot {slot} is read");
+        }
+    }
+
+    fn die(&mut self) {
+        // Sometimes only the process dies.
+        match self.rng.per_mille(750) {
+            true => self.cut_power(5),
+            false => self.disk.process_crash(),
+        }
+        if self.voters > 1 && self.rng.per_mille(500) {
+            let promised = self.owner.durable_promise;
+            let Ravaged { lines, is_promise_known } =
+                ravage::ravage(&self.disk, promised, &mut self.rng);
+            self.owner.is_mute = !is_promise_known;
+            self.tell(|| format!("damage {lines:?}, promise known: {is_promise_known}"));
+        }
+    }
+
+    /// Of what was not synced, a random part survives.
+    fn cut_power(&mut self, bound: u64) {
+        let (rng, keep) = (&mut self.rng.fork(), self.rng.below(bound));
+        self.disk.power_cut(&mut |_| rng.below(bound - 1) < keep);
+    }
+}
+
+fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
+    let options = Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+    let mut journal = Journal::open(mount, options, WHO)?;
+    if !journal.identity().formed {
+        let own = journal.identity().incarnation;
+        let voter = |id| Voter {
+            id: ReplicaId(id),
+            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
+            address: id.to_string(),
+        };
+        let voters = (1..=voters).map(voter).collect();
+        let membership = Membership::majority(voters).expect("the voters are few");
+        journal.agree(&membership, true)?;
+    }
+    Ok(journal)
+}
+
+fn read(journal: &Journal<Mount>, slot: Slot) -> Option<Entry> {
+    let read = journal.reader().read(slot, slot.next(), 0);
+    read.unwrap_or_else(|err| panic!("D5: slot {slot} cannot be read: {err}")).pop()
+}
+
+fn name(record: &Record) -> String {
+    match record {
+        Record::Promise { ballot } => format!("promise {ballot}"),
+        Record::Vote { slot, ballot, entry } => {
+            format!("vote {slot}@{ballot} ({} bytes)", entry.bytes().len())
+        }
+        Record::Chosen { slot, .. } => format!("chosen {slot}"),
+        Record::Verdicts(_) | Record::Doubts(_) => unreachable!("none is drawn"),
+    }
+}
+
+fn slot_of(record: &Record) -> Option<Slot> {
+    match record {
+        Record::Vote { slot, .. } | Record::Chosen { slot, .. } => Some(*slot),
+        Record::Promise { .. } | Record::Verdicts(_) | Record::Doubts(_) => None,
+    }
+}
+
+fn draw_entry(rng: &mut Rng) -> Entry {
+    let length = match rng.below(50) {
+        0 => 70_000,
+        1..10 => 3000,
+        _ => 200,
+    };
+    let mut builder = EntryBuilder::new(Time(1), 0);
+    let mut bytes = vec![7; rng.below(length) as usize + 8];
+    bytes[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
+    builder.push(&bytes);
+    builder.finish()
+}
+
+fn take<T>(items: &mut Vec<T>, rng: &mut Rng) -> Option<T> {
+    let count = items.len() as u64;
+    (count > 0).then(|| items.swap_remove(rng.below(count.max(1)) as usize))
+}

@@ -1,0 +1,162 @@
+//! What a medium does to the durable blocks of a journal that is closed: flipped bits, zeros, bad
+//! sectors, blocks in the wrong place, files that end early, promises of which both copies rot.
+//!
+//! Not done: to make zeros of what nothing written later speaks of. That looks like a journal that
+//! ended before, and nobody can tell (`docs/format.md`, *What is assumed*).
+//!
+//! Not here: damage to running replicas, within what a cluster outlives (`rot`).
+
+use crate::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
+use crate::journal::segment::{BLOCK_BYTES, segment_number};
+use crate::types::ids::Ballot;
+
+use super::disk::SimDisk;
+use super::rng::Rng;
+
+/// A frame on the medium.
+struct Seen {
+    file: String,
+    at: usize,
+    header: Header,
+}
+
+/// A block that is not all zeros.
+struct Used {
+    file: String,
+    at: usize,
+    /// How many bytes of it there are, and up to which they are not zeros.
+    length: usize,
+    used: usize,
+}
+
+/// What was done, and whether the promise must have outlived it.
+pub(super) struct Ravaged {
+    pub(super) lines: Vec<String>,
+    /// Whether what is left tells of the promise in force that it was made, and was durable. It may
+    /// be found all the same.
+    pub(super) is_promise_known: bool,
+}
+
+/// Damages something; `promised` was promised durably.
+pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged {
+    if rng.per_mille(150) {
+        let frames = frames(disk);
+        let lines = rot_promise(disk, &frames, promised, rng);
+        return Ravaged { lines, is_promise_known: is_spoken_of(disk, &frames, promised) };
+    }
+    let damages = (0..rng.within(1..=4)).filter_map(|_| damage(disk, rng));
+    let (lines, places) = damages.unzip::<_, _, Vec<_>, Vec<u64>>();
+    // Of two places, both can be copies of the promise where nothing speaks of it yet.
+    Ravaged { lines, is_promise_known: places.iter().sum::<u64>() < 2 }
+}
+
+/// Whether, though all frames that show `promised` are rotten, later ones that are read tell of its
+/// number: what evidence covers, and seals.
+fn is_spoken_of(disk: &SimDisk, before: &[Seen], promised: Ballot) -> bool {
+    let promises = before.iter().filter(|seen| seen.header.kind == Kind::Promise);
+    let promises = promises.filter(|seen| seen.header.ballot == promised);
+    let promise = promises.map(|seen| (seen.header.meta_seq, seen.header.lsn)).max();
+    let Some((number, lsn)) = promise else { return false };
+    let left = frames(disk);
+    let groups = left.iter().filter(|seen| seen.header.kind == Kind::Group);
+    let evidence = groups.clone().map(|seen| seen.header.durable_through).max();
+    let speaks = |header: &Header| number <= header.meta_seq && lsn < header.lsn;
+    let mut covered = groups.filter(|seen| Some(seen.header.lsn) <= evidence);
+    let mut seals = left.iter().filter(|seen| seen.header.kind == Kind::Seal);
+    covered.any(|seen| speaks(&seen.header))
+        || seals.any(|seen| speaks(&seen.header) && lsn <= seen.header.durable_through)
+}
+
+/// Rots every frame that shows a ballot or a higher one. Others behind them still speak of the
+/// number of its promise.
+fn rot_promise(disk: &SimDisk, frames: &[Seen], promised: Ballot, rng: &mut Rng) -> Vec<String> {
+    let mut lines = Vec::new();
+    for Seen { file, at, .. } in frames.iter().filter(|seen| seen.header.ballot >= promised) {
+        disk.flip(file, at + rng.below(FRAME_HEADER_BYTES as u64) as usize, 1);
+        lines.push(format!("promise {promised} {file}:{at}"));
+    }
+    lines
+}
+
+/// Returns what it did, where it did something, and in how many places.
+fn damage(disk: &SimDisk, rng: &mut Rng) -> Option<(String, u64)> {
+    let blocks = used_blocks(disk);
+    if blocks.is_empty() {
+        return None;
+    }
+    let Used { file, at, length, used } = rng.pick(&blocks);
+    match rng.below(6) {
+        0 | 1 => {
+            let place = at + rng.below(*used as u64) as usize;
+            // Another version in a superheader is refused, and a matter of other tests.
+            let is_version = (8..10).contains(&place);
+            let flipped = !is_version && disk.flip(file, place, 1 << rng.below(8));
+            flipped.then(|| (format!("flip {file}:{place}"), 1))
+        }
+        2 if is_covered(disk, file, *at) => {
+            disk.zero(file, *at..at + length).then(|| (format!("zero {file}:{at}"), 1))
+        }
+        3 => {
+            let place = at + rng.below(8) as usize * 512;
+            disk.make_unreadable(file, place..place + 512);
+            Some((format!("unreadable {file}:{place}"), 1))
+        }
+        4 => {
+            let from = rng.pick(&blocks);
+            let bytes = disk.durable(&from.file).unwrap_or_default();
+            let bytes = &bytes[from.at..from.at + from.length.min(*length)];
+            disk.rot(file, *at..at + bytes.len(), |block| block.copy_from_slice(bytes));
+            Some((format!("misdirect {}:{} {file}:{at}", from.file, from.at), 1))
+        }
+        5 => {
+            let end = (*at).max(BLOCK_BYTES);
+            disk.truncate(file, end).then(|| (format!("cut {file}:{end}"), 2))
+        }
+        _ => None,
+    }
+}
+
+fn segments(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+    let names = disk.durable_names().into_iter().filter(|name| segment_number(name).is_some());
+    names.filter_map(|name| disk.durable(&name).map(|bytes| (name, bytes))).collect()
+}
+
+fn used_blocks(disk: &SimDisk) -> Vec<Used> {
+    let mut blocks = Vec::new();
+    for (file, bytes) in segments(disk) {
+        for (index, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            let Some(last) = block.iter().rposition(|byte| *byte != 0) else { continue };
+            let (at, length) = (index * BLOCK_BYTES, block.len());
+            blocks.push(Used { file: file.clone(), at, length, used: last + 1 });
+        }
+    }
+    blocks
+}
+
+/// All frames whose headers are whole.
+fn frames(disk: &SimDisk) -> Vec<Seen> {
+    let mut frames = Vec::new();
+    for (file, bytes) in segments(disk) {
+        for at in (0..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8) {
+            if let Ok((header, _)) = Header::decode(&bytes[at..]) {
+                frames.push(Seen { file: file.clone(), at, header });
+            }
+        }
+    }
+    frames
+}
+
+/// Whether a frame elsewhere says that all frames that reach into this block were durable.
+fn is_covered(disk: &SimDisk, file: &str, block: usize) -> bool {
+    let (mut last, mut evidence) = (0, 0);
+    for Seen { file: other, at, header } in frames(disk) {
+        let is_here = other == file;
+        if is_here && at < block + BLOCK_BYTES {
+            last = last.max(header.lsn.0);
+        }
+        if !is_here || at + FRAME_HEADER_BYTES <= block || at >= block + BLOCK_BYTES {
+            evidence = evidence.max(header.durable_through.0);
+        }
+    }
+    block >= BLOCK_BYTES && last <= evidence
+}
