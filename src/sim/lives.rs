@@ -359,7 +359,9 @@ impl Lives {
                     let ballot = owner.entries[&slot].0;
                     owner.written.push((last, slot, ballot, entry));
                 }
-                Record::Verdicts(_) | Record::Doubts(_) => unreachable!("none is drawn"),
+                Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => {
+                    unreachable!("none is drawn");
+                }
             }
         }
         Ok(())
@@ -462,14 +464,18 @@ fn name(record: &Record) -> String {
             format!("vote {slot}@{ballot} ({} bytes)", entry.bytes().len())
         }
         Record::Chosen { slot, .. } => format!("chosen {slot}"),
-        Record::Verdicts(_) | Record::Doubts(_) => unreachable!("none is drawn"),
+        Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => {
+            unreachable!("none is drawn")
+        }
     }
 }
 
 fn slot_of(record: &Record) -> Option<Slot> {
     match record {
         Record::Vote { slot, .. } | Record::Chosen { slot, .. } => Some(*slot),
-        Record::Promise { .. } | Record::Verdicts(_) | Record::Doubts(_) => None,
+        Record::Promise { .. } | Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => {
+            None
+        }
     }
 }
 
