@@ -196,6 +196,7 @@ impl Doubted {
         seen: &Seen,
         witness: &Witness,
     ) -> Result<Vec<SlotRange>, Violation> {
+        self.on_written(id, seen);
         let Some(doubts) = self.durable.get_mut(&id) else { return Ok(Vec::new()) };
         let mut settled = Vec::new();
         match seen {
