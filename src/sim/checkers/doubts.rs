@@ -110,8 +110,8 @@ impl Doubted {
 
     /// A replica was opened, and doubts this. `since` is what happened to its disk since it was
     /// last opened, `ever` in its whole life. What was damaged since may have held what it doubted:
-    /// zeros where the last groups were are noticed by nobody. Returns the slots about which no doubt
-    /// is left: what ended it was written before, and survived.
+    /// zeros where the last groups were are noticed by nobody. Returns the slots about which no
+    /// doubt is left: what ended it was written before, and survived.
     ///
     /// # Errors
     ///
@@ -196,6 +196,7 @@ impl Doubted {
         seen: &Seen,
         witness: &Witness,
     ) -> Result<Vec<SlotRange>, Violation> {
+        self.on_written(id, seen);
         let Some(doubts) = self.durable.get_mut(&id) else { return Ok(Vec::new()) };
         let mut settled = Vec::new();
         match seen {
