@@ -162,6 +162,9 @@ fn unknown_versions_are_refused() {
     assert_eq!(Header::decode(&frame), Err(BadFrame::Version(2)));
     let (mut block, _) = superheader().encode();
     block[8] = 2;
+    assert_eq!(Superheader::decode(&block), Err(BadSuperheader::PerhapsVersion(2)));
+    let checksum = crc32fast::hash(&block[..124]);
+    block[124..128].copy_from_slice(&checksum.to_le_bytes());
     assert_eq!(Superheader::decode(&block), Err(BadSuperheader::Version(2)));
     let mut bytes = identity().encode();
     bytes[8] = 2;

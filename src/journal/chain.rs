@@ -130,6 +130,10 @@ fn superheader<F: File>(
         Ok(decoded) => decoded,
         Err(BadSuperheader::Invalid) => return Ok(None),
         Err(BadSuperheader::Version(found)) => return Err(unsupported(number, found)),
+        // Where others have what it holds, it is taken for damaged: each version has its checksum
+        // in that place.
+        Err(BadSuperheader::PerhapsVersion(_)) if !known.alone => return Ok(None),
+        Err(BadSuperheader::PerhapsVersion(found)) => return Err(unsupported(number, found)),
     };
     foreign(known.home, superheader.home, number)?;
     if superheader.number == number && superheader.previous.number < number {

@@ -94,6 +94,9 @@ pub enum BadSuperheader {
     Invalid,
     /// One of another version.
     Version(u16),
+    /// One of another version, or one whose version rotted: its checksum does not stand where it
+    /// stands here, or does not match.
+    PerhapsVersion(u16),
 }
 
 impl Superheader {
@@ -127,14 +130,15 @@ impl Superheader {
         if bytes.len() < SUPERHEADER_BYTES || bytes[..8] != SEGMENT_MAGIC {
             return Err(BadSuperheader::Invalid);
         }
-        // Looked at before the checksum: another version may have it elsewhere.
-        let version = u16::from_le_bytes(array(bytes, 8));
-        if version != FORMAT_VERSION {
-            return Err(BadSuperheader::Version(version));
-        }
         let checksum = u32_at(bytes, CHECKSUM_AT);
+        let is_sound = crc32fast::hash(&bytes[..CHECKSUM_AT]) == checksum;
+        match u16::from_le_bytes(array(bytes, 8)) {
+            FORMAT_VERSION => {}
+            version if is_sound => return Err(BadSuperheader::Version(version)),
+            version => return Err(BadSuperheader::PerhapsVersion(version)),
+        }
         let is_ours = RESERVED.into_iter().flatten().all(|at| bytes[at] == 0);
-        if crc32fast::hash(&bytes[..CHECKSUM_AT]) != checksum || !is_ours {
+        if !is_sound || !is_ours {
             return Err(BadSuperheader::Invalid);
         }
         let superheader = Self {
