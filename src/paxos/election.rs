@@ -145,6 +145,13 @@ impl Election {
         self.failed_campaigns += 1;
     }
 
+    /// This replica ends a campaign that nobody can hear. It failed for want of a network, and not
+    /// because others campaign too: once there is one, the next need not come late.
+    fn give_up(&mut self, now: Moment) {
+        self.failed_campaigns = 0;
+        self.rearm(now);
+    }
+
     /// Whether a leader may answer a higher ballot with a higher one: once in a timeout, lest two
     /// that hear each other outbid each other for ever.
     pub(super) fn may_campaign_again(&mut self, now: Moment) -> bool {
@@ -247,6 +254,7 @@ impl Paxos {
             Role::Candidate(_) | Role::Follower => {
                 if self.campaigns_in_vain() {
                     self.become_follower();
+                    self.election.give_up(now);
                 }
                 if now >= self.election.campaign_at {
                     self.maybe_campaign();

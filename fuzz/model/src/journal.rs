@@ -179,8 +179,8 @@ impl Journal {
         }
     }
 
-    /// Every record of the promise is damaged, and so are those that would show how high it was: what
-    /// is left are votes. Returns whether anything was promised.
+    /// Every record of the promise is damaged, and so are those that would show how high it was:
+    /// what is left are votes. Returns whether anything was promised.
     pub fn lose_promise(&mut self) -> bool {
         self.doubts.promise_lost = true;
         self.promised > Ballot::ZERO

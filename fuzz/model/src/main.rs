@@ -1,9 +1,9 @@
 //! `indelible-model small|full|deep|must-fail`: explores, and prints one line of JSON for each
-//! configuration, then one for all. `full` is what must hold, explored to its end; `deep` what is too
-//! large for that, as far as is affordable. `small` is what fits into every change: the smaller ones
-//! of `full`, and everything that must fail. With a second word, only what has this name, or else
-//! whose names contain it, and the steps to each violation. Ends with status 1 where anything is not
-//! as expected.
+//! configuration, then one for all. `full` is what must hold, explored to its end; `deep` what is
+//! too large for that, as far as is affordable. `small` is what fits into every change: the smaller
+//! ones of `full`, and everything that must fail. With a second word, only what has this name, or
+//! else whose names contain it, and the steps to each violation. Ends with status 1 where anything
+//! is not as expected.
 
 use std::process::ExitCode;
 use std::sync::Mutex;

@@ -1,7 +1,8 @@
 //! What must fail: a mistake each, and the smallest configuration that shows it.
 //!
-//! Steps are those of this model, in which a message leaves with the step that sends it, and arrives
-//! with a step of its own. Where another model of the same mistake has other lengths, it is for that.
+//! Steps are those of this model, in which a message leaves with the step that sends it, and
+//! arrives with a step of its own. Where another model of the same mistake has other lengths, it is
+//! for that.
 
 use indelible::types::bugs as core;
 use indelible::types::message::Doubt;
