@@ -55,7 +55,7 @@ fn ballots() -> Vec<Sound> {
         sound(271_634, syncs(three(one("a: 1 slot, 3 ballots, late syncs")))),
         sound(61_947, heard(one("a: 1 slot, 2 ballots, heartbeats of leaders"))),
         sound(131_247, all_heard(one("a: 1 slot, 2 ballots, all heartbeats"))),
-        sound(80_315, resent(heard(one("a: 1 slot, 2 ballots, heartbeats, retransmission")))),
+        sound(107_867, resent(heard(one("a: 1 slot, 2 ballots, heartbeats, retransmission")))),
         sound(62_152, two()),
         sound(56_065, Settings { alpha: 1, name: "a: 2 slots, 2 ballots, alpha 1", ..two() }),
         sound(289_111, resent(Settings { name: "a: 2 slots, 2 ballots, retransmission", ..two() })),
