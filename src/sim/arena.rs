@@ -2,9 +2,9 @@
 //!
 //! | arena | what runs | what a seed takes |
 //! |---|---|---|
-//! | [`swarm`](super::swarm) | whole replicas, clients, all faults, all checkers | 0.1 s |
-//! | [`schedule`](super::schedule) | protocol cores, step by step, with damage | 1 ms |
-//! | [`lives`](super::lives) | one journal: crashes, failed syncs, damage | 2 ms |
+//! | [`swarm`] | whole replicas, clients, all faults, all checkers | 0.1 s |
+//! | [`schedule`] | protocol cores, step by step, with damage | 1 ms |
+//! | [`lives`] | one journal: crashes, failed syncs, damage | 2 ms |
 //!
 //! Whole replicas show that all of it together is right, and spend their time on what is usual. The
 //! smaller arenas meet rare interleavings of messages, and of writes, that much sooner. A hunt goes

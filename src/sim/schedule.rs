@@ -4,7 +4,7 @@
 //! A seed draws a cluster, how often what happens, and then some hundred steps, each of which
 //! delivers, reorders, loses, doubles or replays a message, syncs in part, proposes, reads, lets
 //! time pass, crashes, restarts, tears, damages, cuts a link or makes somebody campaign. Then the
-//! faults end, and the cluster must come together ([`healing`](super::healing)). A schedule takes
+//! faults end, and the cluster must come together ([`healing`]). A schedule takes
 //! about a millisecond, a hundredth of what a seed of the [`swarm`](super::swarm) takes, and meets
 //! rare interleavings of messages that much sooner. What stands above the core, and the bytes of
 //! the journal, it does not have.
