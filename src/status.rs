@@ -58,8 +58,10 @@ pub struct Status {
     pub waiting: usize,
     /// Bytes of the journal's files, those made ahead included; 0 before the cluster is formed.
     pub journal_bytes: u64,
-    /// Why this replica stopped, or what keeps the cluster from forming: what was noticed last,
-    /// also where it was put right since. `None` where there is nothing to tell.
+    /// Why this replica stopped; or what is in its way: it fetches what its journal lost, its disk
+    /// is full, its directory was set back or copied, its promise is lost, an entry cannot be read,
+    /// the cluster does not form. What was noticed last, also where it was put right since; `None`
+    /// where there is nothing to tell.
     pub trouble: Option<String>,
 }
 

@@ -237,5 +237,5 @@ fn a_directory_of_another_time_is_noticed_by_its_boot_sequence_only() {
     let newest = open(&disk).unwrap().identity().boot.sequence;
     disk.restore(&image);
     assert_eq!(open(&disk).unwrap().identity().boot.sequence, newest - 1);
-    assert_eq!(disk.fired().of(DiskFault::RolledBack), 1);
+    assert_eq!(disk.fired().of(DiskFault::SetBack), 1);
 }

@@ -11,7 +11,8 @@
 //! `--base N` a hunt begins at that try; with `--threads N` it finds the same, sooner.
 //!
 //! Exits with 1 where an invariant was broken, or a bug was not noticed; with 2 where it was called
-//! wrongly; with 3 where so many runs proved nothing that the campaign proves nothing.
+//! wrongly; with 3 where so many runs proved nothing that the campaign proves nothing; with 4 where
+//! it lacks something else: a mark, a kind of fault, changes of the leader (`sim::floors`).
 
 use std::process::ExitCode;
 

@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `iLfr` |
 //! | 4 | 2 | format version, 1 |
-//! | 6 | 1 | kind: 1 Group, 2 Promise, 3 Vote, 4 Chosen, 5 Verdicts, 6 Seal, 7 Doubts, 8 Seen |
+//! | 6 | 1 | 1 Group, 2 Promise, 3 Vote, 4 Chosen, 5 Verdicts, 6 Seal, 7 Doubts, 8 Sightings |
 //! | 7 | 1 | 1 or 2: which copy of a promise; else 0 |
 //! | 8 | 4 | length of the payload |
 //! | 12 | 4 | link: header checksum of the frame before; of the superheader for the first frame |

@@ -63,7 +63,7 @@ pub(super) struct Gap {
     last_lsn: Lsn,
     /// The link that the next frame carries, where that is known.
     link: Option<u32>,
-    /// Where what is known of ends: with that frame, or with its other copy.
+    /// Where what is accounted for ends: with that frame, or with its other copy.
     reach: u64,
 }
 

@@ -1,6 +1,7 @@
-//! The bytes of a journal's segments, group by group.
+//! The bytes of a journal's segments: group by group, and where those are bad, frame by frame.
 //!
-//! Not here: which groups count, and what a bad one means (`scan`).
+//! Not here: which groups count, and what a bad one means (`scan`); which of its frames count
+//! (`salvage`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

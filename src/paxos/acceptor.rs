@@ -177,6 +177,15 @@ impl Paxos {
         self.hold(to, Message::Accepted(accepted));
     }
 
+    /// The slots from `slot_chosen` on in which this replica voted, each with the ballot. For a
+    /// simulator, which holds them against what was durable.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn votes(&self) -> Vec<(Slot, Ballot)> {
+        let votes = self.log.votes_from(self.slot_chosen);
+        votes.map(|(slot, (ballot, _))| (slot, *ballot)).collect()
+    }
+
     /// Votes beyond this slot wait until this replica has caught up, so that a forged or far-off
     /// slot cannot make the log grow.
     pub(super) fn vote_limit(&self) -> Slot {

@@ -3,9 +3,9 @@
 //!
 //! All moments are equal then, and hash equally. What else is left out decides only *when* a timer
 //! fires, or whether one that fired leads to a campaign: the random timeouts, how many campaigns
-//! failed, when this core last outbid another leader, what it knows of its links, and since when it
-//! waits for a leader to fill slots. Whoever explores a core asks for every campaign itself
-//! ([`Input::Campaign`](super::step::Input)).
+//! failed, when this core last campaigned or outbid another leader, what it knows of its links, and
+//! since when it waits for a leader to fill slots. Whoever explores a core asks for every campaign
+//! itself ([`Input::Campaign`](super::step::Input)).
 //!
 //! Invariants:
 //! * Two cores of one membership and with equal settings, at one moment, with equal essences: the
@@ -14,19 +14,10 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::types::ids::{Ballot, Slot};
-
 use super::Paxos;
 use super::step::Options;
 
 impl Paxos {
-    /// The slots from `slot_chosen` on in which this core voted, each with the ballot.
-    #[must_use]
-    pub fn votes(&self) -> Vec<(Slot, Ballot)> {
-        let votes = self.log.votes_from(self.slot_chosen);
-        votes.map(|(slot, (ballot, _))| (slot, *ballot)).collect()
-    }
-
     /// Feeds the essence of this core, whose output was taken, to `state`.
     pub fn hash_essence(&self, state: &mut impl Hasher) {
         let Self {

@@ -50,7 +50,7 @@ pub enum Trouble {
     /// A peer agreed to another membership than this replica did.
     MembershipsDiffer(ReplicaId),
     /// A peer knows that this directory agreed, and here nothing is known of it: this directory was
-    /// rolled back, and what it promised and voted for since may be lost.
+    /// set back, and what it promised and voted for since may be lost.
     Forgotten(ReplicaId),
     /// The voters as they introduced themselves cannot be a membership.
     NoMembership(String),

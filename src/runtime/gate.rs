@@ -86,15 +86,15 @@ impl Gate {
         }
     }
 
-    /// Whether to talk to a peer that says this. `note` is told, before anybody is let in on the
+    /// Whether to talk to a peer that says this. `met` is told, before anybody is let in on the
     /// strength of it, what was not known before.
     ///
     /// # Errors
     ///
     /// The reason why not.
-    pub fn admit(&self, hello: &Hello, note: impl FnOnce(Sighting)) -> Result<(), Refusal> {
+    pub fn admit(&self, hello: &Hello, met: impl FnOnce(Sighting)) -> Result<(), Refusal> {
         let mut known = self.known.lock();
-        let verdict = self.judge(&mut known, hello, note);
+        let verdict = self.judge(&mut known, hello, met);
         if let Err(refusal) = &verdict {
             let refused = Some((hello.replica, refusal.clone()));
             if known.told != refused {
@@ -109,7 +109,7 @@ impl Gate {
         &self,
         known: &mut Known,
         hello: &Hello,
-        note: impl FnOnce(Sighting),
+        met: impl FnOnce(Sighting),
     ) -> Result<(), Refusal> {
         if hello.replica == self.own {
             return Err(Refusal::SelfConnection);
@@ -139,7 +139,7 @@ impl Gate {
             }
             if seen.boot.sequence == boot.sequence {
                 seen.fenced = true;
-                note(*seen);
+                met(*seen);
                 return Err(Refusal::Regressed);
             }
             // What a later opening recovers holds all that the one before said was durable.
@@ -149,7 +149,7 @@ impl Gate {
         }
         let sighting = Sighting { replica, incarnation, boot, frontier, fenced: false };
         peer.seen = Some(sighting);
-        note(sighting);
+        met(sighting);
         Ok(())
     }
 

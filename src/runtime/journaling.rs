@@ -121,7 +121,7 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// The entry with its commands in the wrong order.
+/// The entry with its commands in the wrong order, for [`Bug::ApplyByBoot`].
 pub(super) fn reversed(entry: &Entry) -> Entry {
     let mut commands = entry.commands().collect::<Vec<_>>();
     let mut builder = EntryBuilder::new(entry.time(), entry.bytes().len());

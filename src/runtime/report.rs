@@ -71,10 +71,11 @@ pub struct Unfinished {
     pub writes: bool,
 }
 
-/// A replica that lost its promise, also because its directory was set back earlier.
+/// A replica that lost its promise; also one that was told in an earlier opening that its directory
+/// was set back.
 const PROMISE_LOST: &str = "the journal lost what this replica promised";
 
-/// What becomes of it.
+/// What becomes of it, and of one that is told so now.
 const MUTE: &str = "It only follows, and votes no more";
 
 impl Report {

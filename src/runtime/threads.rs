@@ -245,8 +245,8 @@ impl<D: Disk> Engine<D> {
     /// Whether to talk to a peer that says this. What the gate learns stands in the inbox before
     /// anything that arrives from there, also over a second connection: the gate is held meanwhile.
     fn admit(&self, hello: &Hello) -> std::result::Result<(), Refusal> {
-        let note = |sighting| self.inbox.lock().push(Event::Met(sighting));
-        let verdict = self.gate.admit(hello, note);
+        let met = |sighting| self.inbox.lock().push(Event::Met(sighting));
+        let verdict = self.gate.admit(hello, met);
         self.drive();
         verdict
     }

@@ -1,6 +1,7 @@
-//! Many seeds: what they add up to, how a failure is cut down, and the hunt for seeded bugs.
+//! Many seeds of the swarm: what they add up to, and how a failure is cut down.
 //!
-//! Not here: threads and time, which belong to whoever runs a campaign.
+//! Not here: what a campaign must have seen (`floors`), the hunt for seeded mistakes (`arena`), and
+//! threads and time, which belong to whoever runs a campaign.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

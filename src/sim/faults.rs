@@ -116,8 +116,8 @@ kinds! {
     Swapped = "swapped-ranges",
     /// The newest group is damaged, and nothing tells that it was durable.
     TailRot = "tail-rot",
-    /// A machine is restored from an earlier image of its disk.
-    RollbackImage = "rollback-image",
+    /// A disk is set back to an earlier image of it.
+    SetBack = "set-back-image",
 }
 
 /// One fault of a plan.

@@ -54,7 +54,7 @@ impl World {
         if *refusal != Refusal::Regressed || !is_open {
             return;
         }
-        if !self.machine(from).set_back {
+        if !self.machine(from).was_set_back {
             let event = format!("{to} takes {from}, which is open, for a copy or an earlier state");
             self.judge(Err(Violation::new("F1", event)));
         }
@@ -70,25 +70,25 @@ impl Simulation {
     pub fn set_back(&self, id: impl Into<ReplicaId>, image: &Image) {
         let (mut world, id) = (self.lock(), id.into());
         world.machine(id).disk.restore(image);
-        world.machine_mut(id).set_back = true;
+        world.machine_mut(id).was_set_back = true;
         world.witness.set_back(id);
     }
 
     /// What was done to the disk of machine `id` may look like that: F1 is not demanded of it.
     pub fn excuse_set_back(&self, id: impl Into<ReplicaId>) {
-        self.lock().machine_mut(id.into()).set_back = true;
+        self.lock().machine_mut(id.into()).was_set_back = true;
     }
 
     /// Whether the disk of machine `id` was ever set back.
     #[must_use]
     pub fn was_set_back(&self, id: impl Into<ReplicaId>) -> bool {
-        self.lock().machine(id.into()).set_back
+        self.lock().machine(id.into()).was_set_back
     }
 
-    /// Whether the disk of machine `id` was set back, and replica `id` knows: it takes part no
+    /// Whether the disk of machine `id` was set back, and replica `id` was told: it takes part no
     /// more, and may be left behind.
     #[must_use]
-    pub fn is_kept_out(&self, id: impl Into<ReplicaId>) -> bool {
+    pub fn is_fenced(&self, id: impl Into<ReplicaId>) -> bool {
         let id = id.into();
         let knows = |report: Report| report.doubts.promise_lost && report.stopped.is_none();
         self.was_set_back(id) && self.report(id).is_some_and(knows)

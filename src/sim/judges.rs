@@ -175,7 +175,7 @@ impl World {
         };
         // Who was set back has lost what it had, and may not know. To open such a disk is a mistake
         // that peers notice, not the replica.
-        let (restored, damaged) = (since.restored > 0, causes.damaged > 0);
+        let (set_back, damaged) = (since.set_back > 0, causes.damaged > 0);
         self.judges.waiting.remove(&id);
         let doubts = (&found.doubts, found.slot_chosen);
         let settled = self.judges.doubted.on_opened(id, doubts, (since, causes));
@@ -184,7 +184,7 @@ impl World {
         });
         let result = settled
             .and_then(|()| self.judges.membership.on_formed(id, &membership))
-            .and_then(|()| match restored {
+            .and_then(|()| match set_back {
                 true => {
                     self.judges.kept.set_back(id);
                     Ok(())

@@ -66,7 +66,7 @@ pub(super) struct Machine {
     /// Why the last opening was refused.
     pub(super) refused: Option<Error>,
     /// Whether its disk was ever set back to an earlier state.
-    pub(super) set_back: bool,
+    pub(super) was_set_back: bool,
 }
 
 /// A replica from its opening to its end.
@@ -122,7 +122,7 @@ impl Machine {
             life: None,
             lives: 0,
             refused: None,
-            set_back: false,
+            was_set_back: false,
         }
     }
 

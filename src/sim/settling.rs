@@ -45,7 +45,7 @@ impl Swarm {
         // A new write through each replica.
         let before = self.workload.committed;
         for client in 0..self.ids.len() {
-            if self.sim.is_kept_out(self.ids[client]) {
+            if self.sim.is_fenced(self.ids[client]) {
                 continue;
             }
             self.write_through(client)?;
@@ -90,10 +90,10 @@ impl Swarm {
     /// Whether all replicas are up and stand at the same slot, and nobody waits. One whose disk was
     /// set back must know of it, and is left out; no other may be taken for such a one.
     fn is_one(&self) -> bool {
-        let (out, kept): (Vec<_>, Vec<_>) =
-            self.ids.iter().partition(|id| self.sim.is_kept_out(**id));
-        let known = self.ids.iter().all(|id| self.sim.was_set_back(*id) == out.contains(&id));
-        let slots = kept.iter().map(|id| self.sim.slot_chosen(**id)).collect::<Vec<_>>();
+        let (fenced, others): (Vec<_>, Vec<_>) =
+            self.ids.iter().partition(|id| self.sim.is_fenced(**id));
+        let known = self.ids.iter().all(|id| self.sim.was_set_back(*id) == fenced.contains(&id));
+        let slots = others.iter().map(|id| self.sim.slot_chosen(**id)).collect::<Vec<_>>();
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
         let whole = |id: &&ReplicaId| {
             self.sim.report(**id).is_some_and(|report| {
@@ -101,7 +101,7 @@ impl Swarm {
                 report.stopped.is_none() && report.fenced_by.is_none() && told
             })
         };
-        known && one && kept.iter().all(whole) && self.workload.waiting() == 0
+        known && one && others.iter().all(whole) && self.workload.waiting() == 0
     }
 
     /// Whether nothing can be chosen any more, and must not be: the journals of so many replicas
@@ -142,13 +142,13 @@ impl Swarm {
         self.run_until(late.max(self.sim.now() + TO_SETTLE))?;
         self.sim.lock().judges.sent = Some(BTreeMap::new());
         self.run_until(self.sim.now() + QUIET)?;
-        let kept = |id: &ReplicaId| !self.sim.is_kept_out(*id);
-        // What one asks that was set back, nobody answers.
-        let kept = self.ids.iter().copied().filter(kept).collect::<Vec<_>>();
+        // What a fenced one asks, nobody answers.
+        let others = self.ids.iter().copied().filter(|id| !self.sim.is_fenced(*id));
+        let others = others.collect::<Vec<_>>();
         let mut world = self.sim.lock();
         let mut sent = world.judges.sent.take().unwrap_or_default();
-        sent.retain(|(id, _), _| kept.contains(id));
-        let lives = kept.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
+        sent.retain(|(id, _), _| others.contains(id));
+        let lives = others.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
         let unfinished = lives.map(|(id, life)| (id, life.driver.unfinished())).collect();
         drop(world);
         let rounds = self.round().saturating_sub(self.round_at_peace);

@@ -13,7 +13,8 @@
 //! println!("{} commits, trace {:016x}", outcome.commits, outcome.trace_hash);
 //! ```
 //!
-//! Not here: what a fault does (`strike`), the clients (`workload`).
+//! Not here: what a fault does (`strike`), the clients (`workload`), what is demanded once all is
+//! healed (`settling`).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

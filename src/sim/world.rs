@@ -4,13 +4,15 @@
 //!   agenda (by time) ---> arrival, wake-up, end of a write ---> a turn of one driver
 //!      ^                                                          |
 //!      +---- messages, wake-ups, writes <---- effects <-----------+---> checked by the witness
+//!                                                                    and the judges
 //! ```
 //!
 //! Nothing here is decided by anything but the seed and the calls from outside, so the same seed
 //! gives the same events. Each event goes into the trace: always into its hash, and as a line of
 //! text where lines are wanted.
 //!
-//! Not here: the faults and the clients of a swarm (`swarm`), the calls for users (`simulation`).
+//! Not here: which checker is told of what (`judges`), who is let in (`fence`), the faults and the
+//! clients of a swarm (`swarm`), the calls for users (`simulation`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -74,7 +74,7 @@ impl fmt::Display for Incarnation {
 
 /// One opening of one directory: a counter that only grows, and a random nonce.
 ///
-/// The counter tells a rolled-back directory; the nonce tells a copied one, which shares
+/// The counter tells a directory that was set back; the nonce tells a copied one, which shares
 /// the counter.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

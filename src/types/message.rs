@@ -16,7 +16,7 @@
 //!                   anyone    -> follower   Bounced
 //! repair            voter     -> leader     Unsure
 //!                   leader    -> voter      Settled
-//!                   voter     -> leader     Fill
+//! leftovers         voter     -> leader     Fill
 //! formation         blank     -> all        Introduce
 //!                   anyone    -> blank      Agreed
 //! ```

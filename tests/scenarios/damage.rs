@@ -211,7 +211,7 @@ fn fault_laundering() {
 
 /// A machine is set back to an old image, in which every checksum is right, after so many openings
 /// since, and the others are switched off and on, or not. Returns who leads and who does not.
-fn roll_back(cluster: &Cluster, openings: u64, others_restart: bool) -> (ReplicaId, ReplicaId) {
+fn set_back(cluster: &Cluster, openings: u64, others_restart: bool) -> (ReplicaId, ReplicaId) {
     let (a, b) = (cluster.leader, cluster.others[0]);
     cluster.expect("it is level", Cluster::is_level);
     let image = cluster.disk(b).image();
@@ -269,7 +269,7 @@ fn vm_rollback_minority() {
     // opening only the leader is told how far the others are; of a later opening everybody hears.
     for_seeds(3, |cluster| {
         let openings = cluster.below(3);
-        let rest = roll_back(cluster, openings, false);
+        let rest = set_back(cluster, openings, false);
         stays_out(cluster, cluster.others[0], rest);
     });
 }
@@ -279,7 +279,7 @@ fn vm_rollback_is_remembered() {
     // As above, and whoever could know of it was switched off and on since.
     for_seeds(3, |cluster| {
         let openings = cluster.below(3);
-        let rest = roll_back(cluster, openings, true);
+        let rest = set_back(cluster, openings, true);
         stays_out(cluster, cluster.others[0], rest);
     });
 }

@@ -1,4 +1,4 @@
-//! `indelible sim hunt`: how many seeds it takes to notice each seeded mistake.
+//! `indelible sim hunt`: how many tries it takes to notice each seeded mistake.
 //!
 //! Every mistake is hunted in all arenas, try by try (`indelible::sim::arena`). What is told is the
 //! lowest try that notices it, however many threads there are; and the same seed, without the

@@ -1,4 +1,4 @@
-//! `indelible sim`: campaigns of seeds, one seed again, and the hunt for seeded bugs.
+//! `indelible sim`: campaigns of seeds, and one seed again, with its trace.
 
 use std::process::ExitCode;
 use std::sync::Mutex;

@@ -35,8 +35,8 @@ pub struct Doubted {
 pub struct Causes {
     /// How often its medium was damaged.
     pub damaged: u64,
-    /// How often it was set back to an earlier state.
-    pub restored: u64,
+    /// How often it was set back to an earlier state, or wiped.
+    pub set_back: u64,
     /// How often something written did not survive, or could not be written.
     pub torn: u64,
 }
@@ -59,7 +59,7 @@ impl Causes {
                 | DiskFault::SwappedRanges
                 | DiskFault::TruncatedFile
                 | DiskFault::DeletedFile => causes.damaged += count,
-                DiskFault::RolledBack | DiskFault::Wiped => causes.restored += count,
+                DiskFault::SetBack | DiskFault::Wiped => causes.set_back += count,
                 DiskFault::WriteFails
                 | DiskFault::WriteFailsPartly
                 | DiskFault::NoSpace
@@ -92,10 +92,10 @@ impl Causes {
     /// What happened since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
-        let Self { damaged, restored, torn } = earlier;
+        let Self { damaged, set_back, torn } = earlier;
         Self {
             damaged: self.damaged - damaged,
-            restored: self.restored - restored,
+            set_back: self.set_back - set_back,
             torn: self.torn - torn,
         }
     }
@@ -124,7 +124,7 @@ impl Doubted {
     ) -> Result<SlotSet, Violation> {
         let before = self.durable.remove(&id).unwrap_or_default();
         let left = self.written.remove(&id).unwrap_or_else(|| before.clone());
-        let excused = since.damaged + since.restored > 0;
+        let excused = since.damaged + since.set_back > 0;
         let without = |set: &SlotSet, others: &[&SlotSet]| {
             let mut left = set.clone();
             let others = others.iter().flat_map(|other| other.ranges());
@@ -142,7 +142,7 @@ impl Doubted {
         ensure(kept, "D4", || format!("{id} forgot that it lost its promise"))?;
 
         let new = without(&found.faulty, &[&before.faulty]);
-        let damaged = ever.damaged + ever.restored > 0;
+        let damaged = ever.damaged + ever.set_back > 0;
         ensure(new.is_empty() || damaged, "D4", || {
             format!("{id} takes {new:?} for faulty, and its disk was never damaged")
         })?;
@@ -255,9 +255,9 @@ mod tests {
     use super::*;
 
     const ID: ReplicaId = ReplicaId(2);
-    const DAMAGED: Causes = Causes { damaged: 1, restored: 0, torn: 0 };
-    const TORN: Causes = Causes { damaged: 0, restored: 0, torn: 1 };
-    const NOTHING: Causes = Causes { damaged: 0, restored: 0, torn: 0 };
+    const DAMAGED: Causes = Causes { damaged: 1, set_back: 0, torn: 0 };
+    const TORN: Causes = Causes { damaged: 0, set_back: 0, torn: 1 };
+    const NOTHING: Causes = Causes { damaged: 0, set_back: 0, torn: 0 };
 
     fn range(first: u64, end: u64) -> SlotRange {
         SlotRange { first: Slot(first), end: Slot(end) }

@@ -1,4 +1,4 @@
-//! Checkers: whether what clients were told, and what replicas applied, can be right.
+//! Checkers: whether what clients were told, and what replicas say, apply and keep, can be right.
 //!
 //! Each tells the first event that cannot be, with the name of the invariant that it breaks. Those
 //! of histories see nothing but a recorded run, and share no code with what they judge; the others

@@ -65,7 +65,7 @@ pub enum DiskFault {
     /// A file is gone.
     DeletedFile,
     /// The disk is as it was at some time before.
-    RolledBack,
+    SetBack,
     /// The disk is blank.
     Wiped,
     /// The power went.
@@ -115,7 +115,7 @@ impl DiskFault {
         Self::SwappedRanges,
         Self::TruncatedFile,
         Self::DeletedFile,
-        Self::RolledBack,
+        Self::SetBack,
         Self::Wiped,
         Self::PowerCut,
         Self::ProcessCrash,
@@ -157,7 +157,7 @@ impl DiskFault {
             Self::SwappedRanges => "swapped-ranges",
             Self::TruncatedFile => "truncated-file",
             Self::DeletedFile => "deleted-file",
-            Self::RolledBack => "rolled-back",
+            Self::SetBack => "set-back",
             Self::Wiped => "wiped",
             Self::PowerCut => "power-cut",
             Self::ProcessCrash => "process-crash",

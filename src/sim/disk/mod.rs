@@ -142,8 +142,7 @@ impl SimDisk {
     /// Makes the disk what it was when the image was taken, or another disk was; every mount dies.
     /// Sectors that could not be read can be read again.
     pub fn restore(&self, image: &Image) {
-        let fault =
-            if *image == Image::default() { DiskFault::Wiped } else { DiskFault::RolledBack };
+        let fault = if *image == Image::default() { DiskFault::Wiped } else { DiskFault::SetBack };
         let differs = self.image() != *image;
         let mut state = self.lock();
         state.replace(image);

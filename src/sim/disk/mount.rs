@@ -110,7 +110,7 @@ impl Disk for Mount {
     type File = SimFile;
     type Lock = SimLock;
 
-    /// Not rolled back with the disk: two openings of one image are told apart, as on two machines.
+    /// Not set back with the disk: two openings of one image are told apart, as on two machines.
     fn entropy(&self) -> io::Result<[u8; 16]> {
         let mut state = self.disk.lock();
         let (low, high) = (state.entropy.next_u64(), state.entropy.next_u64());

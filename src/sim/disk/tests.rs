@@ -481,6 +481,6 @@ fn an_image_brings_the_disk_back() {
     assert_eq!(disk.cached("a").unwrap(), [1; 10]);
     disk.wipe();
     assert!(disk.names().is_empty() && disk.durable_names().is_empty());
-    assert_eq!(fired(&disk, DiskFault::RolledBack), 1);
+    assert_eq!(fired(&disk, DiskFault::SetBack), 1);
     assert_eq!(fired(&disk, DiskFault::Wiped), 1);
 }

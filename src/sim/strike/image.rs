@@ -8,7 +8,7 @@
 //! nobody can tell then. It counts as lost from then on, and what the others remember must not
 //! rot; so in a run in which an image is taken, nothing else is damaged.
 //!
-//! Not here: what may be expected of it in the end (`swarm`).
+//! Not here: what may be expected of it in the end (`settling`).
 
 use crate::journal::identity::{IDENTITY_NAME, Identity};
 use crate::sim::disk::{Image, SimDisk};
@@ -72,7 +72,7 @@ impl Strikes {
             (Some(taken), Some(_)) => {
                 taken.known = known;
                 sim.set_back(victim, &taken.image);
-                self.count(Kind::RollbackImage);
+                self.count(Kind::SetBack);
             }
             _ => {
                 let Some(openings) = openings(&sim.disk(victim)) else { return };

@@ -36,6 +36,7 @@ pub(super) struct Strikes {
     /// Replicas that died since the last look.
     gone: Vec<ReplicaId>,
     damaged: Damaged,
+    /// The image of a disk, once one was taken in this run.
     taken: Option<Taken>,
     /// Everything was taken back: from now on nothing excuses a refusal.
     healed: bool,
@@ -53,7 +54,7 @@ enum Undo {
     ClockRate(ReplicaId),
     Disarm(ReplicaId),
     Room(ReplicaId),
-    /// Who loses power, and when it is back.
+    /// Who loses power, when it is back, and the seed of what survives.
     CutPower(Kind, Vec<ReplicaId>, Moment, u64),
     /// A replica that stopped by itself is switched off and on.
     Look,
@@ -135,7 +136,7 @@ impl Strikes {
             Kind::BitRot | Kind::Zeroed | Kind::Unreadable | Kind::Swapped | Kind::TailRot => {
                 self.strike_medium(sim, fault.kind, id, end, &mut rng);
             }
-            Kind::RollbackImage => self.strike_image(sim, id, end, &mut rng),
+            Kind::SetBack => self.strike_image(sim, id, end, &mut rng),
             _ => self.strike_disk(sim, fault.kind, id, end, &mut rng),
         }
         Ok(())
