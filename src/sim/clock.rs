@@ -21,13 +21,15 @@ pub struct LocalClock {
     shown: i128,
     /// Thousandths of the true rate.
     rate: i128,
+    /// What the clock showed at most before it jumped back.
+    highest: i128,
     /// What the calendar is off by, in milliseconds.
     calendar: i64,
 }
 
 impl Default for LocalClock {
     fn default() -> Self {
-        Self { since: Moment::ZERO, shown: 0, rate: RATE_ONE, calendar: CALENDAR_START }
+        Self { since: Moment::ZERO, shown: 0, rate: RATE_ONE, highest: 0, calendar: CALENDAR_START }
     }
 }
 
@@ -72,8 +74,17 @@ impl LocalClock {
     }
 
     /// It jumps back.
-    pub fn jump_back(&mut self, back: Duration) {
+    pub fn jump_back(&mut self, now: Moment, back: Duration) {
+        self.highest = self.highest.max(self.exact(now));
         self.shown -= back.as_nanos() as i128;
+    }
+
+    /// It is a good clock again: it runs at the true rate, and where it jumped back, it is set to
+    /// what it showed before. Until then time would stand still for a replica.
+    pub fn mend(&mut self, now: Moment) {
+        self.shown = self.exact(now).max(self.highest);
+        self.since = now;
+        self.rate = RATE_ONE;
     }
 
     /// The calendar is set ahead, or back, by so many milliseconds.
@@ -115,7 +126,9 @@ mod tests {
         assert_eq!(clock.read(second(13)), second(20));
         clock.set_rate(second(13), 0);
         assert_eq!((clock.read(second(99)), clock.when(second(21))), (second(20), None));
-        clock.jump_back(Duration::from_secs(99));
+        clock.jump_back(second(99), Duration::from_secs(99));
         assert_eq!(clock.read(second(99)), Moment::ZERO, "no clock shows less than nothing");
+        clock.mend(second(100));
+        assert_eq!(clock.read(second(101)), second(21), "it goes on from where it was");
     }
 }

@@ -239,7 +239,7 @@ impl Strikes {
                 self.later(end, Undo::ClockRate(id));
             }
             Kind::ClockJump => sim.change_clock(id, |clock, _| clock.jump(jump)),
-            Kind::ClockBack => sim.change_clock(id, |clock, _| clock.jump_back(jump / 100)),
+            Kind::ClockBack => sim.change_clock(id, |clock, now| clock.jump_back(now, jump / 100)),
             _ => {
                 let years = 10 * 366 * 24 * 3600 * 1000;
                 let millis = rng.below(2 * years) as i64 - years as i64;
@@ -345,7 +345,7 @@ impl Strikes {
             sim.disk(id).disarm();
             sim.disk(id).set_room(None);
             sim.set_disk_speed(id, DiskSpeed::default());
-            sim.change_clock(id, |clock, now| clock.set_rate(now, 1000));
+            sim.change_clock(id, |clock, now| clock.mend(now));
             sim.resume(id);
             sim.resume_disk(id);
         }
