@@ -113,6 +113,11 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             let journal = state.journal.as_mut().unwrap();
             format!("lsn={}", journal.append(&records, slot_chosen)?)
         }
+        // As the owner writes what it knows lazily, while what it learned last is not appended yet.
+        "lazy" => {
+            let records: Vec<Record> = command.args.iter().map(|word| record(word)).collect();
+            format!("lsn={}", state.journal.as_mut().unwrap().append_lazy(&records)?)
+        }
         "job" => match state.journal.as_mut().unwrap().next_job()? {
             Some(job) => {
                 let text = format!("{job:?}");

@@ -228,6 +228,21 @@ impl<D: Disk> Journal<D> {
         self.writer_mut().append(records, slot_chosen)
     }
 
+    /// Takes in records that say nothing of how far the log is chosen, whatever is known by now:
+    /// the entries up to there may be appended only behind them, and stand in a later group.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal is poisoned.
+    ///
+    /// # Panics
+    ///
+    /// As [`Journal::append`].
+    pub fn append_lazy(&mut self, records: &[Record]) -> Result<Lsn, JournalError> {
+        let writer = self.writer_mut();
+        writer.append(records, writer.slot_chosen)
+    }
+
     /// Writes down that the last group is durable, where the journal is idle and nothing says so
     /// yet. Returns whether there is a job for it. Without it, the last group is taken for a torn
     /// one if it rots; and the next opening writes it again.

@@ -193,6 +193,8 @@ impl<F: File> Source<F> {
         let _ = self.window.bytes(from, count.min(BLOCK_BYTES) + FRAME_HEADER_BYTES);
         while offset < end {
             let found = match self.window.bytes(offset, FRAME_HEADER_BYTES) {
+                // The file ends.
+                Ok(bytes) if bytes.len() < FRAME_HEADER_BYTES => return Ok(None),
                 Ok(bytes) => Header::decode(bytes).ok(),
                 Err(err) if self.strict => return Err(err),
                 Err(_) => {

@@ -61,7 +61,7 @@ pub(super) struct Writer<D: Disk> {
     segment_durable: u64,
     promised: Ballot,
     meta_seq: u64,
-    slot_chosen: Slot,
+    pub(super) slot_chosen: Slot,
     /// The segment that is written to, opened once for each lane, and where its last group ends.
     lanes: Vec<Arc<D::File>>,
     end: End,

@@ -285,7 +285,7 @@ impl<D: Disk> Driver<D> {
                 self.step(Input::PeerDown(peer));
             }
             Event::Met(sighting) => self.fence.meet(sighting),
-            Event::Arrived(Arrival::Fenced { by }) => self.on_fenced(by),
+            Event::Arrived(Arrival::Fenced { by }) => self.on_fenced(by)?,
             Event::Arrived(Arrival::Message { from, message }) => self.on_message(from, message)?,
             Event::Written(done) => {
                 let frontier = self.journal.complete(done)?;
@@ -341,7 +341,8 @@ impl<D: Disk> Driver<D> {
             // The journal lags: what it would have to hold besides is sent again later.
             Message::Accept(_) | Message::Chosen(_) | Message::Fill { .. }
                 if self.is_backlogged() => {}
-            Message::Chosen(_) | Message::Settled { .. } if self.space.is_short() => {}
+            Message::Chosen(_) | Message::Settled { .. } | Message::Fill { .. }
+                if self.space.is_short() => {}
             Message::Fetch { from: first } if self.repair.is_opening() => {
                 self.serve_while_repairing(from, first);
             }

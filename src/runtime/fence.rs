@@ -125,15 +125,27 @@ impl<D: Disk> Driver<D> {
     /// Openings of peers that are new are written down at once, if there is where.
     pub(super) fn record_sightings(&mut self) -> Result<()> {
         match self.paxos.is_some() && self.fence.is_new() && !self.space.is_short() {
-            true => self.append(&[]),
+            true => self.append_lazy(true),
             false => Ok(()),
         }
     }
 
-    /// A peer refused this replica: it remembers a later state of its directory.
-    pub(super) fn on_fenced(&mut self, by: ReplicaId) {
+    /// A peer refused this replica: it remembers a later state of its directory. What was promised
+    /// and voted for and waits for its sync is not told any more. Where entries are still missing,
+    /// there is no core yet that would write it down.
+    pub(super) fn on_fenced(&mut self, by: ReplicaId) -> Result<()> {
         self.fence.told_by = Some(by);
+        self.held.clear();
+        if let Some(recovered) = &mut self.repair.opening
+            && !recovered.doubts.promise_lost
+        {
+            recovered.doubts.promise_lost = true;
+            let record = Record::Doubts(recovered.doubts.clone());
+            self.journal.append_lazy(&[record])?;
+            self.appended_at = self.now;
+        }
         self.step(Input::Fenced);
+        Ok(())
     }
 
     /// What this replica remembers durably of a peer.

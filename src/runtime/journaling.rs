@@ -18,19 +18,27 @@ impl<D: Disk> Driver<D> {
     /// Appends records, and with them what is known lazily: how applied commands ended, and what
     /// was seen of the peers.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<()> {
+        self.append_lazy(records.is_empty())?;
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
+        self.journal.append(records, chosen)?;
+        self.appended_at = self.now;
+        Ok(())
+    }
+
+    /// Appends what is known lazily. It says nothing of how far the log is chosen: the entries that
+    /// the core learned last may be journaled only behind it, and in another group.
+    pub(super) fn append_lazy(&mut self, idle: bool) -> Result<()> {
         let applied = self.store.applied().slot;
         if self.verdicts_journaled < applied {
             let slots = SlotRange { first: self.verdicts_journaled, end: applied };
             let verdicts = Record::Verdicts(self.store.verdicts(slots));
-            self.journal.append(&[verdicts], chosen)?;
+            self.journal.append_lazy(&[verdicts])?;
             self.verdicts_journaled = applied;
         }
-        if let Some(record) = self.fence.due(self.now, records.is_empty()) {
-            self.journal.append(&[record], chosen)?;
+        if let Some(record) = self.fence.due(self.now, idle) {
+            self.journal.append_lazy(&[record])?;
             self.fence.recorded(self.journal.last_lsn(), self.now);
         }
-        self.journal.append(records, chosen)?;
         self.appended_at = self.now;
         Ok(())
     }

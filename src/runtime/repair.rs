@@ -45,7 +45,7 @@ pub(super) struct Repair {
     /// When to ask the next one.
     ask_at: Moment,
     /// What the core begins with, once nothing is missing.
-    opening: Option<Recovered>,
+    pub(super) opening: Option<Recovered>,
 }
 
 /// How far a repair has come.
@@ -117,10 +117,13 @@ impl<D: Disk> Driver<D> {
     fn look_at_unreadable(&mut self) {
         let unreadable = self.tail.take_unreadable();
         for range in unreadable.ranges() {
-            if let Err(err) = self.reader.read(range.first, range.end, usize::MAX) {
+            // One by one: they are looked at, not wanted.
+            let slots = (range.first.0..range.end.0).map(Slot);
+            let read = |slot: Slot| Some((slot, self.reader.read(slot, slot.next(), 0).err()?));
+            if let Some((slot, err)) = slots.into_iter().find_map(read) {
                 self.damage = Some(err.into());
                 if self.options.voters.len() > 1 {
-                    self.repair_beside_serving(range.first, range.end);
+                    self.repair_beside_serving(slot, range.end);
                 }
             }
         }
@@ -203,14 +206,10 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.repair.repaired += records.len() as u64;
-        let known = self.repair.opening.as_ref().map(|recovered| recovered.slot_chosen);
-        match known {
-            Some(slot_chosen) => {
-                self.journal.append(&records, slot_chosen)?;
-                self.appended_at = self.now;
-            }
-            None => self.append(&records)?,
-        }
+        // They are below what the journal knows to be chosen. What the core has learned beyond may
+        // not be journaled yet.
+        self.journal.append_lazy(&records)?;
+        self.appended_at = self.now;
         self.repair.written = Some(self.journal.last_lsn());
         // Who had this may have more of it.
         if let Some(first) = self.repair.missing.first() {
