@@ -16,7 +16,7 @@ use super::checkers::doubts::{Causes, Doubted};
 use super::checkers::kept::{Found, Kept};
 use super::checkers::membership::OneMembership;
 use super::checkers::validity::Validity;
-use super::checkers::{Violation, names, overwrites, poison, served, twice};
+use super::checkers::{Violation, kept, names, overwrites, poison, served, twice};
 use super::disk::Mount;
 use super::durable::Group;
 use super::rng::Rng;
@@ -154,6 +154,10 @@ impl World {
         self.judge(poison::check(id, &disk.take_after_failure()));
         if opened {
             self.judge(names::check_opened(id, &disk.names()));
+            let report = self.machine(id).life.as_ref().map(|life| life.driver.report());
+            let missing = report.and_then(|report| report.repair?.first);
+            let damaged = Causes::of(&disk.fired()).damaged > 0;
+            self.judge(kept::check_whole(id, missing, damaged));
         }
     }
 

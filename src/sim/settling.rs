@@ -109,15 +109,20 @@ impl Swarm {
     /// It takes damage on one replica and a torn end on others at the same time.
     pub(super) fn is_blocked(&self) -> bool {
         let next = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
+        let fenced = self.ids.iter().copied().filter(|id| self.sim.is_fenced(*id));
+        let fenced = fenced.collect::<Vec<_>>();
         let world = self.sim.lock();
         let membership = self.ids.iter().find_map(|id| {
             let life = world.machine(*id).life.as_ref()?;
             life.driver.membership().cloned()
         });
         let Some(membership) = membership else { return false };
-        let voters = self.ids.iter().map(|id| Voter {
-            doubts: world.judges.doubted.of(*id).cloned().unwrap_or_default(),
-            voted: world.witness.cast_from(*id, next).map(|(slot, _)| slot).collect(),
+        let voters = self.ids.iter().map(|id| {
+            let mut doubts = world.judges.doubted.of(*id).cloned().unwrap_or_default();
+            // It was set back, truly, and knows.
+            doubts.promise_lost |= fenced.contains(id);
+            let voted = world.witness.cast_from(*id, next).map(|(slot, _)| slot).collect();
+            Voter { doubts, voted }
         });
         let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
         let quorums = Quorums { phase1, phase2 };

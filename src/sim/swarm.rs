@@ -382,6 +382,8 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         ..Plan::default()
     };
     plan.journal.inflight_max = rng.within(1..=3) as usize;
+    // Small ones, so that what belongs together often stands in several groups.
+    plan.journal.group_bytes_max = *rng.pick(&[1024, 4096, 32 * 1024]);
     plan
 }
 

@@ -173,7 +173,7 @@ impl Doubted {
                 doubts.settle(SlotRange { first: *slot, end: slot.next() });
             }
             Seen::Doubts(left) => {
-                let promise_lost = doubts.promise_lost;
+                let promise_lost = doubts.promise_lost || left.promise_lost;
                 *doubts = Doubts { promise_lost, ..left.clone() };
             }
         }
@@ -213,6 +213,7 @@ impl Doubted {
                 }
                 gone.remove_below(known);
                 settled = gone.ranges().to_vec();
+                doubts.promise_lost |= left.promise_lost;
                 doubts.faulty = left.faulty.clone();
                 doubts.uncertain = left.uncertain.clone();
             }

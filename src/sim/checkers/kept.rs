@@ -75,6 +75,19 @@ impl Kept {
     }
 }
 
+/// A replica was opened, and wants entries of slots that it knows to be chosen, from this one on.
+/// Where nothing was damaged, its journal has them all: it says how far the log is chosen only
+/// behind them.
+///
+/// # Errors
+///
+/// Where it does not.
+pub fn check_whole(id: ReplicaId, missing: Option<Slot>, damaged: bool) -> Result<(), Violation> {
+    ensure(missing.is_none() || damaged, "D1", || {
+        format!("{id} lacks slot {missing:?}, which it knows to be chosen, and nothing was damaged")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::sim::durable::{Group, Seen};
@@ -111,6 +124,13 @@ mod tests {
         assert_eq!(judge(&whole(), false), Ok(()));
         let later = Found { slot_chosen: Slot(6), votes: Vec::new(), ..whole() };
         assert_eq!(judge(&later, false), Ok(()), "a chosen slot needs no vote");
+    }
+
+    #[test]
+    fn who_was_not_damaged_lacks_nothing() {
+        let judge = |missing, damaged| check_whole(ID, missing, damaged).is_ok();
+        assert!(judge(None, false) && judge(Some(Slot(3)), true));
+        assert!(!judge(Some(Slot(3)), false));
     }
 
     #[test]
