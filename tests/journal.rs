@@ -108,15 +108,13 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             format!("formed lsn={}", journal.last_lsn())
         }
         "append" => {
-            let records: Vec<Record> = command.args.iter().map(|word| record(word)).collect();
             let slot_chosen = Slot(command.option_or("chosen", 0));
             let journal = state.journal.as_mut().unwrap();
-            format!("lsn={}", journal.append(&records, slot_chosen)?)
+            format!("lsn={}", journal.append(&records(command), slot_chosen)?)
         }
         // As the owner writes what it knows lazily, while what it learned last is not appended yet.
         "lazy" => {
-            let records: Vec<Record> = command.args.iter().map(|word| record(word)).collect();
-            format!("lsn={}", state.journal.as_mut().unwrap().append_lazy(&records)?)
+            format!("lsn={}", state.journal.as_mut().unwrap().append_lazy(&records(command))?)
         }
         "job" => match state.journal.as_mut().unwrap().next_job()? {
             Some(job) => {
@@ -262,6 +260,10 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
         }
         _ => command.reject("unknown command"),
     })
+}
+
+fn records(command: &Command) -> Vec<Record> {
+    command.args.iter().map(|word| record(word)).collect()
 }
 
 /// Replaces segment 1 by one of another directory.

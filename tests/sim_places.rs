@@ -63,6 +63,15 @@ fn one_copy_of_a_promise_can_be_lost() {
 }
 
 #[test]
+fn a_promise_of_which_both_copies_are_corrupt_is_lost() {
+    let (sim, _) = rested(3);
+    sim.corrupt(2, Target::Promise(1));
+    sim.corrupt(2, Target::Promise(2));
+    assert!(sim.open(2), "{:?}", sim.refusal(2));
+    assert!(sim.report(2).is_some_and(|report| report.doubts.promise_lost));
+}
+
+#[test]
 fn disks_are_saved_and_set_back() {
     let (sim, slot) = rested(1);
     let image = sim.save_disk(2);

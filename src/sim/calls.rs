@@ -94,9 +94,7 @@ impl Helper for SimulatedCalls {
         let world = self.world.upgrade().expect("wait: the simulation of this replica has ended");
         let mut world = world.lock();
         let happened = world.step();
-        if let Some(violation) = &world.violation {
-            panic!("{violation}");
-        }
+        world.check();
         assert!(happened, "wait: nothing happens any more, and nobody answered");
         true
     }

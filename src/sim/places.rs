@@ -31,7 +31,7 @@ use std::ops::Range;
 
 use crate::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use crate::journal::segment::segment_number;
-use crate::types::ids::{Lsn, ReplicaId, Slot};
+use crate::types::ids::{ContentHash, Lsn, ReplicaId, Slot};
 
 use super::disk::Image;
 use super::simulation::Simulation;
@@ -41,7 +41,7 @@ use super::simulation::Simulation;
 pub enum Target {
     /// The newest entry for this slot: a vote, or what a peer told.
     Slot(Slot),
-    /// The newest promise: its first or its second copy.
+    /// The newest promise: its copy 1 or its copy 2.
     Promise(u8),
     /// The frame with this number.
     Frame(Lsn),
@@ -72,10 +72,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where the payload is; the last byte of the header where there is none.
-    fn payload(&self) -> usize {
-        let payload = self.range.start + FRAME_HEADER_BYTES;
-        if payload < self.range.end { payload } else { payload - 1 }
+    /// Where what it says is: its payload; where it has none, or one that is only distance, its
+    /// header.
+    fn content(&self) -> usize {
+        match self.header.content == ContentHash::default() || self.header.payload_bytes == 0 {
+            true => self.range.start + FRAME_HEADER_BYTES - 1,
+            false => self.range.start + FRAME_HEADER_BYTES,
+        }
     }
 
     fn is(&self, target: Target) -> bool {
@@ -131,7 +134,7 @@ impl Simulation {
     pub fn corrupt(&self, id: impl Into<ReplicaId>, target: impl Into<Target>) {
         let id = id.into();
         let place = self.place_of(id, target);
-        let changed = self.disk(id).flip(&place.file, place.payload(), 1);
+        let changed = self.disk(id).flip(&place.file, place.content(), 1);
         assert!(changed, "a bit that flips is another one");
     }
 

@@ -5,6 +5,7 @@
 //! replica that is not there panics, and says which method was called.
 
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -178,6 +179,29 @@ impl Simulation {
         }
     }
 
+    /// Lets time pass until a future is ready, as `wait` does for one answer: for code that awaits.
+    /// No other executor makes time pass.
+    ///
+    /// # Panics
+    ///
+    /// Where an invariant is broken, or nothing happens any more.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            let mut world = self.lock();
+            let happened = world.step();
+            world.check();
+            assert!(
+                happened,
+                "Simulation::block_on: nothing happens any more, and nobody answered"
+            );
+        }
+    }
+
     // Replicas.
 
     /// The replica that runs on machine `id`, to be called like any other. After that replica died
@@ -195,12 +219,23 @@ impl Simulation {
         Replica::of(calls::handle(id, life, Arc::downgrade(&self.world), &world.called))
     }
 
-    /// Opens the replica on machine `id`; it must be down. Returns whether it could be opened; if
-    /// not, [`Simulation::refusal`] says why.
+    /// Opens the replica on machine `id`; it must be down, or have been closed or stopped by itself.
+    /// Its machine runs, and so does the disk. Returns whether it could be opened; if not,
+    /// [`Simulation::refusal`] says why.
+    ///
+    /// # Panics
+    ///
+    /// Where it is open.
     #[must_use = "an opening may be refused"]
     pub fn open(&self, id: impl Into<ReplicaId>) -> bool {
-        let mut world = self.lock();
-        let opened = world.open(id.into());
+        let (mut world, id) = (self.lock(), id.into());
+        if world.machine(id).life.as_ref().is_some_and(|life| life.stopped) {
+            world.kill(id);
+            world.machine(id).disk.process_crash();
+        }
+        let is_open = world.machine(id).life.is_some();
+        assert!(!is_open, "Simulation::open: replica {id} is open");
+        let opened = world.open(id);
         self.check(&world);
         opened
     }
@@ -324,17 +359,20 @@ impl Simulation {
 
     /// What is sent on the link is lost from now on.
     pub fn cut(&self, from: impl Into<ReplicaId>, to: impl Into<ReplicaId>) {
-        self.lock().network.cut(Link { from: from.into(), to: to.into() });
+        let link = self.link("cut", from.into(), to.into());
+        self.lock().network.cut(link);
     }
 
     /// The link works again.
     pub fn mend(&self, from: impl Into<ReplicaId>, to: impl Into<ReplicaId>) {
-        self.lock().network.mend(Link { from: from.into(), to: to.into() });
+        let link = self.link("mend", from.into(), to.into());
+        self.lock().network.mend(link);
     }
 
     /// Nothing reaches or leaves replica `id`.
     pub fn isolate(&self, id: impl Into<ReplicaId>) {
         let (mut world, id) = (self.lock(), id.into());
+        world.machine(id);
         for peer in world.ids() {
             world.network.cut(Link { from: id, to: peer });
             world.network.cut(Link { from: peer, to: id });
@@ -433,10 +471,16 @@ impl Simulation {
         Arc::downgrade(&self.world)
     }
 
-    fn check(&self, world: &World) {
-        if let Some(violation) = &world.violation {
-            panic!("seed {}: {violation}", self.seed);
+    fn link(&self, method: &str, from: ReplicaId, to: ReplicaId) -> Link {
+        let ids = self.ids();
+        for id in [from, to] {
+            assert!(ids.contains(&id), "Simulation::{method}: there is no replica {id}");
         }
+        Link { from, to }
+    }
+
+    fn check(&self, world: &World) {
+        world.check();
     }
 }
 

@@ -132,6 +132,8 @@ pub(super) struct Swarm {
     rng: Rng,
     pub(super) ids: Vec<ReplicaId>,
     inconclusive: u64,
+    /// Calls that were made, once the history was taken away.
+    calls: u64,
     blocked: bool,
     /// The highest round promised when the replicas had come together.
     pub(super) round_at_peace: u64,
@@ -186,6 +188,7 @@ impl Swarm {
             ids,
             inconclusive: 0,
             blocked: false,
+            calls: 0,
             round_at_peace: 0,
             healed_at: Moment::ZERO,
         }
@@ -321,6 +324,7 @@ impl Swarm {
     /// What the clients were told, against the final ledger and by itself.
     fn judge(&mut self) -> Result<(), Violation> {
         let ledger = self.ledger()?;
+        self.calls = self.workload.history.operations.len() as u64;
         let mut history = std::mem::take(&mut self.workload.history);
         // A blocked cluster may show less than it acknowledged: the rest is in uncounted votes.
         let complete = Some(&ledger[..]).filter(|_| !self.blocked);
@@ -356,7 +360,7 @@ impl Swarm {
         Outcome {
             violation: result.err(),
             commits,
-            calls: self.workload.history.operations.len() as u64,
+            calls: self.calls.max(self.workload.history.operations.len() as u64),
             leaders: self.sim.counts().leaders,
             simulated: self.sim.now().since(Moment::ZERO),
             vacuous: commits < self.limits.commits_min || total < self.limits.faults_min,

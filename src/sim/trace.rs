@@ -39,14 +39,20 @@ pub fn entry(entry: &Entry) -> String {
         EntryKind::NoOp => "no-op".into(),
         EntryKind::Membership => "membership".into(),
         EntryKind::Commands => {
-            let texts = entry.commands().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-            let text = texts.collect::<Vec<_>>().join("+");
+            let text = entry.commands().map(text).collect::<Vec<_>>().join("+");
             match text.char_indices().nth(24) {
                 Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
                 None => text,
             }
         }
     }
+}
+
+/// A command: itself where it can be printed.
+fn text(bytes: &[u8]) -> String {
+    let text = std::str::from_utf8(bytes).ok();
+    let printed = text.filter(|text| !text.chars().any(char::is_control));
+    printed.map_or_else(|| format!("({} bytes)", bytes.len()), str::to_owned)
 }
 
 /// A record as it is appended.

@@ -40,6 +40,7 @@ use super::witness::Witness;
 
 /// Machines, the network between them, and time.
 pub(super) struct World {
+    seed: u64,
     pub(super) now: Moment,
     agenda: Agenda,
     /// In the order of their ids, which are 1, 2, 3 and so on.
@@ -87,6 +88,7 @@ impl World {
         let ids = (1..).map(ReplicaId);
         assert!(machines.iter().map(|machine| machine.id).eq(ids.take(machines.len())), "a gap");
         Self {
+            seed,
             now: Moment::ZERO,
             agenda: Agenda::new(machines.len()),
             machines,
@@ -425,6 +427,17 @@ impl World {
         for flight in flights {
             let time = self.rng.time(Duration::ZERO..=Duration::from_millis(2));
             self.agenda.plan(self.now + time, Happening::Written { id, life, flight });
+        }
+    }
+
+    /// Ends a simulation in its caller's hands at the first violation.
+    ///
+    /// # Panics
+    ///
+    /// With it, if there is one.
+    pub(super) fn check(&self) {
+        if let Some(violation) = &self.violation {
+            panic!("seed {}: {violation}", self.seed);
         }
     }
 
