@@ -108,9 +108,8 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             format!("formed lsn={}", journal.last_lsn())
         }
         "append" => {
-            let slot_chosen = Slot(command.option_or("chosen", 0));
-            let journal = state.journal.as_mut().unwrap();
-            format!("lsn={}", journal.append(&records(command), slot_chosen)?)
+            let chosen = Slot(command.option_or("chosen", 0));
+            format!("lsn={}", state.journal.as_mut().unwrap().append(&records(command), chosen)?)
         }
         // As the owner writes what it knows lazily, while what it learned last is not appended yet.
         "lazy" => {

@@ -219,8 +219,8 @@ impl Simulation {
         Replica::of(calls::handle(id, life, Arc::downgrade(&self.world), &world.called))
     }
 
-    /// Opens the replica on machine `id`; it must be down, or have been closed or stopped by itself.
-    /// Its machine runs, and so does the disk. Returns whether it could be opened; if not,
+    /// Opens the replica on machine `id`; it must be down, or have been closed or stopped by
+    /// itself. Its machine runs, and so does the disk. Returns whether it could be opened; if not,
     /// [`Simulation::refusal`] says why.
     ///
     /// # Panics
