@@ -58,14 +58,15 @@ impl Causes {
                 | DiskFault::StaleName
                 | DiskFault::SwappedRanges
                 | DiskFault::TruncatedFile
-                | DiskFault::DeletedFile => causes.damaged += count,
+                | DiskFault::DeletedFile
+                // It was told well, and what it should have made durable is lost.
+                | DiskFault::SyncFailsLate => causes.damaged += count,
                 DiskFault::SetBack | DiskFault::Wiped => causes.set_back += count,
                 DiskFault::WriteFails
                 | DiskFault::WriteFailsPartly
                 | DiskFault::NoSpace
                 | DiskFault::SyncFailsKeep
                 | DiskFault::SyncFailsRevert
-                | DiskFault::SyncFailsLate
                 | DiskFault::DirectorySyncFails
                 | DiskFault::TornWrite
                 | DiskFault::UnsyncedWriteLost
