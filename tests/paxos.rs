@@ -16,8 +16,8 @@ use indelible::sim::links::{Filter, Link};
 use indelible::sim::trace;
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Boot, Incarnation, Slot, SlotRange};
-use indelible::types::message::{Accept, Accepted, Heartbeat, Message, Promise, Vote};
+use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Slot, SlotRange};
+use indelible::types::message::{Accept, Accepted, Chosen, Heartbeat, Message, Promise, Vote};
 use indelible::types::time::Time;
 use support::script::{self, Command};
 
@@ -246,12 +246,41 @@ fn entry(text: &str) -> Entry {
     builder.finish()
 }
 
+/// asked= part= parts= voted=: of a `Promise`, besides what all messages have.
+fn promise(
+    command: &Command,
+    incarnation: Incarnation,
+    (first, slot_chosen): (Slot, Slot),
+    entries: Vec<Entry>,
+) -> Promise {
+    Promise {
+        ballot: ballot(command, "ballot"),
+        incarnation,
+        boot: Boot::default(),
+        from: Slot(command.option_or("asked", 1)),
+        part: command.option_or("part", 0),
+        parts: command.option_or("parts", 1),
+        slot_chosen,
+        votes: entries
+            .into_iter()
+            .map(|entry| Vote { slot: first, ballot: ballot(command, "voted"), entry })
+            .collect(),
+        abstained: Vec::new(),
+        frontier: Default::default(),
+    }
+}
+
+fn ballot(command: &Command, key: &str) -> Ballot {
+    command.option(key).map_or(Ballot::ZERO, |BallotText(ballot)| ballot)
+}
+
 /// inject KIND from= to= [ballot=] [slot=] [end=] [entry=] [incarnation=] [chosen=] [promised=]
+/// [chain=]
 fn forged(command: &Command) -> Message {
     fn slot<T: FromStr<Err: Display> + Default>(command: &Command, key: &str) -> T {
         command.option_or(key, T::default())
     }
-    let ballot = |key| command.option(key).map_or(Ballot::ZERO, |BallotText(ballot)| ballot);
+    let ballot = |key| ballot(command, key);
     let from: u64 = command.required("from");
     let incarnation = Incarnation(u128::from(command.option_or("incarnation", from)));
     let first = Slot(slot(command, "slot"));
@@ -273,21 +302,7 @@ fn forged(command: &Command) -> Message {
             echo: None,
         }),
         "Prepare" => Message::Prepare { ballot: ballot("ballot"), from: first },
-        "Promise" => Message::Promise(Promise {
-            ballot: ballot("ballot"),
-            incarnation,
-            boot: Boot::default(),
-            from: Slot(command.option_or("asked", 1)),
-            part: command.option_or("part", 0),
-            parts: command.option_or("parts", 1),
-            slot_chosen,
-            votes: entries
-                .into_iter()
-                .map(|entry| Vote { slot: first, ballot: ballot("voted"), entry })
-                .collect(),
-            abstained: Vec::new(),
-            frontier: Default::default(),
-        }),
+        "Promise" => Message::Promise(promise(command, incarnation, (first, slot_chosen), entries)),
         "Accept" => Message::Accept(Accept {
             ballot: ballot("ballot"),
             first_slot: first,
@@ -300,6 +315,13 @@ fn forged(command: &Command) -> Message {
             incarnation,
             slots: SlotRange { first, end: Slot(slot(command, "end")) },
             frontier: Default::default(),
+        }),
+        // chain=: a number; 0 where the sender does not know it.
+        "Chosen" => Message::Chosen(Chosen {
+            first_slot: first,
+            entries,
+            slot_chosen,
+            chain: Chain(command.option_or("chain", 0)),
         }),
         "Settled" => {
             let (to, sequence) = (command.required::<u64>("to"), command.required("boot"));

@@ -158,7 +158,10 @@ impl Paxos {
             }
             slot = slot.next();
         }
-        self.check_chain(chosen.slot_chosen, chosen.chain);
+        // Who sent an empty one does not know it; no chain of entries is empty.
+        if chosen.chain != Chain::EMPTY {
+            self.check_chain(chosen.slot_chosen, chosen.chain);
+        }
         // A copy that teaches nothing neither answers the question nor asks the next one.
         if known < self.slot_chosen {
             self.fetching = None;

@@ -221,15 +221,13 @@ impl<D: Disk> Driver<D> {
 
     /// A peer lacks what this replica may have, though it does not serve yet.
     ///
-    /// The message would tell the chain below `slot_chosen`, which is not known while entries below
-    /// are missing. So the last entry stays here: who does not reach `slot_chosen` compares
-    /// nothing.
+    /// The chain below `slot_chosen` is not known while entries below are missing; the message says
+    /// so, and whoever reaches that slot compares nothing.
     pub(super) fn serve_while_repairing(&mut self, to: ReplicaId, from: Slot) {
         let Some(recovered) = &self.repair.opening else { return };
         let slot_chosen = recovered.slot_chosen;
-        let end = Slot(slot_chosen.0.saturating_sub(1));
         // What cannot be read, it does not have; the peer asks others.
-        let entries = self.reader.read(from, end, self.options.message_bytes_max);
+        let entries = self.reader.read(from, slot_chosen, self.options.message_bytes_max);
         let entries = entries.unwrap_or_default();
         if !entries.is_empty() {
             reached!(ServedWhileRepairing);

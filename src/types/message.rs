@@ -269,7 +269,8 @@ pub struct Chosen {
     pub entries: Vec<Entry>,
     /// The first slot that the sender does not know to be chosen.
     pub slot_chosen: Slot,
-    /// The ledger chain below `slot_chosen`: who reaches that slot can compare.
+    /// The ledger chain below `slot_chosen`: who reaches that slot can compare. Empty where the
+    /// sender cannot know it, since entries below are missing there.
     pub chain: Chain,
 }
 
