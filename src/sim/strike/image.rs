@@ -108,7 +108,9 @@ impl Strikes {
     }
 }
 
-/// How often the directory on a disk was opened, if it was.
+/// How often the directory on a disk was opened, if it is part of a formed cluster. One that is not
+/// yet has promised nothing, and whoever is set back to it asks to form.
 fn openings(disk: &SimDisk) -> Option<u64> {
-    Some(Identity::decode(&disk.durable(IDENTITY_NAME)?).ok()?.boot.sequence)
+    let identity = Identity::decode(&disk.durable(IDENTITY_NAME)?).ok()?;
+    identity.formed.then_some(identity.boot.sequence)
 }
