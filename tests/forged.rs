@@ -2,7 +2,7 @@
 //! is right. An opening refuses them, and neither panics nor allocates for a number that it was
 //! told.
 //!
-//! Two of the cases were found by fuzzing (`fuzz/`), the others by writing its targets.
+//! Some of the cases were found by fuzzing (`fuzz/`), the others by writing its targets.
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
@@ -185,6 +185,24 @@ fn far_slots_allocate_once() {
     }
     segment.store();
     refused(&disk, "a slot out of range");
+}
+
+#[test]
+fn a_superheader_names_nothing_before_it_that_cannot_be() {
+    // No segment before, and frames in it; frames before that have higher numbers.
+    for (field, count) in [(88, 4096), (96, 100), (104, 1)] {
+        let disk = journal();
+        let mut segment = Segment::load(&disk, 1);
+        segment.add(field, count);
+        segment.store();
+        refused(&disk, "cannot stand here");
+    }
+    let disk = journal();
+    drop(open(&disk).unwrap());
+    let mut next = Segment::load(&disk, 3);
+    next.add(96, 100);
+    next.store();
+    refused(&disk, "cannot stand here");
 }
 
 #[test]

@@ -136,11 +136,11 @@ fn superheader<F: File>(
         Err(BadSuperheader::PerhapsVersion(found)) => return Err(unsupported(number, found)),
     };
     foreign(known.home, superheader.home, number)?;
-    if superheader.number == number && superheader.previous.number < number {
+    if superheader.is_of(number) {
         return Ok(Some((superheader, checksum)));
     }
     match known.alone {
-        true => Err(corrupt(number, 0, "a superheader that belongs elsewhere")),
+        true => Err(corrupt(number, 0, "a superheader that cannot stand here")),
         false => Ok(None),
     }
 }

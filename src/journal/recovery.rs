@@ -289,6 +289,7 @@ fn begin_segment<D: Disk>(
         durable_through: last_lsn,
         previous: head.previous,
     };
+    assert!(superheader.is_of(head.number), "the next opening would refuse it: {superheader:?}");
     let (block, checksum) = superheader.encode();
     let lanes = prepare(disk, head.number, length, options.inflight_max)?;
     let file = &lanes[0];

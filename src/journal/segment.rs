@@ -159,6 +159,18 @@ impl Superheader {
         };
         Ok((superheader, checksum))
     }
+
+    /// Whether it can be that of segment `number`: all that is before it comes before it. One that
+    /// says otherwise was forged, or stands in the wrong place.
+    #[must_use]
+    pub fn is_of(&self, number: u64) -> bool {
+        let End { number: before, last_lsn, .. } = self.previous;
+        let is_first = before == 0;
+        self.number == number
+            && before < number
+            && last_lsn < self.first_lsn
+            && (!is_first || self.previous == End::default())
+    }
 }
 
 /// The name of a segment's file.

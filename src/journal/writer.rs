@@ -409,6 +409,7 @@ impl<D: Disk> Writer<D> {
             durable_through: self.frontier,
             previous: self.end,
         };
+        assert!(superheader.is_of(number), "no opening would take it: {superheader:?}");
         let (bytes, checksum) = superheader.encode();
         buffer.output().extend_from_slice(&bytes);
         self.end.link = checksum;
