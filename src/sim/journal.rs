@@ -130,11 +130,13 @@ impl MemoryJournal {
         }
     }
 
-    /// The durable votes that `damage` would lose. Empty, where there is nothing to damage.
+    /// The slots of which `damage` would lose a durable record. Empty, where there is nothing to
+    /// damage.
     #[must_use]
     pub fn endangered(&self, damage: Damage) -> Vec<Slot> {
+        // What a peer told stands for a vote that was lost before.
         let voted = |at: usize| match &self.records[at] {
-            Record::Vote { slot, .. } => Some(*slot),
+            Record::Vote { slot, .. } | Record::Chosen { slot, .. } => Some(*slot),
             _ => None,
         };
         match damage {
@@ -158,8 +160,13 @@ impl MemoryJournal {
             }
             Damage::Somewhere(slot) => {
                 if let Some(at) = self.newest_at(slot) {
+                    let marked = self.marked_before(at);
                     self.lost.insert(at);
-                    self.gaps.push((at + 1, Gap::Somewhere(self.marked_before(at))));
+                    self.gaps.push((at + 1, Gap::Somewhere(marked)));
+                    // It was repaired, so it was in doubt, and that stands further back.
+                    if slot < marked {
+                        self.gaps.push((at + 1, Gap::Slot(slot)));
+                    }
                 }
             }
             Damage::End => {
@@ -340,5 +347,41 @@ fn promised(record: &Record) -> Option<Ballot> {
         Record::Chosen { .. } | Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::types::entry::EntryBuilder;
+    use crate::types::ids::ReplicaId;
+    use crate::types::time::Time;
+
+    use super::*;
+
+    fn entry(text: &str) -> Entry {
+        let mut builder = EntryBuilder::new(Time(1), 100);
+        builder.push(text.as_bytes());
+        builder.finish()
+    }
+
+    #[test]
+    fn a_repair_that_is_lost_lets_no_older_vote_pass() {
+        let (slot, mut journal) = (Slot(1), MemoryJournal::default());
+        let vote = |round, text| {
+            let ballot = Ballot { round, leader: ReplicaId(1) };
+            Record::Vote { slot, ballot, entry: entry(text) }
+        };
+        journal.append(vec![vote(1, "old")], Slot(1), false);
+        journal.append(vec![vote(2, "new")], Slot(2), true);
+        journal.sync(usize::MAX);
+        let missing = |journal: &mut MemoryJournal| journal.recover(entry("first")).0.missing;
+        assert!(missing(&mut journal).is_empty());
+        journal.damage(Damage::Somewhere(slot));
+        assert!(missing(&mut journal).contains(slot), "the newest vote is lost");
+        journal.append(vec![Record::Chosen { slot, entry: entry("new") }], Slot(2), false);
+        journal.sync(usize::MAX);
+        assert!(missing(&mut journal).is_empty(), "it is repaired");
+        journal.damage(Damage::Somewhere(slot));
+        assert!(missing(&mut journal).contains(slot), "the repair is lost, too");
     }
 }

@@ -40,7 +40,7 @@ impl Cores {
         self.checks.on_crash(id);
     }
 
-    /// The durable votes of the replica that `damage` would lose.
+    /// The slots of which `damage` would lose a durable record of the replica.
     #[must_use]
     pub fn endangered(&self, id: ReplicaId, damage: Damage) -> Vec<Slot> {
         self.replica(id).journal.endangered(damage)
