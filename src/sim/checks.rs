@@ -79,6 +79,11 @@ impl Checks {
         self.learned
     }
 
+    /// The slots from `first` on in which `id` ever voted durably, but for what is excused.
+    pub fn voted_from(&self, id: ReplicaId, first: Slot) -> impl Iterator<Item = Slot> + '_ {
+        self.voted.range((id, first)..(ReplicaId(id.0 + 1), Slot::ZERO)).map(|((_, slot), _)| *slot)
+    }
+
     /// A record became durable at `id`.
     pub fn on_durable(&mut self, id: ReplicaId, record: &Record) {
         let promised = self.promised.entry(id).or_insert(Ballot::ZERO);

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use crate::types::ids::{ReplicaId, Slot};
-use crate::types::record::Doubts;
+use crate::types::ids::ReplicaId;
 
+use super::checkers::blocked::{Quorums, SLOTS_AHEAD, Voter, blocked_at};
 use super::cores::Cores;
 
 /// How long a healed cluster may take: 10 election timeouts.
@@ -74,8 +74,8 @@ fn is_one(cores: &Cores, ids: &[ReplicaId]) -> bool {
 }
 
 /// Whether the damage, though nothing chosen can be lost by it, is more than a cluster can go on
-/// with before an operator replaces a replica: too few speak about some slot, and they are not all
-/// merely uncertain.
+/// with before an operator replaces a replica: too few vote, or their answers about some slot do
+/// not let any of them lead ([`blocked_at`]).
 fn is_blocked(cores: &Cores) -> bool {
     let ids = cores.ids();
     let Some(doubts) = ids.iter().map(|id| cores.doubts(*id)).collect::<Option<Vec<_>>>() else {
@@ -84,16 +84,14 @@ fn is_blocked(cores: &Cores) -> bool {
     };
     let membership = &cores.cluster().membership;
     let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
-    let keeping = doubts.iter().filter(|doubts| !doubts.promise_lost).count();
-    let mut ranges = doubts.iter().flat_map(|doubts| {
-        doubts.faulty.ranges().iter().chain(doubts.uncertain.ranges()).map(|range| range.first)
+    let next = ids.iter().filter_map(|id| Some(cores.view(*id)?.slot_chosen)).max();
+    let next = next.unwrap_or_default();
+    let voters = ids.iter().zip(doubts).map(|(id, doubts)| {
+        let voted = cores.checks().voted_from(*id, next).collect();
+        Voter { doubts: doubts.clone(), voted }
     });
-    let is_stuck = |slot: Slot| {
-        let abstains = |doubts: &&&Doubts| doubts.promise_lost || doubts.contains(slot);
-        let speaking = ids.len() - doubts.iter().filter(abstains).count();
-        let faulty = doubts.iter().any(|doubts| doubts.faulty.contains(slot));
-        let everyone = keeping == ids.len() && !faulty && phase2 > 1;
-        speaking < phase1 && !everyone
-    };
-    keeping < phase1.max(phase2) || ranges.any(is_stuck)
+    let voters = voters.collect::<Vec<_>>();
+    let voting = voters.iter().filter(|voter| !voter.doubts.promise_lost).count();
+    let slots = (0..SLOTS_AHEAD).map(|ahead| next.plus(ahead));
+    voting < phase2 || blocked_at(&voters, Quorums { phase1, phase2 }, slots).is_some()
 }

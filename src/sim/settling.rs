@@ -13,7 +13,7 @@ use crate::types::ids::{ReplicaId, Slot};
 use crate::types::record::Doubts;
 
 use super::checkers::Violation;
-use super::checkers::blocked::{self, Quorums, Voter};
+use super::checkers::blocked::{Quorums, SLOTS_AHEAD, Voter, blocked_at};
 use super::checkers::calm::{self, Quiet};
 use super::network::Weather;
 use super::swarm::Swarm;
@@ -127,7 +127,7 @@ impl Swarm {
         let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
         let quorums = Quorums { phase1, phase2 };
         let slots = (0..SLOTS_AHEAD).map(|ahead| next.plus(ahead));
-        blocked::blocked_at(&voters.collect::<Vec<_>>(), quorums, slots).is_some()
+        blocked_at(&voters.collect::<Vec<_>>(), quorums, slots).is_some()
     }
 
     /// Also where a cluster stands still, everyone is answered in time (V4).
@@ -190,9 +190,6 @@ fn is_in_doubt(doubts: &Doubts, slot_chosen: Slot) -> bool {
 }
 
 const LAST: crate::RawTable<u64> = crate::RawTable::new("last");
-
-/// How far behind the last chosen slot a slot is looked for in which nobody can tell.
-const SLOTS_AHEAD: u64 = 100;
 
 /// Time for what is under way to end, and for the journals to be sealed.
 const TO_SETTLE: Duration = Duration::from_secs(5);

@@ -26,6 +26,10 @@ pub struct Quorums {
     pub phase2: usize,
 }
 
+/// Of so many slots from the first on that nobody knows to be chosen, one that is blocked counts:
+/// as many as are proposed at once, and more.
+pub const SLOTS_AHEAD: u64 = 100;
+
 /// The slot for which the answers of all voters together do not let any of them lead, if there is
 /// one among `slots`.
 #[must_use]
