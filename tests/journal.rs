@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `open [as=1] [segment=65536]` | opens the directory, and says what it found |
 //! | `form [voters=1] [alpha=4]` | agrees, formed, to a membership of so many |
+//! | `agree [voters=1] [alpha=4]` | the same, not known to be formed |
 //! | `append chosen=N RECORD...` | `p1.1` a promise, `v5@1.1:text` a vote, `c5:text` chosen |
 //! | | `d5..7` what is faulty from now on, `s2:7` the opening of a peer that was seen |
 //! | `job NAME`, `run NAME` | takes the next job; does it and tells the journal |
@@ -16,6 +17,7 @@
 //! | `flip FILE OFFSET`, `zero FILE OFFSET COUNT`, `lose FILE` | damage |
 //! | `cut FILE COUNT`, `unreadable FILE OFFSET COUNT` | more damage |
 //! | `misdirect FILE FROM TO COUNT` | bytes that the disk put in another place too |
+//! | `keep FILE`, `put_back FILE` | remembers a file; puts it back as it was |
 //! | `space BYTES\|any` | how long all files together may be |
 //! | `is_full`, `retry` | asks the journal; has it try again |
 //! | `forget A B` | takes slots out of sight |
@@ -50,6 +52,7 @@ struct State {
     journal: Option<Journal<FaultyDisk>>,
     jobs: BTreeMap<String, Job<FaultyDisk>>,
     done: BTreeMap<String, Done<FaultyDisk>>,
+    kept: Vec<u8>,
 }
 
 #[test]
@@ -101,11 +104,12 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             let journal = Journal::open(state.disk.clone(), options, who)?;
             opened(state.journal.insert(journal))
         }
-        "form" => {
+        "form" | "agree" => {
             let journal = state.journal.as_mut().unwrap();
             let membership = membership(journal, command);
-            journal.agree(&membership, true)?;
-            format!("formed lsn={}", journal.last_lsn())
+            let formed = command.name == "form";
+            journal.agree(&membership, formed)?;
+            format!("{} lsn={}", if formed { "formed" } else { "agreed" }, journal.last_lsn())
         }
         "append" => {
             let chosen = Slot(command.option_or("chosen", 0));
@@ -147,16 +151,6 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
         }
         "close" => {
             state.journal = None;
-            String::new()
-        }
-        "crash" => {
-            state.journal = None;
-            let keep: String = command.required("keep");
-            let mut count = 0;
-            state.disk.crash(&mut || {
-                count += 1;
-                keep == "all" || keep == "odd" && count % 2 == 1
-            });
             String::new()
         }
         _ => return look_or_damage(state, command),
@@ -215,50 +209,54 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
             }
             text
         }
+        _ => return Ok(damage(state, command)),
+    })
+}
+
+/// What happens to files while nobody looks.
+fn damage(state: &mut State, command: &Command) -> String {
+    let disk = &state.disk;
+    let file = || command.arg::<String>(0);
+    match command.name.as_str() {
+        "crash" => {
+            state.journal = None;
+            let keep: String = command.required("keep");
+            let mut count = 0;
+            state.disk.crash(&mut || {
+                count += 1;
+                keep == "all" || keep == "odd" && count % 2 == 1
+            });
+        }
+        "keep" => state.kept = disk.content(&file()),
         "flip" => {
             let at: usize = command.arg(1);
             disk.rot(&file(), |bytes| bytes[at] ^= 1);
-            String::new()
         }
         "zero" => {
             let (at, count): (usize, usize) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + count].fill(0));
-            String::new()
         }
         "cut" => {
             let length: usize = command.arg(1);
             disk.rot(&file(), |bytes| bytes.truncate(length));
-            String::new()
         }
-        "unreadable" => {
-            disk.make_unreadable(&file(), command.arg(1), command.arg(2));
-            String::new()
-        }
+        "put_back" => disk.plant(&file(), state.kept.clone()),
+        "unreadable" => disk.make_unreadable(&file(), command.arg(1), command.arg(2)),
         "misdirect" => {
             let (from, to, count): (usize, usize, usize) =
                 (command.arg(1), command.arg(2), command.arg(3));
             disk.rot(&file(), |bytes| bytes.copy_within(from..from + count, to));
-            String::new()
         }
-        "space" => {
-            disk.limit_space(command.arg::<String>(0).parse().ok());
-            String::new()
-        }
+        "space" => disk.limit_space(command.arg::<String>(0).parse().ok()),
         "version" => {
             let (at, version): (usize, u16) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + 2].copy_from_slice(&version.to_le_bytes()));
-            String::new()
         }
-        "lose" => {
-            disk.lose(&file());
-            String::new()
-        }
-        "foreign" => {
-            plant_foreign(disk, &command.arg::<String>(0));
-            String::new()
-        }
+        "lose" => disk.lose(&file()),
+        "foreign" => plant_foreign(disk, &command.arg::<String>(0)),
         _ => command.reject("unknown command"),
-    })
+    }
+    String::new()
 }
 
 fn records(command: &Command) -> Vec<Record> {
