@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::journal::identity::{IDENTITY_NAME, Identity};
 use crate::runtime::turn::Event;
 use crate::types::error::ErrorKind;
 use crate::types::ids::ReplicaId;
@@ -14,7 +15,7 @@ use crate::types::slots::SlotSet;
 
 use super::checkers::doubts::{Causes, Doubted};
 use super::checkers::kept::{Found, Kept};
-use super::checkers::membership::OneMembership;
+use super::checkers::membership::{OneMembership, check_serving};
 use super::checkers::validity::Validity;
 use super::checkers::{Violation, kept, names, overwrites, poison, served, twice};
 use super::disk::Mount;
@@ -196,7 +197,7 @@ impl World {
                 false => self.judges.kept.on_opened(id, &found, damaged, &self.witness),
             })
             .and_then(|()| self.witness.form(id, &membership))
-            .and_then(|()| self.witness.on_opened(id, &groups));
+            .and_then(|()| self.witness.on_opened(id, &groups, &found.votes));
         self.judge(result);
     }
 
@@ -226,9 +227,14 @@ impl World {
     /// A replica is about to die.
     pub(super) fn judge_end(&mut self, id: ReplicaId) {
         let machine = self.machine(id);
-        if machine.life.as_ref().is_some_and(|life| life.stopped) {
+        let Some(life) = &machine.life else { return };
+        if life.stopped {
             let tried = machine.disk.take_after_failure();
             self.judge(poison::check(id, &tried));
+        } else if life.driver.view().is_some() {
+            let identity = machine.disk.durable(IDENTITY_NAME);
+            let identity = identity.and_then(|bytes| Identity::decode(&bytes).ok());
+            self.judge(check_serving(id, identity.map(|identity| identity.formed)));
         }
     }
 }

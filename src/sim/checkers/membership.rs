@@ -31,6 +31,18 @@ impl OneMembership {
     }
 }
 
+/// A replica that serves is about to die; `formed`: whether its disk says that it belongs to a
+/// formed cluster, where it can be read.
+///
+/// # Errors
+///
+/// Where it does not: the next opening would form anew, and take no notice of who refuses it.
+pub fn check_serving(id: ReplicaId, formed: Option<bool>) -> Result<(), Violation> {
+    ensure(formed != Some(false), "I9", || {
+        format!("{id} serves, and its disk does not say that the cluster is formed")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::types::ids::Incarnation;
@@ -53,6 +65,13 @@ mod tests {
         for id in 1..=3 {
             one.on_formed(ReplicaId(id), &of(&[7, 8, 9])).unwrap();
         }
+    }
+
+    #[test]
+    fn who_serves_is_formed() {
+        check_serving(ReplicaId(1), Some(true)).unwrap();
+        check_serving(ReplicaId(1), None).unwrap();
+        assert_eq!(check_serving(ReplicaId(1), Some(false)).unwrap_err().invariant, "I9");
     }
 
     #[test]

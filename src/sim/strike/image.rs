@@ -108,9 +108,7 @@ impl Strikes {
     }
 }
 
-/// How often the directory on a disk was opened, if it is part of a formed cluster. One that is not
-/// yet has promised nothing, and whoever is set back to it asks to form.
+/// How often the directory on a disk was opened, if it was.
 fn openings(disk: &SimDisk) -> Option<u64> {
-    let identity = Identity::decode(&disk.durable(IDENTITY_NAME)?).ok()?;
-    identity.formed.then_some(identity.boot.sequence)
+    Some(Identity::decode(&disk.durable(IDENTITY_NAME)?).ok()?.boot.sequence)
 }
