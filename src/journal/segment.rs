@@ -52,7 +52,7 @@ impl Options {
                 .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
                 .next_multiple_of(BLOCK_BYTES as u64),
             inflight_max: self.inflight_max.clamp(1, INFLIGHT_MAX),
-            group_bytes_max: self.group_bytes_max.clamp(4 * BLOCK_BYTES, GROUP_BYTES_MAX),
+            group_bytes_max: self.group_bytes_max.clamp(GROUP_BYTES_MIN, GROUP_BYTES_MAX),
         }
     }
 }
@@ -260,4 +260,5 @@ const ZEROS_BYTES: usize = 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const INFLIGHT_MAX: usize = 16;
+const GROUP_BYTES_MIN: usize = 1024;
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -32,14 +32,23 @@ impl<D: Disk> Driver<D> {
         if self.verdicts_journaled < applied {
             let slots = SlotRange { first: self.verdicts_journaled, end: applied };
             let verdicts = Record::Verdicts(self.store.verdicts(slots));
-            self.journal.append_lazy(&[verdicts])?;
+            self.append_lazily(verdicts)?;
             self.verdicts_journaled = applied;
         }
         if let Some(record) = self.fence.due(self.now, idle) {
-            self.journal.append_lazy(&[record])?;
+            self.append_lazily(record)?;
             self.fence.recorded(self.journal.last_lsn(), self.now);
         }
         self.appended_at = self.now;
+        Ok(())
+    }
+
+    fn append_lazily(&mut self, record: Record) -> Result<()> {
+        let early = self.view().filter(|_| bugs::is_on(Bug::WatermarkEarly));
+        match early {
+            Some(view) => self.journal.append(&[record], view.slot_chosen)?,
+            None => self.journal.append_lazy(&[record])?,
+        };
         Ok(())
     }
 

@@ -18,6 +18,7 @@
 //! * **I10, chain**: the ledger chain of every replica is that of the chosen entries.
 //! * **A2, state**: at equal slots, ids and digests of the state are equal.
 //! * **D1, recovery**: an opening writes again only what was written before.
+//! * **D9, watermark**: what a journal counts as chosen stands in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ use crate::types::membership::Membership;
 use crate::types::message::{Accept, Accepted, Message, Promise};
 
 use super::checkers::Violation;
+use super::checkers::watermark::Watermark;
 use super::durable::{Group, Seen};
 
 /// Everything that ever became durable anywhere.
@@ -61,6 +63,8 @@ struct Known {
     next: Lsn,
     /// Of this opening.
     slot_chosen: Slot,
+    watermark: Watermark,
+    was_set_back: bool,
 }
 
 impl Witness {
@@ -126,11 +130,17 @@ impl Witness {
     /// The disk of a replica was set back: it promised and voted for what its disk says, no more.
     /// What it had voted for counts all the same: it was chosen by that.
     pub fn set_back(&mut self, id: ReplicaId) {
-        self.replicas.insert(id, Known::default());
+        self.replicas.insert(id, Known { was_set_back: true, ..Known::default() });
     }
 
-    /// A replica was opened; `groups` stand in the segment that it began.
-    pub fn on_opened(&mut self, id: ReplicaId, groups: &[Group]) -> Result<(), Violation> {
+    /// A replica was opened; `groups` stand in the segment that it began, and `votes` is what it
+    /// found.
+    pub fn on_opened(
+        &mut self,
+        id: ReplicaId,
+        groups: &[Group],
+        votes: &[(Slot, Ballot)],
+    ) -> Result<(), Violation> {
         let known = self.replicas.entry(id).or_default();
         known.waiting.clear();
         known.slot_chosen = Slot::ZERO;
@@ -154,6 +164,10 @@ impl Witness {
                 self.count(id, seen)?;
             }
         }
+        let cast = votes.iter().filter_map(|(slot, at)| Some((*slot, self.voted(*slot, *at)?)));
+        let cast: Vec<_> = cast.collect();
+        let known = self.replicas.entry(id).or_default();
+        known.watermark.on_opened(groups, cast.into_iter(), !known.was_set_back);
         Ok(())
     }
 
@@ -185,6 +199,10 @@ impl Witness {
                 }
                 self.count(id, seen)?;
             }
+            let known = self.replicas.entry(id).or_default();
+            let mut watermark = std::mem::take(&mut known.watermark);
+            watermark.on_durable(id, &group, |slot| self.chosen(slot))?;
+            self.replicas.entry(id).or_default().watermark = watermark;
         }
     }
 

@@ -150,6 +150,9 @@ bugs! {
     CountBeforeSync = "count-before-sync",
     /// Frames say that what is before them is durable when it is only written.
     EvidenceEarly = "evidence-early",
+    /// A group says how far the log is chosen as soon as it is known, though the entries are
+    /// written behind it.
+    WatermarkEarly = "watermark-early",
     /// While the newest frame of a slot is being written, peers are given the one before.
     ServeOldFrame = "serve-old-frame",
     /// The checksum of a frame's payload is not looked at.

@@ -15,6 +15,7 @@
 //! | [`served`] | what is read and sent | D5 |
 //! | [`names`] | the files of a directory | D7 |
 //! | [`poison`] | what is written after a failure | D8 |
+//! | [`watermark`] | what a journal counts as chosen | D9 |
 //! | [`blocked`] | why a cluster stands still | V2 |
 //! | [`calm`] | a cluster that nobody asks for anything | V3, V5, V6 |
 //! | [`ledger`] | what replicas apply, while they run | A1, A2, A3 |
@@ -57,6 +58,7 @@ pub mod poison;
 pub mod served;
 pub mod twice;
 pub mod validity;
+pub mod watermark;
 
 /// An event that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -147,7 +147,7 @@ fn i4_a_promise_goes_back() {
         slot_chosen: Slot(0),
         frames: vec![promise(ballot(2, TWO))],
     };
-    breaks(run.witness.on_opened(ONE, &[lower]), "I4");
+    breaks(run.witness.on_opened(ONE, &[lower], &[]), "I4");
 }
 
 #[test]
