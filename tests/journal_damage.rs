@@ -14,9 +14,9 @@ use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::journal::segment::{BLOCK_BYTES, segment_name, segment_number};
 use indelible::journal::{Disk, File, Journal, MemoryDisk, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot};
+use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
 use indelible::types::membership::{Membership, Voter};
-use indelible::types::record::{Record, Recovered};
+use indelible::types::record::{Doubts, Record, Recovered};
 use indelible::types::time::Time;
 
 const WHO: ReplicaId = ReplicaId(1);
@@ -447,4 +447,20 @@ fn what_damage_leaves_is_found_and_what_it_takes_is_named() {
     let Counts { named, kept, doubted_again } = counts;
     println!("{seeds} seeds: {named} slots named, {kept} kept, {doubted_again} damaged again");
     assert!(named * 2 > seeds && kept > seeds && doubted_again * 4 > seeds, "nothing was tried");
+}
+
+#[test]
+fn more_doubts_than_a_frame_holds_are_written_down_coarser() {
+    let disk = MemoryDisk::new();
+    let mut journal = open(&disk);
+    // Every third slot, as of a disk of which every third sector is lost.
+    let doubted = (1..).step_by(3).map(Slot).take(300_000);
+    let ranges = doubted.clone().map(|slot| SlotRange { first: slot, end: slot.next() });
+    let doubts = Doubts { faulty: ranges.collect(), ..Doubts::default() };
+    journal.append(&[Record::Doubts(doubts)], Slot(1)).unwrap();
+    settle(&mut journal);
+    drop(journal);
+    let found = open(&disk).recovered().doubts;
+    assert!(doubted.clone().all(|slot| found.faulty.contains(slot)));
+    assert_eq!(found.faulty.end(), doubted.last().map(Slot::next), "and nothing behind it");
 }

@@ -19,6 +19,7 @@ use crate::types::codec;
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
 use crate::types::record::{Doubts, Record};
+use crate::types::slots::SlotSet;
 
 use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind, PAYLOAD_BYTES_MAX, frame_bytes};
 use super::segment::BLOCK_BYTES;
@@ -128,9 +129,14 @@ impl Item {
         }
     }
 
-    /// The item that holds `doubts`, which account for the damage that `digest` names.
+    /// The item that holds `doubts`, which account for the damage that `digest` names. Where they
+    /// are too many ranges for a frame, more is doubted: what is whole is fetched once more.
     pub(super) fn doubts(doubts: &Doubts, digest: u64) -> Self {
-        Self::Doubts { digest, bytes: encode(doubts) }
+        let coarser = |set: &SlotSet| set.coarser(DOUBT_RANGES_MAX);
+        let Doubts { promise_lost, faulty, uncertain } = doubts;
+        let (faulty, uncertain) = (coarser(faulty), coarser(uncertain));
+        let doubts = Doubts { promise_lost: *promise_lost, faulty, uncertain };
+        Self::Doubts { digest, bytes: encode(&doubts) }
     }
 }
 
@@ -304,6 +310,10 @@ impl Encoder<'_> {
 /// How long the payload of a group frame is: the number of frames (4 bytes), zero (4 bytes), the
 /// length of the group in bytes (8 bytes).
 pub const GROUP_PAYLOAD_BYTES: usize = 16;
+
+/// How many ranges of slots are written down of what is faulty, and of what is uncertain: both fit
+/// one frame.
+const DOUBT_RANGES_MAX: usize = 64 * 1024;
 
 /// How long the frame is that begins a group.
 pub(super) const GROUP_FRAME_BYTES: usize = frame_bytes(GROUP_PAYLOAD_BYTES);

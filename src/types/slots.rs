@@ -64,13 +64,15 @@ impl SlotSet {
         if range.is_empty() {
             return;
         }
-        let mut rest = Vec::with_capacity(self.0.len() + 1);
-        for other in &self.0 {
-            let before = SlotRange { first: other.first, end: other.end.min(range.first) };
-            let behind = SlotRange { first: other.first.max(range.end), end: other.end };
-            rest.extend([before, behind].into_iter().filter(|part| !part.is_empty()));
-        }
-        self.0 = rest;
+        let begin = self.0.partition_point(|other| other.end <= range.first);
+        let end = self.0.partition_point(|other| other.first < range.end);
+        let Some((first, last)) = self.0[begin..end].first().zip(self.0[begin..end].last()) else {
+            return;
+        };
+        let before = SlotRange { first: first.first, end: range.first };
+        let behind = SlotRange { first: range.end, end: last.end };
+        let rest = [before, behind].into_iter().filter(|part| !part.is_empty());
+        self.0.splice(begin..end, rest);
     }
 
     /// Removes one slot.
@@ -83,6 +85,31 @@ impl SlotSet {
     /// Removes all slots below `slot`.
     pub fn remove_below(&mut self, slot: Slot) {
         self.remove(SlotRange { first: Slot::ZERO, end: slot });
+    }
+
+    /// The same slots and, where that takes more than `ranges_max` ranges, those of the narrowest
+    /// gaps between them.
+    ///
+    /// # Panics
+    ///
+    /// Where `ranges_max` is zero.
+    #[must_use]
+    pub fn coarser(&self, ranges_max: usize) -> Self {
+        assert!(ranges_max > 0, "a set of slots needs a range");
+        let Some(closing) = self.0.len().checked_sub(ranges_max).filter(|count| *count > 0) else {
+            return self.clone();
+        };
+        let gaps = || self.0.windows(2).map(|pair| pair[1].first.0 - pair[0].end.0);
+        let mut widths = gaps().collect::<Vec<_>>();
+        let (_, widest, _) = widths.select_nth_unstable(closing - 1);
+        let mut joined = self.0[..1].to_vec();
+        for (gap, range) in gaps().zip(&self.0[1..]) {
+            match joined.last_mut() {
+                Some(last) if gap <= *widest => last.end = range.end,
+                _ => joined.push(*range),
+            }
+        }
+        Self(joined)
     }
 
     /// Whether the ranges are in order and apart, as every set made here is.
@@ -123,6 +150,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_coarser_set_holds_all_and_closes_the_narrowest_gaps() {
+        let ranges = [range(1, 2), range(3, 4), range(10, 11), range(12, 20)];
+        let set: SlotSet = ranges.into_iter().collect();
+        assert_eq!(set.coarser(4), set);
+        assert_eq!(set.coarser(2).ranges(), [range(1, 4), range(10, 20)]);
+        assert_eq!(set.coarser(1).ranges(), [range(1, 20)]);
+        // Gaps that are as wide as one another are closed together.
+        assert_eq!(set.coarser(3).ranges(), [range(1, 4), range(10, 20)]);
+        assert!(SlotSet::default().coarser(1).is_empty());
     }
 
     fn check(edits: &[(bool, SlotRange)]) {
