@@ -59,6 +59,10 @@ pub(super) struct Findings {
     pub(super) promise_segment: u64,
     /// The highest number of a promise, and the highest ballot, that frames speak of.
     spoken_of: (u64, Ballot),
+    /// The highest number of a promise that any frame speaks of, whether it counts or not.
+    heard_of: u64,
+    /// Whether frames are lost that were durable, and stood behind the newest promise record.
+    lost_behind_promise: bool,
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,
@@ -113,6 +117,8 @@ impl Findings {
             promise: (0, Ballot::ZERO),
             promise_segment: 0,
             spoken_of: (0, Ballot::ZERO),
+            heard_of: 0,
+            lost_behind_promise: false,
             slot_chosen: Slot::ZERO,
             chosen: BTreeSet::new(),
             votes: BTreeMap::new(),
@@ -189,6 +195,7 @@ impl Findings {
     /// where it begins and ends.
     pub(super) fn rot(&mut self, place: [u64; 4], bytes: u64, frames: u64) {
         reached!(RotFound);
+        self.lost_behind_promise = true;
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
@@ -217,15 +224,23 @@ impl Findings {
     }
 
     /// Whether a frame speaks of a promise that is nowhere to be found. Taking the best one that is
-    /// left would let this replica vote below what it promised.
+    /// left would let this replica vote below what it promised. What a frame says that may never
+    /// have been durable counts where it can be about frames that are lost and were.
     pub(super) fn lacks_promise(&self) -> bool {
-        let lacks = self.promise.0 < self.spoken_of.0 || self.promise.1 < self.spoken_of.1;
+        let lacks = self.promise.0 < self.spoken_of.0
+            || self.promise.1 < self.spoken_of.1
+            || self.lost_behind_promise && self.promise.0 < self.heard_of;
         lacks && !bugs::is_on(Bug::BestPromiseLeft)
+    }
+
+    /// Takes note of a frame that may count or not.
+    pub(super) fn hears(&mut self, header: &Header) {
+        self.heard_of = self.heard_of.max(header.meta_seq);
     }
 
     /// The number of a promise that none ever had.
     pub(super) fn next_promise(&self) -> u64 {
-        self.promise.0.max(self.spoken_of.0) + 1
+        self.promise.0.max(self.spoken_of.0).max(self.heard_of).saturating_add(1)
     }
 
     /// What is missing or in doubt, when all is read. Takes it out of the index.
@@ -254,6 +269,7 @@ impl Findings {
         self.spoken_of.0 = self.spoken_of.0.max(header.meta_seq);
         self.spoken_of.1 = self.spoken_of.1.max(header.ballot);
         if header.kind == Kind::Promise {
+            self.lost_behind_promise &= header.meta_seq <= self.promise.0;
             self.promise = self.promise.max((header.meta_seq, header.ballot));
             self.promise_segment = self.promise_segment.max(header.segment);
         }

@@ -330,6 +330,7 @@ impl<F: File> Scan<F> {
         self.evidence = self.evidence.max(header.durable_through);
         self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
+        self.found.hears(header);
         if header.kind != Kind::Promise || !bugs::is_on(Bug::PromiseNotRecovered) {
             self.promised = self.promised.max(header.ballot);
         }
@@ -403,7 +404,7 @@ impl<F: File> Scan<F> {
         self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
         // Both are counted on from here. No journal comes so far; a forged one must not wrap
         // around.
-        if self.lsn_seen.0 > COUNT_MAX || self.found.promise.0 > COUNT_MAX {
+        if self.lsn_seen.0 > COUNT_MAX || self.found.next_promise() > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
