@@ -35,6 +35,8 @@
 //!
 //! Invariants:
 //! * Frames are taken in in the order of their numbers, those of whole groups included.
+//! * What stands before the end of a bad region stays in its place, also where nothing vouches for
+//!   it: written anew, it would come behind the frames of the region, which may be newer.
 //! * A stretch that is lost is told with where it begins and ends, so that a frame that is lost
 //!   later makes it another one (`findings`).
 //! * What a group says of `slot_chosen` at its end is believed of whole groups only.
@@ -179,14 +181,15 @@ impl<F: File> Scan<F> {
     pub(super) fn leave_gap(&mut self, whole: &Whole, offset: u64) {
         let Some(gap) = self.gap.take() else { return };
         let Seen(first) = whole.frames[0];
-        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
         let is_empty = first.durable_through <= self.end.last_lsn;
         if offset == BLOCK_BYTES as u64 && is_empty && gap.last_lsn == self.end.last_lsn {
             // Only the superheader is bad: nothing was durable between.
             reached!(SuperheaderLost);
+            self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
             self.kept = self.end;
             return;
         }
+        self.uncovered.clear();
         self.lose(&gap, (first.segment, offset), before(&first));
         let last_lsn = Lsn(first.lsn.0 - 1);
         self.kept = End { number: first.segment, offset, last_lsn, link: 0 };
@@ -196,7 +199,7 @@ impl<F: File> Scan<F> {
     pub(super) fn end_gap(&mut self, end: End) {
         let Some(gap) = self.gap.take() else { return };
         self.lose(&gap, (end.number, end.offset), end.last_lsn);
-        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
+        self.uncovered.clear();
         self.kept = end;
     }
 
@@ -214,7 +217,7 @@ impl<F: File> Scan<F> {
         let Gap { segment, reach: offset, last_lsn, .. } = gap;
         let block_end = offset.next_multiple_of(BLOCK_BYTES as u64);
         let is_torn = !self.source.is_zero(segment, offset, block_end);
-        self.uncovered.retain(|whole| whole.end.last_lsn > self.evidence);
+        self.uncovered.clear();
         self.lsn_seen = self.lsn_seen.max(last_lsn);
         self.kept = End { number: segment, offset: block_end, last_lsn, link: 0 };
         self.end = End { offset: if is_torn { offset } else { block_end }, ..self.kept };
