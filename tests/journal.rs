@@ -11,7 +11,7 @@
 //! | `write NAME` | does the job up to its sync, which never ends |
 //! | `settle`, `seal` | does all jobs there are; asks for a seal |
 //! | `close`, `crash keep=all\|none\|odd` | drops the journal; and cuts the power |
-//! | `fail_sync` | the next sync of a file fails |
+//! | `fail_sync`, `fail_after N` | the next sync of a file fails; so does all behind N operations |
 //! | `frames N`, `files`, `read A B`, `syncs` | what is there |
 //! | `flip FILE OFFSET`, `zero FILE OFFSET COUNT`, `lose FILE` | damage |
 //! | `cut FILE COUNT`, `unreadable FILE OFFSET COUNT` | more damage |
@@ -196,6 +196,10 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
     Ok(match command.name.as_str() {
         "fail_sync" => {
             disk.fail_syncs(1);
+            String::new()
+        }
+        "fail_after" => {
+            disk.fail_after(command.arg(0));
             String::new()
         }
         "syncs" => format!("{}", disk.syncs()),
