@@ -347,6 +347,33 @@ fn a_vote_holds_an_entry() {
     refused(&disk, "slot 19: not an entry");
 }
 
+/// A segment of another directory that lost its superheader is known by its frames.
+#[test]
+fn a_journal_in_which_no_frame_is_ours_is_refused() {
+    let (disk, other) = (journal_of(3), journal_of(3));
+    let theirs = Segment::load(&other, 1);
+    let file = disk.open(&segment_name(1)).unwrap();
+    file.write_at(0, &[0; SUPERHEADER_BYTES]).unwrap();
+    file.write_at(4096, &theirs.bytes[4096..]).unwrap();
+    let err = open(&disk).unwrap_err();
+    assert!(matches!(err, JournalError::WrongCluster { .. }), "{err}");
+
+    // Another directory of the same cluster, which has the same founders.
+    let own = Journal::peek(&disk).unwrap().unwrap();
+    let mut theirs = theirs;
+    for at in theirs.frames.clone() {
+        theirs.bytes[at + 16..][..16].copy_from_slice(&own.home().cluster.0.to_le_bytes());
+    }
+    let found = Journal::peek(&other).unwrap().unwrap().incarnation;
+    theirs.disk = disk.clone();
+    theirs.bytes[..SUPERHEADER_BYTES].fill(0);
+    theirs.store();
+    let told = open(&disk).unwrap_err().to_string();
+    let wanted = own.incarnation;
+    let name = segment_name(1);
+    assert_eq!(told, format!("{name}: belongs to incarnation {found}, wanted {wanted}"));
+}
+
 #[test]
 fn a_header_has_one_encoding() {
     let disk = journal();
