@@ -194,12 +194,8 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
     let disk = &state.disk;
     let file = || command.arg::<String>(0);
     Ok(match command.name.as_str() {
-        "fail_sync" => {
-            disk.fail_syncs(1);
-            String::new()
-        }
-        "fail_after" => {
-            disk.fail_after(command.arg(0));
+        "fail_sync" | "fail_after" | "space" => {
+            refuse(disk, command);
             String::new()
         }
         "syncs" => format!("{}", disk.syncs()),
@@ -244,10 +240,6 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
             disk.rot(&file(), |bytes| bytes.copy_within(from..from + count, to));
             String::new()
         }
-        "space" => {
-            disk.limit_space(command.arg::<String>(0).parse().ok());
-            String::new()
-        }
         "version" => {
             let (at, version): (usize, u16) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + 2].copy_from_slice(&version.to_le_bytes()));
@@ -263,6 +255,16 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
         }
         _ => command.reject("unknown command"),
     })
+}
+
+/// Has the disk refuse something from now on.
+fn refuse(disk: &FaultyDisk, command: &Command) {
+    match command.name.as_str() {
+        "fail_sync" => disk.fail_syncs(1),
+        "fail_after" => disk.fail_after(command.arg(0)),
+        "space" => disk.limit_space(command.arg::<String>(0).parse().ok()),
+        other => unreachable!("{other} is nothing that a disk refuses"),
+    }
 }
 
 fn records(command: &Command) -> Vec<Record> {
