@@ -348,7 +348,16 @@ mod tests {
         assert_eq!(keys(snapshot.range(NUMBERS, ..)), left);
         assert_eq!(keys(snapshot.range(NUMBERS, 3..=8)), [4, 6, 8]);
         assert_eq!(keys(snapshot.range(NUMBERS, 4..8)), [4, 6]);
-        assert_eq!(keys(snapshot.range(NUMBERS, (Bound::Included(8), Bound::Excluded(4)))), []);
+        let empty = [
+            (Bound::Included(8), Bound::Excluded(4)),
+            (Bound::Excluded(8), Bound::Excluded(4)),
+            (Bound::Excluded(4), Bound::Excluded(4)),
+            (Bound::Excluded(4), Bound::Included(4)),
+            (Bound::Included(4), Bound::Excluded(4)),
+        ];
+        for bounds in empty {
+            assert_eq!(keys(snapshot.range(NUMBERS, bounds)), [], "{bounds:?}");
+        }
         let backwards: Vec<_> = snapshot.range(NUMBERS, ..).rev().map(read).collect();
         assert_eq!(backwards, left.iter().rev().copied().collect::<Vec<_>>());
 

@@ -10,9 +10,12 @@ use indelible::journal::frame::{BadFrame, FRAME_HEADER_BYTES, FRAME_MAGIC, Heade
 use indelible::journal::segment::{BadSuperheader, SUPERHEADER_BYTES, Superheader, segment_name};
 use indelible::journal::{Disk, File, Identity, Journal, JournalError, MemoryDisk, Options};
 use indelible::types::codec;
-use indelible::types::command::{Command, Condition, Key, KeyKind, TableUse, ValueCodec};
+use indelible::types::command::{
+    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
+use indelible::types::ids::{Ballot, ContentHash, Incarnation, ReplicaId, RequestId, Slot, TxId};
+use indelible::types::limits::ENTRY_BYTES_MAX;
 use indelible::types::membership::{Membership, Voter};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
@@ -22,6 +25,12 @@ const LSN: usize = 64;
 const SLOT: usize = 72;
 const META_SEQ: usize = 96;
 const DURABLE_THROUGH: usize = 104;
+const SLOT_CHOSEN: usize = 112;
+const CONTENT: usize = 120;
+
+/// Kinds of frames.
+const PROMISE: u8 = 2;
+const VOTE: u8 = 3;
 
 /// The bytes of one segment and where its frames are.
 struct Segment {
@@ -53,6 +62,11 @@ impl Segment {
         }
     }
 
+    /// Where the frames of a kind are.
+    fn of_kind(&self, kind: u8) -> Vec<usize> {
+        self.frames.iter().copied().filter(|at| self.bytes[at + 6] == kind).collect()
+    }
+
     /// Makes all checksums and links right, and writes the segment back.
     fn store(mut self) {
         let mut link = put_crc(&mut self.bytes[..SUPERHEADER_BYTES]);
@@ -82,11 +96,20 @@ fn open(disk: &MemoryDisk) -> Result<Journal<MemoryDisk>, JournalError> {
 
 /// A journal with some votes in one segment, sealed.
 fn journal() -> MemoryDisk {
+    journal_of(1)
+}
+
+/// The same of one replica among so many.
+fn journal_of(voters: u64) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let mut journal = open(&disk).unwrap();
-    let incarnation = journal.identity().incarnation;
-    let voter = Voter { id: WHO, incarnation, address: String::new() };
-    journal.agree(&Membership::majority(vec![voter]).unwrap(), true).unwrap();
+    let own = journal.identity().incarnation;
+    let voter = |id| {
+        let incarnation = if id == 1 { own } else { Incarnation(u128::from(id)) };
+        Voter { id: ReplicaId(id), incarnation, address: id.to_string() }
+    };
+    let membership = Membership::majority((1..=voters).map(voter).collect()).unwrap();
+    journal.agree(&membership, true).unwrap();
     let ballot = Ballot { round: 1, leader: WHO };
     journal.append(&[Record::Promise { ballot }], Slot(0)).unwrap();
     for slot in 0..20 {
@@ -112,6 +135,12 @@ fn refused(disk: &MemoryDisk, reason: &str) {
     assert!(err.to_string().contains(reason), "{err}");
 }
 
+#[track_caller]
+fn unsupported(disk: &MemoryDisk, number: u64) {
+    let told = open(disk).unwrap_err().to_string();
+    assert_eq!(told, format!("{}: format version 2, supported is 1", segment_name(number)));
+}
+
 #[test]
 fn what_is_not_forged_opens() {
     let disk = journal();
@@ -132,7 +161,7 @@ fn an_end_far_behind_the_file_allocates_nothing() {
     let mut segment = Segment::load(&disk, 1);
     let payload = segment.frames[0] + FRAME_HEADER_BYTES;
     segment.add(payload + 8, 1 << 50);
-    let content = indelible::types::ids::ContentHash::of(&segment.bytes[payload..payload + 16]);
+    let content = ContentHash::of(&segment.bytes[payload..payload + 16]);
     let at = segment.frames[0] + 120;
     segment.bytes[at..at + 16].copy_from_slice(&content.0.to_le_bytes());
     segment.store();
@@ -177,8 +206,7 @@ fn numbers_of_segments_do_not_wrap_around() {
 fn far_slots_allocate_once() {
     let disk = journal();
     let mut segment = Segment::load(&disk, 1);
-    let votes = segment.frames.iter().copied().filter(|at| segment.bytes[at + 6] == 3);
-    let votes: Vec<usize> = votes.collect();
+    let votes = segment.of_kind(VOTE);
     // Each as far behind the one before as one may be, if that one had not been as far already.
     for (count, at) in (1..).zip(votes) {
         segment.add(at + SLOT, count * ((1 << 20) - 1));
@@ -211,7 +239,7 @@ fn a_group_frame_that_is_too_short_is_none() {
     let mut segment = Segment::load(&disk, 1);
     let at = segment.frames[0];
     segment.bytes[at + 8..at + 12].fill(0);
-    let content = indelible::types::ids::ContentHash::of(&[]).0;
+    let content = ContentHash::of(&[]).0;
     segment.bytes[at + 120..at + 136].copy_from_slice(&content.to_le_bytes());
     segment.bytes.truncate(at + FRAME_HEADER_BYTES);
     segment.frames.truncate(1);
@@ -219,6 +247,131 @@ fn a_group_frame_that_is_too_short_is_none() {
     segment.bytes[72..80].fill(0);
     segment.store();
     assert!(open(&disk).is_ok_and(|mut journal| journal.recovered().votes.is_empty()));
+}
+
+/// Nothing that another version wrote is passed over or cut. (Of a promise one copy is enough.)
+#[test]
+fn frames_of_another_version_are_refused() {
+    for voters in [1, 3] {
+        let whole = Segment::load(&journal_of(voters), 1);
+        for (frame, at) in whole.frames.iter().enumerate() {
+            if whole.bytes[at + 6] == PROMISE {
+                continue;
+            }
+            let disk = journal_of(voters);
+            let mut segment = Segment::load(&disk, 1);
+            let at = segment.frames[frame];
+            segment.bytes[at + 4] = 2;
+            segment.store();
+            unsupported(&disk, 1);
+        }
+    }
+}
+
+#[test]
+fn a_superheader_of_another_version_is_refused() {
+    for voters in [1, 3] {
+        let disk = journal_of(voters);
+        let mut segment = Segment::load(&disk, 1);
+        segment.bytes[8] = 2;
+        segment.store();
+        unsupported(&disk, 1);
+    }
+}
+
+/// Others have what a superheader holds; but the frames behind it tell of what version they are.
+#[test]
+fn a_segment_of_another_version_without_its_superheader_is_refused() {
+    let disk = journal_of(3);
+    let mut segment = Segment::load(&disk, 1);
+    for at in segment.frames.clone() {
+        segment.bytes[at + 4] = 2;
+    }
+    segment.bytes[0] = 0;
+    segment.store();
+    unsupported(&disk, 1);
+}
+
+#[test]
+fn slots_that_are_said_to_be_chosen_must_be_there() {
+    let disk = journal();
+    let mut segment = Segment::load(&disk, 1);
+    segment.add_to_frames(SLOT_CHOSEN, 21);
+    segment.store();
+    refused(&disk, "slot 20: a chosen slot has no frame");
+}
+
+#[test]
+fn a_promise_that_is_spoken_of_must_be_there() {
+    let disk = journal();
+    let mut segment = Segment::load(&disk, 1);
+    let last = *segment.of_kind(VOTE).last().unwrap();
+    segment.add(last + META_SEQ, 1);
+    segment.store();
+    refused(&disk, "a promise is lost");
+}
+
+/// The segment before ends with another frame than the next one says. Alone that is refused;
+/// among others it is doubted what stood there.
+#[test]
+fn a_segment_ends_with_the_frame_that_the_next_one_names() {
+    for voters in [1, 3] {
+        let disk = journal_of(voters);
+        drop(open(&disk).unwrap());
+        let mut next = Segment::load(&disk, 3);
+        next.add(104, 1 << 7);
+        next.store();
+        if voters == 1 {
+            refused(&disk, "another end than was acknowledged");
+        } else {
+            let mut journal = open(&disk).unwrap();
+            let recovered = journal.recovered();
+            let faulty = recovered.doubts.faulty;
+            assert!((0..20).all(|slot| faulty.contains(Slot(slot))), "{faulty:?}");
+        }
+    }
+}
+
+#[test]
+fn a_vote_holds_an_entry() {
+    let disk = journal();
+    let mut segment = Segment::load(&disk, 1);
+    let at = *segment.of_kind(VOTE).last().unwrap();
+    let payload = at + FRAME_HEADER_BYTES;
+    let length = u32::from_le_bytes(*segment.bytes[at + 8..].first_chunk().unwrap()) as usize;
+    // No version of an entry begins so.
+    segment.bytes[payload] = 0xee;
+    let content = ContentHash::of(&segment.bytes[payload..payload + length]);
+    segment.bytes[at + CONTENT..][..16].copy_from_slice(&content.0.to_le_bytes());
+    segment.store();
+    refused(&disk, "slot 19: not an entry");
+}
+
+/// A segment of another directory that lost its superheader is known by its frames.
+#[test]
+fn a_journal_in_which_no_frame_is_ours_is_refused() {
+    let (disk, other) = (journal_of(3), journal_of(3));
+    let theirs = Segment::load(&other, 1);
+    let file = disk.open(&segment_name(1)).unwrap();
+    file.write_at(0, &[0; SUPERHEADER_BYTES]).unwrap();
+    file.write_at(4096, &theirs.bytes[4096..]).unwrap();
+    let err = open(&disk).unwrap_err();
+    assert!(matches!(err, JournalError::WrongCluster { .. }), "{err}");
+
+    // Another directory of the same cluster, which has the same founders.
+    let own = Journal::peek(&disk).unwrap().unwrap();
+    let mut theirs = theirs;
+    for at in theirs.frames.clone() {
+        theirs.bytes[at + 16..][..16].copy_from_slice(&own.home().cluster.0.to_le_bytes());
+    }
+    let found = Journal::peek(&other).unwrap().unwrap().incarnation;
+    theirs.disk = disk.clone();
+    theirs.bytes[..SUPERHEADER_BYTES].fill(0);
+    theirs.store();
+    let told = open(&disk).unwrap_err().to_string();
+    let wanted = own.incarnation;
+    let name = segment_name(1);
+    assert_eq!(told, format!("{name}: belongs to incarnation {found}, wanted {wanted}"));
 }
 
 #[test]
@@ -247,8 +400,16 @@ fn a_header_has_one_encoding() {
     // Formed by nobody, or without a segment.
     let nobody = Identity { membership: None, ..identity.clone() };
     assert!(Identity::decode(&nobody.encode()).is_err());
-    let nowhere = Identity { segment_last: 0, ..identity };
+    let nowhere = Identity { segment_last: 0, ..identity.clone() };
     assert!(Identity::decode(&nowhere.encode()).is_err());
+    // More, or less, of a membership than is said.
+    for length in [0, 1] {
+        let mut bytes = identity.encode();
+        bytes[12] = length;
+        put_crc(&mut bytes);
+        let told = Identity::decode(&bytes).unwrap_err().to_string();
+        assert_eq!(told, "identity offset 0: wrong length");
+    }
     for at in [2, 3, 8] {
         let mut bytes = Entry::no_op().bytes().to_vec();
         bytes[at] = 1;
@@ -273,4 +434,50 @@ fn a_transaction_id_is_in_range() {
     let at = bytes.windows(8).position(|window| window == number).unwrap();
     bytes[at + 7] = 0x80;
     assert!(Command::decode(&bytes).is_err());
+}
+
+/// No command reaches a table that it does not name: an index would be out of bounds.
+#[test]
+fn a_command_names_the_tables_of_its_keys() {
+    let key = Key { table: 1, bytes: b"a" };
+    let table = TableUse { name: "t", key_kind: KeyKind("str"), codec: ValueCodec::Raw };
+    let conditions = [vec![Condition::Absent(key)], vec![]];
+    let operations = [vec![], vec![Operation::Delete(key)]];
+    for (conditions, operations) in conditions.into_iter().zip(operations) {
+        let request = RequestId::default();
+        let command = Command { request, tables: vec![table], conditions, operations };
+        let told = Command::decode(&command.encode()).unwrap_err().to_string();
+        assert_eq!(told, "cannot decode command: table 1 of 1 is named");
+    }
+}
+
+#[test]
+fn an_entry_holds_just_what_its_header_says() {
+    let mut builder = EntryBuilder::new(Time(1), 8);
+    builder.push(b"abc");
+    builder.push(b"d");
+    let bytes = builder.finish().bytes().to_vec();
+    let refused = |bytes: Vec<u8>, reason: &str| {
+        let told = Entry::decode(bytes).unwrap_err().to_string();
+        assert_eq!(told, format!("cannot decode entry: {reason}"));
+    };
+    refused(bytes[..15].to_vec(), &format!("15 bytes, wanted 16 to {ENTRY_BYTES_MAX}"));
+    let long = [&bytes[..], &vec![0; ENTRY_BYTES_MAX]].concat();
+    let length = long.len();
+    refused(long, &format!("{length} bytes, wanted 16 to {ENTRY_BYTES_MAX}"));
+    // Within the length of a command, and within a command.
+    refused(bytes[..bytes.len() - 3].to_vec(), "command 1 ends too early");
+    refused(bytes[..bytes.len() - 1].to_vec(), "command 1 ends too early");
+    refused([&bytes[..], &[0]].concat(), "bytes left over");
+    for (at, value, reason) in [
+        (0, 9, "format version 9, wanted 1"),
+        (1, 9, "unknown kind 9"),
+        (1, 0, "header and content differ"),
+        (4, 0, "header and content differ"),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[at] = value;
+        refused(bytes, reason);
+    }
+    assert_eq!(Entry::decode(bytes).unwrap().command_count(), 2);
 }

@@ -131,6 +131,6 @@ fn status((id, replica): (&ReplicaId, &Replica)) -> String {
         false => format!(" missing={missing:?}"),
     };
     let trouble = replica.formation.trouble();
-    let trouble = trouble.map_or(String::new(), |trouble| format!(" trouble={trouble:?}"));
-    format!("{id} {how}{missing}{trouble}\n")
+    let trouble = trouble.map_or(String::new(), |trouble| format!("  {trouble}\n"));
+    format!("{id} {how}{missing}\n{trouble}")
 }

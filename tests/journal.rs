@@ -12,7 +12,7 @@
 //! | `write NAME` | does the job up to its sync, which never ends |
 //! | `settle`, `seal` | does all jobs there are; asks for a seal |
 //! | `close`, `crash keep=all\|none\|odd` | drops the journal; and cuts the power |
-//! | `fail_sync` | the next sync of a file fails |
+//! | `fail_sync`, `fail_after N` | the next sync of a file fails; so does all behind N operations |
 //! | `frames N`, `files`, `read A B`, `syncs` | what is there |
 //! | `flip FILE OFFSET`, `zero FILE OFFSET COUNT`, `lose FILE` | damage |
 //! | `cut FILE COUNT`, `unreadable FILE OFFSET COUNT` | more damage |
@@ -188,8 +188,8 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
     let disk = &state.disk;
     let file = || command.arg::<String>(0);
     Ok(match command.name.as_str() {
-        "fail_sync" => {
-            disk.fail_syncs(1);
+        "fail_sync" | "fail_after" | "space" => {
+            refuse(disk, command);
             String::new()
         }
         "syncs" => format!("{}", disk.syncs()),
@@ -247,7 +247,6 @@ fn damage(state: &mut State, command: &Command) -> String {
                 (command.arg(1), command.arg(2), command.arg(3));
             disk.rot(&file(), |bytes| bytes.copy_within(from..from + count, to));
         }
-        "space" => disk.limit_space(command.arg::<String>(0).parse().ok()),
         "version" => {
             let (at, version): (usize, u16) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + 2].copy_from_slice(&version.to_le_bytes()));
@@ -257,6 +256,16 @@ fn damage(state: &mut State, command: &Command) -> String {
         _ => command.reject("unknown command"),
     }
     String::new()
+}
+
+/// Has the disk refuse something from now on.
+fn refuse(disk: &FaultyDisk, command: &Command) {
+    match command.name.as_str() {
+        "fail_sync" => disk.fail_syncs(1),
+        "fail_after" => disk.fail_after(command.arg(0)),
+        "space" => disk.limit_space(command.arg::<String>(0).parse().ok()),
+        other => unreachable!("{other} is nothing that a disk refuses"),
+    }
 }
 
 fn records(command: &Command) -> Vec<Record> {

@@ -169,12 +169,6 @@ impl RealDisk {
         Ok(fs::metadata(&self.path)?.permissions().mode() & 0o077 == 0)
     }
 
-    /// Where the directory is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Files are private, and never reached through a symbolic link that somebody planted.
     fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();

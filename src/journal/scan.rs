@@ -63,6 +63,8 @@ pub(super) struct Scan<F> {
     pub(super) is_begun: bool,
     /// The highest ballot on any valid frame.
     pub(super) promised: Ballot,
+    /// Whether any valid frame was found.
+    is_ours: bool,
     /// The highest number that a frame may have had.
     pub(super) lsn_seen: Lsn,
     /// Everything up to here was durable at some time.
@@ -119,6 +121,7 @@ impl<F: File> Scan<F> {
             chain: Vec::new(),
             is_begun: false,
             promised: Ballot::ZERO,
+            is_ours: false,
             lsn_seen: Lsn::ZERO,
             evidence: Lsn::ZERO,
             vouched: Lsn::ZERO,
@@ -158,9 +161,7 @@ impl<F: File> Scan<F> {
         self.lsn_seen = self.lsn_seen.max(self.evidence);
         match self.foreign {
             // Not a single frame is ours: it is another journal.
-            Some((number, home)) if self.lsn_seen == Lsn::ZERO => {
-                chain::foreign(self.source.home, home, number)
-            }
+            Some((number, home)) if !self.is_ours => chain::foreign(self.source.home, home, number),
             _ => Ok(()),
         }
     }
@@ -327,6 +328,7 @@ impl<F: File> Scan<F> {
 
     /// What any valid frame proves, whether its group is whole or not.
     pub(super) fn note(&mut self, header: &Header) {
+        self.is_ours = true;
         self.evidence = self.evidence.max(header.durable_through);
         self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);

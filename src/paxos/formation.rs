@@ -47,7 +47,10 @@ pub enum Trouble {
     /// A peer agreed to a membership that does not name this directory: this one was wiped, or
     /// that one belongs to another cluster.
     NotNamed(ReplicaId),
-    /// A peer agreed to another membership than this replica did.
+    /// A peer is another directory than the one that this replica agreed to form a cluster with.
+    Replaced(ReplicaId),
+    /// A peer agreed to another membership than this replica did. The directory in which they
+    /// differ can be that of a third.
     MembershipsDiffer(ReplicaId),
     /// A peer knows that this directory agreed, and here nothing is known of it: this directory was
     /// set back, and what it promised and voted for since may be lost.
@@ -71,6 +74,7 @@ impl Trouble {
         match self {
             Self::VotersDiffer(peer)
             | Self::NotNamed(peer)
+            | Self::Replaced(peer)
             | Self::MembershipsDiffer(peer)
             | Self::Forgotten(peer) => Some(*peer),
             Self::NoMembership(_) => None,
@@ -89,9 +93,14 @@ impl fmt::Display for Trouble {
                 "replica {peer} belongs to a cluster that does not name this directory: it is new, \
                  or of another cluster"
             ),
-            Self::MembershipsDiffer(peer) => write!(
+            Self::Replaced(peer) => write!(
                 f,
                 "replica {peer} is not the directory that this one agreed to form a cluster with"
+            ),
+            Self::MembershipsDiffer(peer) => write!(
+                f,
+                "replica {peer} agreed to form a cluster with other directories or addresses than \
+                 this one did"
             ),
             Self::Forgotten(peer) => write!(
                 f,
@@ -210,7 +219,7 @@ impl Formation {
         let Introduce { incarnation, address, .. } = introduce;
         if let Some(agreed) = &self.agreed {
             if agreed.voter(from).is_none_or(|voter| voter.incarnation != incarnation) {
-                self.trouble = Some(Trouble::MembershipsDiffer(from));
+                self.trouble = Some(Trouble::Replaced(from));
             }
             return None;
         }

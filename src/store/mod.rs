@@ -296,3 +296,56 @@ fn decode_commands(slot: Slot, entry: &Entry) -> Result<Vec<Command<'_>>, ApplyE
 fn has_ids_for(after: TxId, commands: usize) -> bool {
     TxId::new(after.epoch(), after.counter() + commands as u64).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+    use super::*;
+    use crate::types::command::{Key, KeyKind, Operation, ValueCodec};
+    use crate::types::entry::EntryBuilder;
+
+    /// An entry of transactions that put one key each.
+    fn entry(commands: u64) -> Entry {
+        let mut builder = EntryBuilder::new(Time(0), 0);
+        for sequence in 0..commands {
+            let session = crate::types::ids::SessionId(1);
+            let key = Key { table: 0, bytes: &sequence.to_be_bytes() };
+            let command = Command {
+                request: RequestId { session, sequence },
+                tables: vec![TableUse {
+                    name: "t",
+                    key_kind: KeyKind("bytes"),
+                    codec: ValueCodec::Raw,
+                }],
+                conditions: Vec::new(),
+                operations: vec![Operation::Put(key, b"value")],
+            };
+            builder.push(&command.encode());
+        }
+        builder.finish()
+    }
+
+    /// No ledger comes so far; but if one did, an id must not be given twice.
+    #[test]
+    fn the_last_id_of_an_epoch_is_given_once() {
+        let last = TxId::new(0, (1 << TxId::COUNTER_BITS) - 1).unwrap();
+        let before = TxId::new(0, last.counter() - 1).unwrap();
+        let store = Store::new();
+        {
+            let mut state = store.state.write();
+            state.txid = before;
+            state.boundary.txid = before;
+        }
+        let refused = |slot, commands| {
+            let at = store.applied();
+            let err = store.apply(Slot(slot), &entry(commands)).unwrap_err();
+            assert_eq!(err.to_string(), format!("slot {slot}: the epoch has no ids left"));
+            assert_eq!(store.applied(), at, "the state is as before");
+        };
+        refused(0, 2);
+        assert_eq!(store.apply(Slot(0), &entry(1)).unwrap().last, last);
+        refused(1, 1);
+        assert_eq!(store.apply(Slot(1), &Entry::no_op()).unwrap().last, last);
+    }
+}

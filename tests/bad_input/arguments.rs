@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use indelible::{Config, ErrorKind, Network, RawTable, Replica, Table};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cluster::{NOTES, addresses, config, ledger};
 
@@ -47,6 +49,42 @@ fn keys_and_values_pass_up_to_their_limits_exactly() {
     assert_eq!(after.slot_chosen, before.slot_chosen + 1, "what is too large is not proposed");
     assert_eq!(ledger(&replica).len(), 3);
     replica.close().unwrap();
+}
+
+/// A value that some programs cannot write down.
+#[derive(Deserialize)]
+struct Secret(u64);
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            0 => Err(S::Error::custom("zero is not told to anybody")),
+            // Some of it is written before the rest is refused.
+            1 => (1_u64, Self(0)).serialize(serializer),
+            number => number.serialize(serializer),
+        }
+    }
+}
+
+const SECRETS: Table<u64, Secret> = Table::new("secrets");
+
+#[test]
+fn a_value_that_refuses_to_be_encoded_is_not_written() {
+    let replica = Replica::in_memory().unwrap();
+    replica.put(NOTES, 1, b"before").wait().unwrap();
+    let before = replica.status();
+    for secret in [0, 1] {
+        let mut transaction = replica.transaction();
+        transaction.put(NOTES, 1, b"beside").put(SECRETS, 1, &Secret(secret));
+        let err = transaction.put(SECRETS, 2, &Secret(2)).commit().wait().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Encoding, "{err}");
+        let told = err.to_string();
+        let words = ["table \"secrets\"", "cannot encode", "zero is not told to anybody"];
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    }
+    assert_eq!(replica.status().txid, before.txid, "nothing was committed");
+    replica.put(SECRETS, 2, &Secret(2)).wait().unwrap();
+    assert_eq!(replica.get(SECRETS, 2).wait().unwrap().unwrap().value.0, 2);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -74,6 +75,52 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();
     change(&mut bytes);
     fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_is_no_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("data");
+    fs::write(&path, "a letter").unwrap();
+    let err = Replica::open(&path).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Io, "{err}");
+    assert!(err.to_string().contains(path.to_str().unwrap()), "{err}");
+    assert_eq!(cause(&err).kind(), io::ErrorKind::NotADirectory);
+    assert_eq!(fs::read(&path).unwrap(), b"a letter");
+}
+
+/// What the system said is to be had: a program decides by it, not by the words.
+#[test]
+fn a_directory_that_cannot_be_locked() {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = directory.path().join("lock");
+    fs::create_dir(&lock).unwrap();
+    let err = Replica::open(directory.path()).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Io, "{err}");
+    assert!(err.to_string().contains("cannot lock"), "{err}");
+    assert_eq!(cause(&err).kind(), io::ErrorKind::IsADirectory);
+    fs::remove_dir(&lock).unwrap();
+    Replica::open(directory.path()).unwrap().close().unwrap();
+}
+
+/// The error of the system at the end of a chain.
+fn cause(err: &Error) -> &io::Error {
+    let mut last: &(dyn std::error::Error + 'static) = err;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.downcast_ref().expect("the system refused")
+}
+
+/// The usual thing, and the one where the directory that it is made in has no name.
+#[test]
+fn a_relative_path_is_below_the_working_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = Process::start_in(directory.path(), &["data"]);
+    assert_eq!(process.line().unwrap(), "open");
+    assert!(directory.path().join("data").join("identity").exists());
+    process.kill();
+    Replica::open(directory.path().join("data")).unwrap().close().unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test program uses all of this")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Says to the test named `child` what it shall do; without it, that test does nothing.
@@ -30,9 +31,15 @@ pub fn say(line: &str) {
 impl Process {
     /// Starts the test `child` of this program, with a role.
     pub fn start(role: &[&str]) -> Self {
+        Self::start_in(std::env::current_dir().unwrap(), role)
+    }
+
+    /// The same in another working directory.
+    pub fn start_in(directory: impl AsRef<Path>, role: &[&str]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
             .env(ROLE, role.join("\n"))
+            .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

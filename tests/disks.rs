@@ -1,0 +1,141 @@
+//! Every disk that stands in for the real one answers as the real one does, and refuses the same.
+//!
+//! What tests and simulations show holds for real directories only as far as that.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+#[path = "support/faulty_disk.rs"]
+mod faulty_disk;
+
+use std::io;
+
+use faulty_disk::FaultyDisk;
+use indelible::journal::disk::RealDisk;
+use indelible::journal::{Disk, File, MemoryDisk};
+use indelible::sim::disk::SimDisk;
+
+/// What was answered, in words.
+type Answers = Vec<String>;
+
+fn told<T>(what: &str, result: io::Result<T>, value: impl FnOnce(T) -> String) -> String {
+    match result {
+        Ok(result) => format!("{what}: {}", value(result)),
+        Err(err) => format!("{what}: {}", err.kind()),
+    }
+}
+
+fn done<T>(what: &str, result: io::Result<T>) -> String {
+    told(what, result, |_| "done".into())
+}
+
+fn read(file: &impl File, offset: u64, count: usize) -> String {
+    let mut buffer = vec![0xee; count];
+    told("read", file.read_at(offset, &mut buffer), |count| format!("{:?}", &buffer[..count]))
+}
+
+fn list(disk: &impl Disk) -> String {
+    told("list", disk.list(), |mut names| {
+        names.sort();
+        names.retain(|name| name != "lock");
+        names.join(" ")
+    })
+}
+
+fn names(disk: &impl Disk) -> Answers {
+    let first = disk.create("first").unwrap();
+    let answers = vec![
+        list(disk),
+        done("create again", disk.create("first")),
+        done("open none", disk.open("none")),
+        done("remove none", disk.remove("none")),
+        done("rename none", disk.rename("none", "other")),
+        list(disk),
+    ];
+    // One that another name is given to is gone; who has it open can still read it.
+    let second = disk.create("second").unwrap();
+    first.write_at(0, &[1]).unwrap();
+    second.write_at(0, &[2]).unwrap();
+    disk.rename("second", "first").unwrap();
+    let found = disk.open("first").unwrap();
+    let renamed = [list(disk), read(&first, 0, 9), read(&second, 0, 9), read(&found, 0, 9)];
+    disk.remove("first").unwrap();
+    let removed = [list(disk), read(&found, 0, 9), done("open removed", disk.open("first"))];
+    let again = disk.create("first").unwrap();
+    let anew = [read(&again, 0, 9), read(&found, 0, 9), done("sync", disk.sync_directory())];
+    answers.into_iter().chain(renamed).chain(removed).chain(anew).collect()
+}
+
+fn content(disk: &impl Disk) -> Answers {
+    let file = disk.create("file").unwrap();
+    let other = disk.open("file").unwrap();
+    let length = |file: &_| told("length", File::len(file), |length| length.to_string());
+    let mut answers = vec![length(&file), read(&file, 0, 4), read(&file, 7, 4)];
+    // A write behind the end leaves zeros before it, and all who have it open see it.
+    file.write_at(3, &[1, 2, 3]).unwrap();
+    answers.extend([length(&other), read(&other, 0, 9), read(&other, 4, 1), read(&other, 6, 1)]);
+    other.write_at(0, &[9; 2]).unwrap();
+    other.write_at(5, &[8; 2]).unwrap();
+    answers.extend([read(&file, 0, 9), done("sync", file.sync())]);
+    // What was cut off comes back as zeros.
+    file.set_len(4).unwrap();
+    answers.extend([length(&other), read(&other, 0, 9)]);
+    other.set_len(8).unwrap();
+    answers.extend([length(&file), read(&file, 0, 9), read(&file, u64::from(u32::MAX), 1)]);
+    answers
+}
+
+fn locks(disk: &impl Disk) -> Answers {
+    let lock = disk.lock().unwrap();
+    let second = done("lock", disk.lock());
+    drop(lock);
+    vec![second, done("lock", disk.lock())]
+}
+
+/// What `ask` is told by each disk is what the real one tells.
+#[track_caller]
+fn agree(ask: fn(&RealDisk) -> Answers, others: [(&str, Answers); 3]) -> Answers {
+    let directory = tempfile::tempdir().unwrap();
+    let real = ask(&RealDisk::new(directory.path()).unwrap());
+    for (name, answers) in others {
+        assert_eq!(answers, real, "{name}");
+    }
+    real
+}
+
+#[test]
+fn names_behave_alike() {
+    let simulated = SimDisk::new().mount();
+    let others = [
+        ("memory", names(&MemoryDisk::new())),
+        ("faulty", names(&FaultyDisk::default())),
+        ("simulated", names(&simulated)),
+    ];
+    let answers = agree(names, others);
+    assert_eq!(answers[1], "create again: entity already exists");
+    assert!(answers[2..5].iter().all(|answer| answer.ends_with("entity not found")));
+}
+
+#[test]
+fn content_behaves_alike() {
+    let simulated = SimDisk::new().mount();
+    let others = [
+        ("memory", content(&MemoryDisk::new())),
+        ("faulty", content(&FaultyDisk::default())),
+        ("simulated", content(&simulated)),
+    ];
+    let answers = agree(content, others);
+    assert!(answers.contains(&"read: [9, 9, 0, 1, 2, 8, 8]".to_owned()), "{answers:?}");
+    assert!(answers.contains(&"read: [9, 9, 0, 1, 0, 0, 0, 0]".to_owned()), "{answers:?}");
+}
+
+#[test]
+fn locks_behave_alike() {
+    let simulated = SimDisk::new().mount();
+    let others = [
+        ("memory", locks(&MemoryDisk::new())),
+        ("faulty", locks(&FaultyDisk::default())),
+        ("simulated", locks(&simulated)),
+    ];
+    let answers = agree(locks, others);
+    assert_eq!(answers, ["lock: operation would block", "lock: done"]);
+}
