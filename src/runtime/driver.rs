@@ -418,7 +418,9 @@ impl<D: Disk> Driver<D> {
             self.append(&output.records)?;
         }
         let lsn = self.journal.last_lsn();
-        self.held.extend(output.send_when_durable.into_iter().map(|held| (lsn, held)));
+        for held in output.send_when_durable {
+            self.held.push_back((lsn, held));
+        }
         self.effects.sends.extend(output.send_now);
         for (slot, entry) in output.chosen {
             self.apply(slot, &entry)?;
@@ -490,8 +492,8 @@ impl<D: Disk> Driver<D> {
         let deadline = self.requests.next_deadline();
         let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
-        let beside = [self.repair.wake_at(), self.space.wake_at(), self.seal_at()];
-        let due = [paxos, forming, closing, batch, inbox, bounced, deadline];
-        due.into_iter().chain(beside).flatten().min()
+        let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
+        let due = [paxos, forming, closing, batch, inbox, bounced, deadline, repair, space, seal];
+        due.iter().flatten().min().copied()
     }
 }
