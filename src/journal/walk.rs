@@ -78,6 +78,9 @@ impl Walk {
         group: &[u8],
         frame_count: u64,
     ) -> Result<(), (BadFrame, Option<Slot>)> {
+        // What the group says of itself may be wrong; but no frame is shorter than its header.
+        let frames_max = group.len() / FRAME_HEADER_BYTES;
+        self.seen.reserve(usize::try_from(frame_count).unwrap_or(usize::MAX).min(frames_max));
         while self.at < group.len() {
             let begin = self.at;
             if let Err(bad) = self.frame(home, group) {
