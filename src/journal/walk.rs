@@ -26,15 +26,16 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// A walk through the group behind `end`.
-    pub(super) fn new(end: End) -> Self {
+    /// A walk through the group behind `end`. `seen` is of an earlier walk, for its capacity.
+    pub(super) fn new(end: End, mut seen: Vec<Seen>) -> Self {
+        seen.clear();
         Self {
             origin: end,
             at: 0,
             lsn: end.last_lsn,
             link: Some(end.link),
             last_link: end.link,
-            seen: Vec::new(),
+            seen,
         }
     }
 
