@@ -29,7 +29,7 @@ use crate::journal::disk::Disk;
 use crate::journal::{Journal, Reader};
 use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
-use crate::paxos::step::{Input, Output, RoleName, View};
+use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
@@ -219,10 +219,21 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Takes in what happened, and returns what there is to do.
-    pub fn turn(&mut self, now: Moment, wall: Time, events: Vec<Event<D>>) -> Effects<D> {
+    pub fn turn(
+        &mut self,
+        now: Moment,
+        wall: Time,
+        events: impl IntoIterator<Item = Event<D>>,
+    ) -> Effects<D> {
         self.now = self.now.max(now);
         self.time = self.time.max(wall);
-        if let Err(err) = self.try_turn(events) {
+        for event in events {
+            if let Err(err) = self.on_event(event) {
+                // The callers among the rest must be answered all the same.
+                self.stop(err);
+            }
+        }
+        if let Err(err) = self.go_on() {
             self.stop(err);
         }
         self.tell_changes();
@@ -230,13 +241,7 @@ impl<D: Disk> Driver<D> {
         std::mem::replace(&mut self.effects, Effects::none())
     }
 
-    fn try_turn(&mut self, events: Vec<Event<D>>) -> Result<()> {
-        for event in events {
-            if let Err(err) = self.on_event(event) {
-                // The callers among the rest must be answered all the same.
-                self.stop(err);
-            }
-        }
+    fn go_on(&mut self) -> Result<()> {
         if matches!(self.stage, Stage::Stopped(_)) {
             return Ok(());
         }
@@ -421,7 +426,7 @@ impl<D: Disk> Driver<D> {
         for held in output.send_when_durable {
             self.held.push_back((lsn, held));
         }
-        self.effects.sends.extend(output.send_now);
+        self.effects.send(output.send_now);
         for (slot, entry) in output.chosen {
             self.apply(slot, &entry)?;
         }
@@ -462,12 +467,6 @@ impl<D: Disk> Driver<D> {
         if let Some(paxos) = &mut self.paxos {
             paxos.step(self.now, input);
         }
-    }
-
-    /// What the protocol core tells about itself; `None` while the cluster forms.
-    #[must_use]
-    pub fn view(&self) -> Option<View> {
-        Some(self.paxos.as_ref()?.view())
     }
 
     pub(super) fn leads(&self) -> bool {
