@@ -433,7 +433,7 @@ impl<D: Disk> Driver<D> {
         for barrier in output.reads {
             self.requests.add_barrier(barrier.slot, barrier.read);
         }
-        let applied = self.store.applied().slot;
+        let applied = || self.store.applied().slot;
         self.requests.answer_reads(applied, &mut self.effects.answers);
         for serve in output.serve {
             self.serve(serve);
