@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! indelible sim [--seconds N] [--base N] [--threads N]   fresh seeds; last, a line of JSON
+//! indelible sim --seeds N [...]                          so many of them, if there is time
 //! indelible sim --seed N                                 one seed, with its trace
 //! indelible sim hunt --bug NAME|all [--seconds N]        shows that a seeded bug is noticed
 //! indelible sim hunt --bug none [--seconds N]            that nothing is, where there is none

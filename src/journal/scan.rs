@@ -350,6 +350,7 @@ impl<F: File> Scan<F> {
         self.lsn_seen = self.lsn_seen.max(whole.end.last_lsn);
         if covered || bugs::is_on(Bug::TailNotRewritten) {
             self.kept = if covered { self.kept } else { self.end };
+            self.source.take_back(whole);
             return Ok(());
         }
         self.uncovered.push(whole);
@@ -362,6 +363,7 @@ impl<F: File> Scan<F> {
             if is_behind && whole.frames.iter().any(Seen::is_content) {
                 self.kept = whole.end;
             }
+            self.source.take_back(whole);
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub(super) struct Source<F> {
     pub(super) strict: bool,
     pub(super) files: BTreeMap<u64, Arc<F>>,
     window: Window<F>,
+    /// What was seen in a group of which nobody needs it any more.
+    seen: Vec<Seen>,
     /// The segment that was measured last, and how long it is. Nothing changes while it is read.
     measured: Option<(u64, u64)>,
 }
@@ -72,7 +74,7 @@ pub(super) struct Block {
 impl<F: File> Source<F> {
     pub(super) fn new(home: Home, strict: bool) -> Self {
         let (files, window) = (BTreeMap::new(), Window::large());
-        Self { home, strict, files, window, measured: None }
+        Self { home, strict, files, window, seen: Vec::new(), measured: None }
     }
 
     pub(super) fn length(&mut self, number: u64) -> Result<u64, JournalError> {
@@ -84,6 +86,11 @@ impl<F: File> Source<F> {
         let length = length.map_err(|err| JournalError::io("measure", &name())(err))?;
         self.measured = Some((number, length));
         Ok(length)
+    }
+
+    /// Takes back a group that was taken in: the next one is read into its place.
+    pub(super) fn take_back(&mut self, whole: Whole) {
+        self.seen = whole.frames;
     }
 
     /// The payload of a frame that was found to be good.
@@ -123,7 +130,7 @@ impl<F: File> Source<F> {
                 Err(bad) => return bad.map(Err),
             },
         };
-        let mut walk = Walk::new(end);
+        let mut walk = Walk::new(end, std::mem::take(&mut self.seen));
         match walk.frame(self.home, bytes) {
             Ok(header)
                 if header.kind == Kind::Group

@@ -26,15 +26,16 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// A walk through the group behind `end`.
-    pub(super) fn new(end: End) -> Self {
+    /// A walk through the group behind `end`. `seen` is of an earlier walk, for its capacity.
+    pub(super) fn new(end: End, mut seen: Vec<Seen>) -> Self {
+        seen.clear();
         Self {
             origin: end,
             at: 0,
             lsn: end.last_lsn,
             link: Some(end.link),
             last_link: end.link,
-            seen: Vec::new(),
+            seen,
         }
     }
 
@@ -78,6 +79,9 @@ impl Walk {
         group: &[u8],
         frame_count: u64,
     ) -> Result<(), (BadFrame, Option<Slot>)> {
+        // What the group says of itself may be wrong; but no frame is shorter than its header.
+        let frames_max = group.len() / FRAME_HEADER_BYTES;
+        self.seen.reserve(usize::try_from(frame_count).unwrap_or(usize::MAX).min(frames_max));
         while self.at < group.len() {
             let begin = self.at;
             if let Err(bad) = self.frame(home, group) {

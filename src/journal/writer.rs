@@ -420,14 +420,14 @@ impl<D: Disk> Writer<D> {
     /// The job that makes the next segment, where it is not made or too short.
     fn prepare_next(&mut self) -> Option<Job<D>> {
         // Not earlier: the job would put its identity in the place of the one that says so.
-        let mut identity = self.identity.clone().filter(|identity| identity.formed)?;
+        let identity = self.identity.as_ref().filter(|identity| identity.formed)?;
         let number = self.end.number + 1;
         let mut groups = self.closed.iter().chain([&self.open]);
         let planned = groups.rfind(|group| group.first && group.segment == number);
         let length = planned.map_or(self.options.segment_bytes, |group| group.segment_bytes);
         let (former, bytes) = self.spare.prepare(length)?;
         self.bytes_on_disk -= bytes;
-        identity.segment_last = self.segment_durable;
+        let identity = Identity { segment_last: self.segment_durable, ..identity.clone() };
         Some(Job(Task::Prepare {
             disk: Arc::clone(&self.disk),
             number,

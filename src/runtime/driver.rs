@@ -29,7 +29,7 @@ use crate::journal::disk::Disk;
 use crate::journal::{Journal, Reader};
 use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
-use crate::paxos::step::{Input, Output, RoleName, View};
+use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
@@ -219,10 +219,21 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Takes in what happened, and returns what there is to do.
-    pub fn turn(&mut self, now: Moment, wall: Time, events: Vec<Event<D>>) -> Effects<D> {
+    pub fn turn(
+        &mut self,
+        now: Moment,
+        wall: Time,
+        events: impl IntoIterator<Item = Event<D>>,
+    ) -> Effects<D> {
         self.now = self.now.max(now);
         self.time = self.time.max(wall);
-        if let Err(err) = self.try_turn(events) {
+        for event in events {
+            if let Err(err) = self.on_event(event) {
+                // The callers among the rest must be answered all the same.
+                self.stop(err);
+            }
+        }
+        if let Err(err) = self.go_on() {
             self.stop(err);
         }
         self.tell_changes();
@@ -230,13 +241,7 @@ impl<D: Disk> Driver<D> {
         std::mem::replace(&mut self.effects, Effects::none())
     }
 
-    fn try_turn(&mut self, events: Vec<Event<D>>) -> Result<()> {
-        for event in events {
-            if let Err(err) = self.on_event(event) {
-                // The callers among the rest must be answered all the same.
-                self.stop(err);
-            }
-        }
+    fn go_on(&mut self) -> Result<()> {
         if matches!(self.stage, Stage::Stopped(_)) {
             return Ok(());
         }
@@ -418,15 +423,17 @@ impl<D: Disk> Driver<D> {
             self.append(&output.records)?;
         }
         let lsn = self.journal.last_lsn();
-        self.held.extend(output.send_when_durable.into_iter().map(|held| (lsn, held)));
-        self.effects.sends.extend(output.send_now);
+        for held in output.send_when_durable {
+            self.held.push_back((lsn, held));
+        }
+        self.effects.send(output.send_now);
         for (slot, entry) in output.chosen {
             self.apply(slot, &entry)?;
         }
         for barrier in output.reads {
             self.requests.add_barrier(barrier.slot, barrier.read);
         }
-        let applied = self.store.applied().slot;
+        let applied = || self.store.applied().slot;
         self.requests.answer_reads(applied, &mut self.effects.answers);
         for serve in output.serve {
             self.serve(serve);
@@ -462,12 +469,6 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// What the protocol core tells about itself; `None` while the cluster forms.
-    #[must_use]
-    pub fn view(&self) -> Option<View> {
-        Some(self.paxos.as_ref()?.view())
-    }
-
     pub(super) fn leads(&self) -> bool {
         self.view().is_some_and(|view| view.role == RoleName::Leader)
     }
@@ -490,8 +491,8 @@ impl<D: Disk> Driver<D> {
         let deadline = self.requests.next_deadline();
         let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
-        let beside = [self.repair.wake_at(), self.space.wake_at(), self.seal_at()];
-        let due = [paxos, forming, closing, batch, inbox, bounced, deadline];
-        due.into_iter().chain(beside).flatten().min()
+        let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
+        let due = [paxos, forming, closing, batch, inbox, bounced, deadline, repair, space, seal];
+        due.iter().flatten().min().copied()
     }
 }

@@ -114,6 +114,12 @@ impl Report {
 }
 
 impl<D: Disk> Driver<D> {
+    /// What the protocol core tells about itself; `None` while the cluster forms.
+    #[must_use]
+    pub fn view(&self) -> Option<View> {
+        Some(self.paxos.as_ref()?.view())
+    }
+
     /// What connections say of this replica, and whom it expects.
     #[must_use]
     pub fn standing(&self) -> Standing {

@@ -233,7 +233,11 @@ impl Requests {
     }
 
     /// The reads that may go on now that every slot below `applied` is applied.
-    pub fn answer_reads(&mut self, applied: Slot, answers: &mut Vec<Answer>) {
+    pub fn answer_reads(&mut self, applied: impl FnOnce() -> Slot, answers: &mut Vec<Answer>) {
+        if self.barriers.is_empty() {
+            return;
+        }
+        let applied = applied();
         let reads = &mut self.reads;
         self.barriers.retain(|(slot, last)| {
             if *slot > applied && !bugs::is_on(Bug::ReadBeforeApply) {

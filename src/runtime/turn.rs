@@ -106,4 +106,13 @@ impl<D: Disk> Effects<D> {
             stopped: false,
         }
     }
+
+    /// These are sent as well.
+    pub(super) fn send(&mut self, mut sends: Vec<Envelope>) {
+        // Most turns send what one step says, and nothing else.
+        match self.sends.is_empty() {
+            true => self.sends = sends,
+            false => self.sends.append(&mut sends),
+        }
+    }
 }

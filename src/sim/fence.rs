@@ -33,7 +33,7 @@ impl World {
             life.admitted.insert(opening);
         }
         if let Some(sighting) = met {
-            self.turn(link.to, vec![Event::Met(sighting)]);
+            self.turn(link.to, [Event::Met(sighting)]);
         }
         match verdict {
             Ok(()) => self.machine(link.to).life.as_ref().is_some_and(|life| !life.stopped),
@@ -59,7 +59,7 @@ impl World {
             self.judge(Err(Violation::new("F1", event)));
         }
         if !self.network.is_cut(Link { from: to, to: from }) {
-            self.turn(from, vec![Event::Arrived(Arrival::Fenced { by: to })]);
+            self.turn(from, [Event::Arrived(Arrival::Fenced { by: to })]);
         }
     }
 }

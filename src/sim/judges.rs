@@ -109,9 +109,10 @@ impl Judges {
         if waiting.iter().all(|group| frontier < group.end) {
             return Ok(());
         }
-        let (mut durable, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(waiting).into_iter().partition(|group| group.end <= frontier);
-        *waiting = rest;
+        let mut durable = match waiting.iter().all(|group| group.end <= frontier) {
+            true => std::mem::take(waiting),
+            false => waiting.extract_if(.., |group| group.end <= frontier).collect::<Vec<_>>(),
+        };
         durable.sort_by_key(|group| group.first);
         for group in durable {
             self.kept.on_durable(id, group.slot_chosen);
@@ -139,7 +140,7 @@ impl World {
         let (disk, options) = (machine.disk.clone(), machine.settings.journal);
         let who = machine.settings.driver.id;
         drop((disk.take_overwritten(), disk.take_after_failure()));
-        self.judge(names::check_left(id, &disk.names()));
+        self.judge(disk.with_names(|names| names::check_left(id, names)));
         let mut chance = Rng::new(self.now.0 ^ self.judges.openings << 48);
         if chance.below(TWICE_ONE_IN) == 0 {
             let cut = chance.next_u64();
@@ -154,7 +155,7 @@ impl World {
         self.judge(overwrites::check(id, &disk.take_overwritten(), true));
         self.judge(poison::check(id, &disk.take_after_failure()));
         if opened {
-            self.judge(names::check_opened(id, &disk.names()));
+            self.judge(disk.with_names(|names| names::check_opened(id, names)));
             let report = self.machine(id).life.as_ref().map(|life| life.driver.report());
             let missing = report.and_then(|report| report.repair?.first);
             let damaged = Causes::of(&disk.fired()).damaged > 0;

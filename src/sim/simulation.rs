@@ -288,7 +288,7 @@ impl Simulation {
 
     /// Replica `id` is asked to close, and given no time for it.
     pub fn close_now(&self, id: impl Into<ReplicaId>) {
-        self.lock().turn(id.into(), vec![Event::Close(Duration::ZERO)]);
+        self.lock().turn(id.into(), [Event::Close(Duration::ZERO)]);
     }
 
     /// The machine of replica `id` loses power. Of each piece of 512 bytes that is not synced,
@@ -312,7 +312,7 @@ impl Simulation {
     pub fn resume(&self, id: impl Into<ReplicaId>) {
         let (mut world, id) = (self.lock(), id.into());
         world.machine_mut(id).paused = false;
-        world.turn(id, Vec::new());
+        world.turn(id, []);
         self.check(&world);
     }
 

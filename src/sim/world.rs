@@ -154,7 +154,7 @@ impl World {
             Happening::Down { id, peer } => {
                 let event = Event::Arrived(Arrival::Down { peer });
                 self.trace.note(self.now, 5, id.0, peer.0);
-                self.turn(id, vec![event]);
+                self.turn(id, [event]);
             }
         }
         true
@@ -196,12 +196,12 @@ impl World {
         let arrival = Arrival::Message { from: link.from, message };
         let Some(life) = &mut self.machine_mut(link.to).life else { return };
         life.gate.note(&arrival);
-        self.turn(link.to, vec![Event::Arrived(arrival)]);
+        self.turn(link.to, [Event::Arrived(arrival)]);
     }
 
     fn wake(&mut self, id: ReplicaId) {
         if !self.machine(id).paused {
-            self.turn(id, Vec::new());
+            self.turn(id, []);
         }
     }
 
@@ -225,26 +225,35 @@ impl World {
             }
         }
         self.judge_write(id);
-        self.turn(id, vec![Event::Written(done)]);
+        self.turn(id, [Event::Written(done)]);
     }
 
     /// A replica takes a turn, unless its machine is paused; then the events wait.
-    pub(super) fn turn(&mut self, id: ReplicaId, events: Vec<Event<Mount>>) {
+    pub(super) fn turn<E>(&mut self, id: ReplicaId, events: E)
+    where
+        E: IntoIterator<Item = Event<Mount>> + AsRef<[Event<Mount>]>,
+    {
+        let machine = self.machine_mut(id);
+        let Some(life) = &mut machine.life else { return };
+        if !machine.paused && life.waiting.is_empty() {
+            return self.take_turn(id, events);
+        }
+        life.waiting.extend(events);
+        if !machine.paused {
+            let events = std::mem::take(&mut life.waiting);
+            self.take_turn(id, events);
+        }
+    }
+
+    fn take_turn<E>(&mut self, id: ReplicaId, events: E)
+    where
+        E: IntoIterator<Item = Event<Mount>> + AsRef<[Event<Mount>]>,
+    {
+        self.judges.on_events(events.as_ref());
         let now = self.now;
         let machine = self.machine_mut(id);
         let (local, calendar) = (machine.clock.read(now), machine.clock.calendar(now));
         let Some(life) = &mut machine.life else { return };
-        if machine.paused {
-            life.waiting.extend(events);
-            return;
-        }
-        let mut events = events;
-        if !life.waiting.is_empty() {
-            life.waiting.append(&mut events);
-            events = std::mem::take(&mut life.waiting);
-        }
-        self.judges.on_events(&events);
-        let Some(life) = &mut self.machines[index(id)].life else { return };
         let effects = life.driver.turn(local, calendar, events);
         self.counts.turns += 1;
         self.observe(id);
@@ -375,7 +384,7 @@ impl World {
         match opened {
             Ok(()) => {
                 self.trace.line(now, || format!("{id} opens"));
-                self.turn(id, Vec::new());
+                self.turn(id, []);
                 true
             }
             Err(err) => {

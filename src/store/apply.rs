@@ -33,12 +33,13 @@ pub fn apply_command(
     last: TxId,
     tables: &mut Tables,
     digest: &mut Digest,
+    places: &mut Places,
 ) -> Verdict {
-    let places = match places(command, tables) {
-        Ok(places) => places,
-        Err(mismatch) => return Verdict::TableMismatch(Box::new(mismatch)),
-    };
-    let view = View { command, places: &places, tables };
+    if let Err(mismatch) = places.find(command, tables) {
+        return Verdict::TableMismatch(Box::new(mismatch));
+    }
+    let places = &places.0[..];
+    let view = View { command, places, tables };
     if let Some((index, found)) = view.first_unmet() {
         return Verdict::Refused(Box::new(conflict(command, index, found)));
     }
@@ -50,7 +51,7 @@ pub fn apply_command(
     let txid = last.next().expect("an entry is begun only if the epoch has ids for all of it");
     let count = if bugs::is_on(Bug::ApplyFirstOnly) { 1 } else { usize::MAX };
     for operation in operations.into_iter().take(count) {
-        write(txid, operation, command, &places, tables, digest);
+        write(txid, operation, command, places, tables, digest);
     }
     Verdict::Committed { at: txid, txid: Some(txid) }
 }
@@ -63,23 +64,31 @@ enum Place {
     New(usize),
 }
 
-/// The places of the command's tables, in their order, or the first that has other types.
-fn places(command: &Command<'_>, tables: &Tables) -> Result<Vec<Place>, TableMismatch> {
-    let mut new: BTreeMap<&str, (usize, &TableUse<'_>)> = BTreeMap::new();
-    let place = |(index, used): (usize, _)| {
-        let used: &TableUse<'_> = used;
-        if let Some(id) = tables.find(used.name) {
-            tables[id].check(used)?;
-            return Ok(Place::Registered(id));
+/// The places of a command's tables, in their order. Kept from one command to the next for its
+/// capacity.
+#[derive(Debug, Default)]
+pub struct Places(Vec<Place>);
+
+impl Places {
+    /// Finds the tables of the command; fails at the first that has other types.
+    fn find(&mut self, command: &Command<'_>, tables: &Tables) -> Result<(), TableMismatch> {
+        let mut new: BTreeMap<&str, (usize, &TableUse<'_>)> = BTreeMap::new();
+        self.0.clear();
+        for (index, used) in command.tables.iter().enumerate() {
+            if let Some(id) = tables.find(used.name) {
+                tables[id].check(used)?;
+                self.0.push(Place::Registered(id));
+                continue;
+            }
+            let (first, named) = *new.entry(used.name).or_insert((index, used));
+            if named != used {
+                let types = (named.key_kind.0, named.codec);
+                return Err(TableMismatch::new(types, used));
+            }
+            self.0.push(Place::New(first));
         }
-        let (first, named) = *new.entry(used.name).or_insert((index, used));
-        if named != used {
-            let types = (named.key_kind.0, named.codec);
-            return Err(TableMismatch::new(types, used));
-        }
-        Ok(Place::New(first))
-    };
-    command.tables.iter().enumerate().map(place).collect()
+        Ok(())
+    }
 }
 
 /// A command against the state before it.

@@ -68,6 +68,7 @@ struct State {
     txid: TxId,
     tables: Tables,
     digest: Digest,
+    places: apply::Places,
     ledger: Ledger,
 }
 
@@ -148,8 +149,8 @@ impl Store {
 
         let mut verdicts = Vec::with_capacity(commands.len());
         for command in &commands {
-            let State { txid, tables, digest, .. } = &mut *state;
-            let verdict = apply::apply_command(command, *txid, tables, digest);
+            let State { txid, tables, digest, places, .. } = &mut *state;
+            let verdict = apply::apply_command(command, *txid, tables, digest, places);
             *txid = verdict.txid().unwrap_or(*txid);
             verdicts.push((command.request, verdict));
             // A large entry must not keep readers out: what is written so far, they cannot see.

@@ -70,7 +70,10 @@ pub fn encode_into<T: Serialize + ?Sized>(
 ///
 /// Where `value` refuses to serialize.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::new();
+    // To measure it is far less than to grow step by step.
+    let size = options(u64::MAX).serialized_size(value);
+    let size = size.map_err(|err| EncodeError { reason: describe(&err) })?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     encode_into(value, &mut bytes)?;
     Ok(bytes)
 }

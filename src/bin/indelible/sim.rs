@@ -21,6 +21,7 @@ use hunt::Hunt;
 struct Arguments {
     hunt: bool,
     seconds: u64,
+    seeds: Option<u64>,
     seed: Option<u64>,
     base: u64,
     threads: usize,
@@ -33,6 +34,8 @@ struct Campaign {
     limits: Limits,
     bug: Option<Bug>,
     next: AtomicU64,
+    /// The first seed that is run no more.
+    end: u64,
     over: AtomicBool,
     began: Instant,
     time: Duration,
@@ -67,6 +70,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
     let mut parsed = Arguments {
         hunt: false,
         seconds: 60,
+        seeds: None,
         seed: None,
         base: 0,
         threads: cores,
@@ -83,6 +87,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
         let number = || value.parse::<u64>().map_err(|_| format!("{word} {value}: no number"));
         match word.as_str() {
             "--seconds" => parsed.seconds = number()?,
+            "--seeds" => parsed.seeds = Some(number()?),
             "--seed" => parsed.seed = Some(number()?),
             "--base" => parsed.base = number()?,
             "--threads" => parsed.threads = number()?.clamp(1, 256) as usize,
@@ -165,12 +170,13 @@ fn tell_failure(seed: u64, outcome: &Outcome, limits: &Limits) {
 }
 
 impl Campaign {
-    /// Runs seeds from the base on, until the time is over or one fails.
+    /// Runs seeds from the base on, until the time is over, all asked for were run, or one fails.
     fn run(bug: Option<Bug>, arguments: &Arguments) -> Self {
         let campaign = Self {
             limits: Limits::default(),
             bug,
             next: AtomicU64::new(arguments.base),
+            end: arguments.seeds.map_or(u64::MAX, |seeds| arguments.base.saturating_add(seeds)),
             over: AtomicBool::new(false),
             began: Instant::now(),
             time: Duration::from_secs(arguments.seconds),
@@ -190,6 +196,9 @@ impl Campaign {
         bugs::switch(self.bug);
         while !self.over.load(Ordering::Relaxed) && self.began.elapsed() < self.time {
             let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if self.end <= seed {
+                break;
+            }
             let outcome = swarm::run(seed, &self.limits);
             if let Ok(mut totals) = self.totals.lock() {
                 totals.add(&outcome);

@@ -15,11 +15,14 @@ const IDENTITY_NEW: &str = "identity.new";
 /// # Errors
 ///
 /// Where one is none that a journal makes.
-pub fn check_left(id: ReplicaId, names: &[String]) -> Result<(), Violation> {
+pub fn check_left<'a>(
+    id: ReplicaId,
+    names: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Violation> {
     let legal = |name: &String| {
         [IDENTITY_NAME, IDENTITY_NEW].contains(&name.as_str()) || segment_number(name).is_some()
     };
-    let wrong = names.iter().find(|name| !legal(name));
+    let wrong = names.into_iter().find(|name| !legal(name));
     ensure(wrong.is_none(), "D7", || format!("{id} has a file {wrong:?}"))
 }
 
@@ -28,9 +31,12 @@ pub fn check_left(id: ReplicaId, names: &[String]) -> Result<(), Violation> {
 /// # Errors
 ///
 /// Where the identity is missing, or something is left of what was not finished.
-pub fn check_opened(id: ReplicaId, names: &[String]) -> Result<(), Violation> {
-    check_left(id, names)?;
-    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+pub fn check_opened<'a>(
+    id: ReplicaId,
+    names: impl IntoIterator<Item = &'a String> + Clone,
+) -> Result<(), Violation> {
+    check_left(id, names.clone())?;
+    let has = |wanted: &str| names.clone().into_iter().any(|name| name == wanted);
     ensure(has(IDENTITY_NAME), "D7", || format!("{id} is open without an identity"))?;
     ensure(!has(IDENTITY_NEW), "D7", || format!("{id} is open beside an unfinished identity"))
 }

@@ -181,12 +181,19 @@ impl Page {
 
 /// The bytes up to the last that is not zero.
 fn without_zeros(bytes: &[u8]) -> &[u8] {
-    let (_, chunks) = bytes.as_rchunks::<CHUNK_BYTES>();
-    // All of a chunk, rather than up to the first that differs: that is done many at a time.
-    let is_zeros = |chunk: &&[u8; CHUNK_BYTES]| chunk.iter().fold(0, |any, byte| any | byte) == 0;
-    let zeros = chunks.iter().rev().take_while(is_zeros).count();
-    let bytes = &bytes[..bytes.len() - zeros * CHUNK_BYTES];
+    // Chunks first, then words, then single bytes.
+    let bytes = without_zero_chunks::<CHUNK_BYTES>(bytes);
+    let bytes = without_zero_chunks::<WORD_BYTES>(bytes);
     &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
+}
+
+/// The bytes up to the last chunk that is not all zeros.
+fn without_zero_chunks<const N: usize>(bytes: &[u8]) -> &[u8] {
+    let (_, chunks) = bytes.as_rchunks::<N>();
+    // All of a chunk, rather than up to the first that differs: that is done many at a time.
+    let is_zeros = |chunk: &&[u8; N]| chunk.iter().fold(0, |any, byte| any | byte) == 0;
+    let zeros = chunks.iter().rev().take_while(is_zeros).count();
+    &bytes[..bytes.len() - zeros * N]
 }
 
 fn is_zeros(bytes: &[u8]) -> bool {
@@ -194,7 +201,8 @@ fn is_zeros(bytes: &[u8]) -> bool {
 }
 
 /// How much is compared with zeros at once.
-const CHUNK_BYTES: usize = 64;
+const CHUNK_BYTES: usize = 256;
+const WORD_BYTES: usize = 16;
 
 /// The pages that `range` touches: which, what of each, and how far from the start of the range.
 fn parts(range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>, usize)> {

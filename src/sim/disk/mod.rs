@@ -54,7 +54,7 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -215,6 +215,14 @@ impl SimDisk {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
+    }
+
+    /// The names that are listed, for who only looks at them.
+    pub(in crate::sim) fn with_names<T>(
+        &self,
+        look: impl FnOnce(btree_map::Keys<'_, String, FileId>) -> T,
+    ) -> T {
+        look(self.lock().names.keys())
     }
 
     /// The names on the medium.
