@@ -37,6 +37,21 @@ pub(super) struct Ravaged {
     pub(super) is_promise_known: bool,
 }
 
+/// One damage that was done.
+struct Done {
+    line: String,
+    /// How many copies of a promise it may have reached.
+    places: u64,
+    /// Whether nothing else may be damaged beside.
+    is_last: bool,
+}
+
+impl Done {
+    fn new(line: String, places: u64) -> Self {
+        Self { line, places, is_last: false }
+    }
+}
+
 /// Damages something; `promised` was promised durably.
 pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged {
     if rng.per_mille(150) {
@@ -44,10 +59,17 @@ pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged
         let lines = rot_promise(disk, &frames, promised, rng);
         return Ravaged { lines, is_promise_known: is_spoken_of(disk, &frames, promised) };
     }
-    let damages = (0..rng.within(1..=4)).filter_map(|_| damage(disk, rng));
-    let (lines, places) = damages.unzip::<_, _, Vec<_>, Vec<u64>>();
+    let (mut lines, mut places) = (Vec::new(), 0);
+    for _ in 0..rng.within(1..=4) {
+        let Some(done) = damage(disk, rng) else { continue };
+        places += done.places;
+        lines.push(done.line);
+        if done.is_last {
+            break;
+        }
+    }
     // Of two places, both can be copies of the promise where nothing speaks of it yet.
-    Ravaged { lines, is_promise_known: places.iter().sum::<u64>() < 2 }
+    Ravaged { lines, is_promise_known: places < 2 }
 }
 
 /// Whether, though all frames that show `promised` are rotten, later ones that are read tell of its
@@ -78,8 +100,8 @@ fn rot_promise(disk: &SimDisk, frames: &[Seen], promised: Ballot, rng: &mut Rng)
     lines
 }
 
-/// Returns what it did, where it did something, and in how many places.
-fn damage(disk: &SimDisk, rng: &mut Rng) -> Option<(String, u64)> {
+/// Returns what it did, where it did something.
+fn damage(disk: &SimDisk, rng: &mut Rng) -> Option<Done> {
     let blocks = used_blocks(disk);
     if blocks.is_empty() {
         return None;
@@ -91,26 +113,31 @@ fn damage(disk: &SimDisk, rng: &mut Rng) -> Option<(String, u64)> {
             // Another version in a superheader is refused, and a matter of other tests.
             let is_version = (8..10).contains(&place);
             let flipped = !is_version && disk.flip(file, place, 1 << rng.below(8));
-            flipped.then(|| (format!("flip {file}:{place}"), 1))
+            flipped.then(|| Done::new(format!("flip {file}:{place}"), 1))
         }
         2 if is_covered(disk, file, *at) => {
-            disk.zero(file, *at..at + length).then(|| (format!("zero {file}:{at}"), 1))
+            // What speaks of it must not be damaged either.
+            let done = || Done { is_last: true, ..Done::new(format!("zero {file}:{at}"), 1) };
+            disk.zero(file, *at..at + length).then(done)
         }
         3 => {
             let place = at + rng.below(8) as usize * 512;
             disk.make_unreadable(file, place..place + 512);
-            Some((format!("unreadable {file}:{place}"), 1))
+            Some(Done::new(format!("unreadable {file}:{place}"), 1))
         }
         4 => {
             let from = rng.pick(&blocks);
             let bytes = disk.durable(&from.file).unwrap_or_default();
             let bytes = &bytes[from.at..from.at + from.length.min(*length)];
             disk.rot(file, *at..at + bytes.len(), |block| block.copy_from_slice(bytes));
-            Some((format!("misdirect {}:{} {file}:{at}", from.file, from.at), 1))
+            Some(Done::new(format!("misdirect {}:{} {file}:{at}", from.file, from.at), 1))
         }
         5 => {
             let end = (*at).max(BLOCK_BYTES);
-            disk.truncate(file, end).then(|| (format!("cut {file}:{end}"), 2))
+            // What is still to be written behind would leave zeros before it.
+            let grows = disk.unsynced().iter().any(|it| it.name == *file && end < it.range.end);
+            let cut = !grows && disk.truncate(file, end);
+            cut.then(|| Done::new(format!("cut {file}:{end}"), 2))
         }
         _ => None,
     }
