@@ -22,14 +22,13 @@
 //! Not here: whole replicas on damaged disks (`swarm`), and every boundary of one life
 //! (`tests/crash_points`).
 
-use std::collections::BTreeMap;
+mod owner;
 
 use crate::journal::{Begun, Done, Job, Journal, JournalError, Options};
 use crate::types::entry::{Entry, EntryBuilder};
-use crate::types::ids::{Ballot, Incarnation, Lsn, ReplicaId, Slot};
+use crate::types::ids::{Incarnation, ReplicaId, Slot};
 use crate::types::membership::{Membership, Voter};
-use crate::types::record::{Doubts, Record, Recovered};
-use crate::types::slots::SlotSet;
+use crate::types::record::{Record, Recovered};
 use crate::types::time::Time;
 
 use super::arena;
@@ -37,6 +36,7 @@ use super::checkers::Violation;
 use super::disk::{Mount, SimDisk, SyncFailure, When};
 use super::ravage::{self, Ravaged};
 use super::rng::Rng;
+use owner::{Owner, read};
 
 const WHO: ReplicaId = ReplicaId(1);
 
@@ -51,29 +51,6 @@ pub fn run(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
     lives.traces = traces;
     let violation = arena::caught(|| lives.run());
     (violation, lives.trace)
-}
-
-/// What the owner of the journal knows; it outlives crashes.
-#[derive(Debug, Default)]
-struct Owner {
-    promised: Ballot,
-    /// Promises and votes that were appended, and their frames.
-    promises: Vec<(Lsn, Ballot)>,
-    written: Vec<(Lsn, Slot, Ballot, Entry)>,
-    durable: Lsn,
-    durable_promise: Ballot,
-    /// The newest durable entry of each slot, and its ballot.
-    entries: BTreeMap<Slot, (Ballot, Entry)>,
-    slot_chosen: Slot,
-    slot_next: Slot,
-    boots: u64,
-    /// What the journal says it lost, without what was durably appended since.
-    missing: SlotSet,
-    doubts: Doubts,
-    /// Whether the next vote needs a ballot of its own, after an opening that left doubts.
-    is_unsure: bool,
-    /// Whether what was damaged since the last opening may have been all that spoke of the promise.
-    is_mute: bool,
 }
 
 #[derive(Debug)]
@@ -91,101 +68,6 @@ struct Flights {
     jobs: Vec<Job<Mount>>,
     begun: Vec<Begun<Mount>>,
     done: Vec<Done<Mount>>,
-}
-
-impl Owner {
-    fn settle(&mut self, slot: Slot) {
-        self.missing.remove_slot(slot);
-        self.doubts.faulty.remove_slot(slot);
-        self.doubts.uncertain.remove_slot(slot);
-    }
-
-    /// Whether the journal says of itself that it cannot tell.
-    fn is_lost(&self, slot: Slot) -> bool {
-        self.missing.contains(slot) || self.doubts.contains(slot)
-    }
-
-    /// The newest entry that was appended in the slot.
-    fn newest(&self, slot: Slot) -> Option<&Entry> {
-        let written = self.written.iter().rev().find(|(_, written, ..)| *written == slot);
-        let durable = || self.entries.get(&slot).map(|(_, entry)| entry);
-        written.map(|(.., entry)| entry).or_else(durable)
-    }
-
-    fn cover(&mut self, frontier: Lsn) {
-        assert!(frontier >= self.durable, "D1: the frontier went back to {frontier}");
-        self.durable = frontier;
-        self.promises.retain(|(lsn, ballot)| {
-            if *lsn <= frontier {
-                self.durable_promise = self.durable_promise.max(*ballot);
-            }
-            *lsn > frontier
-        });
-        for (lsn, slot, ballot, entry) in std::mem::take(&mut self.written) {
-            if lsn <= frontier {
-                self.settle(slot);
-                self.entries.insert(slot, (ballot, entry));
-            } else {
-                self.written.push((lsn, slot, ballot, entry));
-            }
-        }
-    }
-
-    /// Compares what an opening found with what was acknowledged, and takes it over.
-    fn compare(&mut self, journal: &Journal<Mount>, recovered: Recovered) {
-        let before = std::mem::take(&mut self.doubts);
-        (self.missing, self.doubts) = (recovered.missing.clone(), recovered.doubts.clone());
-        let lost = recovered.doubts.promise_lost;
-        assert!(!before.promise_lost || lost, "D4: that the promise is lost is forgotten");
-        let (promised, durable) = (recovered.promised, self.durable_promise);
-        assert!(
-            promised >= durable || lost || self.is_mute,
-            "D1: {durable} was promised durably, and {promised} is found"
-        );
-        assert!(recovered.slot_chosen <= self.slot_next, "D1: more is chosen than was appended");
-        let boot = journal.identity().boot.sequence;
-        assert!(boot > self.boots, "D1: boot {boot} after {}", self.boots);
-        self.boots = boot;
-        let found = journal.found_through();
-        assert!(found >= self.durable, "D1: found through {found} of {}", self.durable);
-        for (slot, (ballot, entry)) in &self.entries {
-            if self.is_lost(*slot) {
-                continue;
-            }
-            let read = read(journal, *slot);
-            assert!(read.is_some(), "D1: slot {slot} is lost");
-            if *slot < recovered.slot_chosen {
-                assert!(read.as_ref() == Some(entry), "D5: another entry in chosen slot {slot}");
-                continue;
-            }
-            let vote = recovered.votes.iter().find(|(voted, ..)| voted == slot);
-            let Some((_, at, voted)) = vote else { panic!("D1: the vote in slot {slot} is lost") };
-            assert!(at >= ballot, "D1: the vote in slot {slot} is {at}, older than {ballot}");
-            assert!(at > ballot || voted == entry, "D1: another vote in slot {slot} at {at}");
-        }
-        for slot in (0..recovered.slot_chosen.0).map(Slot) {
-            let is_there = read(journal, slot).is_some();
-            assert!(is_there != self.missing.contains(slot), "D1: slot {slot} there: {is_there}");
-        }
-        for (slot, ballot, entry) in recovered.votes {
-            self.slot_next = self.slot_next.max(slot.next());
-            // What survived without having been acknowledged is now as good as anything.
-            if !self.is_lost(slot) {
-                self.entries.insert(slot, (ballot, entry));
-            }
-        }
-        // And what did not is gone.
-        self.promised = promised;
-        self.durable_promise = promised;
-        self.slot_chosen = recovered.slot_chosen;
-        self.slot_next = self.entries.keys().next_back().map_or(Slot::ZERO, |slot| slot.next());
-        self.slot_next = self.slot_next.max(recovered.slot_chosen);
-        self.promises.clear();
-        self.written.clear();
-        self.durable = journal.frontier().lsn();
-        self.is_unsure = !self.doubts.is_empty();
-        self.is_mute = false;
-    }
 }
 
 impl Lives {
@@ -334,11 +216,12 @@ impl Lives {
         // Chosen is whatever is durable without a gap, sometimes.
         if self.rng.per_mille(250) {
             while let slot = owner.slot_chosen
-                && owner.entries.contains_key(&slot)
+                && let Some((_, entry)) = owner.entries.get(&slot)
                 && !owner.doubts.contains(slot)
                 && !owner.written.iter().any(|(_, written, ..)| *written == slot)
                 && !records.iter().any(|record| slot_of(record) == Some(slot))
             {
+                owner.chosen.insert(slot, entry.clone());
                 owner.slot_chosen = slot.next();
             }
         }
@@ -390,7 +273,9 @@ impl Lives {
                 owner.slot_next
             };
             owner.slot_next = owner.slot_next.max(slot.next());
-            records.push(Record::Vote { slot, ballot: owner.promised, entry: draw_entry(rng) });
+            let drawn = draw_entry(rng);
+            let entry = owner.chosen.get(&slot).cloned().unwrap_or(drawn);
+            records.push(Record::Vote { slot, ballot: owner.promised, entry });
         }
         // What is missing is fetched from a peer, sometimes.
         if let Some(slot) = owner.missing.first()
@@ -450,11 +335,6 @@ fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
         journal.agree(&membership, true)?;
     }
     Ok(journal)
-}
-
-fn read(journal: &Journal<Mount>, slot: Slot) -> Option<Entry> {
-    let read = journal.reader().read(slot, slot.next(), 0);
-    read.unwrap_or_else(|err| panic!("D5: slot {slot} cannot be read: {err}")).pop()
 }
 
 fn name(record: &Record) -> String {
