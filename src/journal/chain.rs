@@ -43,6 +43,13 @@ pub(super) struct Link {
     pub(super) certain: bool,
 }
 
+impl Link {
+    /// Whether an opening cut a frame with that number off, as far as that is known.
+    pub(super) fn was_cut(&self, lsn: Lsn) -> bool {
+        self.last_lsn.is_some_and(|last| last < lsn)
+    }
+}
+
 /// What is known of the directory before its segments are read.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
@@ -79,10 +86,13 @@ pub(super) fn links<F: File>(
             return Err(lost(files, number));
         }
         links.push(Link { number, superheader, end, last_lsn, certain: true });
+        // Of one of which nothing is kept, the end is that of the segment before.
+        let is_empty = |end: &End| end.offset == BLOCK_BYTES as u64;
+        let before_it = end.filter(is_empty).map(|end| end.last_lsn);
         end = superheader.map(|(superheader, _)| superheader.previous);
         last_lsn = match end {
             Some(end) => Some(end.last_lsn),
-            None => before(&*files[&number], number, known.home),
+            None => before(&*files[&number], number, known.home).or(before_it),
         };
         let lower = || files.range(..number).next_back().map_or(0, |(number, _)| *number);
         number = end.map_or_else(lower, |end| end.number);

@@ -128,9 +128,8 @@ impl<F: File> Scan<F> {
                 self.lose_the_rest(number, offset);
                 return self.ends_in_gap(link, rest);
             }
-            let was_cut = link.last_lsn.is_some_and(|last| last < header.lsn);
             at = header.offset
-                + match !was_cut && self.salvage(&stray)? {
+                + match !link.was_cut(header.lsn) && self.salvage(&stray)? {
                     true => header.frame_bytes() as u64,
                     false => FRAME_ALIGNMENT as u64,
                 };
@@ -190,8 +189,9 @@ impl<F: File> Scan<F> {
             return;
         }
         self.uncovered.clear();
-        self.lose(&gap, (first.segment, offset), before(&first));
-        let last_lsn = Lsn(first.lsn.0 - 1);
+        // What is kept ends with the last frame that counts: the next opening misses those up to it.
+        let last_lsn = before(&first).max(gap.last_lsn);
+        self.lose(&gap, (first.segment, offset), last_lsn);
         self.kept = End { number: first.segment, offset, last_lsn, link: 0 };
     }
 

@@ -195,6 +195,9 @@ impl<F: File> Scan<F> {
             match self.source.group(number, offset, limit, expected)? {
                 Ok(whole) => {
                     whole.frames.iter().for_each(|Seen(header)| self.note(header));
+                    if link.was_cut(whole.frames[0].0.lsn) {
+                        break;
+                    }
                     self.leave_gap(&whole, offset);
                     offset = whole.end.offset;
                     self.accept(whole, link.end.is_some())?;
