@@ -189,7 +189,7 @@ impl<F: File> Scan<F> {
             return;
         }
         self.uncovered.clear();
-        // What is kept ends with the last frame that counts: the next opening misses those up to it.
+        // What is kept ends with the last frame that counts: the next opening misses all up to it.
         let last_lsn = before(&first).max(gap.last_lsn);
         self.lose(&gap, (first.segment, offset), last_lsn);
         self.kept = End { number: first.segment, offset, last_lsn, link: 0 };

@@ -1,5 +1,5 @@
-//! What the owner of a journal knows of it, whatever becomes of its disk; and the comparison of that
-//! with what an opening found.
+//! What the owner of a journal knows of it, whatever becomes of its disk; and the comparison of
+//! that with what an opening found.
 
 use std::collections::BTreeMap;
 
