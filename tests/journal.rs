@@ -186,7 +186,6 @@ fn do_job(state: &mut State, command: &Command) -> Result<String, JournalError> 
 
 fn look_or_damage(state: &mut State, command: &Command) -> Result<String, JournalError> {
     let disk = &state.disk;
-    let file = || command.arg::<String>(0);
     Ok(match command.name.as_str() {
         "fail_sync" | "fail_after" | "space" => {
             refuse(disk, command);
