@@ -4,8 +4,9 @@
 //!
 //! 1. Read and check everything (`scan`). Up to here nothing is written, so a refused directory is
 //!    left as it was.
-//! 2. Prepare a segment. Write into it the promise, once more every frame that no evidence covers,
-//!    and what is in doubt; sync. The doubts come last: a frame behind them would settle them.
+//! 2. Prepare a segment. Write into it the promise, once more every frame that no evidence covers
+//!    (but for what stands before a bad region, see `salvage`), and what is in doubt; sync. The
+//!    doubts come last: a frame behind them would settle them.
 //! 3. Write its superheader, which says where the kept part of the segments before it ends; sync.
 //!    *This* is the moment from which the tail counts as cut.
 //! 4. Replace the identity: one boot more, and the number of the new segment.
