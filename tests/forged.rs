@@ -234,6 +234,20 @@ fn a_superheader_names_nothing_before_it_that_cannot_be() {
 }
 
 #[test]
+fn an_end_above_all_frames_is_no_panic() {
+    let disk = journal_of(3);
+    drop(open(&disk).unwrap());
+    let mut next = Segment::load(&disk, 3);
+    next.bytes[4096..].fill(0);
+    next.frames.clear();
+    next.add(64, 1 << 20);
+    next.add(96, 1 << 20);
+    next.store();
+    // It is no superheader of ours, and the others have what stood there.
+    assert!(open(&disk).unwrap().recovered().doubts.promise_lost);
+}
+
+#[test]
 fn a_group_frame_that_is_too_short_is_none() {
     let disk = journal();
     let mut segment = Segment::load(&disk, 1);

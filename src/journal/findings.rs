@@ -61,7 +61,8 @@ pub(super) struct Findings {
     spoken_of: (u64, Ballot),
     /// The highest number of a promise that any frame speaks of, whether it counts or not.
     heard_of: u64,
-    /// Whether frames are lost that were durable, and stood behind the newest promise record.
+    /// Whether frames are lost that were durable, and nothing that counts behind them tells that
+    /// no newer promise was among them.
     lost_behind_promise: bool,
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
@@ -138,6 +139,8 @@ impl Findings {
     /// Takes in a frame of a whole group; `false` where it can be none of ours.
     pub(super) fn take(&mut self, header: &Header) -> bool {
         self.speaks(header);
+        // Who speaks of no newer promise was written before there was one.
+        self.lost_behind_promise &= header.meta_seq > self.promise.0;
         let &Header { kind, slot, ballot, segment, offset, .. } = header;
         if kind == Kind::Group && slot > Slot::ZERO && std::mem::take(&mut self.is_unlimited) {
             self.rotten.remove(SlotRange { first: slot, end: Slot(u64::MAX) });
@@ -269,7 +272,6 @@ impl Findings {
         self.spoken_of.0 = self.spoken_of.0.max(header.meta_seq);
         self.spoken_of.1 = self.spoken_of.1.max(header.ballot);
         if header.kind == Kind::Promise {
-            self.lost_behind_promise &= header.meta_seq <= self.promise.0;
             self.promise = self.promise.max((header.meta_seq, header.ballot));
             self.promise_segment = self.promise_segment.max(header.segment);
         }

@@ -429,11 +429,12 @@ impl<F: File> Scan<F> {
 
     /// Whether the newest segment whose first group was durable, of those up to `last`, shows no
     /// promise. Each begins with the one in force: where nothing of a segment is left, not even
-    /// what speaks of a newer promise may be.
+    /// what speaks of a newer promise may be. One that was prepared, and is all zeros, was not
+    /// begun.
     fn lost_head(&self, links: &[Link], last: u64) -> bool {
         let is_begun = |link: &&Link| match link.superheader {
             Some((superheader, _)) => superheader.first_lsn <= self.evidence,
-            None => true,
+            None => link.certain || self.behind.get(&link.number) != Some(&0),
         };
         let read = links.iter().rev().filter(|link| link.number <= last);
         let newest = read.filter(is_begun).map(|link| link.number).next();

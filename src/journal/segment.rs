@@ -169,6 +169,7 @@ impl Superheader {
         self.number == number
             && before < number
             && last_lsn < self.first_lsn
+            && last_lsn <= self.durable_through
             && (!is_first || self.previous == End::default())
     }
 }
