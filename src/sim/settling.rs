@@ -2,7 +2,7 @@
 //!
 //! * **V1** a new write through each replica is committed.
 //! * **V2** all replicas come to one log and one state, and nothing is in doubt; or it is proved
-//!   that they cannot ([`blocked`]).
+//!   that they cannot ([`blocked_at`]).
 //! * **V3, V5, V6** then there is quiet ([`calm`]).
 //! * **V4** every call is answered in time.
 
