@@ -13,7 +13,9 @@
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::journal::identity::IDENTITY_NAME;
-use indelible::journal::segment::{BLOCK_BYTES, SUPERHEADER_BYTES, Superheader, segment_name};
+use indelible::journal::segment::{
+    BLOCK_BYTES, SEGMENT_NUMBER_MAX, SUPERHEADER_BYTES, Superheader, segment_name, segment_number,
+};
 use indelible::journal::{Journal, JournalError, MemoryDisk};
 use indelible::types::ids::{Ballot, Lsn, Slot};
 use indelible::types::record::{Record, Recovered};
@@ -52,6 +54,12 @@ pub fn run(data: &[u8]) {
     let read = slots.take_while(Result::is_ok).count() as u64;
     let is_told = forged || recovered.missing.contains(Slot(read));
     assert!(is_told || read == recovered.slot_chosen.0, "slot {read} is chosen, and lost");
+    let newest = files.keys().filter_map(|name| segment_number(name)).max();
+    if forged && newest.is_some_and(|number| number > SEGMENT_NUMBER_MAX - 8) {
+        // All numbers are used up: what is opened now cannot be opened again. No journal gets so
+        // far.
+        return;
+    }
     go_on(disk, journal, &recovered);
 }
 

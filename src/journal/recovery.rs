@@ -100,6 +100,11 @@ pub(super) fn open<D: Disk>(
     {
         return Err(JournalError::MissingSegment { file: segment_name(identity.segment_made) });
     }
+    if let Some(last) = numbers.last()
+        && *last > identity.segment_made.saturating_add(UNNAMED_SEGMENTS_MAX)
+    {
+        return Err(no_segment(*last));
+    }
     let mut scan = scan(&**disk, &identity, &numbers)?;
     let recovered = recovered(&mut scan)?;
     let tail = tail_items(&mut scan)?;
@@ -166,14 +171,16 @@ fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     match numbers.last() {
-        Some(last) if *last > SEGMENT_NUMBER_MAX => Err(JournalError::Corrupt {
-            file: segment_name(*last),
-            offset: 0,
-            slot: None,
-            reason: "a number that no segment has",
-        }),
+        Some(last) if *last > SEGMENT_NUMBER_MAX => Err(no_segment(*last)),
         _ => Ok(numbers),
     }
+}
+
+/// The error for a file that nothing here can have made: the next ones would have its number and
+/// more.
+fn no_segment(number: u64) -> JournalError {
+    let reason = "a number that no segment has";
+    JournalError::Corrupt { file: segment_name(number), offset: 0, slot: None, reason }
 }
 
 /// Reads and checks everything.
@@ -389,3 +396,7 @@ fn give_back<D: Disk>(
         false => Ok(()),
     }
 }
+
+/// How far a number may be above that of the newest segment which the identity names. Openings that
+/// did not end leave such segments, one each, and the next one that does removes them.
+const UNNAMED_SEGMENTS_MAX: u64 = 1 << 20;

@@ -203,6 +203,22 @@ fn a_missing_segment() {
 }
 
 #[test]
+fn a_file_with_a_number_that_no_segment_has() {
+    let directory = lived();
+    for number in [(1_u64 << 31) - 1, 1 << 31, 1 << 40] {
+        let stray = directory.path().join(format!("segment-{number:016x}"));
+        fs::write(&stray, []).unwrap();
+        refused(directory.path(), ErrorKind::Corrupt, &[&name(&stray), "a number"]);
+        fs::remove_file(&stray).unwrap();
+    }
+    // An opening that did not end can have left this one: it is removed.
+    let left = directory.path().join("segment-0000000000000400");
+    fs::write(&left, []).unwrap();
+    drop(Replica::builder(directory.path()).config(config()).open().unwrap());
+    assert!(!left.exists());
+}
+
+#[test]
 fn a_missing_or_damaged_identity() {
     let directory = lived();
     let identity = directory.path().join("identity");
