@@ -398,7 +398,7 @@ fn a_header_has_one_encoding() {
         put_crc(&mut bytes);
         assert_eq!(Header::decode(&bytes), Err(BadFrame::Content), "byte {at}");
     }
-    for at in [10, 15, 108, 123] {
+    for at in [10, 15] {
         let mut bytes = segment.bytes[..SUPERHEADER_BYTES].to_vec();
         bytes[at] = 1;
         put_crc(&mut bytes);

@@ -107,7 +107,15 @@ fn header(kind: Kind) -> Header {
 fn superheader() -> Superheader {
     let previous = End { number: 4, offset: 0x8000, last_lsn: Lsn(98), link: 0xfeed_f00d };
     let (first_lsn, durable_through) = (Lsn(99), Lsn(98));
-    Superheader { home: HOME, number: 5, length: 1 << 24, first_lsn, durable_through, previous }
+    Superheader {
+        home: HOME,
+        number: 5,
+        length: 1 << 24,
+        first_lsn,
+        durable_through,
+        previous,
+        promised: BALLOT,
+    }
 }
 
 fn identity() -> Identity {

@@ -41,7 +41,7 @@ const FRAME_FIELDS: [(usize, usize); 20] = [
     (136, 4),
     (144, 8), // The payload: of a group frame how many frames it has, then how many bytes.
 ];
-const SUPERHEADER_FIELDS: [(usize, usize); 13] = [
+const SUPERHEADER_FIELDS: [(usize, usize); 14] = [
     (8, 2),
     (10, 4),
     (16, 8),
@@ -55,6 +55,7 @@ const SUPERHEADER_FIELDS: [(usize, usize); 13] = [
     (96, 8),
     (104, 4),
     (108, 8),
+    (116, 8),
 ];
 const IDENTITY_FIELDS: [(usize, usize); 11] = [
     (8, 2),

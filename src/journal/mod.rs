@@ -45,8 +45,9 @@
 //! | 64 | 8 | LSN of its first frame |
 //! | 72 | 8 | `durable_through`, as in a frame |
 //! | 80 | 24 | the segment before: number (0: none), where it validly ends, its last LSN |
-//! | 104 | 8 | header checksum of that last frame (4 bytes), zero |
-//! | 112 | 16 | zero, but for the last 4 bytes: CRC32 of the 124 bytes before |
+//! | 104 | 4 | header checksum of that last frame |
+//! | 108 | 16 | the promise in force: round, leader |
+//! | 124 | 4 | CRC32 of the 124 bytes before |
 //!
 //! **A frame is valid if and only if** its magic and version are right, its header checksum
 //! matches, its cluster, incarnation, segment and offset are those of the place it stands in, its

@@ -296,6 +296,7 @@ fn begin_segment<D: Disk>(
         // It is written after the groups are synced, so it can vouch for them.
         durable_through: last_lsn,
         previous: head.previous,
+        promised,
     };
     assert!(superheader.is_of(head.number), "the next opening would refuse it: {superheader:?}");
     let (block, checksum) = superheader.encode();

@@ -61,7 +61,7 @@ pub(super) struct Scan<F> {
     pub(super) chain: Vec<u64>,
     /// Whether any segment was ever in use.
     pub(super) is_begun: bool,
-    /// The highest ballot on any valid frame.
+    /// The highest ballot on any valid frame or superheader.
     pub(super) promised: Ballot,
     /// Whether any valid frame was found.
     is_ours: bool,
@@ -139,6 +139,9 @@ impl<F: File> Scan<F> {
         for (superheader, _) in links.iter().filter_map(|link| link.superheader) {
             self.evidence = self.evidence.max(superheader.durable_through);
             self.longest = self.longest.max(superheader.length);
+            if !bugs::is_on(Bug::PromiseNotRecovered) {
+                self.promised = self.promised.max(superheader.promised);
+            }
         }
         for (place, link) in links.iter().enumerate() {
             self.chain.push(link.number);

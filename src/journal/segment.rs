@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
-use crate::types::ids::{ClusterId, Incarnation, Lsn};
+use crate::types::ids::{Ballot, ClusterId, Incarnation, Lsn, ReplicaId};
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
@@ -72,6 +72,9 @@ pub struct Superheader {
     pub durable_through: Lsn,
     /// Where the journal stood before.
     pub previous: End,
+    /// The promise in force when it was written. A write can be torn behind its first piece, and
+    /// what was durable before can rot: this is then all that tells of a promise.
+    pub promised: Ballot,
 }
 
 /// Where a segment validly ends. All zero before the first segment.
@@ -116,6 +119,8 @@ impl Superheader {
         bytes[88..96].copy_from_slice(&self.previous.offset.to_le_bytes());
         bytes[96..104].copy_from_slice(&self.previous.last_lsn.0.to_le_bytes());
         bytes[104..108].copy_from_slice(&self.previous.link.to_le_bytes());
+        bytes[108..116].copy_from_slice(&self.promised.round.to_le_bytes());
+        bytes[116..124].copy_from_slice(&self.promised.leader.0.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..SUPERHEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
         (bytes, checksum)
@@ -137,7 +142,7 @@ impl Superheader {
             version if is_sound => return Err(BadSuperheader::Version(version)),
             version => return Err(BadSuperheader::PerhapsVersion(version)),
         }
-        let is_ours = RESERVED.into_iter().flatten().all(|at| bytes[at] == 0);
+        let is_ours = bytes[RESERVED].iter().all(|byte| *byte == 0);
         if !is_sound || !is_ours {
             return Err(BadSuperheader::Invalid);
         }
@@ -156,6 +161,7 @@ impl Superheader {
                 last_lsn: Lsn(u64_at(bytes, 96)),
                 link: u32_at(bytes, 104),
             },
+            promised: Ballot { round: u64_at(bytes, 108), leader: ReplicaId(u64_at(bytes, 116)) },
         };
         Ok((superheader, checksum))
     }
@@ -256,7 +262,7 @@ pub const SEGMENT_NUMBER_MAX: u64 = 1 << 31;
 
 const CHECKSUM_AT: usize = SUPERHEADER_BYTES - 4;
 /// Zero in every superheader.
-const RESERVED: [Range<usize>; 2] = [10..16, 108..CHECKSUM_AT];
+const RESERVED: Range<usize> = 10..16;
 const ZEROS_BYTES: usize = 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;

@@ -389,8 +389,7 @@ impl<D: Disk> Writer<D> {
         let end = group.offset + group.padded_bytes() as u64;
         self.end = End { number: group.segment, offset: end, last_lsn, link };
         self.evidence = (self.frontier, group.slot_chosen);
-        let segment = group.segment;
-        let bytes = group.padded_bytes();
+        let (segment, bytes) = (group.segment, group.padded_bytes());
         let number = self.flights.depart(Departure { lane, bytes, last_lsn, segment, places });
         let file = Arc::clone(&self.lanes[lane]);
         Job(Task::Write { number, segment, file, offset, buffer })
@@ -408,6 +407,7 @@ impl<D: Disk> Writer<D> {
             first_lsn: group.first_lsn,
             durable_through: self.frontier,
             previous: self.end,
+            promised: self.promised,
         };
         assert!(superheader.is_of(number), "no opening would take it: {superheader:?}");
         let (bytes, checksum) = superheader.encode();
