@@ -44,6 +44,7 @@
 
 mod calls;
 pub mod places;
+pub mod plan;
 pub mod simulation;
 
 mod agenda;
@@ -76,7 +77,8 @@ pub mod rng;
 
 pub use machine::{DiskSpeed, Settings};
 pub use places::{Place, Target};
-pub use simulation::{Plan, Simulation};
+pub use plan::Plan;
+pub use simulation::Simulation;
 pub use world::Counts;
 
 pub mod cluster;

@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::journal;
 use crate::replica::Replica;
-use crate::runtime::batcher;
 use crate::runtime::report::Report;
-use crate::runtime::turn::{self, Event};
+use crate::runtime::turn::Event;
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::time::Moment;
 
@@ -25,6 +23,7 @@ use super::disk::SimDisk;
 use super::links::Link;
 use super::machine::{DiskSpeed, Settings};
 use super::network::{Fate, Parcel, RuleId, Weather};
+use super::plan::Plan;
 use super::rng::Rng;
 use super::world::{Counts, World};
 
@@ -36,73 +35,6 @@ use super::world::{Counts, World};
 pub struct Simulation {
     seed: u64,
     world: Arc<Mutex<World>>,
-}
-
-/// How a cluster is made.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// How many replicas.
-    pub replicas: u64,
-    /// How often a replica says that it is there.
-    pub heartbeat_interval: Duration,
-    /// See [`Config`](crate::Config).
-    pub election_timeout: Duration,
-    /// See [`Config`](crate::Config).
-    pub retransmit_interval: Duration,
-    /// See [`Config`](crate::Config).
-    pub request_timeout: Duration,
-    /// Most bytes of entries in one message.
-    pub message_bytes_max: usize,
-    /// How the journals are laid out.
-    pub journal: journal::Options,
-}
-
-impl Default for Plan {
-    /// Three replicas, timeouts as they ship, small segments.
-    fn default() -> Self {
-        Self {
-            replicas: 3,
-            heartbeat_interval: Duration::from_millis(50),
-            election_timeout: Duration::from_millis(500),
-            retransmit_interval: Duration::from_millis(100),
-            request_timeout: Duration::from_secs(5),
-            message_bytes_max: 32 * 1024,
-            journal: journal::Options {
-                segment_bytes: 64 * 1024,
-                inflight_max: 2,
-                group_bytes_max: 32 * 1024,
-            },
-        }
-    }
-}
-
-impl Plan {
-    /// What replica `id` of such a cluster is opened with.
-    #[must_use]
-    pub fn settings(&self, id: ReplicaId) -> Settings {
-        let voters = (1..=self.replicas).map(|id| (ReplicaId(id), format!("replica-{id}:1")));
-        let driver = turn::Options {
-            id,
-            voters: voters.collect(),
-            request_timeout: self.request_timeout,
-            queued_bytes_max: 1 << 20,
-            heartbeat_interval: self.heartbeat_interval,
-            election_timeout: self.election_timeout,
-            retransmit_interval: self.retransmit_interval,
-            inflight_slots_max: 64,
-            inflight_bytes_max: 1 << 20,
-            message_bytes_max: self.message_bytes_max,
-            seal_after: self.heartbeat_interval * 4,
-            batcher: batcher::Options {
-                commands_max: 64,
-                bytes_max: 32 * 1024,
-                eager_bytes: 16 * 1024,
-                inflight_max: 4,
-                gather: Duration::from_micros(300),
-            },
-        };
-        Settings { journal: self.journal, driver }
-    }
 }
 
 impl Simulation {

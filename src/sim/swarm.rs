@@ -35,8 +35,9 @@ use super::checkers::{Conclusion, Violation, occ, replay, search};
 use super::faults::{self, Planned};
 use super::machine::{DiskSpeed, Life};
 use super::network::Weather;
+use super::plan::Plan;
 use super::rng::Rng;
-use super::simulation::{Plan, Simulation};
+use super::simulation::Simulation;
 use super::strike::Strikes;
 use super::workload::{self, Habits, Workload};
 
