@@ -1,5 +1,6 @@
 //! The simulator itself: same seed, same trace; and every control does what it says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use indelible::sim::swarm::{self, Limits};
@@ -104,4 +105,60 @@ fn a_replica_that_is_open_is_not_opened() {
 #[should_panic(expected = "Simulation::cut: there is no replica 9")]
 fn links_of_nobody_are_not_cut() {
     Simulation::new(6).cut(1, 9);
+}
+
+#[test]
+#[should_panic(expected = "Simulation::pause: there is no replica 9")]
+fn nobody_is_not_paused() {
+    Simulation::new(1).pause(9);
+}
+
+#[test]
+#[should_panic(expected = "wait: replica 2 is paused, and cannot answer before it is resumed")]
+fn a_paused_replica_is_not_waited_for() {
+    let sim = Simulation::new(1);
+    sim.pause(2);
+    drop(sim.replica(2).put(NOTES, 1, b"text").wait());
+}
+
+#[test]
+#[should_panic(expected = "close: replica 2 is paused, and cannot answer before it is resumed")]
+fn a_paused_replica_is_not_closed() {
+    let sim = Simulation::new(1);
+    sim.pause(2);
+    drop(sim.replica(2).close());
+}
+
+#[test]
+#[should_panic(expected = "Simulation::block_on: nobody is answered any more")]
+fn a_paused_replica_is_not_awaited_for_ever() {
+    let sim = Simulation::new(1);
+    sim.pause(2);
+    drop(sim.block_on(sim.replica(2).put(NOTES, 1, b"text")));
+}
+
+#[test]
+fn what_a_paused_replica_was_asked_it_answers_later() {
+    let sim = Simulation::new(1);
+    sim.pause(2);
+    let put = sim.replica(2).put(NOTES, 1, b"text");
+    sim.run_for(Duration::from_secs(1));
+    sim.resume(2);
+    put.wait().unwrap();
+}
+
+#[test]
+#[should_panic(expected = "Simulation::now: another is at work")]
+fn a_closure_does_not_call_the_simulation_that_calls_it() {
+    let sim = Arc::new(Simulation::new(1));
+    let inner = Arc::clone(&sim);
+    sim.change_settings(1, move |_| panic!("it is {:?}", inner.now()));
+}
+
+#[test]
+#[should_panic(expected = "wait: another is at work")]
+fn a_closure_does_not_wait_for_an_answer() {
+    let sim = Simulation::new(1);
+    let replica = sim.replica(1);
+    sim.change_settings(1, |_| drop(replica.put(NOTES, 1, b"text").wait()));
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::journal::Reader;
 use crate::runtime::handle::{Calls, EntryIterator, Handle};
@@ -26,6 +26,7 @@ use crate::types::message::EncodedCommand;
 
 use super::disk::Mount;
 use super::machine::Life;
+use super::simulation::BUSY;
 use super::world::World;
 
 /// One opening of one replica, as callers see it.
@@ -87,12 +88,32 @@ impl SimulatedCalls {
             self.called.lock().push(self.id);
         }
     }
+
+    /// This opening of the replica; `None` when it has ended.
+    fn life<'a>(&self, world: &'a World) -> Option<&'a Life> {
+        let life = world.machine(self.id).life.as_ref();
+        life.filter(|life| Arc::ptr_eq(&life.inbox, &self.inbox))
+    }
+
+    /// While somebody waits, nobody can resume a machine that is paused.
+    fn expect_running(&self, world: &World, call: &str) {
+        let id = self.id;
+        let waits = world.machine(id).paused && self.life(world).is_some();
+        assert!(!waits, "{call}: replica {id} is paused, and cannot answer before it is resumed");
+    }
+}
+
+/// The world, for a call from outside.
+fn enter<'a>(world: &'a Mutex<World>, call: &str) -> MutexGuard<'a, World> {
+    let world = world.try_lock();
+    world.unwrap_or_else(|| panic!("{call}: {BUSY}"))
 }
 
 impl Helper for SimulatedCalls {
     fn help(&self) -> bool {
         let world = self.world.upgrade().expect("wait: the simulation of this replica has ended");
-        let mut world = world.lock();
+        let mut world = enter(&world, "wait");
+        self.expect_running(&world, "wait");
         let happened = world.step();
         world.check();
         assert!(happened, "wait: nothing happens any more, and nobody answered");
@@ -130,9 +151,8 @@ impl Calls for SimulatedCalls {
     /// Where this opening of the replica has ended.
     fn report(&self) -> (Report, Vec<PeerCounters>) {
         let world = self.world.upgrade().expect("status: the simulation has ended");
-        let world = world.lock();
-        let life = world.machine(self.id).life.as_ref();
-        let life = life.filter(|life| Arc::ptr_eq(&life.inbox, &self.inbox));
+        let world = enter(&world, "status");
+        let life = self.life(&world);
         let life = life.unwrap_or_else(|| panic!("status: replica {} is down", self.id));
         (life.driver.report(), Vec::new())
     }
@@ -141,9 +161,8 @@ impl Calls for SimulatedCalls {
         self.push(Event::Close(CLOSE_TIMEOUT));
         let world = self.world.upgrade().expect("close: the simulation has ended");
         loop {
-            let mut world = world.lock();
-            let life = world.machine(self.id).life.as_ref();
-            let Some(life) = life.filter(|life| Arc::ptr_eq(&life.inbox, &self.inbox)) else {
+            let mut world = enter(&world, "close");
+            let Some(life) = self.life(&world) else {
                 return Err(Error::new(ErrorKind::Closed, "the replica is gone"));
             };
             if life.stopped {
@@ -152,6 +171,7 @@ impl Calls for SimulatedCalls {
                     _ => Ok(()),
                 };
             }
+            self.expect_running(&world, "close");
             assert!(world.step(), "close: nothing happens any more");
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! Every method does one thing at the present moment; time passes only in [`Simulation::run_for`],
 //! [`Simulation::run_until`], and where a caller waits for an answer. A method that is told of a
-//! replica that is not there panics, and says which method was called.
+//! replica that is not there panics, and says which method was called; so does one that is called
+//! while another is at work, from a closure that it was given or from a second thread.
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::replica::Replica;
 use crate::runtime::report::Report;
@@ -21,7 +22,7 @@ use super::checkers::Violation;
 use super::clock::LocalClock;
 use super::disk::SimDisk;
 use super::links::Link;
-use super::machine::{DiskSpeed, Settings};
+use super::machine::{DiskSpeed, Machine, Settings};
 use super::network::{Fate, Parcel, RuleId, Weather};
 use super::plan::Plan;
 use super::rng::Rng;
@@ -65,7 +66,7 @@ impl Simulation {
     /// All replicas, in order.
     #[must_use]
     pub fn ids(&self) -> Vec<ReplicaId> {
-        self.lock().ids()
+        self.enter("ids").ids()
     }
 
     // Time.
@@ -73,7 +74,7 @@ impl Simulation {
     /// The true time.
     #[must_use]
     pub fn now(&self) -> Moment {
-        self.lock().now
+        self.enter("now").now
     }
 
     /// Lets time pass.
@@ -82,13 +83,13 @@ impl Simulation {
     ///
     /// Where an invariant is broken.
     pub fn run_for(&self, time: Duration) {
-        let mut world = self.lock();
+        let mut world = self.enter("run_for");
         let end = world.now + time;
         while !world.run_until(end) {
             world.answered.lock().clear();
-            self.check(&world);
+            world.check();
         }
-        self.check(&world);
+        world.check();
     }
 
     /// Lets time pass until `condition` holds, asked after each event; for `patience` at most.
@@ -103,11 +104,11 @@ impl Simulation {
             if condition(self) {
                 return true;
             }
-            let mut world = self.lock();
+            let mut world = self.enter("run_until");
             if end < world.now || !world.step() {
                 return false;
             }
-            self.check(&world);
+            world.check();
         }
     }
 
@@ -116,21 +117,20 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// Where an invariant is broken, or nothing happens any more.
+    /// Where an invariant is broken, or nothing happens any more, or an hour passes in which
+    /// nobody was answered.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
+        let began = self.now();
         loop {
             let mut context = Context::from_waker(Waker::noop());
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return output;
             }
-            let mut world = self.lock();
-            let happened = world.step();
+            let mut world = self.enter("block_on");
+            let happened = world.step() && world.now < world.answered_at.max(began) + PATIENCE;
             world.check();
-            assert!(
-                happened,
-                "Simulation::block_on: nothing happens any more, and nobody answered"
-            );
+            assert!(happened, "Simulation::block_on: nobody is answered any more");
         }
     }
 
@@ -144,8 +144,7 @@ impl Simulation {
     /// Where none runs there.
     #[must_use]
     pub fn replica(&self, id: impl Into<ReplicaId>) -> Replica {
-        let id = id.into();
-        let world = self.lock();
+        let (world, id) = self.at("replica", id);
         let life = world.machine(id).life.as_ref();
         let life = life.unwrap_or_else(|| panic!("Simulation::replica: replica {id} is down"));
         Replica::of(calls::handle(id, life, Arc::downgrade(&self.world), &world.called))
@@ -160,7 +159,7 @@ impl Simulation {
     /// Where it is open.
     #[must_use = "an opening may be refused"]
     pub fn open(&self, id: impl Into<ReplicaId>) -> bool {
-        let (mut world, id) = (self.lock(), id.into());
+        let (mut world, id) = self.at("open", id);
         if world.machine(id).life.as_ref().is_some_and(|life| life.stopped) {
             world.kill(id);
             world.machine(id).disk.process_crash();
@@ -168,32 +167,32 @@ impl Simulation {
         let is_open = world.machine(id).life.is_some();
         assert!(!is_open, "Simulation::open: replica {id} is open");
         let opened = world.open(id);
-        self.check(&world);
+        world.check();
         opened
     }
 
     /// Why the last opening of replica `id` was refused.
     #[must_use]
     pub fn refusal(&self, id: impl Into<ReplicaId>) -> Option<String> {
-        self.lock().machine(id.into()).refused.as_ref().map(ToString::to_string)
+        self.machine("refusal", id).refused.as_ref().map(ToString::to_string)
     }
 
     /// Whether replica `id` is open, and did not stop by itself.
     #[must_use]
     pub fn is_up(&self, id: impl Into<ReplicaId>) -> bool {
-        self.lock().machine(id.into()).life.as_ref().is_some_and(|life| !life.stopped)
+        self.machine("is_up", id).life.as_ref().is_some_and(|life| !life.stopped)
     }
 
     /// What replica `id` tells of itself; `None` while it is down.
     #[must_use]
     pub fn report(&self, id: impl Into<ReplicaId>) -> Option<Report> {
-        Some(self.lock().machine(id.into()).life.as_ref()?.driver.report())
+        Some(self.machine("report", id).life.as_ref()?.driver.report())
     }
 
     /// Who leads and may serve, of those that are up: the one with the highest ballot.
     #[must_use]
     pub fn leader(&self) -> Option<ReplicaId> {
-        let world = self.lock();
+        let world = self.enter("leader");
         let lives = world.machines.iter().filter(|machine| !machine.paused);
         let lives = lives.filter_map(|machine| Some((machine.id, machine.life.as_ref()?)));
         let ready = lives.filter(|(_, life)| !life.stopped).filter_map(|(id, life)| {
@@ -206,21 +205,22 @@ impl Simulation {
     /// How far replica `id` knows the log; slot 0 while it is down.
     #[must_use]
     pub fn slot_chosen(&self, id: impl Into<ReplicaId>) -> Slot {
-        let world = self.lock();
-        let life = world.machine(id.into()).life.as_ref();
+        let machine = self.machine("slot_chosen", id);
+        let life = machine.life.as_ref();
         life.and_then(|life| life.driver.view()).map_or(Slot::ZERO, |view| view.slot_chosen)
     }
 
     /// The process of replica `id` dies (SIGKILL); what it wrote is still in the system's cache.
     pub fn crash(&self, id: impl Into<ReplicaId>) {
-        let (mut world, id) = (self.lock(), id.into());
+        let (mut world, id) = self.at("crash", id);
         world.kill(id);
         world.machine(id).disk.process_crash();
     }
 
     /// Replica `id` is asked to close, and given no time for it.
     pub fn close_now(&self, id: impl Into<ReplicaId>) {
-        self.lock().turn(id.into(), [Event::Close(Duration::ZERO)]);
+        let (mut world, id) = self.at("close_now", id);
+        world.turn(id, [Event::Close(Duration::ZERO)]);
     }
 
     /// The machine of replica `id` loses power. Of each piece of 512 bytes that is not synced,
@@ -230,49 +230,50 @@ impl Simulation {
         id: impl Into<ReplicaId>,
         keeps: &mut dyn FnMut(&super::disk::Piece) -> bool,
     ) {
-        let (mut world, id) = (self.lock(), id.into());
+        let (mut world, id) = self.at("cut_power", id);
         world.kill(id);
         world.machine(id).disk.power_cut(keeps);
     }
 
     /// Machine `id` stands still (SIGSTOP, a migration): what arrives, waits. Its writes may end.
     pub fn pause(&self, id: impl Into<ReplicaId>) {
-        self.lock().machine_mut(id.into()).paused = true;
+        self.machine("pause", id).paused = true;
     }
 
     /// Machine `id` goes on, with everything that waited.
     pub fn resume(&self, id: impl Into<ReplicaId>) {
-        let (mut world, id) = (self.lock(), id.into());
+        let (mut world, id) = self.at("resume", id);
         world.machine_mut(id).paused = false;
         world.turn(id, []);
-        self.check(&world);
+        world.check();
     }
 
     /// No write of machine `id` ends from now on.
     pub fn pause_disk(&self, id: impl Into<ReplicaId>) {
-        self.lock().machine_mut(id.into()).disk_paused = true;
+        self.machine("pause_disk", id).disk_paused = true;
     }
 
     /// The writes of machine `id` end.
     pub fn resume_disk(&self, id: impl Into<ReplicaId>) {
-        self.lock().resume_disk(id.into());
+        let (mut world, id) = self.at("resume_disk", id);
+        world.resume_disk(id);
     }
 
     /// How long the disk of machine `id` takes from now on.
     pub fn set_disk_speed(&self, id: impl Into<ReplicaId>, speed: DiskSpeed) {
-        self.lock().machine_mut(id.into()).speed = speed;
+        self.machine("set_disk_speed", id).speed = speed;
     }
 
     /// Changes what replica `id` will be opened with the next time: another identity, other peers,
     /// other limits.
     pub fn change_settings(&self, id: impl Into<ReplicaId>, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.lock().machine_mut(id.into()).settings);
+        change(&mut self.machine("change_settings", id).settings);
     }
 
     /// The disk of machine `id`: to fail it, damage it, save it and restore it.
     #[must_use]
     pub fn disk(&self, id: impl Into<ReplicaId>) -> SimDisk {
-        self.lock().machine(id.into()).disk.clone()
+        self.machine("disk", id).disk.clone()
     }
 
     /// Changes the clock of machine `id`; `now` is the true time.
@@ -281,7 +282,7 @@ impl Simulation {
         id: impl Into<ReplicaId>,
         change: impl FnOnce(&mut LocalClock, Moment),
     ) {
-        let (mut world, id) = (self.lock(), id.into());
+        let (mut world, id) = self.at("change_clock", id);
         let now = world.now;
         change(&mut world.machine_mut(id).clock, now);
         world.set_alarm(id);
@@ -292,19 +293,18 @@ impl Simulation {
     /// What is sent on the link is lost from now on.
     pub fn cut(&self, from: impl Into<ReplicaId>, to: impl Into<ReplicaId>) {
         let link = self.link("cut", from.into(), to.into());
-        self.lock().network.cut(link);
+        self.enter("cut").network.cut(link);
     }
 
     /// The link works again.
     pub fn mend(&self, from: impl Into<ReplicaId>, to: impl Into<ReplicaId>) {
         let link = self.link("mend", from.into(), to.into());
-        self.lock().network.mend(link);
+        self.enter("mend").network.mend(link);
     }
 
     /// Nothing reaches or leaves replica `id`.
     pub fn isolate(&self, id: impl Into<ReplicaId>) {
-        let (mut world, id) = (self.lock(), id.into());
-        world.machine(id);
+        let (mut world, id) = self.at("isolate", id);
         for peer in world.ids() {
             world.network.cut(Link { from: id, to: peer });
             world.network.cut(Link { from: peer, to: id });
@@ -313,28 +313,28 @@ impl Simulation {
 
     /// All links work, no rule is left, and what was held is lost.
     pub fn heal(&self) {
-        self.lock().network.heal();
+        self.enter("heal").network.heal();
     }
 
     /// How chance treats messages from now on.
     pub fn set_weather(&self, weather: Weather) {
-        self.lock().network.set_weather(weather);
+        self.enter("set_weather").network.set_weather(weather);
     }
 
     /// From now on, this happens to all messages that match. The newest rule that matches counts.
     pub fn rule(&self, fate: Fate, matches: impl Fn(&Parcel) -> bool + Send + 'static) -> RuleId {
-        self.lock().network.add_rule(fate, matches)
+        self.enter("rule").network.add_rule(fate, matches)
     }
 
     /// The messages that rules hold back, oldest first.
     #[must_use]
     pub fn held(&self) -> Vec<Parcel> {
-        self.lock().network.held().iter().map(|(_, parcel)| parcel.clone()).collect()
+        self.enter("held").network.held().iter().map(|(_, parcel)| parcel.clone()).collect()
     }
 
     /// The rule counts no more; what it held is lost.
     pub fn drop_held(&self, rule: RuleId) {
-        drop(self.lock().network.remove_rule(rule));
+        drop(self.enter("drop_held").network.remove_rule(rule));
     }
 
     /// The rule counts no more; what it held arrives, in the order of sending, also where the
@@ -345,7 +345,7 @@ impl Simulation {
 
     /// As [`Simulation::release`], in the order that `reorder` makes.
     pub fn release_in(&self, rule: RuleId, reorder: impl FnOnce(&mut Vec<Parcel>)) {
-        let mut world = self.lock();
+        let mut world = self.enter("release_in");
         let mut parcels = world.network.remove_rule(rule);
         reorder(&mut parcels);
         for (place, parcel) in parcels.into_iter().enumerate() {
@@ -355,7 +355,7 @@ impl Simulation {
 
     /// A message arrives that nobody sent now: an old one, or a forged one.
     pub fn inject(&self, parcel: Parcel) {
-        self.lock().deliver_after(parcel, Duration::from_micros(1));
+        self.enter("inject").deliver_after(parcel, Duration::from_micros(1));
     }
 
     // What there is to see.
@@ -363,40 +363,58 @@ impl Simulation {
     /// What happened so far, in numbers.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.lock().counts.clone()
+        self.enter("counts").counts.clone()
     }
 
     /// From now on the newest `count` lines of the trace are kept.
     pub fn keep_trace(&self, count: usize) {
-        self.lock().trace.keep(count);
+        self.enter("keep_trace").trace.keep(count);
     }
 
     /// The lines of the trace since the last call.
     #[must_use]
     pub fn take_trace(&self) -> Vec<String> {
-        self.lock().trace.take_lines()
+        self.enter("take_trace").trace.take_lines()
     }
 
     /// The hash of all events so far: equal for equal seeds and equal calls.
     #[must_use]
     pub fn trace_hash(&self) -> u64 {
-        self.lock().trace.hash()
+        self.enter("trace_hash").trace.hash()
     }
 
     /// Random numbers that follow from the seed, for the caller's own choices.
     #[must_use]
     pub fn rng(&self) -> Rng {
-        self.lock().rng.fork()
+        self.enter("rng").rng.fork()
     }
 
     /// The first invariant that was broken, for those who catch the panic.
     #[must_use]
     pub fn violation(&self) -> Option<Violation> {
-        self.lock().violation.clone()
+        self.enter("violation").violation.clone()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock()
+    }
+
+    /// The world, for a method of this name.
+    fn enter(&self, method: &str) -> MutexGuard<'_, World> {
+        let world = self.world.try_lock();
+        world.unwrap_or_else(|| panic!("Simulation::{method}: {BUSY}"))
+    }
+
+    fn at(&self, method: &str, id: impl Into<ReplicaId>) -> (MutexGuard<'_, World>, ReplicaId) {
+        let (world, id) = (self.enter(method), id.into());
+        let is_there = world.machines.iter().any(|machine| machine.id == id);
+        assert!(is_there, "Simulation::{method}: there is no replica {id}");
+        (world, id)
+    }
+
+    fn machine(&self, method: &str, id: impl Into<ReplicaId>) -> MappedMutexGuard<'_, Machine> {
+        let (world, id) = self.at(method, id);
+        MutexGuard::map(world, |world| world.machine_mut(id))
     }
 
     pub(super) fn downgrade(&self) -> Weak<Mutex<World>> {
@@ -404,15 +422,10 @@ impl Simulation {
     }
 
     fn link(&self, method: &str, from: ReplicaId, to: ReplicaId) -> Link {
-        let ids = self.ids();
         for id in [from, to] {
-            assert!(ids.contains(&id), "Simulation::{method}: there is no replica {id}");
+            drop(self.at(method, id));
         }
         Link { from, to }
-    }
-
-    fn check(&self, world: &World) {
-        world.check();
     }
 }
 
@@ -421,3 +434,10 @@ impl std::fmt::Debug for Simulation {
         f.debug_struct("Simulation").field("seed", &self.seed).finish_non_exhaustive()
     }
 }
+
+/// Why a method cannot be called now.
+pub(super) const BUSY: &str =
+    "another is at work: a closure that it was given calls this, or a second thread";
+
+/// Who waits so long for any answer would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);

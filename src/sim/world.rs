@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) called: Arc<Mutex<Vec<ReplicaId>>>,
     /// Answers that somebody asked to be told of.
     pub(super) answered: Arc<Mutex<Vec<u64>>>,
+    /// When somebody was answered last.
+    pub(super) answered_at: Moment,
 }
 
 /// What happened, in numbers.
@@ -101,6 +103,7 @@ impl World {
             violation: None,
             called: Arc::default(),
             answered: Arc::default(),
+            answered_at: Moment::ZERO,
         }
     }
 
@@ -317,6 +320,7 @@ impl World {
             self.agenda.plan(self.now + time, Happening::Written { id, life, flight });
         }
         for answer in answers {
+            self.answered_at = self.now;
             answer.give();
         }
         if stopped {
