@@ -22,13 +22,17 @@ use std::process::ExitCode;
 mod sim;
 
 const USAGE: &str = "\
-usage: indelible sim [--seconds N] [--base N] [--threads N]
+usage: indelible sim [--seconds N] [--seeds N] [--base N] [--threads N]
        indelible sim --seed N [--arena NAME] [--bug NAME]
        indelible sim hunt --bug NAME|all|none [--seconds N] [--base N] [--threads N]
                           [--arena NAME]";
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "--help" | "help")) {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let result = match arguments.split_first() {
         Some((command, rest)) if command == "sim" => simulate(rest),
         _ => Err(USAGE.to_owned()),
