@@ -69,7 +69,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::HeaderUnchecked, Arena::Lives, 8),
     (Bug::CutAtBadGroup, Arena::Lives, 1),
     (Bug::ZerosEndJournal, Arena::Lives, 111),
-    (Bug::BestPromiseLeft, Arena::Lives, 93),
+    (Bug::BestPromiseLeft, Arena::Lives, 111),
     (Bug::DoubtsForgotten, Arena::Lives, 6),
 ];
 
