@@ -148,7 +148,7 @@ fn what_a_paused_replica_was_asked_it_answers_later() {
 }
 
 #[test]
-#[should_panic(expected = "Simulation::now: another is at work")]
+#[should_panic(expected = "Simulation::now: a call is under way")]
 fn a_closure_does_not_call_the_simulation_that_calls_it() {
     let sim = Arc::new(Simulation::new(1));
     let inner = Arc::clone(&sim);
@@ -156,9 +156,30 @@ fn a_closure_does_not_call_the_simulation_that_calls_it() {
 }
 
 #[test]
-#[should_panic(expected = "wait: another is at work")]
+#[should_panic(expected = "wait: a call is under way")]
 fn a_closure_does_not_wait_for_an_answer() {
     let sim = Simulation::new(1);
     let replica = sim.replica(1);
     sim.change_settings(1, |_| drop(replica.put(NOTES, 1, b"text").wait()));
+}
+
+#[test]
+#[should_panic(expected = "Simulation::set_back: there is no replica 9")]
+fn nobody_is_not_set_back() {
+    let sim = Simulation::new(1);
+    sim.set_back(9, &sim.disk(1).image());
+}
+
+#[test]
+fn the_newest_lines_of_a_trace_are_kept() {
+    let sim = Simulation::new(1);
+    sim.keep_trace(50);
+    sim.run_for(Duration::from_secs(1));
+    sim.keep_trace(2);
+    sim.replica(1).put(NOTES, 1, b"text").wait().unwrap();
+    sim.keep_trace(1);
+    let lines = sim.take_trace();
+    assert_eq!(lines.len(), 1);
+    let time = lines[0].split(' ').next().unwrap().parse::<f64>().unwrap();
+    assert!(time > 1.0, "{lines:?}");
 }

@@ -4,16 +4,17 @@
 //! indelible sim [--seconds N] [--base N] [--threads N]   fresh seeds; last, a line of JSON
 //! indelible sim --seeds N [...]                          so many of them, if there is time
 //! indelible sim --seed N                                 one seed, with its trace
-//! indelible sim hunt --bug NAME|all [--seconds N]        shows that a seeded bug is noticed
+//! indelible sim hunt --bug NAME|all [--seconds N]        shows that a mistake is noticed
 //! indelible sim hunt --bug none [--seconds N]            that nothing is, where there is none
 //! ```
 //!
 //! With `--arena swarm|schedule|lives`, a seed is one of that arena, and a hunt stays in it. With
 //! `--base N` a hunt begins at that try; with `--threads N` it finds the same, sooner.
 //!
-//! Exits with 1 where an invariant was broken, or a bug was not noticed; with 2 where it was called
-//! wrongly; with 3 where so many runs proved nothing that the campaign proves nothing; with 4 where
-//! it lacks something else: a mark, a kind of fault, changes of the leader (`sim::floors`).
+//! Exits with 1 where an invariant was broken, or a mistake was not noticed; with 2 where it was
+//! called wrongly; with 4 where a campaign lacks something: a mark, a kind of fault, changes of the
+//! leader, seeds that prove something (`sim::floors`); else with 3 where more than a fifth of them
+//! prove nothing. `-h` tells how it is called.
 
 use std::process::ExitCode;
 

@@ -46,7 +46,7 @@
 //! | 72 | 8 | `durable_through`, as in a frame |
 //! | 80 | 24 | the segment before: number (0: none), where it validly ends, its last LSN |
 //! | 104 | 4 | header checksum of that last frame |
-//! | 108 | 16 | the promise in force: round, leader |
+//! | 108 | 16 | the promise in force: round, leader; zeros where it tells of none |
 //! | 124 | 4 | CRC32 of the 124 bytes before |
 //!
 //! **A frame is valid if and only if** its magic and version are right, its header checksum

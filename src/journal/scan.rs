@@ -61,7 +61,7 @@ pub(super) struct Scan<F> {
     pub(super) chain: Vec<u64>,
     /// Whether any segment was ever in use.
     pub(super) is_begun: bool,
-    /// The highest ballot on any valid frame or superheader.
+    /// The highest ballot on any valid frame, or on a superheader of the chain.
     pub(super) promised: Ballot,
     /// Whether any valid frame was found.
     is_ours: bool,

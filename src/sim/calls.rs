@@ -173,6 +173,7 @@ impl Calls for SimulatedCalls {
             }
             self.expect_running(&world, "close");
             assert!(world.step(), "close: nothing happens any more");
+            world.check();
         }
     }
 

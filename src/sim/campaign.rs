@@ -21,7 +21,7 @@ pub struct Totals {
     pub commits: u64,
     /// Calls of clients.
     pub calls: u64,
-    /// Changes of the leader.
+    /// Times that somebody began to lead.
     pub leaders: u64,
     /// Faults that acted, by kind, and the number of runs in which they did.
     pub faults: BTreeMap<&'static str, (u64, u64)>,
@@ -37,7 +37,7 @@ pub struct Totals {
     pub inconclusive: u64,
     /// Runs in which an invariant was broken.
     pub violations: u64,
-    /// Of all traces; it does not depend on the order in which the runs ended.
+    /// The hashes of all traces, added up: it does not depend on the order in which the runs ended.
     pub trace_hash: u64,
 }
 

@@ -1,4 +1,5 @@
-//! How a cluster is made: who votes, how long things take, and what is written down.
+//! How a cluster of protocol cores is made: who votes, how long things take, and what is written
+//! down.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Replicas 1 to `count`, majorities, short timeouts.
+    /// Replicas 1 to `count`, majorities, timeouts as they ship.
     ///
     /// # Panics
     ///

@@ -31,7 +31,8 @@ use super::trace;
 /// So many steps without coming to rest are a loop.
 const STEPS_MAX: usize = 1_000_000;
 
-/// The cluster.
+/// Protocol cores, their journals in memory, and the links between them. A method that is told of a
+/// replica that is not there panics.
 #[derive(Debug)]
 pub struct Cores {
     cluster: Cluster,

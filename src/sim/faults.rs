@@ -6,7 +6,7 @@
 //! Swarm testing (Groce et al., ISSTA 2012): each seed switches about half of the kinds off, so
 //! that some runs see one kind again and again, and rare combinations come up.
 //!
-//! Not here: what each fault does (`swarm`).
+//! Not here: what each fault does (`strike`).
 
 use std::time::Duration;
 

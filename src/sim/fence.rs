@@ -20,7 +20,7 @@ use super::simulation::Simulation;
 use super::world::World;
 
 impl World {
-    /// Whether the receiver of a link talks to who says this hello.
+    /// Whether the receiver of a link lets in who says this hello.
     pub(super) fn let_in(&mut self, link: Link, hello: &Hello) -> bool {
         let Some(life) = &mut self.machine_mut(link.to).life else { return false };
         let opening = (link.from, hello.boot);
@@ -66,23 +66,24 @@ impl World {
 
 impl Simulation {
     /// The disk of machine `id`, which is down, is set back to `image`, an earlier state of it.
+    /// Whatever has it open has lost it.
     /// What the replica promised and voted for since is lost: it must not take part any more.
     pub fn set_back(&self, id: impl Into<ReplicaId>, image: &Image) {
-        let (mut world, id) = (self.lock(), id.into());
+        let (mut world, id) = self.at("set_back", id);
         world.machine(id).disk.restore(image);
         world.machine_mut(id).was_set_back = true;
         world.witness.set_back(id);
     }
 
-    /// What was done to the disk of machine `id` may look like that: F1 is not demanded of it.
+    /// What was done to the disk of machine `id` may look as if it had been set back: F1 is not demanded of it.
     pub fn excuse_set_back(&self, id: impl Into<ReplicaId>) {
-        self.lock().machine_mut(id.into()).was_set_back = true;
+        self.machine("excuse_set_back", id).was_set_back = true;
     }
 
     /// Whether the disk of machine `id` was ever set back.
     #[must_use]
     pub fn was_set_back(&self, id: impl Into<ReplicaId>) -> bool {
-        self.lock().machine(id.into()).was_set_back
+        self.machine("was_set_back", id).was_set_back
     }
 
     /// Whether the disk of machine `id` was set back, and replica `id` was told: it takes part no
@@ -97,6 +98,6 @@ impl Simulation {
     /// What replica `id` remembers durably of a peer.
     #[must_use]
     pub fn remembers(&self, id: impl Into<ReplicaId>, peer: ReplicaId) -> Option<Sighting> {
-        self.lock().machine(id.into()).life.as_ref()?.driver.remembers(peer)
+        self.machine("remembers", id).life.as_ref()?.driver.remembers(peer)
     }
 }

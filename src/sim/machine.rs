@@ -38,7 +38,7 @@ pub struct Settings {
 pub struct DiskSpeed {
     /// Shortest and longest time of a write with its sync.
     pub sync: (Duration, Duration),
-    /// Of a thousand, so many take up to a hundred times as long.
+    /// Of a thousand writes, so many take 2 to 100 times as long. To make a segment always does.
     pub straggle: u64,
 }
 
@@ -61,7 +61,8 @@ pub(super) struct Machine {
     /// No write ends.
     pub(super) disk_paused: bool,
     pub(super) life: Option<Life>,
-    /// How often it was opened, or that was tried. What an earlier life left behind is ignored.
+    /// Rises with each opening that is tried, and with each death. What an earlier life left
+    /// behind is ignored.
     pub(super) lives: u64,
     /// Why the last opening was refused.
     pub(super) refused: Option<Error>,

@@ -37,8 +37,8 @@
 //! protocol's scripts are written against it, and its random [schedules](schedule). One journal by
 //! itself lives its random [`lives`]. In all of these [arenas](arena) seeded mistakes are hunted.
 //!
-//! A step that breaks an invariant panics, with the name of the invariant, the replica and the
-//! slot. Same calls, same seed: same trace.
+//! A step that breaks an invariant panics, with the name of the invariant and what broke it. Same
+//! calls, same seed: same trace.
 //!
 //! There is no promise of stability here.
 

@@ -1,7 +1,7 @@
 //! The simulated network: messages that are late, lost, doubled, held back, and come again.
 //!
-//! Every message is a [`Parcel`] with a fate: it leaves now or never, once or twice, after a delay
-//! of its own, so that later ones may overtake it. Links are directed and are cut in one direction
+//! Every message is a [`Parcel`] with a fate: it leaves now or never, in up to three copies, each
+//! after a delay of its own, so that later ones may overtake it. Links are directed and are cut in one direction
 //! at a time. On top of chance stand rules, which decide about the parcels that they match:
 //! hold them until they are released, lose them, double them, delay them.
 //!
@@ -92,7 +92,6 @@ pub struct Network {
     held: Vec<(RuleId, Parcel)>,
     /// Old messages that may come again, a few for each link.
     remembered: BTreeMap<Link, VecDeque<Parcel>>,
-    lost: u64,
 }
 
 /// Most copies of one message: a rule doubles it, and then chance adds one.
@@ -163,12 +162,6 @@ impl Network {
         &self.held
     }
 
-    /// How many messages were lost, whatever the reason.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost
-    }
-
     /// A message leaves: how long each of its copies takes, of which there may be none.
     pub fn send(
         &mut self,
@@ -182,7 +175,6 @@ impl Network {
     fn delays(&mut self, parcel: &Parcel, rng: &mut Rng) -> ([Duration; COPIES_MAX], usize) {
         let none = ([Duration::ZERO; COPIES_MAX], 0);
         if self.is_cut(parcel.link) {
-            self.lost += 1;
             return none;
         }
         let mut copies = 1;
@@ -193,16 +185,12 @@ impl Network {
                     self.held.push((rule.id, parcel.clone()));
                     return none;
                 }
-                Fate::Drop => {
-                    self.lost += 1;
-                    return none;
-                }
+                Fate::Drop => return none,
                 Fate::Duplicate => copies = 2,
                 Fate::Delay(delay) => extra += delay,
             }
         }
         if self.weather.loss > 0 && rng.per_mille(self.weather.loss) {
-            self.lost += 1;
             return none;
         }
         if self.weather.duplicate > 0 && rng.per_mille(self.weather.duplicate) {

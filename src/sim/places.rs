@@ -72,8 +72,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where what it says is: its payload; where it has none, or one that is only distance, its
-    /// header.
+    /// Where to damage what it says: at the first byte of its payload, or at the last one of its
+    /// header where there is no payload, or it is only distance.
     fn content(&self) -> usize {
         match self.header.content == ContentHash::default() || self.header.payload_bytes == 0 {
             true => self.range.start + FRAME_HEADER_BYTES - 1,

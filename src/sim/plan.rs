@@ -1,4 +1,4 @@
-//! How a cluster under simulation is made.
+//! How a cluster of whole replicas under simulation is made.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 impl Default for Plan {
-    /// Three replicas, timeouts as they ship, small segments.
+    /// Three replicas; the four times as they ship; small segments, groups and messages.
     fn default() -> Self {
         Self {
             replicas: 3,

@@ -20,7 +20,7 @@ impl Trace {
     /// From now on the newest `count` lines are kept.
     pub fn keep(&mut self, count: usize) {
         self.keep = count;
-        self.lines.truncate(count);
+        self.lines.drain(..self.lines.len().saturating_sub(count));
     }
 
     /// An event happened: its kind, and two numbers that tell it from others of its kind.

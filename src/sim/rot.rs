@@ -24,7 +24,7 @@ use super::simulation::Simulation;
 #[derive(Debug, Default)]
 pub(super) struct Damaged {
     victim: Option<ReplicaId>,
-    /// How often its machine had been switched on; only an opening finds all damage.
+    /// Its machine's `lives` when it was damaged; only an opening finds all damage.
     lives: u64,
     /// Since when it is whole again.
     whole_since: Option<Moment>,

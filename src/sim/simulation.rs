@@ -3,7 +3,7 @@
 //! Every method does one thing at the present moment; time passes only in [`Simulation::run_for`],
 //! [`Simulation::run_until`], and where a caller waits for an answer. A method that is told of a
 //! replica that is not there panics, and says which method was called; so does one that is called
-//! while another is at work, from a closure that it was given or from a second thread.
+//! while another is under way, from a closure that this one was given or from a second thread.
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -92,8 +92,9 @@ impl Simulation {
         world.check();
     }
 
-    /// Lets time pass until `condition` holds, asked after each event; for `patience` at most.
-    /// Returns whether it holds.
+    /// Lets time pass until `condition` holds, asked before and after each event. Returns whether
+    /// it came to hold: not where `patience` is over, which is seen at the first event behind it,
+    /// or where nothing happens any more.
     ///
     /// # Panics
     ///
@@ -117,8 +118,8 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// Where an invariant is broken, or nothing happens any more, or an hour passes in which
-    /// nobody was answered.
+    /// Where an invariant is broken, nothing happens any more, or an hour of simulated time passes
+    /// in which nobody at all was answered.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         let began = self.now();
@@ -141,7 +142,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// Where none runs there.
+    /// Where it is down. One that stopped by itself is still there, and answers with errors.
     #[must_use]
     pub fn replica(&self, id: impl Into<ReplicaId>) -> Replica {
         let (world, id) = self.at("replica", id);
@@ -223,8 +224,8 @@ impl Simulation {
         world.turn(id, [Event::Close(Duration::ZERO)]);
     }
 
-    /// The machine of replica `id` loses power. Of each piece of 512 bytes that is not synced,
-    /// `keeps` says whether it survives.
+    /// The machine of replica `id` loses power. Of each piece that is not synced (at most 512
+    /// bytes, a length, a change of the names), `keeps` says whether it survives.
     pub fn cut_power(
         &self,
         id: impl Into<ReplicaId>,
@@ -302,7 +303,7 @@ impl Simulation {
         self.enter("mend").network.mend(link);
     }
 
-    /// Nothing reaches or leaves replica `id`.
+    /// Nothing that is sent from now on reaches or leaves replica `id`; what is on its way arrives.
     pub fn isolate(&self, id: impl Into<ReplicaId>) {
         let (mut world, id) = self.at("isolate", id);
         for peer in world.ids() {
@@ -311,7 +312,7 @@ impl Simulation {
         }
     }
 
-    /// All links work, no rule is left, and what was held is lost.
+    /// All links work, no rule is left, and what was held is lost. The weather stays.
     pub fn heal(&self) {
         self.enter("heal").network.heal();
     }
@@ -355,6 +356,7 @@ impl Simulation {
 
     /// A message arrives that nobody sent now: an old one, or a forged one.
     pub fn inject(&self, parcel: Parcel) {
+        self.link("inject", parcel.link.from, parcel.link.to);
         self.enter("inject").deliver_after(parcel, Duration::from_micros(1));
     }
 
@@ -405,14 +407,23 @@ impl Simulation {
         world.unwrap_or_else(|| panic!("Simulation::{method}: {BUSY}"))
     }
 
-    fn at(&self, method: &str, id: impl Into<ReplicaId>) -> (MutexGuard<'_, World>, ReplicaId) {
+    /// The same, of a method that is told of replica `id`.
+    pub(super) fn at(
+        &self,
+        method: &str,
+        id: impl Into<ReplicaId>,
+    ) -> (MutexGuard<'_, World>, ReplicaId) {
         let (world, id) = (self.enter(method), id.into());
         let is_there = world.machines.iter().any(|machine| machine.id == id);
         assert!(is_there, "Simulation::{method}: there is no replica {id}");
         (world, id)
     }
 
-    fn machine(&self, method: &str, id: impl Into<ReplicaId>) -> MappedMutexGuard<'_, Machine> {
+    pub(super) fn machine(
+        &self,
+        method: &str,
+        id: impl Into<ReplicaId>,
+    ) -> MappedMutexGuard<'_, Machine> {
         let (world, id) = self.at(method, id);
         MutexGuard::map(world, |world| world.machine_mut(id))
     }
@@ -437,7 +448,7 @@ impl std::fmt::Debug for Simulation {
 
 /// Why a method cannot be called now.
 pub(super) const BUSY: &str =
-    "another is at work: a closure that it was given calls this, or a second thread";
+    "a call is under way: this one comes from its closure, or from a second thread";
 
 /// Who waits so long for any answer would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(3600);

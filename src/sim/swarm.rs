@@ -20,7 +20,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::{self, Mark};
 use crate::types::time::Moment;
 
+use super::arena;
 use super::calls;
 use super::checkers::history::{Outcome as CallOutcome, Record};
 use super::checkers::{Conclusion, Violation, occ, replay, search};
@@ -39,7 +40,7 @@ use super::plan::Plan;
 use super::rng::Rng;
 use super::simulation::Simulation;
 use super::strike::Strikes;
-use super::workload::{self, Habits, Workload};
+use super::workload::{self, Habits, Told, Workload};
 
 /// How long a run is, and what it must have seen.
 #[derive(Clone, Copy, Debug)]
@@ -116,11 +117,7 @@ pub fn run_plan(seed: u64, limits: &Limits, plan: &[Planned]) -> Outcome {
     drop(marks::take());
     let mut swarm = Swarm::new(seed, limits);
     let result = catch_unwind(AssertUnwindSafe(|| swarm.run(plan)));
-    let result = result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Violation::new("panic", text.unwrap_or_default()))
-    });
+    let result = result.unwrap_or_else(|panic| Err(arena::violation_of(panic.as_ref())));
     swarm.outcome(result)
 }
 
@@ -140,17 +137,6 @@ pub(super) struct Swarm {
     pub(super) round_at_peace: u64,
     /// When everything was healed.
     pub(super) healed_at: Moment,
-}
-
-struct Told {
-    client: u64,
-    answered: Arc<Mutex<Vec<u64>>>,
-}
-
-impl Wake for Told {
-    fn wake(self: Arc<Self>) {
-        self.answered.lock().push(self.client);
-    }
 }
 
 impl Swarm {

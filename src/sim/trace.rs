@@ -1,7 +1,7 @@
-//! One line for each event.
+//! How an event of the cores reads: names, entries, records and messages as text.
 //!
 //! ```text
-//! 1@1.1 leads from=1                        a replica that leads is shown with its ballot,
+//! 1@1.1 leads                               a replica that leads is shown with its ballot,
 //! 1~2.1 → 2 Prepare ballot=2.1 from=1       a candidate with the one that it tries
 //! 2 journal vote slot=1 ballot=1.1 a
 //! 2 sync

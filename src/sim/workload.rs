@@ -75,9 +75,9 @@ enum Asked {
 }
 
 /// Tells the world which client's answer is there.
-struct Told {
-    client: u64,
-    answered: Arc<Mutex<Vec<u64>>>,
+pub(super) struct Told {
+    pub(super) client: u64,
+    pub(super) answered: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Wake for Told {

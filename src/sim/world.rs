@@ -394,7 +394,6 @@ impl World {
             Err(err) => {
                 self.counts.openings_refused += 1;
                 self.trace.line(now, || format!("{id} does not open: {err}"));
-                // A machine that lost power in the middle of it lets go of its disk.
                 false
             }
         }

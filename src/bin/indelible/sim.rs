@@ -145,12 +145,12 @@ fn campaign(bug: Option<Bug>, arguments: &Arguments) -> ExitCode {
     if let Some((seed, outcome)) = &failed {
         tell_failure(*seed, outcome, &campaign.limits);
     }
+    let lacking = if failed.is_none() { floors::lacking(&totals) } else { Vec::new() };
+    lacking.iter().for_each(|what| println!("{what}"));
     println!("{}", totals.json());
     if failed.is_some() {
         return ExitCode::FAILURE;
     }
-    let lacking = floors::lacking(&totals);
-    lacking.iter().for_each(|what| println!("{what}"));
     if !lacking.is_empty() {
         return ExitCode::from(4);
     }

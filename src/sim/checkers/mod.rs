@@ -18,7 +18,6 @@
 //! | [`watermark`] | what a journal counts as chosen | D9 |
 //! | [`blocked`] | why a cluster stands still | V2 |
 //! | [`calm`] | a cluster that nobody asks for anything | V3, V5, V6 |
-//! | [`ledger`] | what replicas apply, while they run | A1, A2, A3 |
 //! | [`replay`] | a history against the final ledger, in order of the ids | L1, O1, O4, R1, R2 |
 //! | [`search`] | a history alone; ids are mere names | L2 |
 //! | [`occ`] | a history alone, one rule after the other | O1 to O5 |
@@ -34,15 +33,15 @@
 //! * **R1** a stale read is the state at an id, and for one client these ids do not go back. **R2**
 //!   a client's stale reads contain what it had committed.
 //!
-//! Not here: what is chosen, and what follows from it ([`witness`](super::witness)); the same for
-//! cores without journals ([`checks`](super::checks)).
+//! Not here: what is chosen, and what follows from it, ids and states included
+//! ([`witness`](super::witness)); the same for protocol cores by themselves
+//! ([`checks`](super::checks)).
 
 use std::fmt;
 
 pub mod history;
 pub mod model;
 
-pub mod ledger;
 pub mod occ;
 pub mod replay;
 pub mod search;
@@ -85,26 +84,6 @@ pub enum Conclusion {
     Passed,
     /// It could not be judged, for this reason.
     Inconclusive(&'static str),
-}
-
-/// A checker that sees events as they happen.
-pub trait Checker<E> {
-    /// What it is called in reports.
-    fn name(&self) -> &'static str;
-
-    /// Sees the next event.
-    ///
-    /// # Errors
-    ///
-    /// Where the event cannot be.
-    fn observe(&mut self, event: &E) -> Result<(), Violation>;
-
-    /// Sees that the run is over.
-    ///
-    /// # Errors
-    ///
-    /// Where the run as a whole cannot be.
-    fn finish(&mut self) -> Result<(), Violation>;
 }
 
 /// Fails with a violation of `invariant` unless `holds`.

@@ -34,7 +34,7 @@ pub struct Piece<'a> {
 /// What can survive by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PieceKind {
-    /// These bytes, at most 512, none of them in two sectors.
+    /// These bytes: at most 512, all in one sector.
     Bytes(Range<usize>),
     /// That the file has this length.
     Length(usize),

@@ -1,9 +1,9 @@
 //! Damage to what lies on the medium, at any time and without a word to anybody.
 //!
 //! What is damaged is read back damaged, as if nobody had it in memory; only what waits to be
-//! written still is what it was, and replaces the damage when it is synced. Every method says
-//! whether it changed anything, and the fault counts once somebody reads the place: before, nobody
-//! could know.
+//! written still is what it was, and replaces the damage when it is synced. Every method but
+//! `plant` says whether it changed anything. Damaged bytes count as a fault once somebody reads
+//! them: before, nobody could know. A file that is cut or gone, and a stale name, count at once.
 //!
 //! Not here: damage done by writing (`inject`), whole disks (`Image`).
 
@@ -120,7 +120,8 @@ impl SimDisk {
         self.count_if(listed || durable, DiskFault::DeletedFile)
     }
 
-    /// Puts a file there, durably, with everything in it. No fault: what was there is replaced.
+    /// Puts a file with these bytes there, durably, in place of what had the name. It counts as no
+    /// fault.
     pub fn plant(&self, name: &str, bytes: &[u8]) {
         let mut state = self.lock();
         let mut content = Content::default();

@@ -74,7 +74,7 @@ pub(super) enum Action {
 }
 
 impl SimDisk {
-    /// A write fails. Of a write that is long enough, `written` bytes are written all the same.
+    /// A write fails; `written` of its bytes are written all the same, of a shorter one all but one.
     pub fn fail_write(&self, when: When, written: usize) {
         let action = if written == 0 { Action::Fail } else { Action::WritePart(written) };
         self.arm(Operation::Write, when, action);
@@ -166,7 +166,7 @@ impl SimDisk {
         self.lock().room = bytes;
     }
 
-    /// Forgets all faults that wait. Crashes do not.
+    /// Forgets all faults that wait. A crash forgets none.
     pub fn disarm(&self) {
         self.lock().armed.clear();
     }

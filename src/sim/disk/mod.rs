@@ -86,7 +86,7 @@ pub struct Image(BTreeMap<String, Content>);
 pub struct Unsynced {
     /// The name of the file.
     pub name: String,
-    /// The bytes written; for a change of length, from the new length to it.
+    /// The bytes written; for a change of length, the empty range at the new length.
     pub range: Range<usize>,
     /// The boundary at which it was made.
     pub number: u64,
@@ -99,7 +99,7 @@ impl SimDisk {
         Self::default()
     }
 
-    /// A blank disk, with the randomness that journals draw from it.
+    /// A blank disk. What journals draw from it as random follows from `seed`.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let disk = Self::default();
