@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::runtime::report::{Report, RoleName};
-use crate::transport::{PeerCounters, Refusal};
+use crate::transport::{PeerCounters, Refused};
 use crate::types::ids::{ReplicaId, TxId};
 
 /// What a replica tells about itself at one moment. [`Display`](fmt::Display) puts it on one line.
@@ -150,7 +150,7 @@ impl Status {
 impl PeerStatus {
     fn new(id: ReplicaId, heard: bool, slot_chosen: u64, counters: PeerCounters) -> Self {
         let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
-        let refused = refused.map(|refusal: Refusal| refusal.to_string());
+        let refused = refused.map(|refusal: Refused| refusal.to_string());
         Self { id, heard, slot_chosen, connected, queued_bytes, dropped, garbage, refused }
     }
 }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use super::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
+use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
 use crate::types::entry::Entry;
 use crate::types::ids::ReplicaId;
 use crate::types::limits::MESSAGE_BYTES_MAX;
@@ -275,8 +275,8 @@ impl Endpoint {
                 }
                 Err(refusal) => {
                     topology.admitted.remove(&(self.replica, other.replica));
-                    self.note_refusal(other.replica, &refusal);
-                    other.note_refusal(self.replica, &refusal);
+                    self.note_refusal(other.replica, &refusal, false);
+                    other.note_refusal(self.replica, &refusal, true);
                     if refusal == Refusal::Regressed {
                         other.tell_fenced(self.replica);
                     }
@@ -311,8 +311,9 @@ impl Endpoint {
         self.arrived.notify_one();
     }
 
-    fn note_refusal(&self, peer: ReplicaId, refusal: &Refusal) {
-        self.count(peer, |counters| counters.refused = Some(refusal.clone()));
+    fn note_refusal(&self, peer: ReplicaId, why: &Refusal, by_peer: bool) {
+        let refused = Refused { why: why.clone(), by_peer };
+        self.count(peer, |counters| counters.refused = Some(refused));
     }
 
     fn count(&self, peer: ReplicaId, change: impl FnOnce(&mut PeerCounters)) {

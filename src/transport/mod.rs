@@ -109,6 +109,15 @@ pub enum Refusal {
     Regressed,
 }
 
+/// A hello that was refused, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why: it is said of the one whose hello it was.
+    pub why: Refusal,
+    /// Whether the peer refused this replica. Else this replica refused the peer.
+    pub by_peer: bool,
+}
+
 /// What a transport counted for one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounters {
@@ -127,7 +136,7 @@ pub struct PeerCounters {
     /// Connections ended because of bytes that are no message.
     pub garbage: u64,
     /// The last hello from or to this peer that was refused.
-    pub refused: Option<Refusal>,
+    pub refused: Option<Refused>,
 }
 
 impl fmt::Debug for Link {
@@ -152,5 +161,12 @@ impl fmt::Display for Refusal {
             Self::WrongIncarnation => "its directory is not the one that the membership names",
             Self::Regressed => "its directory is a copy, or was set back to an earlier state",
         })
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { why, by_peer } = self;
+        if *by_peer { write!(f, "it says of this replica: {why}") } else { why.fmt(f) }
     }
 }

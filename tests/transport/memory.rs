@@ -110,8 +110,8 @@ fn hellos_are_judged_at_the_start_and_when_they_change() {
     let mut foreign = samples::hello(2);
     foreign.cluster = ClusterId(5);
     let two = Node::start(network.transport(foreign.clone()), admit);
-    until("refused", || one.counters(2).refused == Some(Refusal::WrongCluster));
-    until("told", || two.counters(1).refused == Some(Refusal::WrongCluster));
+    until("refused", || one.refused(2) == Some(Refusal::WrongCluster));
+    until("told", || two.refused(1) == Some(Refusal::WrongCluster));
     assert!(!one.is_connected(2));
     two.transport.set_hello(samples::hello(2));
     until("connected", || one.is_connected(2) && two.is_connected(1));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
-use indelible::transport::{Arrival, Clock, Link, PeerCounters, Task, Transport};
+use indelible::transport::{Arrival, Clock, Link, PeerCounters, Refusal, Task, Transport};
 use indelible::types::message::{Envelope, Hello, Message};
 use indelible::types::time::Moment;
 use parking_lot::Mutex;
@@ -83,6 +83,11 @@ impl<T: Transport> Node<T> {
     /// Whether `by` told it that its directory was set back.
     pub fn is_fenced(&self, by: u64) -> bool {
         self.arrivals.lock().contains(&Arrival::Fenced { by: ReplicaId(by) })
+    }
+
+    /// Why a hello from or to `peer` was last refused.
+    pub fn refused(&self, peer: u64) -> Option<Refusal> {
+        Some(self.counters(peer).refused?.why)
     }
 
     pub fn counters(&self, peer: u64) -> PeerCounters {

@@ -179,8 +179,8 @@ fn a_replica_of_another_cluster_is_refused_and_both_count_it() {
     let mut hello = samples::hello(2);
     hello.cluster = ClusterId(5);
     let (one, two) = pair(hello, 2, &admit);
-    until("one refused", || one.counters(2).refused == Some(Refusal::WrongCluster));
-    until("two was refused", || two.counters(1).refused == Some(Refusal::WrongCluster));
+    until("one refused", || one.refused(2) == Some(Refusal::WrongCluster));
+    until("two was refused", || two.refused(1) == Some(Refusal::WrongCluster));
     assert!(!one.is_connected(2) && !two.is_connected(1));
     assert_eq!((one.counters(2).garbage, two.counters(1).garbage), (0, 0));
     assert!(one.messages(2).is_empty());
@@ -200,8 +200,13 @@ fn remembering() -> Admit {
 fn who_was_set_back_is_told() {
     let (one, two) = pair(samples::hello(2), 2, &remembering());
     until("two was told", || two.is_fenced(1));
-    until("one refused", || one.counters(2).refused == Some(Refusal::Regressed));
+    until("one refused", || one.refused(2) == Some(Refusal::Regressed));
     assert!(!one.is_fenced(2));
+    until("two knows why", || two.counters(1).refused.is_some());
+    let said = "its directory is a copy, or was set back to an earlier state";
+    assert_eq!(one.counters(2).refused.unwrap().to_string(), said);
+    let told = two.counters(1).refused.unwrap().to_string();
+    assert_eq!(told, format!("it says of this replica: {said}"));
     one.close();
     two.close();
 }
@@ -209,11 +214,11 @@ fn who_was_set_back_is_told() {
 #[test]
 fn an_unknown_replica_is_refused_and_both_count_it() {
     let (one, two) = pair(samples::hello(9), 2, &anyone());
-    until("one refused", || one.counters(0).refused == Some(Refusal::UnknownReplica));
+    until("one refused", || one.refused(0) == Some(Refusal::UnknownReplica));
     until("nine was refused", || two.counters(1).refused.is_some());
     // It refuses in turn: one looks for replica 2 at its address.
-    until("two refused one", || two.counters(1).refused == Some(Refusal::WrongReceiver));
-    until("one was refused", || one.counters(2).refused == Some(Refusal::WrongReceiver));
+    until("two refused one", || two.refused(1) == Some(Refusal::WrongReceiver));
+    until("one was refused", || one.refused(2) == Some(Refusal::WrongReceiver));
     one.close();
     two.close();
 }
@@ -222,8 +227,8 @@ fn an_unknown_replica_is_refused_and_both_count_it() {
 fn an_address_that_leads_back_is_refused() {
     let (listener, address) = support::listen();
     let one = Node::start(support::tcp(samples::hello(1), listener, &[(2, address)]), anyone());
-    until("was refused", || one.counters(2).refused == Some(Refusal::SelfConnection));
-    until("refused", || one.counters(0).refused == Some(Refusal::SelfConnection));
+    until("was refused", || one.refused(2) == Some(Refusal::SelfConnection));
+    until("refused", || one.refused(0) == Some(Refusal::SelfConnection));
     assert!(!one.is_connected(2));
     // The right address ends it.
     let (other, other_at) = support::listen();

@@ -117,7 +117,7 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
             let refusal = verdict.err().unwrap_or(Refusal::UnknownReplica);
             let _ = socket::send_first(&socket, &wire::encode_refusal(&refusal, shared.cluster()));
             match peer {
-                Some(peer) => peer.note_refusal(refusal),
+                Some(peer) => peer.note_refusal(refusal, false),
                 None => shared.strangers.note_refusal(refusal),
             }
             return;

@@ -61,7 +61,7 @@ fn dial(shared: &Shared, peer: &Peer, clock: &Clock) -> io::Result<Arc<TcpStream
     socket::send_first(&socket, &wire::encode_hello(&hello))?;
     let answer = await_answer(shared, peer, clock, &socket)?;
     judge_answer(shared, peer, &answer).map_err(|refusal| {
-        peer.note_refusal(refusal);
+        peer.note_refusal(refusal, false);
         io::Error::from(io::ErrorKind::ConnectionAborted)
     })?;
     let mut outbox = peer.outbox();
@@ -89,7 +89,7 @@ fn await_answer(
                 if refusal == Refusal::Regressed {
                     shared.tell_fenced(peer.id);
                 }
-                peer.note_refusal(refusal);
+                peer.note_refusal(refusal, true);
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             Ok(Some(Frame::Message(_))) | Err(_) => {

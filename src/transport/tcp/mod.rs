@@ -46,7 +46,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::peer::Peer;
 use self::socket::Waker;
-use super::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
+use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
 use crate::types::ids::{ClusterId, ReplicaId};
 use crate::types::message::{Envelope, Hello};
 
@@ -330,7 +330,7 @@ impl Strangers {
         let counters = PeerCounters {
             dropped: self.dropped.load(Ordering::Relaxed),
             garbage: self.garbage.load(Ordering::Relaxed),
-            refused: self.refused.lock().clone(),
+            refused: self.refused.lock().clone().map(|why| Refused { why, by_peer: false }),
             ..PeerCounters::default()
         };
         (counters != PeerCounters::default()).then_some(counters)

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::outbox::{Flushed, Outbox};
 use super::socket::Waker;
-use crate::transport::{PeerCounters, Refusal};
+use crate::transport::{PeerCounters, Refusal, Refused};
 use crate::types::ids::{Boot, ReplicaId};
 use crate::types::message::Message;
 
@@ -37,7 +37,7 @@ pub struct Peer {
     turn: Mutex<()>,
     received: AtomicU64,
     garbage: AtomicU64,
-    refused: Mutex<Option<Refusal>>,
+    refused: Mutex<Option<Refused>>,
 }
 
 #[derive(Default)]
@@ -178,9 +178,9 @@ impl Peer {
         self.garbage.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes a refused hello from or to this peer.
-    pub fn note_refusal(&self, refusal: Refusal) {
-        *self.refused.lock() = Some(refusal);
+    /// Notes a refused hello: ours, `by_peer`, or the peer's.
+    pub fn note_refusal(&self, why: Refusal, by_peer: bool) {
+        *self.refused.lock() = Some(Refused { why, by_peer });
     }
 
     /// What was counted.
