@@ -61,7 +61,8 @@
 //! * **A majority must be there**, or writes and linearizable reads time out.
 //! * **A transaction is not tried again by itself.** Neither where it was refused, nor where its
 //!   outcome is unknown.
-//! * **A damaged directory is refused, not repaired**, also one of several.
+//! * **A damaged directory of a lone replica is refused, not repaired**: nobody else has what is
+//!   lost. One of several opens, and gets from the others what it lacks.
 //! * **Nothing is trimmed yet.** The journal and the old versions of keys grow with all that is
 //!   ever written, and the state is in memory.
 //! * **Values are opaque and unseen**: no indexes, no queries beyond keys, ranges and prefixes.

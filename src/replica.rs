@@ -61,9 +61,9 @@ impl Replica {
     /// # Errors
     ///
     /// Where the directory is open already, belongs to another replica or to an unknown format,
-    /// lacks a file, is damaged where something was acknowledged (nothing was written to it in
-    /// these cases), or cannot be used. A directory of one of several replicas needs its id and
-    /// its port.
+    /// lacks a file, is that of a lone replica and damaged where something was acknowledged
+    /// (nothing was written to it in these cases), or cannot be used. A directory of one of several
+    /// replicas needs its id and its port; what is damaged there, the others have.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {

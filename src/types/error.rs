@@ -86,7 +86,8 @@ pub enum ErrorKind {
     MembershipMismatch,
     /// A file of the journal is missing.
     MissingSegment,
-    /// A file of the data directory is damaged where it was acknowledged, or `identity` is missing.
+    /// A file of a lone replica's directory is damaged where it was acknowledged, or `identity` is
+    /// missing or damaged.
     /// Nothing was changed.
     Corrupt,
     /// The operating system refused an operation on a file, a socket or a thread.
