@@ -1,6 +1,6 @@
 //! The simulator itself: same seed, same trace; and every control does what it says.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use indelible::sim::swarm::{self, Limits};
@@ -95,46 +95,52 @@ fn a_replica_that_was_closed_is_opened_again() {
     assert!(sim.replica(2).get(NOTES, 1).wait().unwrap().is_some());
 }
 
-#[test]
-#[should_panic(expected = "Simulation::open: replica 2 is open")]
-fn a_replica_that_is_open_is_not_opened() {
-    assert!(Simulation::new(6).open(2));
+/// What the panic says that a misuse ends with.
+fn refusal(misuse: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(misuse)).expect_err("it is taken");
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| Some((*panic.downcast_ref::<&str>()?).to_owned())).expect("a panic with a text")
 }
 
 #[test]
-#[should_panic(expected = "Simulation::cut: there is no replica 9")]
-fn links_of_nobody_are_not_cut() {
-    Simulation::new(6).cut(1, 9);
+fn each_method_names_itself_and_the_replica_that_is_not_there() {
+    let sim = Simulation::new(6);
+    let image = sim.save_disk(1);
+    let misuses: [(&str, &dyn Fn()); 13] = [
+        ("cut", &|| sim.cut(1, 9)),
+        ("pause", &|| sim.pause(9)),
+        ("crash", &|| sim.crash(9)),
+        ("replica", &|| drop(sim.replica(9))),
+        ("set_back", &|| sim.set_back(9, &image)),
+        ("save_disk", &|| drop(sim.save_disk(9))),
+        ("restore_disk", &|| sim.restore_disk(9, &image)),
+        ("wipe_disk", &|| sim.wipe_disk(9)),
+        ("frames", &|| drop(sim.frames(9))),
+        ("corrupt", &|| sim.corrupt(9, 1)),
+        ("zero", &|| sim.zero(9, 1)),
+        ("swap", &|| sim.swap(9, 1, 2)),
+        ("misdirect", &|| sim.misdirect(9, 1, 2)),
+    ];
+    for (method, misuse) in misuses {
+        let wanted = format!("Simulation::{method}: there is no replica 9");
+        assert_eq!(refusal(misuse), wanted);
+    }
+    let opened = refusal(|| assert!(!sim.open(2)));
+    assert_eq!(opened, "Simulation::open: replica 2 is open");
 }
 
 #[test]
-#[should_panic(expected = "Simulation::pause: there is no replica 9")]
-fn nobody_is_not_paused() {
-    Simulation::new(1).pause(9);
-}
-
-#[test]
-#[should_panic(expected = "wait: replica 2 is paused, and cannot answer before it is resumed")]
 fn a_paused_replica_is_not_waited_for() {
     let sim = Simulation::new(1);
     sim.pause(2);
-    drop(sim.replica(2).put(NOTES, 1, b"text").wait());
-}
-
-#[test]
-#[should_panic(expected = "close: replica 2 is paused, and cannot answer before it is resumed")]
-fn a_paused_replica_is_not_closed() {
-    let sim = Simulation::new(1);
-    sim.pause(2);
-    drop(sim.replica(2).close());
-}
-
-#[test]
-#[should_panic(expected = "Simulation::block_on: nobody is answered any more")]
-fn a_paused_replica_is_not_awaited_for_ever() {
-    let sim = Simulation::new(1);
-    sim.pause(2);
-    drop(sim.block_on(sim.replica(2).put(NOTES, 1, b"text")));
+    let why = "replica 2 is paused, and cannot answer before it is resumed";
+    let put = || sim.replica(2).put(NOTES, 1, b"text");
+    assert_eq!(refusal(|| drop(put().wait())), format!("wait: {why}"));
+    assert_eq!(refusal(|| drop(sim.replica(2).close())), format!("close: {why}"));
+    let timeout = Duration::from_secs(9);
+    assert_eq!(refusal(|| drop(put().wait_timeout(timeout))), format!("wait: {why}"));
+    let awaited = refusal(|| drop(sim.block_on(put())));
+    assert!(awaited.starts_with("Simulation::block_on: nobody is answered any more"), "{awaited}");
 }
 
 #[test]
@@ -148,26 +154,42 @@ fn what_a_paused_replica_was_asked_it_answers_later() {
 }
 
 #[test]
-#[should_panic(expected = "Simulation::now: a call is under way")]
-fn a_closure_does_not_call_the_simulation_that_calls_it() {
-    let sim = Arc::new(Simulation::new(1));
-    let inner = Arc::clone(&sim);
-    sim.change_settings(1, move |_| panic!("it is {:?}", inner.now()));
+fn who_called_a_replica_that_dies_is_told() {
+    let sim = Simulation::new(1);
+    for await_it in [false, true] {
+        let put = sim.replica(1).put(NOTES, 7, b"text");
+        sim.crash(1);
+        let result = if await_it { sim.block_on(put) } else { put.wait() };
+        assert!(result.unwrap_err().is_outcome_unknown());
+        assert!(sim.open(1));
+    }
 }
 
 #[test]
-#[should_panic(expected = "wait: a call is under way")]
-fn a_closure_does_not_wait_for_an_answer() {
+fn a_wait_with_a_timeout_passes_simulated_time() {
     let sim = Simulation::new(1);
-    let replica = sim.replica(1);
-    sim.change_settings(1, |_| drop(replica.put(NOTES, 1, b"text").wait()));
+    let mut put = sim.replica(1).put(NOTES, 1, b"text");
+    assert!(put.wait_timeout(Duration::from_secs(10)).expect("an answer").is_ok());
+    // Whoever is alone gets no answer so soon, and time has passed.
+    sim.isolate(1);
+    let (began, timeout) = (sim.now(), Duration::from_millis(100));
+    assert!(sim.replica(1).put(NOTES, 2, b"text").wait_timeout(timeout).is_none());
+    assert!(sim.now() >= began + timeout);
 }
 
 #[test]
-#[should_panic(expected = "Simulation::set_back: there is no replica 9")]
-fn nobody_is_not_set_back() {
+fn a_closure_does_not_call_what_calls_it() {
     let sim = Simulation::new(1);
-    sim.set_back(9, &sim.disk(1).image());
+    let busy = "a call is under way: this one comes from its closure, or from a second thread";
+    let called = refusal(|| sim.change_settings(1, |_| drop(sim.ids())));
+    assert_eq!(called, format!("Simulation::ids: {busy}"));
+    let put = sim.replica(1).put(NOTES, 1, b"text");
+    let waited = refusal(|| sim.change_settings(1, |_| drop(put.wait())));
+    assert_eq!(waited, format!("wait: {busy}"));
+    let disk = sim.disk(1);
+    let name = disk.names().pop().expect("an open replica has files");
+    let touched = refusal(|| assert!(!disk.rot(&name, 0..8, |_| drop(disk.names()))));
+    assert_eq!(touched, format!("SimDisk: {busy}"));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::time::Moment;
 
 /// The answer to a call, once there is one.
 ///
@@ -55,6 +56,11 @@ pub struct Pending<T> {
 pub trait Helper: Send + Sync {
     /// Does something that is due, and returns whether there was anything.
     fn help(&self) -> bool;
+
+    /// The time, where it passes only while somebody helps: in a simulation.
+    fn simulated_now(&self) -> Option<Moment> {
+        None
+    }
 }
 
 /// The one answer is taken by the one [`Pending`].
@@ -177,10 +183,26 @@ impl<T> Pending<T> {
     /// ```
     #[must_use = "the outcome is in the returned value"]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T>> {
-        self.answer.take().or_else(|| {
-            self.answer.park(Some(timeout));
-            self.answer.take()
-        })
+        let Some((helper, now)) = self.simulation() else {
+            return self.answer.take().or_else(|| {
+                self.answer.park(Some(timeout));
+                self.answer.take()
+            });
+        };
+        let deadline = now + timeout;
+        loop {
+            let answer = self.answer.take();
+            if answer.is_some() || helper.simulated_now().is_none_or(|now| deadline <= now) {
+                return answer;
+            }
+            helper.help();
+        }
+    }
+
+    /// Who makes time pass, and the time, where it does not by itself.
+    fn simulation(&self) -> Option<(&dyn Helper, Moment)> {
+        let helper = self.helper.as_deref()?;
+        Some((helper, helper.simulated_now()?))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
+use crate::types::time::Moment;
 
 use super::disk::Mount;
 use super::machine::Life;
@@ -118,6 +119,11 @@ impl Helper for SimulatedCalls {
         world.check();
         assert!(happened, "wait: nothing happens any more, and nobody answered");
         true
+    }
+
+    fn simulated_now(&self) -> Option<Moment> {
+        let world = self.world.upgrade().expect("wait: the simulation of this replica has ended");
+        Some(enter(&world, "wait").now)
     }
 }
 

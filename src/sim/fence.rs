@@ -75,7 +75,8 @@ impl Simulation {
         world.witness.set_back(id);
     }
 
-    /// What was done to the disk of machine `id` may look as if it had been set back: F1 is not demanded of it.
+    /// What was done to the disk of machine `id` may look as if it had been set back: F1 is not
+    /// demanded of it.
     pub fn excuse_set_back(&self, id: impl Into<ReplicaId>) {
         self.machine("excuse_set_back", id).was_set_back = true;
     }

@@ -1,9 +1,9 @@
 //! The simulated network: messages that are late, lost, doubled, held back, and come again.
 //!
 //! Every message is a [`Parcel`] with a fate: it leaves now or never, in up to three copies, each
-//! after a delay of its own, so that later ones may overtake it. Links are directed and are cut in one direction
-//! at a time. On top of chance stand rules, which decide about the parcels that they match:
-//! hold them until they are released, lose them, double them, delay them.
+//! after a delay of its own, so that later ones may overtake it. Links are directed and are cut in
+//! one direction at a time. On top of chance stand rules, which decide about the parcels that they
+//! match: hold them until they are released, lose them, double them, delay them.
 //!
 //! A parcel bears the hello of the opening that sent it. The receiver lets it in as its transport
 //! would: by the gate of the shipped runtime.

@@ -27,6 +27,7 @@
 //!
 //! Not here: which damage is within the promise (`rot`), and chance.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
@@ -45,6 +46,16 @@ pub enum Target {
     Promise(u8),
     /// The frame with this number.
     Frame(Lsn),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => write!(f, "entry for slot {slot}"),
+            Self::Promise(copy) => write!(f, "copy {copy} of a promise"),
+            Self::Frame(lsn) => write!(f, "frame {lsn}"),
+        }
+    }
 }
 
 impl From<Slot> for Target {
@@ -96,7 +107,11 @@ impl Simulation {
     /// those that an opening gave up included. What was written and not synced is not on it.
     #[must_use]
     pub fn frames(&self, id: impl Into<ReplicaId>) -> Vec<Place> {
-        let disk = self.disk(id);
+        self.frames_of("frames", id.into())
+    }
+
+    fn frames_of(&self, method: &str, id: ReplicaId) -> Vec<Place> {
+        let disk = self.machine(method, id).disk.clone();
         let names = disk.durable_names();
         let segments = names.into_iter().filter_map(|name| Some((segment_number(&name)?, name)));
         let mut places = Vec::new();
@@ -122,10 +137,15 @@ impl Simulation {
     #[must_use]
     #[track_caller]
     pub fn place_of(&self, id: impl Into<ReplicaId>, target: impl Into<Target>) -> Place {
-        let (id, target) = (id.into(), target.into());
-        let place = self.frames(id).into_iter().rfind(|place| place.is(target));
+        self.place("place_of", id.into(), target)
+    }
+
+    #[track_caller]
+    fn place(&self, method: &str, id: ReplicaId, target: impl Into<Target>) -> Place {
+        let target = target.into();
+        let place = self.frames_of(method, id).into_iter().rfind(|place| place.is(target));
         place.unwrap_or_else(|| {
-            panic!("Simulation::place_of: on the medium of replica {id} there is no {target:?}")
+            panic!("Simulation::{method}: on the medium of replica {id} there is no {target}")
         })
     }
 
@@ -133,7 +153,7 @@ impl Simulation {
     #[track_caller]
     pub fn corrupt(&self, id: impl Into<ReplicaId>, target: impl Into<Target>) {
         let id = id.into();
-        let place = self.place_of(id, target);
+        let place = self.place("corrupt", id, target);
         let changed = self.disk(id).flip(&place.file, place.content(), 1);
         assert!(changed, "a bit that flips is another one");
     }
@@ -142,7 +162,7 @@ impl Simulation {
     #[track_caller]
     pub fn zero(&self, id: impl Into<ReplicaId>, target: impl Into<Target>) {
         let id = id.into();
-        let place = self.place_of(id, target);
+        let place = self.place("zero", id, target);
         let changed = self.disk(id).zero(&place.file, place.range);
         assert!(changed, "a frame is not all zeros");
     }
@@ -152,7 +172,7 @@ impl Simulation {
     #[track_caller]
     pub fn make_unreadable(&self, id: impl Into<ReplicaId>, target: impl Into<Target>) {
         let id = id.into();
-        let place = self.place_of(id, target);
+        let place = self.place("make_unreadable", id, target);
         self.disk(id).make_unreadable(&place.file, place.range);
     }
 
@@ -162,9 +182,14 @@ impl Simulation {
     #[track_caller]
     pub fn make_stale(&self, id: impl Into<ReplicaId>, target: impl Into<Target>, syncs: usize) {
         let id = id.into();
-        let place = self.place_of(id, target);
+        let place = self.place("make_stale", id, target);
         let changed = self.disk(id).make_stale(&place.file, place.range.clone(), syncs);
-        assert!(changed, "Simulation::make_stale: {place:?} was the same {syncs} syncs ago");
+        assert!(
+            changed,
+            "Simulation::make_stale: {} was the same {syncs} syncs ago, or its disk recorded no \
+             history",
+            place.file
+        );
     }
 
     /// What was meant for one frame went to the place of another as well, as far as that one is
@@ -177,7 +202,7 @@ impl Simulation {
         to: impl Into<Target>,
     ) {
         let id = id.into();
-        let (from, to) = (self.place_of(id, from), self.place_of(id, to));
+        let (from, to) = (self.place("misdirect", id, from), self.place("misdirect", id, to));
         let disk = self.disk(id);
         let bytes = disk.durable(&from.file).unwrap_or_default();
         disk.rot(&to.file, to.range, |place| {
@@ -191,7 +216,7 @@ impl Simulation {
     #[track_caller]
     pub fn swap(&self, id: impl Into<ReplicaId>, one: impl Into<Target>, other: impl Into<Target>) {
         let id = id.into();
-        let (one, other) = (self.place_of(id, one), self.place_of(id, other));
+        let (one, other) = (self.place("swap", id, one), self.place("swap", id, other));
         let length = one.range.len().min(other.range.len());
         let place = |place: &Place| (place.file.clone(), place.range.start);
         let ((one, first), (other, second)) = (place(&one), place(&other));
@@ -201,19 +226,23 @@ impl Simulation {
     /// What is on the medium of machine `id` now: to be restored later, there or elsewhere.
     #[must_use]
     pub fn save_disk(&self, id: impl Into<ReplicaId>) -> Image {
-        self.disk(id).image()
+        self.machine("save_disk", id).disk.image()
     }
 
     /// Replica `id` dies, and its disk becomes what it was when the image was taken: a backup that
     /// is put back, a machine that is set back, a directory of another replica.
     pub fn restore_disk(&self, id: impl Into<ReplicaId>, image: &Image) {
-        let id = id.into();
+        self.replace_disk("restore_disk", id.into(), image);
+    }
+
+    fn replace_disk(&self, method: &str, id: ReplicaId, image: &Image) {
+        drop(self.at(method, id));
         self.crash(id);
         self.set_back(id, image);
     }
 
     /// Replica `id` dies, and its disk becomes blank.
     pub fn wipe_disk(&self, id: impl Into<ReplicaId>) {
-        self.restore_disk(id, &Image::default());
+        self.replace_disk("wipe_disk", id.into(), &Image::default());
     }
 }

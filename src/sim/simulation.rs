@@ -131,7 +131,11 @@ impl Simulation {
             let mut world = self.enter("block_on");
             let happened = world.step() && world.now < world.answered_at.max(began) + PATIENCE;
             world.check();
-            assert!(happened, "Simulation::block_on: nobody is answered any more");
+            assert!(
+                happened,
+                "Simulation::block_on: nobody is answered any more: is who was asked paused, or of \
+                 another simulation?"
+            );
         }
     }
 
@@ -271,7 +275,9 @@ impl Simulation {
         change(&mut self.machine("change_settings", id).settings);
     }
 
-    /// The disk of machine `id`: to fail it, damage it, save it and restore it.
+    /// The disk of machine `id`: to fail it and to damage it. What takes the disk away from whoever
+    /// has it open ([`SimDisk::restore`], [`SimDisk::stop_at`]) is for machines that are down: a
+    /// replica that stops for it breaks S1. [`Simulation::restore_disk`] does both.
     #[must_use]
     pub fn disk(&self, id: impl Into<ReplicaId>) -> SimDisk {
         self.machine("disk", id).disk.clone()

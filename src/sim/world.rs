@@ -408,7 +408,10 @@ impl World {
         self.agenda.set_alarm(id, None);
         let machine = self.machine_mut(id);
         machine.lives += 1;
-        let hung_up = machine.life.take().is_some();
+        let life = machine.life.take();
+        let hung_up = life.is_some();
+        // Who called and was not heard yet is told, too, that nobody answers.
+        life.into_iter().for_each(|life| life.inbox.lock().clear());
         machine.paused = false;
         machine.disk_paused = false;
         if hung_up {

@@ -74,7 +74,8 @@ pub(super) enum Action {
 }
 
 impl SimDisk {
-    /// A write fails; `written` of its bytes are written all the same, of a shorter one all but one.
+    /// A write fails; `written` of its bytes are written all the same, of a shorter one all but
+    /// one.
     pub fn fail_write(&self, when: When, written: usize) {
         let action = if written == 0 { Action::Fail } else { Action::WritePart(written) };
         self.arm(Operation::Write, when, action);
