@@ -121,7 +121,7 @@ impl<F: File> Scan<F> {
             Some(gap) if gap.segment == number => offset.max(gap.offset),
             _ => offset,
         };
-        while let Some(stray) = self.source.stray(number, at, end)? {
+        while let Some(stray) = self.source.stray(number, at, end) {
             let header = stray.header;
             self.note(&header);
             if self.evidence < header.lsn && self.can_end(link, rest) {
@@ -145,7 +145,7 @@ impl<F: File> Scan<F> {
 
     /// Takes in a frame in a bad region whose header is right; `false` where it cannot be the next.
     fn salvage(&mut self, stray: &Stray) -> Result<bool, JournalError> {
-        let Stray { header, checksum, is_whole } = *stray;
+        let Stray { header, checksum, is_whole, .. } = *stray;
         let Header { kind, segment, offset, lsn, .. } = header;
         // For promises, too high is safe, wherever they come from.
         self.found.speaks(&header);

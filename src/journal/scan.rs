@@ -38,7 +38,7 @@ use super::chain::{self, Known, Link};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::findings::{Damage, Findings};
-use super::frame::{FRAME_HEADER_BYTES, Header, Home, Kind};
+use super::frame::{FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::index::Place;
 use super::salvage::Gap;
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
@@ -314,18 +314,22 @@ impl<F: File> Scan<F> {
         self.lsn_seen = Lsn(last.0.saturating_add(frames));
     }
 
-    /// Looks at every block from `from` on: for a valid frame, for what it proves, and for where
-    /// the last one ends that is not all zeros.
+    /// Looks at every block from `from` on: for valid frames, which may begin anywhere in it, for
+    /// what they prove, and for where the last block ends that is not all zeros.
     fn look_behind(&mut self, number: u64, from: u64) -> Result<(), JournalError> {
         let (length, mut offset, mut end) = (self.source.length(number)?, from, 0);
         while let Some(block) = self.source.next_block(number, offset, length) {
-            if block.offset > offset && bugs::is_on(Bug::ZerosEndJournal) {
+            if block > offset && bugs::is_on(Bug::ZerosEndJournal) {
                 break;
             }
-            offset = block.offset + BLOCK_BYTES as u64;
+            offset = block + BLOCK_BYTES as u64;
             end = offset;
-            if let Some(header) = block.header {
-                self.note(&header);
+            let mut at = block;
+            while let Some(stray) = self.source.stray(number, at, end) {
+                self.note(&stray.header);
+                // The numbers of those that did not get onto the disk with it are used up, too.
+                self.lsn_seen = self.lsn_seen.max(stray.last_lsn);
+                at = stray.header.offset + FRAME_ALIGNMENT as u64;
             }
         }
         self.behind.insert(number, end);

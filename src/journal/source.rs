@@ -53,6 +53,8 @@ pub(super) struct Stray {
     pub(super) checksum: u32,
     /// Whether its payload is what was written with it.
     pub(super) is_whole: bool,
+    /// The last frame of the group that it begins; its own number where it begins none.
+    pub(super) last_lsn: Lsn,
 }
 
 /// The groups that may stand at a place.
@@ -62,13 +64,6 @@ pub(super) enum Expected {
     Next(End),
     /// Any with a number above this one: what stood before is lost.
     Above(Lsn),
-}
-
-/// A block that is not all zeros.
-pub(super) struct Block {
-    pub(super) offset: u64,
-    /// The header of the frame that stands at its beginning, where one does.
-    pub(super) header: Option<Header>,
 }
 
 impl<F: File> Source<F> {
@@ -187,12 +182,7 @@ impl<F: File> Source<F> {
     }
 
     /// The first frame that begins in `from..end`, where frames can begin.
-    pub(super) fn stray(
-        &mut self,
-        number: u64,
-        from: u64,
-        end: u64,
-    ) -> Result<Option<Stray>, JournalError> {
+    pub(super) fn stray(&mut self, number: u64, from: u64, end: u64) -> Option<Stray> {
         self.enter(number);
         let mut offset = from;
         // Reads all of it at once, unless a sector is bad.
@@ -201,9 +191,8 @@ impl<F: File> Source<F> {
         while offset < end {
             let found = match self.window.bytes(offset, FRAME_HEADER_BYTES) {
                 // The file ends.
-                Ok(bytes) if bytes.len() < FRAME_HEADER_BYTES => return Ok(None),
+                Ok(bytes) if bytes.len() < FRAME_HEADER_BYTES => return None,
                 Ok(bytes) => Header::decode(bytes).ok(),
-                Err(err) if self.strict => return Err(err),
                 Err(_) => {
                     // Whole sectors are bad, and where they end the next header may be good.
                     offset = (offset + 1).next_multiple_of(SECTOR_BYTES);
@@ -214,15 +203,19 @@ impl<F: File> Source<F> {
             if let Some((header, checksum)) = found {
                 let length = header.payload_bytes as usize;
                 let payload = self.window.bytes(offset + FRAME_HEADER_BYTES as u64, length);
-                let is_whole = payload.is_ok_and(|payload| {
+                let payload = payload.ok().filter(|payload| {
                     let holds = header.holds(payload) || bugs::is_on(Bug::PayloadUnchecked);
                     header.kind == Kind::Promise || payload.len() == length && holds
                 });
-                return Ok(Some(Stray { header, checksum, is_whole }));
+                let begins = header.kind == Kind::Group && length == GROUP_PAYLOAD_BYTES;
+                let frames = payload.filter(|_| begins).map_or(1, |payload| u32_at(payload, 0));
+                let last_lsn = Lsn(header.lsn.0.saturating_add(u64::from(frames.max(1)) - 1));
+                let is_whole = payload.is_some();
+                return Some(Stray { header, checksum, is_whole, last_lsn });
             }
             offset += FRAME_ALIGNMENT as u64;
         }
-        Ok(None)
+        None
     }
 
     /// How many of `count` bytes can be read, in whole blocks.
@@ -239,22 +232,13 @@ impl<F: File> Source<F> {
     }
 
     /// The next block from `offset` on that is not all zeros, or cannot be read.
-    pub(super) fn next_block(
-        &mut self,
-        number: u64,
-        mut offset: u64,
-        length: u64,
-    ) -> Option<Block> {
+    pub(super) fn next_block(&mut self, number: u64, mut offset: u64, length: u64) -> Option<u64> {
         self.enter(number);
         while offset < length {
             // What cannot be read proves nothing; that it had to be readable, others may prove.
-            let Ok(bytes) = self.window.bytes(offset, BLOCK_BYTES) else {
-                return Some(Block { offset, header: None });
-            };
-            if *bytes != ZEROS[..bytes.len()] {
-                let header = Header::decode(bytes).ok().map(|(header, _)| header);
-                let header = header.filter(|header| header.stands_at(self.home, number, offset));
-                return Some(Block { offset, header });
+            let bytes = self.window.bytes(offset, BLOCK_BYTES);
+            if !bytes.is_ok_and(|bytes| *bytes == ZEROS[..bytes.len()]) {
+                return Some(offset);
             }
             offset += BLOCK_BYTES as u64;
         }
