@@ -60,10 +60,10 @@ pub(super) struct Findings {
     /// The highest number of a promise, and the highest ballot, that frames speak of.
     spoken_of: (u64, Ballot),
     /// The highest number of a promise that any frame speaks of, whether it counts or not.
-    heard_of: u64,
+    pub(super) heard_of: u64,
     /// Whether frames are lost that were durable, and nothing that counts behind them tells that
     /// no newer promise was among them.
-    lost_behind_promise: bool,
+    pub(super) lost_behind_promise: bool,
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,

@@ -257,7 +257,8 @@ fn head<F: File>(scan: &mut Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {
     let (number, ballot) = scan.found.promise;
     let damage = std::mem::take(&mut scan.damage);
     // One that is lost has a number too: nothing else may pass for it.
-    let is_new = scan.promised > ballot || damage.doubts.promise_lost;
+    let is_heard = number < scan.found.heard_of;
+    let is_new = scan.promised > ballot || is_heard || damage.doubts.promise_lost;
     Head {
         // Never a number that was used: what a lost file left behind must stay foreign.
         number: numbers.last().map_or(1, |number| number + 1),

@@ -436,8 +436,8 @@ impl<F: File> Scan<F> {
 
     /// Whether the newest segment whose first group was durable, of those up to `last`, shows no
     /// promise. Each begins with the one in force: where nothing of a segment is left, not even
-    /// what speaks of a newer promise may be. One that was prepared, and is all zeros, was not
-    /// begun.
+    /// what speaks of a newer promise may be. Where what is left speaks of none, there was none.
+    /// One that was prepared, and is all zeros, was not begun.
     fn lost_head(&self, links: &[Link], last: u64) -> bool {
         let is_begun = |link: &&Link| match link.superheader {
             Some((superheader, _)) => superheader.first_lsn <= self.evidence,
@@ -445,7 +445,8 @@ impl<F: File> Scan<F> {
         };
         let read = links.iter().rev().filter(|link| link.number <= last);
         let newest = read.filter(is_begun).map(|link| link.number).next();
-        newest.is_some_and(|number| self.found.promise_segment < number)
+        let shows_none = newest.is_some_and(|number| self.found.promise_segment < number);
+        shows_none && self.found.lost_behind_promise
     }
 }
 
