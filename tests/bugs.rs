@@ -65,12 +65,13 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::EvidenceEarly, Arena::Lives, 2),
     (Bug::WatermarkEarly, Arena::Swarm, 0),
     (Bug::ServeOldFrame, Arena::Lives, 2),
-    (Bug::PayloadUnchecked, Arena::Lives, 7),
+    (Bug::PayloadUnchecked, Arena::Lives, 6),
     (Bug::HeaderUnchecked, Arena::Lives, 8),
-    (Bug::CutAtBadGroup, Arena::Lives, 1),
-    (Bug::ZerosEndJournal, Arena::Lives, 111),
-    (Bug::BestPromiseLeft, Arena::Lives, 111),
-    (Bug::DoubtsForgotten, Arena::Lives, 6),
+    (Bug::CutAtBadGroup, Arena::Lives, 0),
+    (Bug::ZerosEndJournal, Arena::Lives, 78),
+    (Bug::LookAtBlocksOnly, Arena::Lives, 222),
+    (Bug::BestPromiseLeft, Arena::Lives, 32),
+    (Bug::DoubtsForgotten, Arena::Lives, 3),
 ];
 
 /// Makes a mistake until it goes out of scope.

@@ -70,6 +70,7 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::EvidenceEarly, "torn_tail_is_cut"),
     (Bug::ServeOldFrame, "a_newer_vote_hides_the_older_one"),
     (Bug::ZerosEndJournal, "zeros_are_not_the_end"),
+    (Bug::LookAtBlocksOnly, "what_stands_behind_a_lost_head_proves_as_much"),
     (Bug::BestPromiseLeft, "a_lost_promise_silences"),
     (Bug::DoubtsForgotten, "torn_tail_in_a_cluster_is_uncertain"),
 ];

@@ -326,6 +326,9 @@ impl<F: File> Scan<F> {
             end = offset;
             let mut at = block;
             while let Some(stray) = self.source.stray(number, at, end) {
+                if stray.header.offset > block && bugs::is_on(Bug::LookAtBlocksOnly) {
+                    break;
+                }
                 self.note(&stray.header);
                 // The numbers of those that did not get onto the disk with it are used up, too.
                 self.lsn_seen = self.lsn_seen.max(stray.last_lsn);

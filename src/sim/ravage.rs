@@ -1,5 +1,6 @@
 //! What a medium does to the durable blocks of a journal that is closed: flipped bits, zeros, bad
-//! sectors, blocks in the wrong place, files that end early, promises of which both copies rot.
+//! sectors, blocks in the wrong place, files that end early, promises of which both copies rot,
+//! stretches over several groups.
 //!
 //! Not done: to make zeros of what nothing written later speaks of. That looks like a journal that
 //! ended before, and nobody can tell (`docs/format.md`, *What is assumed*).
@@ -8,7 +9,7 @@
 
 use crate::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use crate::journal::segment::{BLOCK_BYTES, segment_number};
-use crate::types::ids::Ballot;
+use crate::types::ids::{Ballot, Lsn};
 
 use super::disk::SimDisk;
 use super::rng::Rng;
@@ -59,6 +60,12 @@ pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged
         let lines = rot_promise(disk, &frames, promised, rng);
         return Ravaged { lines, is_promise_known: is_spoken_of(disk, &frames, promised) };
     }
+    if rng.per_mille(400) {
+        let frames = frames(disk);
+        let lines = rot_stretch(disk, &frames, rng).into_iter().collect();
+        let is_promise_known = is_shown(disk, promised) || is_proven(disk, &frames, promised);
+        return Ravaged { lines, is_promise_known };
+    }
     let (mut lines, mut places) = (Vec::new(), 0);
     for _ in 0..rng.within(1..=4) {
         let Some(done) = damage(disk, rng) else { continue };
@@ -72,13 +79,52 @@ pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged
     Ravaged { lines, is_promise_known: places < 2 }
 }
 
+/// One stretch turns into noise: anywhere in what is used of a segment, or up to behind the head of
+/// a group, so that of this one the rest is left.
+fn rot_stretch(disk: &SimDisk, frames: &[Seen], rng: &mut Rng) -> Option<String> {
+    let blocks = used_blocks(disk);
+    let block = (!blocks.is_empty()).then(|| rng.pick(&blocks))?;
+    let groups = frames.iter().filter(|seen| seen.header.kind == Kind::Group);
+    let newest = groups.max_by_key(|seen| seen.header.lsn);
+    let (file, end) = match newest.filter(|_| rng.per_mille(600)) {
+        Some(seen) => (&seen.file, seen.at + FRAME_HEADER_BYTES + rng.below(2000) as usize),
+        None => (&block.file, block.at + rng.below(block.used as u64) as usize + 1),
+    };
+    let length = rng.below(20 * 1024) as usize + 1;
+    // Another version in a superheader is refused, and a matter of other tests.
+    let range = end.saturating_sub(length).max(16)..end;
+    let mut noise = rng.fork();
+    let changed = disk.rot(file, range.clone(), |bytes| {
+        bytes.iter_mut().for_each(|byte| *byte ^= noise.next_u64() as u8 | 1);
+    });
+    changed.then(|| format!("stretch {file}:{range:?}"))
+}
+
+/// Whether a frame is left that shows the promise, or a higher one.
+fn is_shown(disk: &SimDisk, promised: Ballot) -> bool {
+    frames(disk)
+        .iter()
+        .any(|seen| seen.header.kind == Kind::Promise && promised <= seen.header.ballot)
+}
+
+/// Whether any frame is left that says of a promise that it was durable, and of its number.
+fn is_proven(disk: &SimDisk, before: &[Seen], promised: Ballot) -> bool {
+    let Some((number, lsn)) = promise_of(before, promised) else { return false };
+    let proves = |header: &Header| number <= header.meta_seq && lsn <= header.durable_through;
+    frames(disk).iter().any(|seen| proves(&seen.header))
+}
+
+/// The number of a promise, and of the last frame that shows it.
+fn promise_of(frames: &[Seen], promised: Ballot) -> Option<(u64, Lsn)> {
+    let promises = frames.iter().filter(|seen| seen.header.kind == Kind::Promise);
+    let promises = promises.filter(|seen| seen.header.ballot == promised);
+    promises.map(|seen| (seen.header.meta_seq, seen.header.lsn)).max()
+}
+
 /// Whether, though all frames that show `promised` are rotten, later ones that are read tell of its
 /// number: what evidence covers, and seals.
 fn is_spoken_of(disk: &SimDisk, before: &[Seen], promised: Ballot) -> bool {
-    let promises = before.iter().filter(|seen| seen.header.kind == Kind::Promise);
-    let promises = promises.filter(|seen| seen.header.ballot == promised);
-    let promise = promises.map(|seen| (seen.header.meta_seq, seen.header.lsn)).max();
-    let Some((number, lsn)) = promise else { return false };
+    let Some((number, lsn)) = promise_of(before, promised) else { return false };
     let left = frames(disk);
     let groups = left.iter().filter(|seen| seen.header.kind == Kind::Group);
     let evidence = groups.clone().map(|seen| seen.header.durable_through).max();

@@ -164,6 +164,8 @@ bugs! {
     CutAtBadGroup = "cut-at-bad-group",
     /// A journal ends where there are zeros.
     ZerosEndJournal = "zeros-end-journal",
+    /// Behind the end only frames at the beginning of a block are looked at.
+    LookAtBlocksOnly = "look-at-blocks-only",
     /// The best promise that is left is taken for the newest there was.
     BestPromiseLeft = "best-promise-left",
     /// The next opening forgets what was in doubt.
