@@ -308,11 +308,15 @@ fn a_segment_of_another_version_without_its_superheader_is_refused() {
 
 #[test]
 fn slots_that_are_said_to_be_chosen_must_be_there() {
-    let disk = journal();
-    let mut segment = Segment::load(&disk, 1);
-    segment.add_to_frames(SLOT_CHOSEN, 21);
-    segment.store();
-    refused(&disk, "slot 20: a chosen slot has no frame");
+    // Others may have one that is missing, but not one that nobody can have come to.
+    for (voters, count) in [(1, 21), (3, 1 << 40)] {
+        let disk = journal_of(voters);
+        let mut segment = Segment::load(&disk, 1);
+        segment.add_to_frames(SLOT_CHOSEN, count);
+        segment.store();
+        let no_frame = "slot 20: a chosen slot has no frame";
+        refused(&disk, if voters == 1 { no_frame } else { "a slot out of range" });
+    }
 }
 
 #[test]

@@ -77,8 +77,9 @@ pub fn damage(files: &mut Files, image: &Image, input: &mut Input<'_>) {
         if input.is_empty() {
             return;
         }
-        match input.byte() % 12 {
+        match input.byte() % 14 {
             0..3 => flip(files, image, input),
+            12 | 13 => rot_stretch(files, input),
             3 => zero(files, input, BLOCK_BYTES),
             4 => zero(files, input, PIECE_BYTES),
             5 => copy(files, input, BLOCK_BYTES, false),
@@ -151,6 +152,18 @@ fn zero(files: &mut Files, input: &mut Input<'_>, length: usize) {
     if let Some(rest) = bytes.and_then(|bytes| bytes.get_mut(at..)) {
         let end = rest.len().min(length);
         rest[..end].fill(0);
+    }
+}
+
+/// Several pieces in a row become zeros, or noise.
+fn rot_stretch(files: &mut Files, input: &mut Input<'_>) {
+    let name = any(files, input);
+    let (at, length) = (input.below(128) * PIECE_BYTES, (input.below(40) + 1) * PIECE_BYTES);
+    let noise = input.byte();
+    let bytes = name.and_then(|name| files.get_mut(&name));
+    if let Some(rest) = bytes.and_then(|bytes| bytes.get_mut(at..)) {
+        let end = rest.len().min(length);
+        rest[..end].iter_mut().for_each(|byte| *byte = if noise > 0 { *byte ^ noise } else { 0 });
     }
 }
 

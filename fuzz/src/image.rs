@@ -42,7 +42,8 @@ pub struct Image {
 pub fn images() -> &'static [Image] {
     static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
     IMAGES.get_or_init(|| {
-        let scripts: [fn(&MemoryDisk); 5] = [short, openings, segments, unsealed, agreed];
+        let scripts: [fn(&MemoryDisk); 7] =
+            [short, openings, segments, unsealed, agreed, long, one_of_three];
         let image = |script: fn(&MemoryDisk)| {
             let disk = MemoryDisk::new();
             write_identity(&disk);
@@ -137,6 +138,16 @@ pub fn settle(journal: &mut Journal<MemoryDisk>) {
     panic!("the journal has jobs without end");
 }
 
+/// The membership of three.
+fn three(incarnation: Incarnation) -> Membership {
+    let voter = |id| Voter {
+        id: ReplicaId(id),
+        incarnation: if ReplicaId(id) == WHO { incarnation } else { Incarnation(id.into()) },
+        address: id.to_string(),
+    };
+    Membership::majority((1..=3).map(voter).collect()).expect("three voters are a membership")
+}
+
 fn write_identity(disk: &MemoryDisk) {
     let identity = Identity {
         cluster: ClusterId::UNFORMED,
@@ -153,9 +164,14 @@ fn write_identity(disk: &MemoryDisk) {
 }
 
 fn open(disk: &MemoryDisk) -> Journal<MemoryDisk> {
+    open_as(disk, alone)
+}
+
+/// Opens the directory, and forms it with the membership that goes with its incarnation.
+fn open_as(disk: &MemoryDisk, membership: fn(Incarnation) -> Membership) -> Journal<MemoryDisk> {
     let mut journal = Journal::open(disk.clone(), OPTIONS, WHO).expect("the directory is whole");
     if !journal.identity().formed {
-        let membership = alone(journal.identity().incarnation);
+        let membership = membership(journal.identity().incarnation);
         journal.agree(&membership, true).expect("a disk in memory takes writes");
     }
     journal
@@ -229,6 +245,26 @@ fn unsealed(disk: &MemoryDisk) {
     }
     assert_eq!(jobs.len(), 2, "two groups are in flight");
     drop(jobs.pop().map(|job| job.run()));
+}
+
+/// Groups of several blocks, in which most frames begin in the middle of one; no seal.
+fn long(disk: &MemoryDisk) {
+    fill_long(&mut open(disk));
+}
+
+/// The same, of a replica that others have copies for; over two openings.
+fn one_of_three(disk: &MemoryDisk) {
+    fill_long(&mut open_as(disk, three));
+    let mut journal = open_as(disk, three);
+    group(&mut journal, &[promise(5)], 1);
+    group(&mut journal, &[vote(6, 5, 5000), vote(7, 5, 3000)], 1);
+}
+
+fn fill_long(journal: &mut Journal<MemoryDisk>) {
+    group(journal, &[promise(1), vote(0, 1, 8)], 0);
+    group(journal, &[promise(2), vote(1, 2, 8)], 1);
+    group(journal, &[vote(2, 2, 5000), vote(3, 2, 5000)], 1);
+    group(journal, &[vote(4, 2, 5000), vote(5, 2, 5000)], 1);
 }
 
 /// Agreed to a membership, not formed.

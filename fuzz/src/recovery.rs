@@ -4,7 +4,9 @@
 //! ([`crate::damage`]); the rest says where. Asserted, whatever was done:
 //!
 //! * The directory is opened, or refused and left as it was. Neither takes more memory than the
+//!   files twice, and a bound.
 //! * What is opened can be read and appended to, and the next opening finds what was appended, and
+//!   the rest as it was.
 //!
 //! And where it was damage, which every check must see: what any whole frame that is left calls
 //! durable is found as it was, or newer, or named as lost, or the opening is refused. What is
@@ -14,7 +16,7 @@
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::journal::identity::IDENTITY_NAME;
 use indelible::journal::segment::{
-    BLOCK_BYTES, SEGMENT_NUMBER_MAX, SUPERHEADER_BYTES, Superheader, segment_name, segment_number,
+    SEGMENT_NUMBER_MAX, SUPERHEADER_BYTES, Superheader, segment_name, segment_number,
 };
 use indelible::journal::{Journal, JournalError, MemoryDisk};
 use indelible::types::ids::{Ballot, Lsn, Slot};
@@ -119,10 +121,7 @@ fn evidence(image: &Image, files: &Files) -> Lsn {
     };
     let mut evidence = Lsn::ZERO;
     for header in &image.frames {
-        // Only at the beginning of a block is one looked for, once the chain is broken.
-        let offset = header.offset as usize;
-        if offset.is_multiple_of(BLOCK_BYTES) && is_left(header.segment, offset, FRAME_HEADER_BYTES)
-        {
+        if is_left(header.segment, header.offset as usize, FRAME_HEADER_BYTES) {
             evidence = evidence.max(header.durable_through);
         }
         if is_left(header.segment, 0, SUPERHEADER_BYTES)
@@ -165,9 +164,20 @@ fn go_on(disk: MemoryDisk, mut journal: Journal<MemoryDisk>, found: &Recovered) 
 fn check_again(found: &Recovered, again: &Recovered, (slot, ballot): (Slot, Ballot)) {
     assert_eq!(again.promised, ballot);
     assert_eq!(again.slot_chosen, found.slot_chosen);
-    let mut votes: Vec<_> = found.votes.iter().map(|(slot, ballot, _)| (*slot, *ballot)).collect();
-    votes.retain(|(voted, _)| *voted != slot);
-    votes.insert(0, (slot, ballot));
-    let now: Vec<_> = again.votes.iter().map(|(slot, ballot, _)| (*slot, *ballot)).collect();
-    assert_eq!(now, votes);
+    // What is in doubt stays so, and of its votes none is promised to be found again.
+    let is_sure = |voted: &Slot| *voted == slot || !found.doubts.contains(*voted);
+    let votes = |recovered: &Recovered| -> Vec<_> {
+        let votes = recovered.votes.iter().filter(|(voted, ..)| is_sure(voted));
+        votes.map(|(voted, ballot, _)| (*voted, *ballot)).collect()
+    };
+    let mut wanted = votes(found);
+    wanted.retain(|(voted, _)| *voted != slot);
+    wanted.insert(0, (slot, ballot));
+    assert_eq!(votes(again), wanted);
+    let doubts = found.doubts.faulty.ranges().iter().chain(found.doubts.uncertain.ranges());
+    let kept = |at| Slot(at) == slot || again.doubts.contains(Slot(at));
+    for range in doubts {
+        assert!(kept(range.first.0) && kept(range.end.0 - 1), "a doubt of {range:?} is forgotten");
+    }
+    assert!(again.doubts.promise_lost >= found.doubts.promise_lost, "a loss is forgotten");
 }

@@ -291,7 +291,8 @@ impl<F: File> Scan<F> {
     /// The journal ends behind the last whole group. What else there is was never counted.
     pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
         let (length, offset) = (self.source.length(link.number)?, self.end.offset);
-        let made = link.superheader.map_or(0, |(superheader, _)| superheader.length);
+        let made =
+            link.superheader.map_or(0, |(superheader, _)| superheader.length.min(LENGTH_MAX));
         // Bytes that went missing are no zeros.
         let mut bytes = made.saturating_sub(length.max(offset));
         for (number, end) in &self.behind {
@@ -423,6 +424,10 @@ impl<F: File> Scan<F> {
         // around.
         if self.lsn_seen.0 > COUNT_MAX || self.found.next_promise() > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
+        }
+        let chosen = self.found.slot_chosen;
+        if !self.found.index.can_hold(chosen) {
+            return Err(corrupt(number, 0, Some(chosen), "a slot out of range"));
         }
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
         if promise_lost && self.alone {
