@@ -327,12 +327,10 @@ impl<D: Disk> Writer<D> {
         let number = self.open.segment + 1;
         let before_item = matches!(item, Item::Promise { .. });
         let meta_seq = self.meta_seq - u64::from(before_item);
-        let ballot = self.promised;
-        let promise = Item::Promise { ballot, meta_seq: self.meta_seq };
+        let promise = Item::Promise { ballot: self.promised, meta_seq: self.meta_seq };
         let needed = item.end(promise.end(GROUP_FRAME_BYTES)).next_multiple_of(BLOCK_BYTES);
         let length = self.options.segment_bytes.max((BLOCK_BYTES + needed) as u64);
-        let lsn = self.open.first_lsn;
-        let slot_chosen = self.open.slot_chosen;
+        let Group { first_lsn: lsn, slot_chosen, .. } = self.open;
         self.open = Group::empty(number, BLOCK_BYTES as u64, length, lsn);
         self.open.first = true;
         self.open.meta_seq = meta_seq;
@@ -419,8 +417,10 @@ impl<D: Disk> Writer<D> {
 
     /// The job that makes the next segment, where it is not made or too short.
     fn prepare_next(&mut self) -> Option<Job<D>> {
-        // Not earlier: the job would put its identity in the place of the one that says so.
-        let identity = self.identity.as_ref().filter(|identity| identity.formed)?;
+        // Not earlier: the job would put its identity in the place of the one that says so; and it
+        // writes down which segment is in use, so that one must be durable.
+        let is_durable = self.segment_durable == self.end.number;
+        let identity = self.identity.as_ref().filter(|identity| identity.formed && is_durable)?;
         let number = self.end.number + 1;
         let mut groups = self.closed.iter().chain([&self.open]);
         let planned = groups.rfind(|group| group.first && group.segment == number);
