@@ -31,6 +31,9 @@ use crate::input::Input;
 /// through, and an index that a far slot makes long.
 const OPEN_BYTES_MAX: usize = 30 * 1024 * 1024;
 
+/// Few openings later no number of a frame is left.
+const LSN_USED_UP: Lsn = Lsn((1 << 62) - (1 << 40));
+
 /// Takes `data` as what happened to a directory.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
@@ -57,7 +60,8 @@ pub fn run(data: &[u8]) {
     let is_told = forged || recovered.missing.contains(Slot(read));
     assert!(is_told || read == recovered.slot_chosen.0, "slot {read} is chosen, and lost");
     let newest = files.keys().filter_map(|name| segment_number(name)).max();
-    if forged && newest.is_some_and(|number| number > SEGMENT_NUMBER_MAX - 8) {
+    let is_far = newest.is_some_and(|number| number > SEGMENT_NUMBER_MAX - 8);
+    if forged && (is_far || journal.frontier().lsn() > LSN_USED_UP) {
         // All numbers are used up: what is opened now cannot be opened again. No journal gets so
         // far.
         return;
