@@ -219,6 +219,7 @@
 //!   public modules, without any promise of stability.
 //! * **`sim`**: turn it on to run your service on simulated replicas, disks and networks (module
 //!   `sim`), in tests. Implies `internals`.
+//! * **`cli`**: builds the program `indelible`, which with `sim` runs campaigns of random seeds.
 //!
 //! # Where to read on
 //!
@@ -227,7 +228,8 @@
 //!   format on disk](_documentation::format) and [between replicas](_documentation::wire), [how it
 //!   is tested](_documentation::testing), and [the words](_documentation::glossary).
 //! * [Changelog](_documentation::changelog).
-//! * `examples/` in the repository: `embedded`, `three_replicas`, `replica`, `git_history`.
+//! * `examples/` in the repository: `embedded`, `three_replicas`, `replica`, `git_history`, and
+//!   `simulated_ids`.
 //!
 //! Linux is what it is developed and measured on. macOS is meant to work. Windows is not supported.
 

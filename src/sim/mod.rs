@@ -37,6 +37,13 @@
 //! protocol's scripts are written against it, and its random [schedules](schedule). One journal by
 //! itself lives its random [`lives`]. In all of these [arenas](arena) seeded mistakes are hunted.
 //!
+//! Code of a service runs here where it is given its [`Replica`](crate::Replica); one that opens it
+//! by itself, with a builder and a [`Config`](crate::Config), does not: here the [`Plan`] and the
+//! [`Settings`] say how a replica is opened. Time passes in the methods of a simulation, in `wait`
+//! and in `wait_timeout`, and in no other executor than [`Simulation::block_on`]. A handle is of
+//! one opening: after a crash calls on it fail, and its `status` panics. To drop the last handle of
+//! a simulated replica stops nothing.
+//!
 //! A step that breaks an invariant panics, with the name of the invariant and what broke it. Same
 //! calls, same seed: same trace.
 //!

@@ -62,8 +62,13 @@ impl Rng {
     }
 
     /// A number of the range.
+    ///
+    /// # Panics
+    ///
+    /// Where it is empty, or all numbers.
     pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (first, last) = range.into_inner();
+        assert!(first <= last, "Rng: there is nothing between {first} and {last}");
         first + self.below(last - first + 1)
     }
 
@@ -72,7 +77,8 @@ impl Rng {
         self.below(1000) < count
     }
 
-    /// A time between the two, both included, in whole microseconds.
+    /// A time between the two, both included, in whole microseconds. Panics where the first is the
+    /// longer one.
     pub fn time(&mut self, range: RangeInclusive<Duration>) -> Duration {
         let (least, most) = range.into_inner();
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -85,6 +91,7 @@ impl Rng {
     ///
     /// Where there is none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        assert!(!items.is_empty(), "Rng::pick: there is nothing to pick from");
         &items[self.below(items.len() as u64) as usize]
     }
 }

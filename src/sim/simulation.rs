@@ -15,6 +15,7 @@ use crate::replica::Replica;
 use crate::runtime::report::Report;
 use crate::runtime::turn::Event;
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::limits::VOTERS_MAX;
 use crate::types::time::Moment;
 
 use super::calls;
@@ -50,8 +51,15 @@ impl Simulation {
     }
 
     /// As many replicas as the plan says, on blank disks, none of them opened yet.
+    ///
+    /// # Panics
+    ///
+    /// Where there are none, or more than a cluster can have.
     #[must_use]
     pub fn switched_off(seed: u64, plan: &Plan) -> Self {
+        let (count, most) = (plan.replicas, VOTERS_MAX as u64);
+        let is_few = (1..=most).contains(&count);
+        assert!(is_few, "Simulation::switched_off: {count} replicas, wanted 1 to {most}");
         let settings = (1..=plan.replicas).map(|id| plan.settings(ReplicaId(id)));
         let world = World::new(seed, settings.collect());
         Self { seed, world: Arc::new(Mutex::new(world)) }
@@ -339,13 +347,13 @@ impl Simulation {
         self.enter("held").network.held().iter().map(|(_, parcel)| parcel.clone()).collect()
     }
 
-    /// The rule counts no more; what it held is lost.
+    /// The rule counts no more, if it still did; what it held is lost.
     pub fn drop_held(&self, rule: RuleId) {
         drop(self.enter("drop_held").network.remove_rule(rule));
     }
 
-    /// The rule counts no more; what it held arrives, in the order of sending, also where the
-    /// sender or the receiver was opened anew since.
+    /// The rule counts no more, if it still did; what it held arrives, in the order of sending,
+    /// also where the sender or the receiver was opened anew since.
     pub fn release(&self, rule: RuleId) {
         self.release_in(rule, |_| {});
     }
