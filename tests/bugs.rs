@@ -47,6 +47,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::ReadJoinsRound, Arena::Schedule, 13),
     (Bug::ReadBeforeApply, Arena::Swarm, 1),
     (Bug::AnswerToEarlierLife, Arena::Schedule, 731),
+    (Bug::SettleProposed, Arena::Schedule, 13),
     (Bug::CompareAtLeast, Arena::Swarm, 0),
     (Bug::TombstonePresent, Arena::Swarm, 0),
     (Bug::ApplyFirstOnly, Arena::Swarm, 0),

@@ -205,3 +205,29 @@ fn the_newest_lines_of_a_trace_are_kept() {
     let time = lines[0].split(' ').next().unwrap().parse::<f64>().unwrap();
     assert!(time > 1.0, "{lines:?}");
 }
+
+#[test]
+fn who_is_refused_without_having_been_set_back_is_a_violation() {
+    let sim = Simulation::new(1);
+    let image = sim.save_disk(1);
+    sim.crash(1);
+    assert!(sim.open(1));
+    sim.replica(1).put(NOTES, 1, b"text").wait().unwrap();
+    sim.crash(1);
+    // As `restore_disk` does, but the simulation is not told.
+    sim.disk(1).restore(&image);
+    let broken = refusal(|| {
+        assert!(sim.open(1), "{:?}", sim.refusal(1));
+        sim.run_for(Duration::from_secs(5));
+    });
+    assert!(broken.starts_with("seed 1: F1: "), "{broken}");
+    assert_eq!(sim.violation().unwrap().invariant, "F1");
+}
+
+#[test]
+fn who_stops_without_a_reason_is_a_violation() {
+    let sim = Simulation::new(1);
+    sim.disk(1).stop_at(sim.disk(1).boundaries());
+    let broken = refusal(|| drop(sim.replica(1).put(NOTES, 1, b"text").wait()));
+    assert!(broken.starts_with("seed 1: S1: "), "{broken}");
+}

@@ -132,8 +132,11 @@ impl Paxos {
     /// A voter is in doubt. A leader tells it from where on it need not be.
     pub(super) fn on_unsure(&mut self, from: ReplicaId, boot: Boot) {
         let Role::Leader(leader) = &self.role else { return };
-        let message =
-            Message::Settled { ballot: leader.ballot, boot, from: leader.first_unproposed() };
+        let first = match bugs::is_on(Bug::SettleProposed) {
+            true => self.slot_chosen,
+            false => leader.first_unproposed(),
+        };
+        let message = Message::Settled { ballot: leader.ballot, boot, from: first };
         self.send(from, message);
     }
 

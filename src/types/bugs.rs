@@ -112,6 +112,8 @@ bugs! {
     ReadBeforeApply = "read-before-apply",
     /// A read takes the answer to a question of an earlier opening.
     AnswerToEarlierLife = "answer-to-earlier-life",
+    /// A leader calls settled what it proposed itself and does not know to be chosen.
+    SettleProposed = "settle-proposed",
     /// A condition on a version holds for later versions, too.
     CompareAtLeast = "compare-at-least",
     /// A key that was deleted counts as present.
