@@ -12,8 +12,8 @@ use indelible::ReplicaId;
 use indelible::sim::cluster::Cluster;
 use indelible::sim::cores::Cores;
 use indelible::sim::journal::Damage;
+use indelible::sim::lines;
 use indelible::sim::links::{Filter, Link};
-use indelible::sim::trace;
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Slot, SlotRange};
@@ -124,7 +124,7 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         "status" => return status(cores),
         // chosen REPLICA: what it knows to be chosen, from slot 1 on.
         "chosen" => {
-            let entries = cores.chosen(id(0)).iter().skip(1).map(trace::entry);
+            let entries = cores.chosen(id(0)).iter().skip(1).map(lines::entry);
             return entries.collect::<Vec<_>>().join(" ");
         }
         _ => command.reject("unknown command"),

@@ -25,8 +25,8 @@ use crate::types::time::{Moment, Time};
 use super::checks::Checks;
 use super::cluster::Cluster;
 use super::journal::MemoryJournal;
+use super::lines;
 use super::links::{Filter, Link, Links};
-use super::trace;
 
 /// So many steps without coming to rest are a loop.
 const STEPS_MAX: usize = 1_000_000;
@@ -145,7 +145,7 @@ impl Cores {
 
     /// A message that nobody sent arrives.
     pub fn inject(&mut self, link: Link, message: Message) {
-        self.tell(|_| format!("{} ⇢ {} {}", link.from, link.to, trace::message(&message)));
+        self.tell(|_| format!("{} ⇢ {} {}", link.from, link.to, lines::message(&message)));
         self.step(link.to, Input::Message { from: link.from, message });
     }
 
@@ -282,7 +282,7 @@ impl Cores {
     /// The replica, with its ballot where it leads or campaigns.
     #[must_use]
     pub fn name(&self, id: ReplicaId) -> String {
-        trace::name(id, self.replica(id).core.as_ref())
+        lines::name(id, self.replica(id).core.as_ref())
     }
 
     /// The lines since the last call.
@@ -353,13 +353,13 @@ impl Cores {
 
     fn take_in(&mut self, id: ReplicaId, output: Output, slot_chosen: Slot) {
         for record in &output.records {
-            self.tell(|cores| format!("{} journal {}", cores.name(id), trace::record(record)));
+            self.tell(|cores| format!("{} journal {}", cores.name(id), lines::record(record)));
         }
         let divergence = output.divergence;
         assert!(divergence.is_none(), "I10: replica {id} differs: {divergence:?}");
         for (slot, entry) in output.chosen {
             self.tell(|cores| {
-                format!("{} learns slot={slot} {}", cores.name(id), trace::entry(&entry))
+                format!("{} learns slot={slot} {}", cores.name(id), lines::entry(&entry))
             });
             let known = self.replica(id).chosen.len();
             self.checks.on_learned(id, known, slot, &entry);
@@ -440,7 +440,7 @@ impl Cores {
         if !matches!(message, Message::Heartbeat(_)) || self.cluster.traces_heartbeats {
             let Link { from, to } = link;
             self.tell(|cores| {
-                format!("{} {mark} {to} {}", cores.name(from), trace::message(message))
+                format!("{} {mark} {to} {}", cores.name(from), lines::message(message))
             });
         }
     }

@@ -17,6 +17,7 @@ use super::checkers::Violation;
 use super::disk::Image;
 use super::links::Link;
 use super::simulation::Simulation;
+use super::trace::Note;
 use super::world::World;
 
 impl World {
@@ -47,7 +48,7 @@ impl World {
     fn refuse(&mut self, link: Link, boot: Boot, refusal: &Refusal) {
         let Link { from, to } = link;
         self.counts.refused += 1;
-        self.trace.note(self.now, 7, from.0, to.0);
+        self.trace.note(self.now, Note::Refused, from.0, to.0);
         self.trace.line(self.now, || format!("{to} refuses {from}: {refusal:?}"));
         let life = self.machine(from).life.as_ref();
         let is_open = life.is_some_and(|life| life.hello.boot == boot);

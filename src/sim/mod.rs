@@ -79,8 +79,8 @@ mod strike;
 pub mod swarm;
 pub mod workload;
 
-pub mod record;
 pub mod rng;
+pub mod trace;
 
 pub use machine::{DiskSpeed, Settings};
 pub use places::{Place, Target};
@@ -101,4 +101,4 @@ mod openings;
 mod ravage;
 pub mod schedule;
 
-pub mod trace;
+pub mod lines;

@@ -10,7 +10,7 @@ use crate::types::record::{Doubts, Record};
 
 use super::cores::Cores;
 use super::journal::Damage;
-use super::trace;
+use super::lines;
 
 impl Cores {
     /// The replica stops: what is volatile is lost.
@@ -57,7 +57,7 @@ impl Cores {
             self.checks.on_lost(id, slot);
         }
         self.replica_mut(id).journal.damage(damage);
-        self.tell(|_| format!("{id} loses {}", trace::damage(damage)));
+        self.tell(|_| format!("{id} loses {}", lines::damage(damage)));
     }
 
     /// The replica comes back with what is left, in a new opening.
@@ -89,7 +89,7 @@ impl Cores {
         self.replica_mut(id).core = Some(core);
         if openings > 1 {
             let (promised, chosen, votes) = told;
-            let doubts = trace::doubts(&doubts);
+            let doubts = lines::doubts(&doubts);
             self.tell(|_| {
                 format!("{id} restarts promised={promised} chosen<{chosen} votes={votes}{doubts}")
             });
@@ -110,7 +110,7 @@ impl Cores {
                 all = false;
                 continue;
             };
-            self.tell(|_| format!("{id} repairs slot={slot} {}", trace::entry(&entry)));
+            self.tell(|_| format!("{id} repairs slot={slot} {}", lines::entry(&entry)));
             let record = Record::Chosen { slot, entry };
             self.checks.on_durable(id, &record);
             let journal = &mut self.replica_mut(id).journal;

@@ -1,176 +1,81 @@
-//! How an event of the cores reads: names, entries, records and messages as text.
+//! The trace: one line for each event, and the hash of all events.
 //!
-//! ```text
-//! 1@1.1 leads                               a replica that leads is shown with its ballot,
-//! 1~2.1 → 2 Prepare ballot=2.1 from=1       a candidate with the one that it tries
-//! 2 journal vote slot=1 ballot=1.1 a
-//! 2 sync
-//! 2 learns slot=1 a
-//! 1 ⇥ 2 Accept …                            lost
-//! ```
+//! The hash is always computed, of numbers; lines are made only where they are wanted, since they
+//! take longer than what they tell. Two runs with equal hashes saw the same events in one order.
 
-use std::fmt::Write as _;
+use std::collections::VecDeque;
 
-use crate::paxos::Paxos;
-use crate::paxos::step::RoleName;
-use crate::types::entry::{Entry, EntryKind};
-use crate::types::ids::{ReplicaId, Slot, SlotRange};
-use crate::types::message::{Abstention, Doubt, Message, Vote};
-use crate::types::record::{Doubts, Record};
-use crate::types::slots::SlotSet;
+use crate::types::time::Moment;
 
-use super::journal::Damage;
+/// The events of a run.
+#[derive(Debug, Default)]
+pub struct Trace {
+    hash: u64,
+    /// How many of the newest lines are kept; none are made where this is zero.
+    keep: usize,
+    lines: VecDeque<String>,
+}
 
-/// The replica, with its ballot where it leads or campaigns.
-#[must_use]
-pub fn name(id: ReplicaId, core: Option<&Paxos>) -> String {
-    let Some(view) = core.map(Paxos::view) else { return id.to_string() };
-    match view.role {
-        RoleName::Follower => id.to_string(),
-        RoleName::Candidate => format!("{id}~{}", view.promised),
-        RoleName::Leader => format!("{id}@{}", view.promised),
+/// The kinds of events that go into the hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A message is let in.
+    Arrive = 1,
+    /// A write ends.
+    Written,
+    /// A replica leads, follows, campaigns or learns.
+    Role,
+    /// A replica knows more of the log to be chosen.
+    Progress,
+    /// A connection ends.
+    Down,
+    /// Callers brought something.
+    Called,
+    /// A hello is refused.
+    Refused,
+    /// An opening ends.
+    Opened,
+    /// A replica dies.
+    Died,
+}
+
+impl Trace {
+    /// From now on the newest `count` lines are kept.
+    pub fn keep(&mut self, count: usize) {
+        self.keep = count;
+        self.lines.drain(..self.lines.len().saturating_sub(count));
     }
-}
 
-/// The commands as text, `no-op`, or `membership`.
-#[must_use]
-pub fn entry(entry: &Entry) -> String {
-    match entry.kind() {
-        EntryKind::NoOp => "no-op".into(),
-        EntryKind::Membership => "membership".into(),
-        EntryKind::Commands => {
-            let text = entry.commands().map(text).collect::<Vec<_>>().join("+");
-            match text.char_indices().nth(24) {
-                Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
-                None => text,
-            }
+    /// An event happened: its kind, and two numbers that tell it from others of its kind.
+    pub fn note(&mut self, now: Moment, kind: Note, one: u64, other: u64) {
+        for word in [now.0, (kind as u64) << 32 | one, other] {
+            // FxHash with a finish: fast, and nobody attacks it.
+            self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
         }
+        self.hash ^= self.hash >> 29;
     }
-}
 
-/// A command: itself where it can be printed.
-fn text(bytes: &[u8]) -> String {
-    let text = std::str::from_utf8(bytes).ok();
-    let printed = text.filter(|text| !text.chars().any(char::is_control));
-    printed.map_or_else(|| format!("({} bytes)", bytes.len()), str::to_owned)
-}
-
-/// A record as it is appended.
-#[must_use]
-pub fn record(record: &Record) -> String {
-    match record {
-        Record::Promise { ballot } => format!("promise ballot={ballot}"),
-        Record::Vote { slot, ballot, entry: voted } => {
-            format!("vote slot={slot} ballot={ballot} {}", entry(voted))
+    /// The line of an event.
+    pub fn line(&mut self, now: Moment, line: impl FnOnce() -> String) {
+        if self.keep == 0 {
+            return;
         }
-        Record::Chosen { slot, entry: chosen } => format!("chosen slot={slot} {}", entry(chosen)),
-        Record::Verdicts(verdicts) => format!("verdicts {}", verdicts.slots),
-        Record::Sightings(seen) => format!("sightings {}", seen.len()),
-        Record::Doubts(noted) => format!("doubts{}", doubts(noted)),
+        if self.lines.len() == self.keep {
+            self.lines.pop_front();
+        }
+        let (seconds, micros) = (now.0 / 1_000_000_000, now.0 / 1000 % 1_000_000);
+        self.lines.push_back(format!("{seconds}.{micros:06} {}", line()));
     }
-}
 
-/// What a replica doubts, each doubt behind a space.
-#[must_use]
-pub fn doubts(doubts: &Doubts) -> String {
-    let slots = |name: &str, set: &SlotSet| {
-        set.ranges().iter().map(|slots| format!(" {name}={}", range(*slots))).collect::<String>()
-    };
-    let promise = if doubts.promise_lost { " promise-lost" } else { "" };
-    let (faulty, uncertain) = (&doubts.faulty, &doubts.uncertain);
-    format!("{promise}{}{}", slots("faulty", faulty), slots("uncertain", uncertain))
-}
-
-/// What is damaged.
-#[must_use]
-pub fn damage(damage: Damage) -> String {
-    match damage {
-        Damage::Slot(slot) => format!("its record of slot={slot}"),
-        Damage::Somewhere(slot) => format!("a record, which was of slot={slot}"),
-        Damage::End => "its last group".into(),
-        Damage::Promise => "its promise".into(),
+    /// The hash of all events so far.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
     }
-}
 
-/// The slots; where they reach far, only where they begin.
-fn range(slots: SlotRange) -> String {
-    match slots.first.count_to(slots.end) < 1 << 16 {
-        true => slots.to_string(),
-        false => format!("{}..", slots.first),
+    /// The lines that were kept, oldest first.
+    #[must_use]
+    pub fn take_lines(&mut self) -> Vec<String> {
+        self.lines.drain(..).collect()
     }
-}
-
-fn abstained(abstained: &[Abstention]) -> String {
-    let shown = abstained.iter().map(|Abstention { slots, doubt }| {
-        let name = match doubt {
-            Doubt::Faulty => "faulty",
-            Doubt::Uncertain => "uncertain",
-        };
-        format!(" {name}={}", range(*slots))
-    });
-    shown.collect()
-}
-
-/// A message with what matters in it.
-#[must_use]
-pub fn message(message: &Message) -> String {
-    let mut text = message.name().to_owned();
-    let told = match message {
-        Message::Heartbeat(heartbeat) => {
-            let leads = if heartbeat.leads { " leads" } else { "" };
-            let hears = if heartbeat.hears_leader { " hears" } else { "" };
-            write!(text, "{leads}{hears} chosen<{}", heartbeat.slot_chosen)
-        }
-        Message::Prepare { ballot, from } => write!(text, " ballot={ballot} from={from}"),
-        Message::Promise(promise) => {
-            let part = match promise.parts {
-                1 => String::new(),
-                parts => format!(" part={}/{parts}", promise.part),
-            };
-            let (ballot, chosen) = (promise.ballot, promise.slot_chosen);
-            let (voted, abstained) = (votes(&promise.votes), abstained(&promise.abstained));
-            write!(text, " ballot={ballot}{part} chosen<{chosen} voted={voted}{abstained}")
-        }
-        Message::Accept(accept) => {
-            let (ballot, entries) = (accept.ballot, entries(accept.first_slot, &accept.entries));
-            write!(text, " ballot={ballot} {entries} chosen<{}", accept.slot_chosen)
-        }
-        Message::Accepted(accepted) => {
-            write!(text, " ballot={} slots={}", accepted.ballot, accepted.slots)
-        }
-        Message::Reject { ballot, promised } => {
-            write!(text, " ballot={ballot} promised={promised}")
-        }
-        Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
-        Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
-        Message::Fill { until } => write!(text, " until={until}"),
-        Message::Chosen(chosen) => {
-            let entries = entries(chosen.first_slot, &chosen.entries);
-            write!(text, " {entries} chosen<{}", chosen.slot_chosen)
-        }
-        Message::Confirm { ballot, nonce } | Message::Confirmed { ballot, nonce, .. } => {
-            write!(text, " ballot={ballot} nonce={nonce}")
-        }
-        Message::Barrier { read, .. } => write!(text, " read={read}"),
-        Message::BarrierAt { read, slot, .. } => write!(text, " read={read} slot<{slot}"),
-        Message::Introduce(introduce) => write!(text, " voters={:?}", introduce.voters),
-        Message::Agreed { formed, .. } => write!(text, " formed={formed}"),
-        Message::Forward(_) | Message::Bounced { .. } => Ok(()),
-    };
-    told.expect("a string takes what is written to it");
-    text
-}
-
-fn votes(votes: &[Vote]) -> String {
-    let shown = votes.iter().map(|vote| {
-        let Vote { slot, ballot, entry: voted } = vote;
-        format!("{slot}:{ballot} {}", entry(voted))
-    });
-    format!("[{}]", shown.collect::<Vec<_>>().join(", "))
-}
-
-fn entries(first: Slot, entries: &[Entry]) -> String {
-    let slots = (0..).map(|count| first.plus(count)).zip(entries);
-    let shown = slots.map(|(slot, shown)| format!("{slot}:{}", entry(shown)));
-    format!("[{}]", shown.collect::<Vec<_>>().join(", "))
 }

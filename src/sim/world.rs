@@ -30,12 +30,12 @@ use super::agenda::{Agenda, Happening};
 use super::checkers::Violation;
 use super::disk::{Mount, SimDisk};
 use super::judges::Judges;
+use super::lines;
 use super::links::Link;
 use super::machine::{Machine, Settings};
 use super::network::{Network, Parcel};
-use super::record::Trace;
 use super::rng::Rng;
-use super::trace;
+use super::trace::{Note, Trace};
 use super::witness::Witness;
 
 /// Machines, the network between them, and time.
@@ -156,7 +156,7 @@ impl World {
             Happening::Written { id, life, flight } => self.end_write(id, life, flight),
             Happening::Down { id, peer } => {
                 let event = Event::Arrived(Arrival::Down { peer });
-                self.trace.note(self.now, 5, id.0, peer.0);
+                self.trace.note(self.now, Note::Down, id.0, peer.0);
                 self.turn(id, [event]);
             }
         }
@@ -177,7 +177,7 @@ impl World {
                 let life = self.machine_mut(id).life.as_mut();
                 let events = life.map(|life| std::mem::take(&mut *life.inbox.lock()));
                 if let Some(events) = events.filter(|events| !events.is_empty()) {
-                    self.trace.note(self.now, 6, id.0, events.len() as u64);
+                    self.trace.note(self.now, Note::Called, id.0, events.len() as u64);
                     self.turn(id, events);
                 }
             }
@@ -193,9 +193,9 @@ impl World {
         }
         self.counts.delivered += 1;
         self.trace.line(self.now, || {
-            format!("{} -> {} {}", link.from, link.to, trace::message(&message))
+            format!("{} -> {} {}", link.from, link.to, lines::message(&message))
         });
-        self.trace.note(self.now, 1, link.from.0, link.to.0);
+        self.trace.note(self.now, Note::Arrive, link.from.0, link.to.0);
         let arrival = Arrival::Message { from: link.from, message };
         let Some(life) = &mut self.machine_mut(link.to).life else { return };
         life.gate.note(&arrival);
@@ -216,7 +216,7 @@ impl World {
         let Some(life) = &mut machine.life else { return };
         let Some(flight) = life.flights.remove(&flight) else { return };
         let done = flight.begun.finish();
-        self.trace.note(self.now, 2, id.0, u64::from(done.is_done()));
+        self.trace.note(self.now, Note::Written, id.0, u64::from(done.is_done()));
         if done.is_done() {
             for group in flight.groups {
                 self.trace.line(self.now, || format!("{id} synced {:?}", group.frames));
@@ -278,11 +278,16 @@ impl World {
         }
         if before.role != view.role {
             self.counts.leaders += u64::from(view.role == RoleName::Leader);
-            self.trace.note(self.now, 3, id.0, view.promised.round);
+            self.trace.note(self.now, Note::Role, id.0, view.promised.round);
             self.trace.line(self.now, || format!("{id} is {:?} {}", view.role, view.promised));
         }
         if before.chosen.0 != view.slot_chosen || !before.formed {
-            self.trace.note(self.now, 4, id.0, view.slot_chosen.0 ^ view.chain.0 as u64);
+            self.trace.note(
+                self.now,
+                Note::Progress,
+                id.0,
+                view.slot_chosen.0 ^ view.chain.0 as u64,
+            );
             let result = self.witness.on_progress(id, view.slot_chosen, view.chain);
             self.judge(result);
         }
@@ -383,7 +388,7 @@ impl World {
         let opened = machine.open(now);
         machine.paused = false;
         machine.disk_paused = false;
-        self.trace.note(now, 8, id.0, u64::from(opened.is_ok()));
+        self.trace.note(now, Note::Opened, id.0, u64::from(opened.is_ok()));
         self.judge_opened(id, opened.is_ok());
         match opened {
             Ok(()) => {
@@ -403,7 +408,7 @@ impl World {
     /// machine and its peers go on.
     pub(super) fn kill(&mut self, id: ReplicaId) {
         self.judge_end(id);
-        self.trace.note(self.now, 9, id.0, 0);
+        self.trace.note(self.now, Note::Died, id.0, 0);
         self.trace.line(self.now, || format!("{id} dies"));
         self.agenda.set_alarm(id, None);
         let machine = self.machine_mut(id);

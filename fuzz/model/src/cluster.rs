@@ -207,7 +207,7 @@ impl Cluster {
         match action.happening {
             Happening::Receive(letter) => {
                 let Letter { from, to, message } = self.letters.get(letter);
-                format!("{from} -> {to} {}", indelible::sim::trace::message(message))
+                format!("{from} -> {to} {}", indelible::sim::lines::message(message))
             }
             other => format!("{id} {other:?}"),
         }
