@@ -241,6 +241,15 @@ impl Findings {
         self.heard_of = self.heard_of.max(header.meta_seq);
     }
 
+    /// Takes note of a frame that stands in its place in the journal, whether it counts or not: a
+    /// promise is the newest that was made before it.
+    pub(super) fn finds(&mut self, header: &Header) {
+        if header.kind == Kind::Promise {
+            self.promise = self.promise.max((header.meta_seq, header.ballot));
+            self.promise_segment = self.promise_segment.max(header.segment);
+        }
+    }
+
     /// The number of a promise that none ever had.
     pub(super) fn next_promise(&self) -> u64 {
         self.promise.0.max(self.spoken_of.0).max(self.heard_of).saturating_add(1)
@@ -271,10 +280,7 @@ impl Findings {
     pub(super) fn speaks(&mut self, header: &Header) {
         self.spoken_of.0 = self.spoken_of.0.max(header.meta_seq);
         self.spoken_of.1 = self.spoken_of.1.max(header.ballot);
-        if header.kind == Kind::Promise {
-            self.promise = self.promise.max((header.meta_seq, header.ballot));
-            self.promise_segment = self.promise_segment.max(header.segment);
-        }
+        self.finds(header);
     }
 
     fn settle(&mut self, slot: Slot) {

@@ -155,11 +155,18 @@ impl<F: File> Scan<F> {
             let (number, offset) = (link.number, self.limit(link)?);
             self.end_gap(End { number, offset, last_lsn: self.lsn_seen, link: 0 });
         }
+        for link in links.iter().filter(|link| !link.certain) {
+            // None was looked at where the region that is bad began with a superheader.
+            if !self.behind.contains_key(&link.number) {
+                self.look_behind(link.number, 0, true)?;
+            }
+        }
         // An opening that did not end told nobody of what it wrote; but its numbers are used up.
+        // The promise that it wrote may be the best that was left of what it knew to be lost.
         let top = links.last().map_or(0, |link| link.number);
         let newer = self.source.files.range(top + 1..).map(|(number, _)| *number);
         for number in newer.collect::<Vec<_>>() {
-            self.look_behind(number, BLOCK_BYTES as u64)?;
+            self.look_behind(number, BLOCK_BYTES as u64, false)?;
         }
         self.lsn_seen = self.lsn_seen.max(self.evidence);
         match self.foreign {
@@ -252,14 +259,14 @@ impl<F: File> Scan<F> {
         }
         let looked = self.behind.contains_key(&number);
         if !looked {
-            self.look_behind(number, offset)?;
+            self.look_behind(number, offset, true)?;
         }
         if self.alone && self.evidence > self.end.last_lsn {
             return Err(refusal());
         }
         for newer in rest.iter().map(|link| link.number) {
             if !looked {
-                self.look_behind(newer, 0)?;
+                self.look_behind(newer, 0, true)?;
             }
             if self.alone && self.evidence > self.end.last_lsn {
                 return Err(chain::lost(&self.source.files, newer));
@@ -316,8 +323,9 @@ impl<F: File> Scan<F> {
     }
 
     /// Looks at every block from `from` on: for valid frames, which may begin anywhere in it, for
-    /// what they prove, and for where the last block ends that is not all zeros.
-    fn look_behind(&mut self, number: u64, from: u64) -> Result<(), JournalError> {
+    /// what they prove, and for where the last block ends that is not all zeros. `is_ours`: the
+    /// segment belongs to the journal, if it was used.
+    fn look_behind(&mut self, number: u64, from: u64, is_ours: bool) -> Result<(), JournalError> {
         let (length, mut offset, mut end) = (self.source.length(number)?, from, 0);
         while let Some(block) = self.source.next_block(number, offset, length) {
             if block > offset && bugs::is_on(Bug::ZerosEndJournal) {
@@ -331,6 +339,9 @@ impl<F: File> Scan<F> {
                     break;
                 }
                 self.note(&stray.header);
+                if is_ours {
+                    self.found.finds(&stray.header);
+                }
                 // The numbers of those that did not get onto the disk with it are used up, too.
                 self.lsn_seen = self.lsn_seen.max(stray.last_lsn);
                 at = stray.header.offset + FRAME_ALIGNMENT as u64;
