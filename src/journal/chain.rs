@@ -100,8 +100,17 @@ pub(super) fn links<F: File>(
     links.reverse();
     // Alone, evidence counts wherever it stands: there is no worse than not to open.
     let made = if known.alone { u64::MAX } else { known.segment_made };
-    let newer = files.keys().filter(|number| top < **number && **number <= made);
-    links.extend(newer.map(|&number| Link {
+    let newer = || files.range(top + 1..).filter(|(number, _)| **number <= made);
+    for (&number, file) in newer() {
+        let name = segment_name(number);
+        let length = file.len().map_err(JournalError::io("measure", &name))?;
+        // It was made whole before the identity said so. Zeros may be all that it ever held; of
+        // one that ends within its superheader nobody knows whether it was used.
+        if number <= known.segment_made && length < SUPERHEADER_BYTES as u64 {
+            return Err(corrupt(number, length, "the end of a segment that was made longer"));
+        }
+    }
+    links.extend(newer().map(|(&number, _)| Link {
         number,
         superheader: None,
         end: None,

@@ -86,8 +86,8 @@ pub enum ErrorKind {
     MembershipMismatch,
     /// A file of the journal is missing.
     MissingSegment,
-    /// A file of a lone replica's directory is damaged where it was acknowledged, or `identity` is
-    /// missing or damaged.
+    /// A file of a lone replica's directory is damaged where it was acknowledged. Or, of any
+    /// replica's, `identity` is missing or damaged, or a segment was cut off at its beginning.
     /// Nothing was changed.
     Corrupt,
     /// The operating system refused an operation on a file, a socket or a thread.
