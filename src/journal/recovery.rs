@@ -318,6 +318,9 @@ fn begin_segment<D: Disk>(
     file.write_at(0, &block).map_err(JournalError::io("write", &name))?;
     file.sync().map_err(JournalError::io("sync", &name))?;
     shared.files.write().insert(head.number, Arc::clone(file));
+    // A vote that is written again need not be what was chosen: of a slot that is missing nothing
+    // is read.
+    places.retain(|(slot, ..)| !head.damage.missing.contains(*slot));
     show(&mut shared.index.write(), head.number, &places);
     Ok(Start {
         lanes,
