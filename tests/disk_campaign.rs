@@ -1,5 +1,6 @@
 //! One fault on the medium, in every block of 512 bytes of every file of a directory: zeros, a
-//! flipped bit, an error of reading or writing, what stood there before, what stands elsewhere.
+//! flipped bit, an error of reading or writing, what stood there before, what stands elsewhere; and
+//! noise from there over the next few to forty blocks, up to the head of the last group.
 //!
 //! A replica that is alone has everything afterwards, or refuses, names the file, and changes
 //! nothing. One of three has each record, or tells that it may lack it. One thing is excused: what
@@ -10,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use indelible::journal::frame::{Header, Kind};
 use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{Image, Mount, SimDisk, When};
 use indelible::types::entry::{Entry, EntryBuilder};
@@ -34,10 +36,18 @@ enum Fault {
     WriteFails,
     Stale,
     Swap,
+    Stretch,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Zero, Fault::Flip, Fault::ReadFails, Fault::WriteFails, Fault::Stale, Fault::Swap];
+const FAULTS: [Fault; 7] = [
+    Fault::Zero,
+    Fault::Flip,
+    Fault::ReadFails,
+    Fault::WriteFails,
+    Fault::Stale,
+    Fault::Swap,
+    Fault::Stretch,
+];
 
 /// What became of it, how often.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,7 +115,7 @@ impl Directory {
             for group in 0..5 {
                 let mut records = Vec::new();
                 promised_before = promised;
-                if group == 0 || group == 4 {
+                if group == 0 || group == 3 {
                     promised = promised.next_for(WHO).unwrap();
                     records.push(Record::Promise { ballot: promised });
                 }
@@ -151,8 +161,36 @@ impl Directory {
                 let other = (start + 9 * BLOCK_BYTES + length / 2) % length / BLOCK_BYTES;
                 disk.swap((name, start), (name, other * BLOCK_BYTES), BLOCK_BYTES)
             }
+            Fault::Stretch => {
+                let last = (start + (3 + block % 37) * BLOCK_BYTES).min(self.stretch_end(name));
+                disk.rot(name, start..last.max(start), |bytes| {
+                    let noise = (0..251).cycle().map(|step: u8| step + 1);
+                    bytes.iter_mut().zip(noise).for_each(|(byte, noise)| *byte ^= noise);
+                })
+            }
         };
         changed.then_some(disk)
+    }
+
+    /// Up to where a stretch may reach: of the last group, whose frames alone prove what was
+    /// durable before it, only the first ones are hit.
+    fn stretch_end(&self, name: &str) -> usize {
+        let bytes = self.disk.durable(name).unwrap();
+        let groups = |name: &str| {
+            let bytes = self.disk.durable(name).unwrap();
+            let headers = bytes.chunks(4096).filter_map(|block| Header::decode(block).ok());
+            headers.map(|(header, _)| header).rfind(|header| header.kind == Kind::Group)
+        };
+        let names = self.disk.names();
+        let newest = names.iter().filter_map(|name| groups(name)).max_by_key(|group| group.lsn);
+        match (groups(name), newest) {
+            (Some(group), Some(newest)) if group == newest => {
+                // A seal is proof as a whole; of a vote behind another, the header.
+                let is_sealed = self.unsealed == Slot(self.votes.len() as u64);
+                newest.offset as usize + if is_sealed { 0 } else { 500 }
+            }
+            _ => bytes.len(),
+        }
     }
 
     /// What stood there before the last sync that changed it. The history is that of the first
