@@ -338,3 +338,19 @@ fn in_a_cluster_only_the_unsealed_end_can_pass_for_torn() {
     let counts = campaign(3, false);
     assert!(counts.told > 100, "{counts:?}");
 }
+
+/// A system may give fewer bytes than were asked for, and the rest when asked again.
+#[test]
+fn a_short_read_is_no_damage() {
+    for voters in [1, 3] {
+        let directory = Directory::new(voters, true);
+        let mut counts = Counts::default();
+        for read in 0..100 {
+            let disk = SimDisk::new();
+            disk.restore(&directory.image);
+            disk.shorten_read(When::after(read), 100);
+            directory.check(&disk, Fault::ReadFails, &mut counts);
+        }
+        assert_eq!((counts.opened, counts.told, counts.excused), (100, 0, 0), "{voters} voters");
+    }
+}

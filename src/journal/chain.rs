@@ -17,6 +17,7 @@
 //! Not here: what the segments hold (`scan`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use crate::types::ids::Lsn;
@@ -124,10 +125,22 @@ pub(super) fn links<F: File>(
 fn before<F: File>(file: &F, number: u64, home: Home) -> Option<Lsn> {
     let mut bytes = [0; FRAME_HEADER_BYTES];
     let offset = BLOCK_BYTES as u64;
-    let count = file.read_at(offset, &mut bytes).ok()?;
+    let count = fill(file, offset, &mut bytes).ok()?;
     let (header, _) = Header::decode(&bytes[..count]).ok()?;
     let begins = header.kind == Kind::Group && header.stands_at(home, number, offset);
     begins.then_some(header.durable_through)
+}
+
+/// Reads until the buffer is full or the file ends: a system may give less at a time.
+fn fill<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(offset + filled as u64, &mut bytes[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
 }
 
 /// The superheader of a segment; `None` where there is no valid one.
@@ -137,7 +150,7 @@ fn superheader<F: File>(
     known: Known,
 ) -> Result<Option<(Superheader, u32)>, JournalError> {
     let mut bytes = [0; SUPERHEADER_BYTES];
-    let count = match file.read_at(0, &mut bytes) {
+    let count = match fill(file, 0, &mut bytes) {
         Ok(count) => count,
         Err(err) if known.alone => {
             return Err(JournalError::io("read", &segment_name(number))(err));
