@@ -17,12 +17,11 @@
 //! Not here: what the segments hold (`scan`).
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
 use crate::types::ids::Lsn;
 
-use super::disk::File;
+use super::disk::{File, fill};
 use super::error::JournalError;
 use super::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::segment::{
@@ -101,8 +100,7 @@ pub(super) fn links<F: File>(
     links.reverse();
     // Alone, evidence counts wherever it stands: there is no worse than not to open.
     let made = if known.alone { u64::MAX } else { known.segment_made };
-    let newer = || files.range(top + 1..).filter(|(number, _)| **number <= made);
-    for (&number, file) in newer() {
+    for (&number, file) in files.range(top + 1..).take_while(|(number, _)| **number <= made) {
         let name = segment_name(number);
         let length = file.len().map_err(JournalError::io("measure", &name))?;
         // It was made whole before the identity said so. Zeros may be all that it ever held; of
@@ -110,14 +108,9 @@ pub(super) fn links<F: File>(
         if number <= known.segment_made && length < SUPERHEADER_BYTES as u64 {
             return Err(corrupt(number, length, "the end of a segment that was made longer"));
         }
+        let (superheader, end, last_lsn) = (None, None, None);
+        links.push(Link { number, superheader, end, last_lsn, certain: false });
     }
-    links.extend(newer().map(|(&number, _)| Link {
-        number,
-        superheader: None,
-        end: None,
-        last_lsn: None,
-        certain: false,
-    }));
     Ok(links)
 }
 
@@ -129,18 +122,6 @@ fn before<F: File>(file: &F, number: u64, home: Home) -> Option<Lsn> {
     let (header, _) = Header::decode(&bytes[..count]).ok()?;
     let begins = header.kind == Kind::Group && header.stands_at(home, number, offset);
     begins.then_some(header.durable_through)
-}
-
-/// Reads until the buffer is full or the file ends: a system may give less at a time.
-fn fill<F: File>(file: &F, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(offset + filled as u64, &mut bytes[filled..])? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
 }
 
 /// The superheader of a segment; `None` where there is no valid one.

@@ -255,6 +255,19 @@ impl File for fs::File {
     }
 }
 
+/// Reads from `offset` on until the buffer is full or the file ends; returns how many bytes. A
+/// system may give fewer at a time.
+pub(super) fn fill<F: File>(file: &F, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(offset + filled as u64, &mut buffer[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
 impl Drop for RealLock {
     fn drop(&mut self) {
         // Closing the file would not do: a process that this one is just starting has a copy of

@@ -32,7 +32,7 @@ use crate::types::codec;
 use crate::types::ids::{Boot, ClusterId, Incarnation, ReplicaId};
 use crate::types::membership::Membership;
 
-use super::disk::{Disk, File};
+use super::disk::{Disk, File, fill};
 use super::error::JournalError;
 use super::frame::{FORMAT_VERSION, Home, array, u32_at, u64_at};
 
@@ -174,15 +174,7 @@ pub(super) fn read<D: Disk>(disk: &D) -> Result<Option<Identity>, JournalError> 
     };
     // One byte more than it may have, so that a file that is too long is seen to be.
     let mut bytes = vec![0; FILE_BYTES_MAX + 1];
-    let mut length = 0;
-    while length < bytes.len() {
-        let count =
-            file.read_at(length as u64, &mut bytes[length..]).map_err(io("read", IDENTITY_NAME))?;
-        if count == 0 {
-            break;
-        }
-        length += count;
-    }
+    let length = fill(&file, 0, &mut bytes).map_err(io("read", IDENTITY_NAME))?;
     Identity::decode(&bytes[..length]).map(Some)
 }
 

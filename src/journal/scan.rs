@@ -155,11 +155,9 @@ impl<F: File> Scan<F> {
             let (number, offset) = (link.number, self.limit(link)?);
             self.end_gap(End { number, offset, last_lsn: self.lsn_seen, link: 0 });
         }
+        // None was looked at where the region that is bad began with a superheader.
         for link in links.iter().filter(|link| !link.certain) {
-            // None was looked at where the region that is bad began with a superheader.
-            if !self.behind.contains_key(&link.number) {
-                self.look_behind(link.number, 0, true)?;
-            }
+            self.look_behind(link.number, 0, true)?;
         }
         // An opening that did not end told nobody of what it wrote; but its numbers are used up.
         // The promise that it wrote may be the best that was left of what it knew to be lost.
@@ -257,17 +255,12 @@ impl<F: File> Scan<F> {
         if link.end.is_some() || rest.iter().any(|link| link.certain) {
             return if self.alone { Err(refusal()) } else { Ok(true) };
         }
-        let looked = self.behind.contains_key(&number);
-        if !looked {
-            self.look_behind(number, offset, true)?;
-        }
+        self.look_behind(number, offset, true)?;
         if self.alone && self.evidence > self.end.last_lsn {
             return Err(refusal());
         }
         for newer in rest.iter().map(|link| link.number) {
-            if !looked {
-                self.look_behind(newer, 0, true)?;
-            }
+            self.look_behind(newer, 0, true)?;
             if self.alone && self.evidence > self.end.last_lsn {
                 return Err(chain::lost(&self.source.files, newer));
             }
@@ -322,10 +315,13 @@ impl<F: File> Scan<F> {
         self.lsn_seen = Lsn(last.0.saturating_add(frames));
     }
 
-    /// Looks at every block from `from` on: for valid frames, which may begin anywhere in it, for
-    /// what they prove, and for where the last block ends that is not all zeros. `is_ours`: the
-    /// segment belongs to the journal, if it was used.
+    /// Looks, once, at every block from `from` on: for valid frames, which may begin anywhere in
+    /// it, for what they prove, and for where the last block ends that is not all zeros. `is_ours`:
+    /// the segment belongs to the journal, if it was used.
     fn look_behind(&mut self, number: u64, from: u64, is_ours: bool) -> Result<(), JournalError> {
+        if self.behind.contains_key(&number) {
+            return Ok(());
+        }
         let (length, mut offset, mut end) = (self.source.length(number)?, from, 0);
         while let Some(block) = self.source.next_block(number, offset, length) {
             if block > offset && bugs::is_on(Bug::ZerosEndJournal) {
