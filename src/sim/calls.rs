@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::journal::Reader;
 use crate::runtime::handle::{Calls, EntryIterator, Handle};
@@ -26,8 +26,8 @@ use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
 use super::disk::Mount;
+use super::exclusive::enter;
 use super::machine::Life;
-use super::simulation::BUSY;
 use super::world::World;
 
 /// One opening of one replica, as callers see it.
@@ -102,12 +102,6 @@ impl SimulatedCalls {
         let waits = world.machine(id).paused && self.life(world).is_some();
         assert!(!waits, "{call}: replica {id} is paused, and cannot answer before it is resumed");
     }
-}
-
-/// The world, for a call from outside.
-fn enter<'a>(world: &'a Mutex<World>, call: &str) -> MutexGuard<'a, World> {
-    let world = world.try_lock();
-    world.unwrap_or_else(|| panic!("{call}: {BUSY}"))
 }
 
 impl Helper for SimulatedCalls {

@@ -50,6 +50,7 @@
 //! There is no promise of stability here.
 
 mod calls;
+mod exclusive;
 pub mod places;
 pub mod plan;
 pub mod simulation;

@@ -63,7 +63,8 @@ pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged
     if rng.per_mille(400) {
         let frames = frames(disk);
         let lines = rot_stretch(disk, &frames, rng).into_iter().collect();
-        let is_promise_known = is_shown(disk, promised) || is_proven(disk, &frames, promised);
+        let left = self::frames(disk);
+        let is_promise_known = is_shown(&left, promised) || is_proven(&left, &frames, promised);
         return Ravaged { lines, is_promise_known };
     }
     let (mut lines, mut places) = (Vec::new(), 0);
@@ -101,17 +102,16 @@ fn rot_stretch(disk: &SimDisk, frames: &[Seen], rng: &mut Rng) -> Option<String>
 }
 
 /// Whether a frame is left that shows the promise, or a higher one.
-fn is_shown(disk: &SimDisk, promised: Ballot) -> bool {
-    frames(disk)
-        .iter()
-        .any(|seen| seen.header.kind == Kind::Promise && promised <= seen.header.ballot)
+fn is_shown(left: &[Seen], promised: Ballot) -> bool {
+    let mut promises = left.iter().filter(|seen| seen.header.kind == Kind::Promise);
+    promises.any(|seen| promised <= seen.header.ballot)
 }
 
 /// Whether any frame is left that says of a promise that it was durable, and of its number.
-fn is_proven(disk: &SimDisk, before: &[Seen], promised: Ballot) -> bool {
+fn is_proven(left: &[Seen], before: &[Seen], promised: Ballot) -> bool {
     let Some((number, lsn)) = promise_of(before, promised) else { return false };
     let proves = |header: &Header| number <= header.meta_seq && lsn <= header.durable_through;
-    frames(disk).iter().any(|seen| proves(&seen.header))
+    left.iter().any(|seen| proves(&seen.header))
 }
 
 /// The number of a promise, and of the last frame that shows it.

@@ -22,6 +22,7 @@ use super::calls;
 use super::checkers::Violation;
 use super::clock::LocalClock;
 use super::disk::SimDisk;
+use super::exclusive;
 use super::links::Link;
 use super::machine::{DiskSpeed, Machine, Settings};
 use super::network::{Fate, Parcel, RuleId, Weather};
@@ -417,8 +418,7 @@ impl Simulation {
 
     /// The world, for a method of this name.
     fn enter(&self, method: &str) -> MutexGuard<'_, World> {
-        let world = self.world.try_lock();
-        world.unwrap_or_else(|| panic!("Simulation::{method}: {BUSY}"))
+        exclusive::enter(&self.world, format_args!("Simulation::{method}"))
     }
 
     /// The same, of a method that is told of replica `id`.
@@ -459,10 +459,6 @@ impl std::fmt::Debug for Simulation {
         f.debug_struct("Simulation").field("seed", &self.seed).finish_non_exhaustive()
     }
 }
-
-/// Why a method cannot be called now.
-pub(super) const BUSY: &str =
-    "a call is under way: this one comes from its closure, or from a second thread";
 
 /// Who waits so long for any answer would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(3600);

@@ -414,12 +414,12 @@ impl World {
         let machine = self.machine_mut(id);
         machine.lives += 1;
         let life = machine.life.take();
-        let hung_up = life.is_some();
-        // Who called and was not heard yet is told, too, that nobody answers.
-        life.into_iter().for_each(|life| life.inbox.lock().clear());
         machine.paused = false;
         machine.disk_paused = false;
-        if hung_up {
+        if let Some(life) = life {
+            // Who called and was not heard yet is told, too, that nobody answers.
+            life.inbox.lock().clear();
+            drop(life);
             for peer in self.ids() {
                 if peer != id && self.rng.per_mille(700) {
                     let delay = self.rng.time(Duration::ZERO..=Duration::from_millis(20));

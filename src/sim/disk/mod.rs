@@ -68,8 +68,8 @@ pub use mount::{Mount, SimFile, SimLock};
 pub use state::PIECE_BYTES;
 pub use watch::{AfterFailure, Boundary, Operation, Operations, Overwrite};
 
+use super::exclusive::enter;
 use super::rng::Rng;
-use super::simulation::BUSY;
 
 use content::Content;
 use state::{Change, FileId, SimulatedFile, State};
@@ -276,7 +276,7 @@ impl SimDisk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.try_lock().unwrap_or_else(|| panic!("SimDisk: {BUSY}"))
+        enter(&self.0, "SimDisk")
     }
 }
 
