@@ -27,8 +27,12 @@ use super::{Paxos, Role};
 impl Paxos {
     /// Phase 1b.
     pub(super) fn on_prepare(&mut self, from: ReplicaId, ballot: Ballot, first: Slot) {
+        let before = self.promised;
         if !self.goes_along(from, ballot) {
             return;
+        }
+        if before < self.promised {
+            self.election.put_off(self.now);
         }
         self.answer_prepare(from, ballot, first);
     }

@@ -137,6 +137,14 @@ impl Election {
         self.campaign_at = now + wait * (1 << self.failed_campaigns.min(CAMPAIGN_DOUBLINGS_MAX));
     }
 
+    /// Somebody else campaigns, and may win: a campaign here would only outbid that one, and be
+    /// outbid again. It has the time of a timeout.
+    pub(super) fn put_off(&mut self, now: Moment) {
+        let half = self.election_timeout / 2;
+        let wait = half + self.random.up_to(half);
+        self.campaign_at = self.campaign_at.max(now + wait);
+    }
+
     /// This replica begins to campaign.
     pub(super) fn begin_campaign(&mut self, now: Moment) {
         self.leader = None;
