@@ -150,6 +150,16 @@ fn frames() {
 }
 
 #[test]
+fn a_part_of_a_superheader_is_none() {
+    let (whole, _) = superheader().encode();
+    for count in 0..128 {
+        let mut part = vec![0; whole.len()];
+        part[..count].copy_from_slice(&whole[..count]);
+        assert_eq!(Superheader::decode(&part), Err(BadSuperheader::Invalid), "{count} bytes");
+    }
+}
+
+#[test]
 fn segments_and_identity() {
     let (block, checksum) = superheader().encode();
     assert_eq!(block.len(), 4096);

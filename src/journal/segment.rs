@@ -139,6 +139,8 @@ impl Superheader {
         let is_sound = crc32fast::hash(&bytes[..CHECKSUM_AT]) == checksum;
         match u16::from_le_bytes(array(bytes, 8)) {
             FORMAT_VERSION => {}
+            // No version has this number: a write ended before it, or a medium lost it.
+            0 if !is_sound => return Err(BadSuperheader::Invalid),
             version if is_sound => return Err(BadSuperheader::Version(version)),
             version => return Err(BadSuperheader::PerhapsVersion(version)),
         }
