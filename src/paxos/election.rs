@@ -428,14 +428,17 @@ impl Paxos {
     pub(super) fn on_peer_down(&mut self, peer: ReplicaId) {
         let Some(state) = self.election.peers.get_mut(&peer) else { return };
         state.echoed = None;
-        if self.election.leader.is_some_and(|(ballot, _)| ballot.leader == peer) {
-            reached!(LeaderHungUp);
-            self.election.leader_lost();
+        let lost = self.election.leader.map(|(ballot, _)| ballot);
+        let Some(ballot) = lost.filter(|ballot| ballot.leader == peer) else { return };
+        reached!(LeaderHungUp);
+        self.election.leader_lost();
+        // Who was promised something since campaigns already.
+        if self.promised <= ballot {
             let interval = self.options.heartbeat_interval;
             let soon = self.now + interval / 4 + self.election.random.up_to(interval);
             self.election.campaign_at = self.election.campaign_at.min(soon);
-            self.send_heartbeats();
         }
+        self.send_heartbeats();
     }
 
     /// To everyone: I am here, and this is what I know.
