@@ -66,12 +66,13 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::EvidenceEarly, Arena::Lives, 2),
     (Bug::WatermarkEarly, Arena::Swarm, 0),
     (Bug::ServeOldFrame, Arena::Lives, 2),
-    (Bug::PayloadUnchecked, Arena::Lives, 6),
-    (Bug::HeaderUnchecked, Arena::Lives, 47),
+    (Bug::PayloadUnchecked, Arena::Lives, 14),
+    (Bug::HeaderUnchecked, Arena::Lives, 52),
     (Bug::CutAtBadGroup, Arena::Lives, 0),
-    (Bug::ZerosEndJournal, Arena::Lives, 68),
+    (Bug::ZerosEndJournal, Arena::Lives, 18),
     (Bug::LookAtBlocksOnly, Arena::Lives, 335),
     (Bug::BestPromiseLeft, Arena::Lives, 309),
+    (Bug::LossToldOnce, Arena::Lives, 119),
     (Bug::DoubtsForgotten, Arena::Lives, 3),
 ];
 

@@ -401,9 +401,9 @@ fn a_header_has_one_encoding() {
         put_crc(&mut bytes);
         assert_eq!(Header::decode(&bytes), Err(BadFrame::Content), "byte {at}");
     }
-    for at in [10, 15] {
+    for (at, value) in [(10, 2), (11, 1), (15, 1)] {
         let mut bytes = segment.bytes[..SUPERHEADER_BYTES].to_vec();
-        bytes[at] = 1;
+        bytes[at] = value;
         put_crc(&mut bytes);
         assert_eq!(Superheader::decode(&bytes), Err(BadSuperheader::Invalid), "byte {at}");
     }

@@ -115,6 +115,7 @@ fn superheader() -> Superheader {
         durable_through,
         previous,
         promised: BALLOT,
+        promise_lost: false,
     }
 }
 

@@ -25,7 +25,7 @@
 //! must be fetched; from k on it is FAULTY, or UNCERTAIN where nothing proves that what is lost
 //! was ever durable (a torn tail).
 //!
-//! **Doubts are written down** at each opening, and whenever some are settled. Such a frame
+//! **Doubts are written down** at each opening, and whenever some are settled; twice. Such a frame
 //! replaces what earlier ones said. It replaces what bad regions make suspect only where it
 //! accounts for them: it carries a digest of the lost stretches known when it was written. Where
 //! more was lost later the digest is another one, and what that makes suspect stays so. That
@@ -192,6 +192,12 @@ impl Findings {
         // What was promised and is lost stays lost.
         let promise_lost = doubts.promise_lost || self.written.promise_lost;
         self.written = Doubts { promise_lost, ..doubts };
+    }
+
+    /// A superheader tells that what was promised was lost before.
+    pub(super) fn take_promise_lost(&mut self) {
+        self.written.promise_lost =
+            !bugs::is_on(Bug::DoubtsForgotten) && !bugs::is_on(Bug::LossToldOnce);
     }
 
     /// A region was durable and is bad: `bytes` bytes with at most `frames` frames. `place` says

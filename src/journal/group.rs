@@ -11,10 +11,12 @@
 //!
 //! Invariants:
 //! * A group begins at a block boundary and is padded to the next one.
-//! * The two copies of a promise share no block. Rot or a lost write takes blocks, not frames.
+//! * The two copies of a promise share no block, nor do those of what is in doubt. Rot or a lost
+//!   write takes blocks, not frames.
 
 use serde::Serialize;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::codec;
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
@@ -44,10 +46,12 @@ pub(super) enum Item {
         slot: Slot,
         bytes: Vec<u8>,
     },
-    /// The digest names the damage that the doubts account for.
+    /// The digest names the damage that the doubts account for. That there are none is written
+    /// once: were it lost, more would be doubted.
     Doubts {
         digest: u64,
         bytes: Vec<u8>,
+        twice: bool,
     },
     Sightings {
         bytes: Vec<u8>,
@@ -113,6 +117,12 @@ impl Item {
         }
     }
 
+    /// Whether it is written twice, in two groups. What is in doubt stands nowhere else: were the
+    /// only frame that tells it to rot, this replica would answer as if it knew.
+    pub(super) fn has_copy(&self) -> bool {
+        matches!(self, Self::Doubts { twice: true, .. }) && !bugs::is_on(Bug::LossToldOnce)
+    }
+
     /// The item that holds `record`; `meta_seq` is the number that a promise gets.
     pub(super) fn of(record: &Record, meta_seq: u64) -> Self {
         match record {
@@ -136,7 +146,7 @@ impl Item {
         let Doubts { promise_lost, faulty, uncertain } = doubts;
         let (faulty, uncertain) = (coarser(faulty), coarser(uncertain));
         let doubts = Doubts { promise_lost: *promise_lost, faulty, uncertain };
-        Self::Doubts { digest, bytes: encode(&doubts) }
+        Self::Doubts { digest, bytes: encode(&doubts), twice: !doubts.is_empty() }
     }
 }
 
@@ -217,7 +227,7 @@ impl Group {
                     let content = ContentHash::of(bytes);
                     frames.put(Header { slot: *slot, content, ..header }, bytes);
                 }
-                Item::Doubts { digest, bytes } => {
+                Item::Doubts { digest, bytes, .. } => {
                     let header = frames.header(Kind::Doubts, meta_seq);
                     let (slot, content) = (Slot(*digest), ContentHash::of(bytes));
                     frames.put(Header { slot, content, ..header }, bytes);

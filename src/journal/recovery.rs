@@ -298,6 +298,7 @@ fn begin_segment<D: Disk>(
         durable_through: last_lsn,
         previous: head.previous,
         promised,
+        promise_lost: head.damage.doubts.promise_lost,
     };
     assert!(superheader.is_of(head.number), "the next opening would refuse it: {superheader:?}");
     let (block, checksum) = superheader.encode();
@@ -344,9 +345,11 @@ fn show(index: &mut Index, segment: u64, places: &[(Slot, Lsn, u64)]) {
 /// The groups that hold the promise and the tail.
 fn plan(head: &Head, options: Options) -> Vec<Group> {
     let promise = Item::Promise { ballot: head.promised, meta_seq: head.meta_seq };
+    let copies = head.tail.iter().filter(|item| item.has_copy());
+    let items = [&promise].into_iter().chain(&head.tail).map(|item| (item, false));
     let mut groups: Vec<Group> = Vec::new();
-    for item in [promise].into_iter().chain(head.tail.iter().cloned()) {
-        let fits = |group: &Group| item.end(group.bytes) <= options.group_bytes_max;
+    for (item, is_copy) in items.chain(copies.map(|item| (item, true))) {
+        let fits = |group: &Group| !is_copy && item.end(group.bytes) <= options.group_bytes_max;
         if !groups.last().is_some_and(fits) {
             let last = groups.last();
             let offset =
@@ -365,7 +368,7 @@ fn plan(head: &Head, options: Options) -> Vec<Group> {
                 bytes: GROUP_FRAME_BYTES,
             });
         }
-        groups.last_mut().expect("one was just added").push(item);
+        groups.last_mut().expect("one was just added").push(item.clone());
     }
     // The watermark needs the whole tail, so only the last group may say it.
     groups.last_mut().expect("there is a promise").slot_chosen = head.slot_chosen;

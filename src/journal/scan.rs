@@ -142,6 +142,9 @@ impl<F: File> Scan<F> {
             if !bugs::is_on(Bug::PromiseNotRecovered) {
                 self.promised = self.promised.max(superheader.promised);
             }
+            if superheader.promise_lost {
+                self.found.take_promise_lost();
+            }
         }
         for (place, link) in links.iter().enumerate() {
             self.chain.push(link.number);
@@ -437,10 +440,10 @@ impl<F: File> Scan<F> {
             return Err(corrupt(number, 0, Some(chosen), "a slot out of range"));
         }
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
-        if promise_lost && self.alone {
+        self.damage = self.found.damage(promise_lost);
+        if self.damage.doubts.promise_lost && self.alone {
             return Err(corrupt(number, 0, None, "a promise is lost"));
         }
-        self.damage = self.found.damage(promise_lost);
         match self.damage.missing.first() {
             Some(slot) if self.alone => {
                 Err(corrupt(number, 0, Some(slot), "a chosen slot has no frame"))

@@ -75,6 +75,8 @@ pub struct Superheader {
     /// The promise in force when it was written. A write can be torn behind its first piece, and
     /// what was durable before can rot: this is then all that tells of a promise.
     pub promised: Ballot,
+    /// Whether this replica knew then that it had lost what it promised, which it has for good.
+    pub promise_lost: bool,
 }
 
 /// Where a segment validly ends. All zero before the first segment.
@@ -109,6 +111,7 @@ impl Superheader {
         let mut bytes = vec![0; BLOCK_BYTES];
         bytes[0..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[PROMISE_LOST_AT] = u8::from(self.promise_lost);
         bytes[16..32].copy_from_slice(&self.home.cluster.0.to_le_bytes());
         bytes[32..48].copy_from_slice(&self.home.incarnation.0.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.number.to_le_bytes());
@@ -144,7 +147,7 @@ impl Superheader {
             version if is_sound => return Err(BadSuperheader::Version(version)),
             version => return Err(BadSuperheader::PerhapsVersion(version)),
         }
-        let is_ours = bytes[RESERVED].iter().all(|byte| *byte == 0);
+        let is_ours = bytes[PROMISE_LOST_AT] <= 1 && bytes[RESERVED].iter().all(|byte| *byte == 0);
         if !is_sound || !is_ours {
             return Err(BadSuperheader::Invalid);
         }
@@ -164,6 +167,7 @@ impl Superheader {
                 link: u32_at(bytes, 104),
             },
             promised: Ballot { round: u64_at(bytes, 108), leader: ReplicaId(u64_at(bytes, 116)) },
+            promise_lost: bytes[PROMISE_LOST_AT] == 1,
         };
         Ok((superheader, checksum))
     }
@@ -264,7 +268,8 @@ pub const SEGMENT_NUMBER_MAX: u64 = 1 << 31;
 
 const CHECKSUM_AT: usize = SUPERHEADER_BYTES - 4;
 /// Zero in every superheader.
-const RESERVED: Range<usize> = 10..16;
+const RESERVED: Range<usize> = 11..16;
+const PROMISE_LOST_AT: usize = 10;
 const ZEROS_BYTES: usize = 1024 * 1024;
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;

@@ -152,6 +152,10 @@ impl<D: Disk> Writer<D> {
         for record in records {
             self.note(record);
             let item = self.item(record);
+            if item.has_copy() {
+                self.push(item.clone());
+                self.close();
+            }
             self.push(item);
             self.content_lsn = Lsn(self.next_lsn.0 - 1);
         }
@@ -163,12 +167,12 @@ impl<D: Disk> Writer<D> {
 
     pub(super) fn seal(&mut self) -> Result<bool, JournalError> {
         self.check_poison()?;
-        let due = self.evidence.0 < self.content_lsn || self.evidence.1 < self.slot_chosen;
-        let idle = self.is_idle();
-        if due && idle {
+        let tells = self.evidence.0 < self.content_lsn || self.evidence.1 < self.slot_chosen;
+        let due = tells && self.is_idle();
+        if due {
             self.push(Item::Seal);
         }
-        Ok(due && idle)
+        Ok(due)
     }
 
     pub(super) fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
@@ -247,9 +251,8 @@ impl<D: Disk> Writer<D> {
     pub(super) fn count_bytes(&mut self) -> Result<(), JournalError> {
         self.bytes_on_disk = 0;
         for (number, file) in &*self.shared.files.read() {
-            let name = || segment_name(*number);
-            self.bytes_on_disk +=
-                file.len().map_err(|err| JournalError::io("measure", &name())(err))?;
+            let name = segment_name(*number);
+            self.bytes_on_disk += file.len().map_err(JournalError::io("measure", &name))?;
         }
         Ok(())
     }
@@ -285,10 +288,11 @@ impl<D: Disk> Writer<D> {
         self.slot_end = self.slot_end.max(slot.next());
     }
 
-    fn item(&self, record: &Record) -> Item {
+    fn item(&mut self, record: &Record) -> Item {
         let Record::Doubts(doubts) = record else { return Item::of(record, self.meta_seq) };
         let mut doubts = doubts.clone();
         doubts.promise_lost |= self.damage.doubts.promise_lost;
+        self.damage.doubts.promise_lost = doubts.promise_lost;
         join(&mut doubts.faulty, &self.damage.missing);
         Item::doubts(&doubts, self.damage.digest)
     }
@@ -406,6 +410,7 @@ impl<D: Disk> Writer<D> {
             durable_through: self.frontier,
             previous: self.end,
             promised: self.promised,
+            promise_lost: self.damage.doubts.promise_lost,
         };
         assert!(superheader.is_of(number), "no opening would take it: {superheader:?}");
         let (bytes, checksum) = superheader.encode();
@@ -461,20 +466,14 @@ impl<D: Disk> Writer<D> {
     }
 
     fn buffer(&mut self, length: usize) -> Buffer {
-        match self.buffers.pop() {
-            Some(mut buffer) if buffer.capacity() >= length => {
-                buffer.clear();
-                buffer
-            }
-            _ => Buffer::new(length.max(BUFFER_BYTES_MIN)),
-        }
+        let used = self.buffers.pop().filter(|buffer| buffer.capacity() >= length);
+        let mut buffer = used.unwrap_or_else(|| Buffer::new(length.max(BUFFER_BYTES_MIN)));
+        buffer.clear();
+        buffer
     }
 
     fn check_poison(&self) -> Result<(), JournalError> {
-        match &self.poison {
-            Some(poison) => Err(poison.again()),
-            None => Ok(()),
-        }
+        self.poison.as_ref().map_or(Ok(()), |poison| Err(poison.again()))
     }
 
     /// Remembers the first failure. It is never retried: after a failed sync the kernel may hold

@@ -87,7 +87,7 @@ impl Lives {
             }
             let mut journal = self.open().expect("D1: what is undamaged, or in a cluster, opens");
             if !self.compare(&mut journal) {
-                return;
+                return self.stay_mute(journal);
             }
             if self.rng.per_mille(250) {
                 drop(journal);
@@ -98,6 +98,21 @@ impl Lives {
             self.live(&mut journal);
             drop(journal);
             self.die();
+        }
+    }
+
+    /// A replica that knows that it lost its promise dies again, and a stretch of its disk rots: as
+    /// long as something is left that tells so, it must not forget.
+    fn stay_mute(&mut self, journal: Journal<Mount>) {
+        drop(journal);
+        if self.owner.doubts.promise_lost {
+            self.cut_power(5);
+            let stretch = ravage::rot_stretch(&self.disk, &mut self.rng);
+            let tells = ravage::tells_of_lost_promise(&self.disk);
+            self.tell(|| format!("damage {stretch:?}, tells of the lost promise: {tells}"));
+            (self.owner.is_mute, self.owner.may_forget) = (true, !tells);
+            let mut journal = self.open().expect("D1: what is damaged opens in a cluster");
+            self.compare(&mut journal);
         }
     }
 

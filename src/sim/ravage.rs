@@ -8,8 +8,10 @@
 //! Not here: damage to running replicas, within what a cluster outlives (`rot`).
 
 use crate::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
-use crate::journal::segment::{BLOCK_BYTES, segment_number};
-use crate::types::ids::{Ballot, Lsn};
+use crate::journal::segment::{BLOCK_BYTES, Superheader, segment_number};
+use crate::types::codec;
+use crate::types::ids::{Ballot, ContentHash, Lsn};
+use crate::types::record::Doubts;
 
 use super::disk::SimDisk;
 use super::rng::Rng;
@@ -62,7 +64,7 @@ pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged
     }
     if rng.per_mille(400) {
         let frames = frames(disk);
-        let lines = rot_stretch(disk, &frames, rng).into_iter().collect();
+        let lines = rot_stretch(disk, rng).into_iter().collect();
         let left = self::frames(disk);
         let is_promise_known = is_shown(&left, promised) || is_proven(&left, &frames, promised);
         return Ravaged { lines, is_promise_known };
@@ -82,8 +84,8 @@ pub(super) fn ravage(disk: &SimDisk, promised: Ballot, rng: &mut Rng) -> Ravaged
 
 /// One stretch turns into noise: anywhere in what is used of a segment, or up to behind the head of
 /// a group, so that of this one the rest is left.
-fn rot_stretch(disk: &SimDisk, frames: &[Seen], rng: &mut Rng) -> Option<String> {
-    let blocks = used_blocks(disk);
+pub(super) fn rot_stretch(disk: &SimDisk, rng: &mut Rng) -> Option<String> {
+    let (blocks, frames) = (used_blocks(disk), frames(disk));
     let block = (!blocks.is_empty()).then(|| rng.pick(&blocks))?;
     let groups = frames.iter().filter(|seen| seen.header.kind == Kind::Group);
     let newest = groups.max_by_key(|seen| seen.header.lsn);
@@ -99,6 +101,24 @@ fn rot_stretch(disk: &SimDisk, frames: &[Seen], rng: &mut Rng) -> Option<String>
         bytes.iter_mut().for_each(|byte| *byte ^= noise.next_u64() as u8 | 1);
     });
     changed.then(|| format!("stretch {file}:{range:?}"))
+}
+
+/// Whether a superheader, or a frame with its payload, is left that tells that the promise is lost.
+/// (No sector of such a disk is unreadable.)
+pub(super) fn tells_of_lost_promise(disk: &SimDisk) -> bool {
+    segments(disk).iter().any(|(_, bytes)| {
+        let in_superheader = Superheader::decode(bytes).is_ok_and(|(it, _)| it.promise_lost);
+        let mut places = (0..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8);
+        in_superheader || places.any(|at| doubts_at(&bytes[at..]).is_some_and(|it| it.promise_lost))
+    })
+}
+
+/// What a frame of doubts says, if `bytes` begin with a whole one.
+fn doubts_at(bytes: &[u8]) -> Option<Doubts> {
+    let (header, _) = Header::decode(bytes).ok()?;
+    let payload = bytes.get(FRAME_HEADER_BYTES..)?.get(..header.payload_bytes as usize)?;
+    let is_whole = header.kind == Kind::Doubts && ContentHash::of(payload) == header.content;
+    is_whole.then(|| codec::decode("doubts", payload).ok()).flatten()
 }
 
 /// Whether a frame is left that shows the promise, or a higher one.

@@ -170,6 +170,8 @@ bugs! {
     LookAtBlocksOnly = "look-at-blocks-only",
     /// The best promise that is left is taken for the newest there was.
     BestPromiseLeft = "best-promise-left",
+    /// That a promise is lost is written down once: where that one frame rots, it is forgotten.
+    LossToldOnce = "loss-told-once",
     /// The next opening forgets what was in doubt.
     DoubtsForgotten = "doubts-forgotten",
 }

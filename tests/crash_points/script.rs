@@ -152,7 +152,7 @@ pub const MEMBER: [Step; 50] = [
     Begin,
     End(0),
     End(0),
-    Seal,
+    Begin,
     Begin,
     Die,
     Open,

@@ -34,6 +34,8 @@ pub(super) struct Owner {
     pub(super) is_unsure: bool,
     /// Whether what was damaged since the last opening may have been all that spoke of the promise.
     pub(super) is_mute: bool,
+    /// Whether it may have been all that told that the promise is lost.
+    pub(super) may_forget: bool,
 }
 
 impl Owner {
@@ -79,7 +81,8 @@ impl Owner {
         let before = std::mem::take(&mut self.doubts);
         (self.missing, self.doubts) = (recovered.missing.clone(), recovered.doubts.clone());
         let lost = recovered.doubts.promise_lost;
-        assert!(!before.promise_lost || lost, "D4: that the promise is lost is forgotten");
+        let kept = lost || self.may_forget;
+        assert!(!before.promise_lost || kept, "D4: that the promise is lost is forgotten");
         let (promised, durable) = (recovered.promised, self.durable_promise);
         assert!(
             promised >= durable || lost || self.is_mute,
