@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
-use indelible::journal::segment::{BLOCK_BYTES, segment_name, segment_number};
+use indelible::journal::segment::{BLOCK_BYTES, Superheader, segment_name, segment_number};
 use indelible::journal::{Disk, File, Journal, MemoryDisk, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
@@ -196,6 +196,25 @@ impl Image {
         image
     }
 
+    /// Whether something says that all content was durable, so that none of it can pass for torn.
+    fn is_sealed(&self) -> bool {
+        // Where a segment begins, the promise is told once more.
+        let is_repeated = |header: &Header| {
+            let mut same = self.frames.iter().filter(|it| it.meta_seq == header.meta_seq);
+            same.any(|it| it.kind == Kind::Promise && it.lsn.0 + 1 < header.lsn.0)
+        };
+        let is_content = |header: &&Header| match header.kind {
+            Kind::Group | Kind::Seal => false,
+            Kind::Promise => !is_repeated(header),
+            _ => true,
+        };
+        let last = self.frames.iter().filter(is_content).map(|header| header.lsn).max();
+        let superheaders = self.files.values().filter_map(|bytes| Superheader::decode(bytes).ok());
+        let told = superheaders.map(|(superheader, _)| superheader.durable_through);
+        let told = told.chain(self.frames.iter().map(|header| header.durable_through)).max();
+        last <= told
+    }
+
     fn bytes(&self, header: &Header) -> Option<(&[u8], &[u8])> {
         let bytes = self.files.get(&segment_name(header.segment))?;
         let frame = bytes.get(header.offset as usize..)?;
@@ -341,6 +360,8 @@ fn is_named(found: &Recovered, slot: Slot) -> bool {
 fn check_sound(owner: &Owner, journal: &Journal<MemoryDisk>, found: &Recovered, sealed: bool) {
     let is_lost = found.promised < owner.promised && !found.doubts.promise_lost;
     assert!(!is_lost || !sealed, "a promise is lost");
+    let torn = &found.doubts.uncertain;
+    assert!(!sealed || torn.is_empty(), "all was durable, and called torn: {torn:?}");
     assert!(found.promised <= owner.promised);
     for slot in 0..owner.end {
         if is_named(found, Slot(slot)) {
@@ -354,6 +375,13 @@ fn check_sound(owner: &Owner, journal: &Journal<MemoryDisk>, found: &Recovered, 
         let vote = found.votes.iter().find(|(voted, ..)| voted.0 == slot);
         let vote = vote.map(|(_, ballot, entry)| (*ballot, entry.clone()));
         assert_eq!(vote, owner.votes.get(&slot).cloned(), "the vote for slot {slot}");
+    }
+    // Read at once, they end before the first that is missing.
+    let end = found.missing.first().unwrap_or(found.slot_chosen).min(found.slot_chosen);
+    if end > Slot::ZERO {
+        let read = journal.reader().read(Slot::ZERO, found.slot_chosen, usize::MAX).unwrap();
+        let wanted = (0..end.0).map(|slot| owner.entries[&slot].clone()).collect::<Vec<_>>();
+        assert!(read == wanted, "{} entries are read, wanted those below slot {end}", read.len());
     }
 }
 
@@ -391,6 +419,7 @@ fn run(seed: u64, counts: &mut Counts) {
         write(&mut journal, &mut owner, sealed, &mut rng);
     }
     let image = Image::of(&disk);
+    assert!(!sealed || image.is_sealed(), "the journal was idle, and its end is told by nothing");
     let damaged = image.damage(sealed, &mut rng);
     let states = image.states(&damaged);
     let disk = damaged.disk();

@@ -251,6 +251,7 @@ impl Lives {
             match record {
                 Record::Promise { ballot } => owner.promises.push((last, ballot)),
                 Record::Vote { slot, ballot, entry } => {
+                    owner.cast.insert((slot, ballot), entry.clone());
                     owner.written.push((last, slot, ballot, entry));
                 }
                 Record::Chosen { slot, entry } => {

@@ -30,6 +30,8 @@ pub(super) struct Owner {
     /// What the journal says it lost, without what was durably appended since.
     pub(super) missing: SlotSet,
     pub(super) doubts: Doubts,
+    /// Every vote that was ever appended.
+    pub(super) cast: BTreeMap<(Slot, Ballot), Entry>,
     /// Whether the next vote needs a ballot of its own, after an opening that left doubts.
     pub(super) is_unsure: bool,
     /// Whether what was damaged since the last opening may have been all that spoke of the promise.
@@ -114,6 +116,8 @@ impl Owner {
             assert!(is_there != self.missing.contains(slot), "D1: slot {slot} there: {is_there}");
         }
         for (slot, ballot, entry) in recovered.votes {
+            let cast = self.cast.get(&(slot, ballot));
+            assert!(cast == Some(&entry), "D1: nobody voted at {ballot} for that in slot {slot}");
             self.slot_next = self.slot_next.max(slot.next());
             // What survived without having been acknowledged is now as good as anything.
             if !self.is_lost(slot) {
