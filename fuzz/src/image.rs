@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use indelible::journal::frame::Header;
+use indelible::journal::frame::{Header, Kind};
 use indelible::journal::identity::IDENTITY_NAME;
 use indelible::journal::segment::segment_name;
 use indelible::journal::{Disk, File, Identity, Journal, MemoryDisk, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{
-    Ballot, Boot, ClusterId, Incarnation, ReplicaId, Slot, SlotRange, TxId,
+    Ballot, Boot, ClusterId, Incarnation, Lsn, ReplicaId, Slot, SlotRange, TxId,
 };
 use indelible::types::membership::{Membership, Voter};
-use indelible::types::record::{Record, Verdicts};
+use indelible::types::record::{Record, Sighting, Verdicts};
 use indelible::types::time::Time;
 
 /// Whose directories they are.
@@ -36,14 +36,16 @@ pub struct Image {
     pub files: Files,
     /// The frames in them, by segment and offset: in the order in which they were written.
     pub frames: Vec<Header>,
+    /// Whether it tells of a promise that is lost.
+    pub promise_lost: bool,
 }
 
 /// All images.
 pub fn images() -> &'static [Image] {
     static IMAGES: OnceLock<Vec<Image>> = OnceLock::new();
     IMAGES.get_or_init(|| {
-        let scripts: [fn(&MemoryDisk); 7] =
-            [short, openings, segments, unsealed, agreed, long, one_of_three];
+        let scripts: [fn(&MemoryDisk); 9] =
+            [short, openings, segments, unsealed, agreed, long, one_of_three, rolled, muted];
         let image = |script: fn(&MemoryDisk)| {
             let disk = MemoryDisk::new();
             write_identity(&disk);
@@ -54,9 +56,42 @@ pub fn images() -> &'static [Image] {
     })
 }
 
+/// The image that seven bits choose. Of four numbers, three are for the images that there were first:
+/// inputs that were found with them keep their meaning.
+#[must_use]
+pub fn chosen(number: u8) -> &'static Image {
+    let (first, later) = images().split_at(FIRST_IMAGES);
+    match usize::from(number) {
+        number if number < LATER_FROM => &first[number % first.len()],
+        number => &later[number % later.len()],
+    }
+}
+
+/// The lowest number that chooses the image at `index`.
+#[must_use]
+pub fn number_of(index: usize) -> u8 {
+    let later = images().len() - FIRST_IMAGES;
+    let number = match index.checked_sub(FIRST_IMAGES) {
+        None => index,
+        Some(later_index) => LATER_FROM.next_multiple_of(later) + later_index,
+    };
+    number as u8
+}
+
+const FIRST_IMAGES: usize = 7;
+const LATER_FROM: usize = 96;
+
 impl Image {
     fn of(disk: &MemoryDisk) -> Self {
         let files = load(disk);
+        let frames = Self::frames(&files);
+        assert!(frames.windows(2).all(|pair| pair[0].lsn < pair[1].lsn), "frames are in order");
+        let opened = Journal::open(store(&files), OPTIONS, WHO);
+        let recovered = opened.expect("an image can be opened").recovered();
+        Self { files, frames, promise_lost: recovered.doubts.promise_lost }
+    }
+
+    fn frames(files: &Files) -> Vec<Header> {
         let mut frames = Vec::new();
         for number in 1..64 {
             let Some(bytes) = files.get(&segment_name(number)) else { continue };
@@ -69,8 +104,7 @@ impl Image {
                 }
             }
         }
-        assert!(frames.windows(2).all(|pair| pair[0].lsn < pair[1].lsn), "frames are in order");
-        Self { files, frames }
+        frames
     }
 }
 
@@ -258,6 +292,50 @@ fn one_of_three(disk: &MemoryDisk) {
     let mut journal = open_as(disk, three);
     group(&mut journal, &[promise(5)], 1);
     group(&mut journal, &[vote(6, 5, 5000), vote(7, 5, 3000)], 1);
+}
+
+/// One of three, over several segments, of which it knows half of the slots to be chosen: some it
+/// voted for, some it was told. It is sealed, and knows of a peer.
+fn rolled(disk: &MemoryDisk) {
+    let mut journal = open_as(disk, three);
+    group(&mut journal, &[promise(1), vote(0, 1, 8), vote(1, 1, 9000)], 0);
+    let told = |slot| Record::Chosen { slot: Slot(slot), entry: entry(slot as u8, 12_000) };
+    group(&mut journal, &[told(2), told(3), vote(4, 1, 9000)], 2);
+    group(&mut journal, &[promise(3), vote(5, 3, 20_000), vote(6, 3, 40)], 4);
+    group(&mut journal, &[Record::Sightings(vec![sighting()]), vote(7, 3, 9000)], 4);
+    let slots = SlotRange { first: Slot(0), end: Slot(4) };
+    let verdicts = Verdicts { slots, after: TxId::ZERO, took_id: vec![15] };
+    group(&mut journal, &[Record::Verdicts(verdicts), told(4), vote(8, 3, 9000)], 5);
+    seal(&mut journal);
+}
+
+/// One of three that lost its promise behind a torn end, and was opened since: only frames of what
+/// is in doubt, and a superheader, tell of it.
+fn muted(disk: &MemoryDisk) {
+    let mut journal = open_as(disk, three);
+    let first = Record::Chosen { slot: Slot(0), entry: entry(1, 8) };
+    group(&mut journal, &[promise(1), first], 1);
+    group(&mut journal, &[promise(2), vote(1, 2, 8)], 1);
+    group(&mut journal, &[vote(2, 2, 8)], 1);
+    drop(journal);
+    let newest = Ballot { round: 2, leader: WHO };
+    for header in Image::frames(&load(disk)) {
+        if header.ballot == newest || header.kind == Kind::Group && header.slot > Slot(1) {
+            let file = disk.open(&segment_name(header.segment)).expect("it was made");
+            file.write_at(header.offset + 20, &[0xff; 4]).expect("a disk in memory takes writes");
+        }
+    }
+    drop(open_as(disk, three));
+}
+
+fn sighting() -> Sighting {
+    Sighting {
+        replica: ReplicaId(2),
+        incarnation: Incarnation(2),
+        boot: Boot { sequence: 3, nonce: 4 },
+        frontier: Lsn(5),
+        fenced: false,
+    }
 }
 
 fn fill_long(journal: &mut Journal<MemoryDisk>) {

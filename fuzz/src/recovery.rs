@@ -24,7 +24,7 @@ use indelible::types::record::{Record, Recovered};
 
 use crate::allocations::peak;
 use crate::damage::{damage, forge};
-use crate::image::{Files, Image, OPTIONS, WHO, alone, entry, images, load, settle, store};
+use crate::image::{Files, Image, OPTIONS, WHO, alone, chosen, entry, load, settle, store};
 use crate::input::Input;
 
 /// What an opening may hold beside twice the files: the new segment, what it is read and written
@@ -35,7 +35,7 @@ const OPEN_BYTES_MAX: usize = 30 * 1024 * 1024;
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
-    let image = &images()[usize::from(how >> 1) % images().len()];
+    let image = chosen(how >> 1);
     let mut files = image.files.clone();
     let forged = how & 1 == 1;
     match forged {
@@ -79,6 +79,8 @@ fn open(disk: &MemoryDisk, files: &Files) -> Result<Journal<MemoryDisk>, Journal
 
 /// Compares what was found with what must be.
 fn compare(image: &Image, files: &Files, journal: &Journal<MemoryDisk>, found: &Recovered) {
+    let forgets = image.promise_lost && !found.doubts.promise_lost;
+    assert!(!forgets || !tells_of_lost_promise(files), "it is forgotten that the promise is lost");
     let evidence = evidence(image, files);
     let durable = image.frames.iter().filter(|header| header.lsn <= evidence);
     for header in durable.clone() {
@@ -106,6 +108,14 @@ fn compare(image: &Image, files: &Files, journal: &Journal<MemoryDisk>, found: &
             assert!(*ballot >= header.ballot, "an older vote for slot {slot}");
         }
     }
+}
+
+/// Whether a superheader is left in its place that tells that the promise is lost.
+fn tells_of_lost_promise(files: &Files) -> bool {
+    files.iter().any(|(name, bytes)| match Superheader::decode(bytes) {
+        Ok((it, _)) => it.promise_lost && segment_number(name) == Some(it.number),
+        Err(_) => false,
+    })
 }
 
 fn is_of_slot(header: &Header) -> bool {
