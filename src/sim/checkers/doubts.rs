@@ -185,7 +185,8 @@ impl Doubted {
         self.forgotten.push((id, below, slots));
     }
 
-    /// A frame of a replica that runs is durable. Returns the slots about which it says no doubt is
+    /// A frame of a replica that runs, and that was written before, is durable. Others may have been
+    /// written behind it since. Returns the slots about which it says no doubt is
     /// left, though nothing is chosen or voted for there: a leader settled them.
     ///
     /// # Errors
@@ -197,7 +198,6 @@ impl Doubted {
         seen: &Seen,
         witness: &Witness,
     ) -> Result<Vec<SlotRange>, Violation> {
-        self.on_written(id, seen);
         let Some(doubts) = self.durable.get_mut(&id) else { return Ok(Vec::new()) };
         let mut settled = Vec::new();
         match seen {
@@ -309,6 +309,7 @@ mod tests {
     #[test]
     fn a_durable_vote_ends_a_doubt() {
         let mut doubted = opened(&faulty(5, 7));
+        doubted.on_written(ID, &vote(5));
         doubted.on_durable(ID, &vote(5), &Witness::default()).unwrap();
         assert_eq!(again(&mut doubted.clone(), &faulty(6, 7), 5), None);
         assert_eq!(again(&mut doubted, &Doubts::default(), 5), Some("D4"));
@@ -322,6 +323,16 @@ mod tests {
         assert_eq!(again(&mut doubted.clone(), &uncertain(6, 7), 5), None);
         assert_eq!(again(&mut doubted.clone(), &uncertain(5, 9), 5), None, "or it did not");
         assert_eq!(again(&mut doubted, &Doubts::default(), 5), Some("D4"));
+    }
+
+    #[test]
+    fn what_was_written_behind_survives_though_only_the_former_is_durable() {
+        let (mut doubted, left) = (opened(&uncertain(5, 9)), Seen::Doubts(uncertain(6, 7)));
+        doubted.on_written(ID, &left);
+        doubted.on_written(ID, &vote(6));
+        doubted.on_durable(ID, &left, &Witness::default()).unwrap();
+        assert_eq!(again(&mut doubted.clone(), &Doubts::default(), 5), None);
+        assert_eq!(again(&mut doubted, &uncertain(6, 7), 5), None, "or it did not");
     }
 
     #[test]
