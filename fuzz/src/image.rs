@@ -56,8 +56,8 @@ pub fn images() -> &'static [Image] {
     })
 }
 
-/// The image that seven bits choose. Of four numbers, three are for the images that there were first:
-/// inputs that were found with them keep their meaning.
+/// The image that seven bits choose. Of four numbers, three are for the images that there were
+/// first: inputs that were found with them keep their meaning.
 #[must_use]
 pub fn chosen(number: u8) -> &'static Image {
     let (first, later) = images().split_at(FIRST_IMAGES);

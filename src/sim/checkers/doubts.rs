@@ -185,8 +185,8 @@ impl Doubted {
         self.forgotten.push((id, below, slots));
     }
 
-    /// A frame of a replica that runs, and that was written before, is durable. Others may have been
-    /// written behind it since. Returns the slots about which it says no doubt is
+    /// A frame of a replica that runs, and that was written before, is durable. Others may have
+    /// been written behind it since. Returns the slots about which it says no doubt is
     /// left, though nothing is chosen or voted for there: a leader settled them.
     ///
     /// # Errors
