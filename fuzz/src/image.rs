@@ -67,17 +67,6 @@ pub fn chosen(number: u8) -> &'static Image {
     }
 }
 
-/// The lowest number that chooses the image at `index`.
-#[must_use]
-pub fn number_of(index: usize) -> u8 {
-    let later = images().len() - FIRST_IMAGES;
-    let number = match index.checked_sub(FIRST_IMAGES) {
-        None => index,
-        Some(later_index) => LATER_FROM.next_multiple_of(later) + later_index,
-    };
-    number as u8
-}
-
 const FIRST_IMAGES: usize = 7;
 const LATER_FROM: usize = 96;
 
