@@ -106,18 +106,20 @@ pub(super) fn rot_stretch(disk: &SimDisk, rng: &mut Rng) -> Option<String> {
 /// Whether a superheader, or a frame with its payload, is left that tells that the promise is lost.
 /// (No sector of such a disk is unreadable.)
 pub(super) fn tells_of_lost_promise(disk: &SimDisk) -> bool {
-    segments(disk).iter().any(|(_, bytes)| {
-        let in_superheader = Superheader::decode(bytes).is_ok_and(|(it, _)| it.promise_lost);
-        let mut places = (0..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8);
-        in_superheader || places.any(|at| doubts_at(&bytes[at..]).is_some_and(|it| it.promise_lost))
-    })
+    let mut superheaders =
+        segments(disk).into_iter().filter_map(|(_, it)| Superheader::decode(&it).ok());
+    let mut doubts = frames(disk).into_iter().filter_map(|seen| doubts(disk, &seen));
+    superheaders.any(|(it, _)| it.promise_lost) || doubts.any(|doubts| doubts.promise_lost)
 }
 
-/// What a frame of doubts says, if `bytes` begin with a whole one.
-fn doubts_at(bytes: &[u8]) -> Option<Doubts> {
-    let (header, _) = Header::decode(bytes).ok()?;
-    let payload = bytes.get(FRAME_HEADER_BYTES..)?.get(..header.payload_bytes as usize)?;
-    let is_whole = header.kind == Kind::Doubts && ContentHash::of(payload) == header.content;
+/// What a frame says is in doubt, if it is one that does and its payload is whole.
+fn doubts(disk: &SimDisk, Seen { file, at, header }: &Seen) -> Option<Doubts> {
+    if header.kind != Kind::Doubts {
+        return None;
+    }
+    let bytes = disk.durable(file)?;
+    let payload = bytes.get(at + FRAME_HEADER_BYTES..)?.get(..header.payload_bytes as usize)?;
+    let is_whole = ContentHash::of(payload) == header.content;
     is_whole.then(|| codec::decode("doubts", payload).ok()).flatten()
 }
 
