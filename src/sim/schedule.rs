@@ -20,11 +20,12 @@
 //! Damage stays within what the rules promise to outlive: of each slot, at most `phase2 - 1` votes
 //! are lost at a time, and both quorums can do without those that forget a promise.
 
-use std::collections::BTreeSet;
+mod deposing;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::paxos::step::RoleName;
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::message::Message;
 
@@ -112,6 +113,8 @@ struct Schedule {
     slow: BTreeSet<Link>,
     proposed: u64,
     old: Vec<(Link, Message)>,
+    /// The newest question for what is chosen that arrived, of each link.
+    asked: BTreeMap<Link, Message>,
 }
 
 impl Weights {
@@ -140,7 +143,7 @@ impl Weights {
             (Act::Power, rare(rng, 4)),
             (Act::Damage, rare(rng, 10) + mood(rng, 30)),
             (Act::Forget, rare(rng, 1) + mood(rng, 4)),
-            (Act::Depose, rare(rng, 3)),
+            (Act::Depose, rare(rng, 4)),
         ];
         let sum = acts.iter().map(|(_, weight)| weight).sum();
         let slow = if rng.per_mille(300) { rng.within(50..=300) } else { 0 };
@@ -170,7 +173,7 @@ impl Schedule {
         let ids = cores.ids();
         let links = ids.iter().flat_map(|from| ids.iter().map(|to| Link { from: *from, to: *to }));
         let slow = links.filter(|_| rng.per_mille(weights.slow)).collect();
-        Self { rng, weights, cores, slow, proposed: 0, old: Vec::new() }
+        Self { rng, weights, cores, slow, proposed: 0, old: Vec::new(), asked: BTreeMap::new() }
     }
 
     fn run(&mut self) -> bool {
@@ -247,7 +250,8 @@ impl Schedule {
     fn deliver(&mut self, in_order: bool) {
         let Some((link, index)) = self.message(in_order) else { return };
         // A question that arrives once more makes somebody tell much at an unusual time.
-        if let Some(Message::Fetch { .. }) = self.cores.links().peek_at(link, index) {
+        if let Some(question @ Message::Fetch { .. }) = self.cores.links().peek_at(link, index) {
+            self.asked.insert(link, question.clone());
             self.keep(link, index);
         }
         self.cores.deliver_at(link, index);
@@ -297,65 +301,6 @@ impl Schedule {
             });
         } else {
             links.cut(Link { from: id, to: other });
-        }
-    }
-
-    /// Makes a rival lead behind a leader's back. Before it hears of that, the deposed leader, and
-    /// who is on its side, get on with what they were about.
-    fn depose(&mut self, ids: &[ReplicaId]) {
-        let leads =
-            |id: &ReplicaId| self.cores.view(*id).is_some_and(|view| view.role == RoleName::Leader);
-        let leaders = ids.iter().copied().filter(leads).collect::<Vec<_>>();
-        if leaders.is_empty() {
-            return;
-        }
-        let deposed = *self.rng.pick(&leaders);
-        let behind = |id: &ReplicaId| *id == deposed || self.rng.per_mille(250);
-        let (behind, ahead) = ids.iter().copied().partition::<Vec<_>, _>(behind);
-        if ahead.is_empty() {
-            return;
-        }
-        let rival = *self.rng.pick(&ahead);
-        self.use_leader(deposed);
-        for _ in 0..self.rng.below(8) {
-            self.deliver(false);
-        }
-        let links = behind.iter().flat_map(|one| {
-            let across = |other: &ReplicaId| {
-                let link = Link { from: *one, to: *other };
-                [link, Link { from: *other, to: *one }]
-            };
-            ahead.iter().flat_map(across).collect::<Vec<_>>()
-        });
-        let links = links.collect::<Vec<_>>();
-        links.iter().for_each(|link| self.cores.links().hold(*link));
-        self.cores.campaign(rival);
-        self.cores.stabilize();
-        for _ in 0..self.rng.below(4) {
-            self.propose(&[rival]);
-        }
-        self.cores.stabilize();
-        self.use_leader(deposed);
-        let asked = |(link, message): &&(Link, Message)| {
-            link.from == deposed && matches!(message, Message::Fetch { .. })
-        };
-        if let Some((link, message)) = self.old.iter().rev().find(asked).cloned()
-            && self.rng.per_mille(500)
-        {
-            self.cores.inject(link, message);
-        }
-        // The rival itself is not heard for a while.
-        for link in links.iter().filter(|link| link.from != rival && link.to != rival) {
-            self.cores.links().mend(*link);
-        }
-    }
-
-    fn use_leader(&mut self, leader: ReplicaId) {
-        if self.rng.per_mille(700) {
-            assert!(self.cores.read(leader) > 0);
-        }
-        if self.rng.per_mille(500) {
-            self.propose(&[leader]);
         }
     }
 
