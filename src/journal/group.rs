@@ -173,6 +173,11 @@ impl Group {
         }
     }
 
+    /// A group without items that begins a segment.
+    pub(super) fn first_of(segment: u64, segment_bytes: u64, lsn: Lsn) -> Self {
+        Self { first: true, ..Self::empty(segment, BLOCK_BYTES as u64, segment_bytes, lsn) }
+    }
+
     /// How many bytes are written for it.
     pub(super) fn padded_bytes(&self) -> usize {
         self.bytes.next_multiple_of(BLOCK_BYTES)

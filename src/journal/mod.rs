@@ -99,6 +99,7 @@ pub mod memory;
 pub mod error;
 
 mod chain;
+mod collector;
 mod findings;
 mod flights;
 pub mod frame;

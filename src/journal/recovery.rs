@@ -21,7 +21,7 @@
 //! A crash between two steps leaves what the next opening reads as the same journal: before step 3
 //! the new segment has no superheader and is not in the chain; after it, the old tail is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -35,17 +35,17 @@ use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
 use super::chain::Known;
+use super::collector::Collector;
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::findings::Damage;
 use super::frame::{Home, Kind};
-use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
+use super::group::{Context, Group, Item};
 use super::identity::{self, Identity};
 use super::index::{Index, Place, Shared};
 use super::scan::Scan;
 use super::segment::{
-    BLOCK_BYTES, End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name,
-    segment_number,
+    End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name, segment_number,
 };
 use super::walk::Seen;
 use super::writer::{Start, Writer};
@@ -280,11 +280,11 @@ fn begin_segment<D: Disk>(
     disk: &D,
     shared: &Shared<D::File>,
     options: Options,
-    head: Head,
+    mut head: Head,
 ) -> Result<Start<D::File>, JournalError> {
     let (promised, meta_seq) = (head.promised, head.meta_seq);
-    let groups = plan(&head, options);
-    let last = groups.last().expect("there is a group for the promise");
+    let groups = plan(&mut head, &options);
+    let last = groups.back().expect("there is a group for the promise");
     let end = last.offset + last.padded_bytes() as u64;
     let last_lsn = Lsn(last.end_lsn.0 - 1);
     let length = options.segment_bytes.max(end);
@@ -343,36 +343,15 @@ fn show(index: &mut Index, segment: u64, places: &[(Slot, Lsn, u64)]) {
 }
 
 /// The groups that hold the promise and the tail.
-fn plan(head: &Head, options: Options) -> Vec<Group> {
+fn plan(head: &mut Head, options: &Options) -> VecDeque<Group> {
     let promise = Item::Promise { ballot: head.promised, meta_seq: head.meta_seq };
-    let copies = head.tail.iter().filter(|item| item.has_copy());
-    let items = [&promise].into_iter().chain(&head.tail).map(|item| (item, false));
-    let mut groups: Vec<Group> = Vec::new();
-    for (item, is_copy) in items.chain(copies.map(|item| (item, true))) {
-        let fits = |group: &Group| !is_copy && item.end(group.bytes) <= options.group_bytes_max;
-        if !groups.last().is_some_and(fits) {
-            let last = groups.last();
-            let offset =
-                last.map_or(BLOCK_BYTES as u64, |last| last.offset + last.padded_bytes() as u64);
-            let lsn = last.map_or(head.first_lsn, |last| last.end_lsn);
-            groups.push(Group {
-                segment: head.number,
-                offset,
-                segment_bytes: u64::MAX,
-                first: last.is_none(),
-                first_lsn: lsn,
-                end_lsn: lsn.next(),
-                meta_seq: head.meta_seq,
-                slot_chosen: Slot::ZERO,
-                items: Vec::new(),
-                bytes: GROUP_FRAME_BYTES,
-            });
-        }
-        groups.last_mut().expect("one was just added").push(item.clone());
+    let mut collector = Collector::of_segment(head.number, head.first_lsn, promise, options);
+    for item in std::mem::take(&mut head.tail) {
+        collector.push(item);
     }
     // The watermark needs the whole tail, so only the last group may say it.
-    groups.last_mut().expect("there is a promise").slot_chosen = head.slot_chosen;
-    groups
+    collector.set_chosen(head.slot_chosen);
+    collector.into_groups()
 }
 
 /// Cuts the last segment to what is kept of it and removes the segments that are not in the chain.

@@ -1,8 +1,8 @@
 //! From records to durable groups.
 //!
 //! ```text
-//! append -> open group -> closed groups -> next_job -> Job::run (any thread) -> complete
-//!           collects       wait for a lane  encodes     write, sync             frontier
+//! append -> collector -> next_job -> Job::run (any thread) -> complete
+//!           groups       encodes     write, sync             frontier
 //! ```
 //!
 //! Group commit happens by itself: while `inflight_max` groups are being written, whatever is
@@ -14,11 +14,10 @@
 //! * The first group of a segment is handed out only when all before it are durable.
 //! * After the first failure nothing is written any more.
 //!
-//! Not here: which syncs count (`flights`), the I/O itself (`job`), what an opening writes before
-//! the first append (`recovery`).
+//! Not here: which group an item comes into (`collector`), which syncs count (`flights`), the I/O
+//! itself (`job`), what an opening writes before the first append (`recovery`).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::mem;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
@@ -26,12 +25,13 @@ use crate::types::ids::{Ballot, Lsn, Slot, SlotRange};
 use crate::types::marks::reached;
 use crate::types::record::{DurableFrontier, Record};
 
+use super::collector::Collector;
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::findings::{Damage, join};
 use super::flights::{Departure, Flights};
 use super::frame::Home;
-use super::group::{Context, GROUP_FRAME_BYTES, Group, Item};
+use super::group::{Context, Group, Item};
 use super::identity::Identity;
 use super::index::{Place, Shared};
 use super::job::{Buffer, Done, Job, Outcome, Task};
@@ -46,12 +46,9 @@ pub(super) struct Writer<D: Disk> {
     home: Home,
     /// What the identity file holds; it is replaced when a segment is made.
     identity: Option<Identity>,
-    /// Groups that are complete, in order; their places are fixed.
-    closed: VecDeque<Group>,
-    /// The group that collects; without items where there is nothing to write.
-    open: Group,
+    /// What is not handed out yet.
+    collector: Collector,
     flights: Flights,
-    next_lsn: Lsn,
     /// The last frame of the last group that holds anything but evidence.
     content_lsn: Lsn,
     /// What the last group handed out says is durable, and chosen.
@@ -59,8 +56,6 @@ pub(super) struct Writer<D: Disk> {
     frontier: Lsn,
     /// The segment that the frontier is in: it is in use, and its superheader is durable.
     segment_durable: u64,
-    promised: Ballot,
-    meta_seq: u64,
     pub(super) slot_chosen: Slot,
     /// The segment that is written to, opened once for each lane, and where its last group ends.
     lanes: Vec<Arc<D::File>>,
@@ -102,24 +97,21 @@ impl<D: Disk> Writer<D> {
         start: Start<D::File>,
     ) -> Self {
         let home = *shared.home.read();
-        let next_lsn = start.end.last_lsn.next();
+        let promised = (start.promised, start.meta_seq);
+        let collector = Collector::behind(&start.end, start.length, promised, &options);
         Self {
             disk,
             shared,
             options,
             home,
             identity: None,
-            closed: VecDeque::new(),
-            open: Group::empty(start.end.number, start.end.offset, start.length, next_lsn),
+            collector,
             flights: Flights::default(),
-            next_lsn,
             content_lsn: start.end.last_lsn,
             // What an opening writes is vouched for by its superheader.
             evidence: (start.end.last_lsn, start.slot_chosen),
             frontier: start.end.last_lsn,
             segment_durable: start.end.number,
-            promised: start.promised,
-            meta_seq: start.meta_seq,
             slot_chosen: start.slot_chosen,
             lanes: start.lanes,
             end: start.end,
@@ -150,18 +142,16 @@ impl<D: Disk> Writer<D> {
             self.slot_chosen
         );
         for record in records {
-            self.note(record);
+            let renewed = self.note(record);
             let item = self.item(record);
-            if item.has_copy() {
-                self.push(item.clone());
-                self.close();
+            self.content_lsn = self.collector.push(item);
+            if let Some(slot) = renewed {
+                self.newest.insert(slot, self.content_lsn);
             }
-            self.push(item);
-            self.content_lsn = Lsn(self.next_lsn.0 - 1);
         }
         self.slot_chosen = slot_chosen;
         // Not earlier: a group that was closed on the way does not hold all these records.
-        self.open.slot_chosen = slot_chosen;
+        self.collector.set_chosen(slot_chosen);
         Ok(self.last_lsn())
     }
 
@@ -170,7 +160,7 @@ impl<D: Disk> Writer<D> {
         let tells = self.evidence.0 < self.content_lsn || self.evidence.1 < self.slot_chosen;
         let due = tells && self.is_idle();
         if due {
-            self.push(Item::Seal);
+            self.collector.push(Item::Seal);
         }
         Ok(due)
     }
@@ -180,10 +170,7 @@ impl<D: Disk> Writer<D> {
         if let Some(lane) = self.flights.free_lane(self.lanes.len())
             && self.head_is_ready()
         {
-            if self.closed.is_empty() {
-                self.close();
-            }
-            let group = self.closed.pop_front().expect("there is a group that is ready");
+            let group = self.collector.take().expect("there is a group that is ready");
             return Ok(Some(self.hand_out(&group, lane)));
         }
         Ok(self.prepare_next())
@@ -215,12 +202,11 @@ impl<D: Disk> Writer<D> {
     }
 
     pub(super) fn last_lsn(&self) -> Lsn {
-        Lsn(self.next_lsn.0 - 1)
+        self.collector.last_lsn()
     }
 
     pub(super) fn backlog_bytes(&self) -> usize {
-        let closed = self.closed.iter().map(|group| group.bytes).sum::<usize>();
-        self.flights.bytes() + closed + self.open.bytes
+        self.flights.bytes() + self.collector.bytes()
     }
 
     pub(super) fn bytes_on_disk(&self) -> u64 {
@@ -230,12 +216,7 @@ impl<D: Disk> Writer<D> {
     /// Whether there is no space for the next segment, and little room left in this one.
     pub(super) fn is_full(&self) -> bool {
         let reserve = (self.options.segment_bytes / 4).min(RESERVE_BYTES);
-        let used = self.open.offset + self.open.padded_bytes() as u64;
-        let room = match self.open.segment == self.end.number {
-            true => self.open.segment_bytes.saturating_sub(used),
-            false => 0,
-        };
-        self.spare.is_full() && room < reserve
+        self.spare.is_full() && self.collector.room(self.end.number) < reserve
     }
 
     pub(super) fn retry_prepare(&mut self) {
@@ -258,27 +239,27 @@ impl<D: Disk> Writer<D> {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.closed.is_empty() && self.open.items.is_empty() && self.flights.is_empty()
+        self.collector.is_empty() && self.flights.is_empty()
     }
 
-    /// Checks a record against what was promised, and takes its slot out of the readers' sight.
-    fn note(&mut self, record: &Record) {
+    /// Checks a record against what was promised. Where its slot has an older frame, takes that one
+    /// out of the readers' sight, and returns the slot.
+    fn note(&mut self, record: &Record) -> Option<Slot> {
+        let promised = self.collector.promised();
         let slot = match record {
             Record::Promise { ballot } => {
-                assert!(*ballot >= self.promised, "promise {ballot} after {}", self.promised);
-                self.promised = *ballot;
-                self.meta_seq += 1;
-                return;
+                assert!(*ballot >= promised, "promise {ballot} after {promised}");
+                return None;
             }
-            Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => return,
+            Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => return None,
             Record::Vote { slot, ballot, .. } => {
-                assert!(*ballot <= self.promised, "vote {ballot} above {}", self.promised);
+                assert!(*ballot <= promised, "vote {ballot} above {promised}");
                 *slot
             }
             Record::Chosen { slot, .. } => *slot,
         };
-        if slot < self.slot_end {
-            self.newest.insert(slot, self.next_lsn);
+        let is_renewed = slot < self.slot_end;
+        if is_renewed {
             let slots = SlotRange { first: slot, end: slot.next() };
             if !bugs::is_on(Bug::ServeOldFrame) {
                 self.shared.index.write().clear(slots);
@@ -286,10 +267,13 @@ impl<D: Disk> Writer<D> {
             self.damage.missing.remove_slot(slot);
         }
         self.slot_end = self.slot_end.max(slot.next());
+        is_renewed.then_some(slot)
     }
 
     fn item(&mut self, record: &Record) -> Item {
-        let Record::Doubts(doubts) = record else { return Item::of(record, self.meta_seq) };
+        let Record::Doubts(doubts) = record else {
+            return Item::of(record, self.collector.meta_seq() + 1);
+        };
         let mut doubts = doubts.clone();
         doubts.promise_lost |= self.damage.doubts.promise_lost;
         self.damage.doubts.promise_lost = doubts.promise_lost;
@@ -297,72 +281,8 @@ impl<D: Disk> Writer<D> {
         Item::doubts(&doubts, self.damage.digest)
     }
 
-    /// Puts an item into the open group, or into a new one where it does not fit.
-    fn push(&mut self, item: Item) {
-        let grown = item.end(self.open.bytes);
-        let too_long = grown > self.options.group_bytes_max || !fits(&self.open, grown);
-        if too_long && !self.open.items.is_empty() {
-            self.close();
-        }
-        if self.open.items.is_empty() && !fits(&self.open, item.end(GROUP_FRAME_BYTES)) {
-            self.begin_segment(&item);
-        }
-        if self.open.items.is_empty() {
-            // A promise that comes first is not in force before itself.
-            self.open.meta_seq = match item {
-                Item::Promise { meta_seq, .. } => meta_seq - 1,
-                _ => self.meta_seq,
-            };
-        }
-        let end = item.end(self.open.bytes);
-        assert!(fits(&self.open, end), "an item of a group that ends at {end} fits no segment");
-        self.open.push(item);
-        self.next_lsn = self.open.end_lsn;
-        if let Some(Item::Vote { slot, .. } | Item::Chosen { slot, .. }) = self.open.items.last()
-            && let Some(lsn) = self.newest.get_mut(slot)
-        {
-            *lsn = Lsn(self.next_lsn.0 - 1);
-        }
-    }
-
-    /// Moves the empty open group to the next segment, whose head repeats the promise: a segment
-    /// must not depend on an older one for it.
-    fn begin_segment(&mut self, item: &Item) {
-        let number = self.open.segment + 1;
-        let before_item = matches!(item, Item::Promise { .. });
-        let meta_seq = self.meta_seq - u64::from(before_item);
-        let promise = Item::Promise { ballot: self.promised, meta_seq: self.meta_seq };
-        let needed = item.end(promise.end(GROUP_FRAME_BYTES)).next_multiple_of(BLOCK_BYTES);
-        let length = self.options.segment_bytes.max((BLOCK_BYTES + needed) as u64);
-        let Group { first_lsn: lsn, slot_chosen, .. } = self.open;
-        self.open = Group::empty(number, BLOCK_BYTES as u64, length, lsn);
-        self.open.first = true;
-        self.open.meta_seq = meta_seq;
-        self.open.slot_chosen = slot_chosen;
-        if before_item {
-            // The item itself is the newest promise, twice.
-            return;
-        }
-        self.open.push(promise);
-        self.next_lsn = self.open.end_lsn;
-    }
-
-    /// Ends the open group and begins an empty one behind it.
-    fn close(&mut self) {
-        let offset = self.open.offset + self.open.padded_bytes() as u64;
-        let Group { segment, segment_bytes, slot_chosen, .. } = self.open;
-        let mut next = Group::empty(segment, offset, segment_bytes, self.next_lsn);
-        next.slot_chosen = slot_chosen;
-        self.closed.push_back(mem::replace(&mut self.open, next));
-    }
-
-    fn head(&self) -> Option<&Group> {
-        let open = Some(&self.open).filter(|open| !open.items.is_empty());
-        self.closed.front().or(open)
-    }
-
     fn head_is_ready(&self) -> bool {
-        let Some(group) = self.head() else { return false };
+        let Some(group) = self.collector.head() else { return false };
         if !group.first {
             return true;
         }
@@ -409,7 +329,7 @@ impl<D: Disk> Writer<D> {
             first_lsn: group.first_lsn,
             durable_through: self.frontier,
             previous: self.end,
-            promised: self.promised,
+            promised: self.collector.promised(),
             promise_lost: self.damage.doubts.promise_lost,
         };
         assert!(superheader.is_of(number), "no opening would take it: {superheader:?}");
@@ -427,9 +347,7 @@ impl<D: Disk> Writer<D> {
         let is_durable = self.segment_durable == self.end.number;
         let identity = self.identity.as_ref().filter(|identity| identity.formed && is_durable)?;
         let number = self.end.number + 1;
-        let mut groups = self.closed.iter().chain([&self.open]);
-        let planned = groups.rfind(|group| group.first && group.segment == number);
-        let length = planned.map_or(self.options.segment_bytes, |group| group.segment_bytes);
+        let length = self.collector.length(number).unwrap_or(self.options.segment_bytes);
         let (former, bytes) = self.spare.prepare(length)?;
         self.bytes_on_disk -= bytes;
         let identity = Identity { segment_last: self.segment_durable, ..identity.clone() };
@@ -485,11 +403,6 @@ impl<D: Disk> Writer<D> {
         self.poison = Some(poison);
         returned
     }
-}
-
-/// Whether the group, grown to `bytes`, still fits its segment.
-fn fits(group: &Group, bytes: usize) -> bool {
-    group.offset + bytes.next_multiple_of(BLOCK_BYTES) as u64 <= group.segment_bytes
 }
 
 const BUFFER_BYTES_MIN: usize = 64 * 1024;
