@@ -17,11 +17,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::message::{Heartbeat, Message};
 use crate::types::time::Moment;
 
+use super::peer::Peer;
 use super::quorum::VoterSet;
 use super::step::Options;
 use super::{Paxos, Role};
@@ -50,23 +51,6 @@ pub(super) struct Election {
     heartbeat_interval: Duration,
     election_timeout: Duration,
     random: SplitMix,
-}
-
-/// What was last heard of one peer.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Peer {
-    heard_at: Option<Moment>,
-    boot: Boot,
-    hears_leader: bool,
-    slot_chosen: Slot,
-    /// The count of heartbeats sent to it.
-    sent: u64,
-    /// The highest of those that it says it has.
-    echoed: Option<u64>,
-    /// When it last had one of the latest of those: when the link last carried both ways.
-    echoed_at: Option<Moment>,
-    /// The highest `sent` that was heard from it.
-    heard: u64,
 }
 
 impl Election {
@@ -219,28 +203,6 @@ impl Election {
         for Peer { heard_at, boot, slot_chosen, heard, .. } in self.peers.values() {
             (heard_at, boot, slot_chosen, heard).hash(state);
         }
-    }
-}
-
-impl Peer {
-    /// Whether it was heard within `timeout`.
-    pub(super) fn is_heard(&self, now: Moment, timeout: Duration) -> bool {
-        self.heard_at.is_some_and(|at| now.since(at) < timeout)
-    }
-
-    /// Whether it has one of the last `late` heartbeats that were sent to it.
-    fn echoes(&self, late: u64) -> bool {
-        self.echoed.is_some_and(|echoed| self.sent - echoed <= late)
-    }
-
-    /// The opening that was heard last.
-    pub(super) fn boot(&self) -> Boot {
-        self.boot
-    }
-
-    /// How far it said that it knows the log.
-    pub(super) fn slot_chosen(&self) -> Slot {
-        self.slot_chosen
     }
 }
 

@@ -54,6 +54,7 @@ mod learner;
 mod leftover;
 
 mod election;
+mod peer;
 mod read;
 
 pub mod formation;
@@ -225,7 +226,7 @@ impl Paxos {
     pub fn peer(&self, peer: ReplicaId) -> Option<(bool, Boot, Slot)> {
         let state = self.election.peer(peer)?;
         let heard = state.is_heard(self.now, self.options.election_timeout);
-        Some((heard, state.boot(), state.slot_chosen()))
+        Some((heard, state.boot, state.slot_chosen))
     }
 
     /// Every other voter, in increasing order.
