@@ -11,8 +11,9 @@
 //! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
-//! `fence` (openings of peers), `forwards` (commands for another leader), `journaling` (records in,
-//! messages out), `repair` (what the journal lost), `space` (a full disk), `report`.
+//! `calls` (what callers ask), `fence` (openings of peers), `forwards` (commands for another
+//! leader), `journaling` (records in, messages out), `repair` (what the journal lost), `space` (a
+//! full disk), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -23,7 +24,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::journal::{Journal, Reader};
@@ -31,25 +31,23 @@ use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
 use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
-use crate::store::verdict::Committed;
 use crate::transport::Arrival;
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot};
-use crate::types::message::{EncodedCommand, Message};
+use crate::types::message::Message;
 use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
 
-use super::batcher::{Batcher, Queued};
-use super::ending::diverged;
+use super::batcher::Batcher;
+use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
 use super::journaling::reversed;
-use super::pending::Completer;
 use super::repair::Repair;
-use super::requests::{Answer, Requests};
+use super::requests::Requests;
 use super::space::Space;
 use super::tail::Tail;
 use super::turn::{Effects, Event, Options};
@@ -188,18 +186,6 @@ impl<D: Disk> Driver<D> {
         self.reader.clone()
     }
 
-    /// Under which session commands of this replica are known, and their next number.
-    #[must_use]
-    pub fn session(&self) -> (SessionId, Arc<AtomicU64>) {
-        (self.session, Arc::clone(&self.sequences))
-    }
-
-    /// Every call is answered within this time.
-    #[must_use]
-    pub fn request_timeout(&self) -> Duration {
-        self.options.request_timeout
-    }
-
     /// How many more commands are worth a turn; see [`Batcher::missing`].
     #[must_use]
     pub fn missing_commands(&self) -> usize {
@@ -264,20 +250,7 @@ impl<D: Disk> Driver<D> {
 
     fn on_event(&mut self, event: Event<D>) -> Result<()> {
         if let Stage::Stopped(err) = &self.stage {
-            let err = err.clone();
-            match event {
-                Event::Propose { completer, .. } => {
-                    self.effects.answers.push(Answer::Write(completer, Err(err)));
-                }
-                Event::Read { completer, .. } => {
-                    self.effects.answers.push(Answer::Read(completer, Err(err)));
-                }
-                Event::Met(_)
-                | Event::Arrived(_)
-                | Event::Written(_)
-                | Event::Close(_)
-                | Event::Failed(_) => {}
-            }
+            self.effects.answers.extend(refusal(event, err.clone()));
             return Ok(());
         }
         match event {
@@ -300,37 +273,6 @@ impl<D: Disk> Driver<D> {
             Event::Failed(err) => return Err(err),
         }
         Ok(())
-    }
-
-    fn on_propose(&mut self, command: EncodedCommand, completer: Completer<Committed>) {
-        let refuse = if matches!(self.stage, Stage::Closing(_)) {
-            Some(Error::new(ErrorKind::Closed, "the replica is being closed"))
-        } else if self.space.is_short() {
-            Some(Error::new(ErrorKind::StorageFull, super::space::FULL))
-        } else if !self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max) {
-            let max = self.options.queued_bytes_max;
-            let message = format!("more than {max} bytes of transactions wait for a slot");
-            Some(Error::new(ErrorKind::Busy, message))
-        } else {
-            None
-        };
-        if let Some(err) = refuse {
-            self.effects.answers.push(Answer::Write(completer, Err(err)));
-            return;
-        }
-        let deadline = self.now + self.options.request_timeout;
-        self.requests.add_write(command.request.sequence, completer, deadline);
-        self.batcher.push(Queued { command, origin: None });
-    }
-
-    fn on_read(&mut self, completer: Completer<()>, timeout: Duration) {
-        if matches!(self.stage, Stage::Closing(_)) {
-            let err = Error::new(ErrorKind::Closed, "the replica is being closed");
-            self.effects.answers.push(Answer::Read(completer, Err(err)));
-            return;
-        }
-        let read = self.requests.add_read(completer, self.now + timeout);
-        self.step(Input::Read(read));
     }
 
     fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {

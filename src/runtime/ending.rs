@@ -13,7 +13,8 @@ use crate::types::error::{Error, ErrorKind};
 
 use super::driver::{Driver, Stage};
 use super::events;
-use super::requests::Requests;
+use super::requests::{Answer, Requests};
+use super::turn::Event;
 
 impl<D: Disk> Driver<D> {
     /// Nothing new is taken; what was proposed may end for `patience`.
@@ -65,6 +66,19 @@ impl<D: Disk> Driver<D> {
         self.effects.stopped = true;
         events::stopped(self.options.id, &err);
         self.stage = Stage::Stopped(err);
+    }
+}
+
+/// What a caller is answered once there is nobody to answer it.
+pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
+    match event {
+        Event::Propose { completer, .. } => Some(Answer::Write(completer, Err(err))),
+        Event::Read { completer, .. } => Some(Answer::Read(completer, Err(err))),
+        Event::Met(_)
+        | Event::Arrived(_)
+        | Event::Written(_)
+        | Event::Close(_)
+        | Event::Failed(_) => None,
     }
 }
 
