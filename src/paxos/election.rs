@@ -371,7 +371,10 @@ impl Paxos {
             self.ask_about_doubts(ballot);
             self.ask_to_fill(ballot);
         } else {
-            if fresh && self.election.leader.is_some_and(|(ballot, _)| ballot.leader == from) {
+            // One that was sent before it led, and overtaken, knows nothing of that promise.
+            let led =
+                |(ballot, _): (Ballot, _)| ballot.leader == from && ballot <= heartbeat.promised;
+            if fresh && self.election.leader.is_some_and(led) {
                 // It says itself that it leads no longer.
                 self.election.leader_lost();
             }
