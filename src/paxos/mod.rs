@@ -55,6 +55,7 @@ mod leftover;
 
 mod election;
 mod peer;
+mod random;
 mod read;
 
 pub mod formation;

@@ -1,4 +1,4 @@
-//! Who campaigns when: heartbeats, connectivity, stepping down.
+//! Who campaigns when, and steps down when.
 //!
 //! Everyone sends heartbeats to everyone, and echoes what it had from the other end, so that each
 //! replica knows which of its links carry both ways. A replica campaigns only when it hears no
@@ -7,23 +7,25 @@
 //! a leader whom the others hear, the hub of a star leads, and a chain has a stable leader.
 //!
 //! No safety depends on anything here: with a wrong guess, two replicas campaign, and ballots
-//! decide.
+//! decide. What is heard of the others: `heartbeats`.
 //!
 //! Invariants:
 //! * A leader that has not reached a phase-2 quorum, both ways, for an election timeout steps down.
 //! * A campaign's ballot is above every ballot that this replica has seen.
 //! * A candidate that has not reached enough voters, both ways, for an election timeout gives up.
 
+mod heartbeats;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::ids::{Ballot, ReplicaId, Slot};
 use crate::types::marks::reached;
-use crate::types::message::{Heartbeat, Message};
 use crate::types::time::Moment;
 
 use super::peer::Peer;
 use super::quorum::VoterSet;
+use super::random::SplitMix;
 use super::step::Options;
 use super::{Paxos, Role};
 
@@ -57,7 +59,7 @@ impl Election {
     pub(super) fn new(options: &Options, now: Moment) -> Self {
         let others = options.membership.voters().iter().filter(|voter| voter.id != options.id);
         let peers = others.map(|voter| (voter.id, Peer::default())).collect::<BTreeMap<_, _>>();
-        let mut random = SplitMix(options.seed);
+        let mut random = SplitMix::new(options.seed);
         // Alone, there is nobody to hear. Otherwise a short while lets heartbeats come first, and
         // no leader can have been lost yet.
         let wait = match peers.is_empty() {
@@ -268,24 +270,6 @@ impl Paxos {
         candidate && since >= self.election.election_timeout && !self.can_reach_quorums()
     }
 
-    /// Whether those who can be reached both ways, and hear no other leader, are enough for both
-    /// phases.
-    pub(super) fn can_reach_quorums(&self) -> bool {
-        let election = &self.election;
-        let echoes_late = election.echoes_late();
-        let mut reached = VoterSet::default();
-        self.quorum.insert(&mut reached, self.options.id);
-        for (id, peer) in &election.peers {
-            let both_ways =
-                peer.is_heard(self.now, election.election_timeout) && peer.echoes(echoes_late);
-            let follows_me = matches!(self.role, Role::Leader(_));
-            if both_ways && (follows_me || !peer.hears_leader) {
-                self.quorum.insert(&mut reached, *id);
-            }
-        }
-        self.quorum.is_phase1(reached) && self.quorum.is_phase2(reached)
-    }
-
     /// Whether this leader has reached too few voters, both ways, for too long. To hear them is not
     /// enough: while it hears a quorum and is heard by others, nothing is chosen and nobody
     /// campaigns.
@@ -331,132 +315,5 @@ impl Paxos {
         self.election.failed_campaigns = 0;
         self.election.rearm(self.now);
         self.retransmit_reads();
-    }
-
-    pub(super) fn on_heartbeat(&mut self, from: ReplicaId, heartbeat: &Heartbeat) {
-        let now = self.now;
-        let own_boot = self.options.boot;
-        let echoes_late = self.election.echoes_late();
-        let Some(peer) = self.election.peers.get_mut(&from) else { return };
-        if peer.boot != heartbeat.boot {
-            // An older opening of the same directory has nothing to say any more.
-            if heartbeat.boot.sequence < peer.boot.sequence {
-                reached!(OldHeartbeat);
-                return;
-            }
-            *peer = Peer { sent: peer.sent, boot: heartbeat.boot, ..Peer::default() };
-        }
-        // A late one tells how far the log is chosen, but nothing about who leads now.
-        let fresh = heartbeat.sent >= peer.heard;
-        if fresh {
-            peer.heard = heartbeat.sent;
-            peer.heard_at = Some(now);
-            peer.hears_leader = heartbeat.hears_leader;
-            let echo = heartbeat.echo.filter(|(boot, _)| *boot == own_boot);
-            peer.echoed = echo.map(|(_, sent)| sent.min(peer.sent));
-            if peer.echoes(echoes_late) {
-                peer.echoed_at = Some(now);
-            }
-        }
-        peer.slot_chosen = peer.slot_chosen.max(heartbeat.slot_chosen);
-        self.election.note_ballot(heartbeat.ballot);
-        self.election.note_ballot(heartbeat.promised);
-
-        if heartbeat.leads && heartbeat.ballot.leader == from {
-            if fresh {
-                self.hear_leader(heartbeat.ballot);
-            }
-            let Heartbeat { ballot, slot_chosen, chain, .. } = *heartbeat;
-            self.learn_from_leader(from, ballot, slot_chosen, chain);
-            self.ask_about_doubts(ballot);
-            self.ask_to_fill(ballot);
-        } else {
-            // One that was sent before it led, and overtaken, knows nothing of that promise.
-            let led =
-                |(ballot, _): (Ballot, _)| ballot.leader == from && ballot <= heartbeat.promised;
-            if fresh && self.election.leader.is_some_and(led) {
-                // It says itself that it leads no longer.
-                self.election.leader_lost();
-            }
-            self.learn_from_peer(from, heartbeat.slot_chosen);
-        }
-        self.on_preempted_while_leading(heartbeat.promised);
-    }
-
-    fn on_preempted_while_leading(&mut self, promised: Ballot) {
-        if matches!(self.role, Role::Leader(_)) {
-            self.on_preempted(promised);
-        }
-    }
-
-    /// The connection to a peer ended. Where it led, a short random wait replaces the timeout.
-    pub(super) fn on_peer_down(&mut self, peer: ReplicaId) {
-        let Some(state) = self.election.peers.get_mut(&peer) else { return };
-        state.echoed = None;
-        let lost = self.election.leader.map(|(ballot, _)| ballot);
-        let Some(ballot) = lost.filter(|ballot| ballot.leader == peer) else { return };
-        reached!(LeaderHungUp);
-        self.election.leader_lost();
-        // Who was promised something since campaigns already.
-        if self.promised <= ballot {
-            let interval = self.options.heartbeat_interval;
-            let soon = self.now + interval / 4 + self.election.random.up_to(interval);
-            self.election.campaign_at = self.election.campaign_at.min(soon);
-        }
-        self.send_heartbeats();
-    }
-
-    /// To everyone: I am here, and this is what I know.
-    pub(super) fn send_heartbeats(&mut self) {
-        let ballot = self.own_ballot().unwrap_or(self.election.leader_ballot());
-        let leads = matches!(self.role, Role::Leader(_));
-        let hears_leader = leads || self.election.leader(self.now).is_some();
-        let due = self.now >= self.election.heartbeat_at;
-        if due {
-            self.election.heartbeat_at = self.now + self.election.heartbeat_interval;
-        }
-        let takes_part = self.takes_part();
-        for id in self.peers() {
-            let peer = self.election.peers.get_mut(&id).expect("every peer has its place");
-            // Only those on time count, so that counts measure time.
-            peer.sent += u64::from(due);
-            // Whoever does not vote is no help in reaching a quorum, and echoes nothing.
-            let heard = peer.is_heard(self.now, self.election.election_timeout);
-            let echoes = heard && takes_part;
-            let heartbeat = Heartbeat {
-                incarnation: self.options.incarnation,
-                boot: self.options.boot,
-                ballot,
-                leads,
-                hears_leader,
-                promised: self.promised,
-                slot_chosen: self.slot_chosen,
-                chain: self.chain,
-                sent: peer.sent,
-                echo: echoes.then_some((peer.boot, peer.heard)),
-            };
-            self.send(id, Message::Heartbeat(heartbeat));
-        }
-        self.note_announced();
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): enough for timeouts, and ours for ever.
-#[derive(Clone, Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A time from zero to `longest`.
-    fn up_to(&mut self, longest: Duration) -> Duration {
-        let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX - 1);
-        Duration::from_nanos(self.next() % (nanos + 1))
     }
 }
