@@ -67,9 +67,12 @@ impl Paxos {
             self.ask_about_doubts(ballot);
             self.ask_to_fill(ballot);
         } else {
-            // One that was sent before it led, and overtaken, knows nothing of that promise.
-            let led =
-                |(ballot, _): (Ballot, _)| ballot.leader == from && ballot <= heartbeat.promised;
+            // One that was sent before it led, and overtaken, knows nothing of that promise, or
+            // tries that ballot still.
+            let led = |(ballot, _): (Ballot, _)| {
+                let after = ballot <= heartbeat.promised && ballot != heartbeat.ballot;
+                ballot.leader == from && after
+            };
             if fresh && self.election.leader.is_some_and(led) {
                 // It says itself that it leads no longer.
                 self.election.leader_lost();
