@@ -118,17 +118,21 @@ impl Election {
     /// It comes later and later while campaigns fail: where a sync takes longer than the timeout,
     /// a promise would otherwise always come too late for its ballot.
     pub(super) fn rearm(&mut self, now: Moment) {
-        let half = self.election_timeout / 2;
-        let wait = half + self.random.up_to(half);
+        let wait = self.random_wait();
         self.campaign_at = now + wait * (1 << self.failed_campaigns.min(CAMPAIGN_DOUBLINGS_MAX));
     }
 
     /// Somebody else campaigns, and may win: a campaign here would only outbid that one, and be
     /// outbid again. It has the time of a timeout.
     pub(super) fn put_off(&mut self, now: Moment) {
-        let half = self.election_timeout / 2;
-        let wait = half + self.random.up_to(half);
+        let wait = self.random_wait();
         self.campaign_at = self.campaign_at.max(now + wait);
+    }
+
+    /// A random part of the timeout, at least half of it.
+    fn random_wait(&mut self) -> Duration {
+        let half = self.election_timeout / 2;
+        half + self.random.up_to(half)
     }
 
     /// This replica begins to campaign.
