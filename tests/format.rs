@@ -22,7 +22,7 @@ use indelible::types::ids::{
 use indelible::types::membership::{Membership, Voter};
 use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
-    Introduce, Message, Promise, Vote,
+    Introduce, Message, Promise, TakeOver, Vote,
 };
 use indelible::types::record::{Doubts, Sighting, Verdicts};
 use indelible::types::time::Time;
@@ -307,6 +307,13 @@ fn messages() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },
         Message::Fill { until: slot },
+        Message::TakeOver(TakeOver {
+            ballot: BALLOT,
+            sent: 4,
+            stalled: true,
+            slot_chosen: slot,
+            chain,
+        }),
     ]
 }
 

@@ -17,7 +17,9 @@ use indelible::sim::links::{Filter, Link};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Slot, SlotRange};
-use indelible::types::message::{Accept, Accepted, Chosen, Heartbeat, Message, Promise, Vote};
+use indelible::types::message::{
+    Accept, Accepted, Chosen, Heartbeat, Message, Promise, TakeOver, Vote,
+};
 use indelible::types::time::Time;
 use support::script::{self, Command};
 
@@ -44,6 +46,7 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::AdoptFirstVote, "highest_ballot_is_adopted_whoever_answers_first"),
     (Bug::ReadyAtFirstEntry, "reads_wait_for_all_that_phase_1_found"),
     (Bug::ConfirmDeposed, "deposed_leader_is_not_confirmed"),
+    (Bug::HandOverForEver, "hand_over_that_fails_is_given_up"),
     (Bug::AnswerToEarlierLife, "barrier_of_an_earlier_opening_is_not_taken"),
 ];
 
@@ -74,14 +77,14 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
     // Whether only what becomes of the replicas is shown, and not what they do for it.
     let mut brief = command.option("show").is_some_and(|show: String| show == "brief");
     match command.name.as_str() {
-        // campaign REPLICA
+        // campaign REPLICA; handover REPLICA PEER: the replica lets the peer lead, if it can.
         "campaign" => cores.campaign(id(0)),
+        "handover" => cores.hand_over(id(0), id(1)),
         // propose REPLICA COMMAND...: an entry for each command.
         "propose" => {
-            for text in command.args_from::<String>(1) {
-                if !cores.propose(id(0), &text) {
-                    return format!("error: {} has no room for {text}", cores.name(id(0)));
-                }
+            let texts = command.args_from::<String>(1);
+            if let Some(text) = texts.iter().find(|text| !cores.propose(id(0), text)) {
+                return format!("error: {} has no room for {text}", cores.name(id(0)));
             }
         }
         // sync REPLICA... [count=]: of each, the oldest records, or all.
@@ -331,6 +334,13 @@ fn forged(command: &Command) -> Message {
         "Reject" => Message::Reject { ballot: ballot("ballot"), promised: ballot("promised") },
         "Fetch" => Message::Fetch { from: first },
         "Fill" => Message::Fill { until: Slot(slot(command, "until")) },
+        "TakeOver" => Message::TakeOver(TakeOver {
+            ballot: ballot("ballot"),
+            sent: command.option_or("sent", 1 << 20),
+            stalled: command.option_or("stalled", false),
+            slot_chosen,
+            chain: Chain(command.option_or("chain", 0)),
+        }),
         "Confirmed" => {
             let nonce = command.option_or("nonce", 1);
             Message::Confirmed { ballot: ballot("ballot"), incarnation, nonce }

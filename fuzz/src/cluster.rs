@@ -121,7 +121,11 @@ impl Schedule<'_> {
                 self.cores.links().mend(Link { from: id, to });
             }
             0xf6..0xf8 => self.cores.links().heal(),
-            0xf8..0xfc => self.cores.campaign(id),
+            0xf8..0xfb => self.cores.campaign(id),
+            0xfb => {
+                let to = self.replica();
+                self.cores.hand_over(id, to);
+            }
             0xfc..0xfe => {
                 let peer = self.replica();
                 self.cores.peer_down(id, peer);

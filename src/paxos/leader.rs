@@ -26,6 +26,7 @@ use crate::types::marks::reached;
 use crate::types::message::{Accept, Accepted, Message};
 use crate::types::time::Moment;
 
+use super::handover::HandOver;
 use super::quorum::VoterSet;
 use super::{Paxos, Role};
 
@@ -53,6 +54,8 @@ pub(super) struct Leader {
     progress_at: Moment,
     /// The `slot_chosen` that the peers were told last.
     announced: Slot,
+    /// While it lets another replica lead.
+    pub(super) hand_over: Option<HandOver>,
 }
 
 impl Leader {
@@ -60,6 +63,11 @@ impl Leader {
     /// 1 found.
     pub(super) fn first_unproposed(&self) -> Slot {
         self.next.plus(self.adopted.len() as u64)
+    }
+
+    /// Whether something is in flight, or adopted and not proposed yet.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.window.is_empty() || !self.adopted.is_empty()
     }
 }
 
@@ -81,6 +89,7 @@ impl Paxos {
             },
             progress_at: self.now,
             announced: first,
+            hand_over: None,
         });
         self.election.lead(ballot, self.now);
         if let Role::Leader(leader) = &mut self.role {
@@ -108,13 +117,14 @@ impl Paxos {
         }
     }
 
-    /// Whether an entry can be proposed now: this replica leads, and neither alpha nor the local
-    /// limits are reached.
+    /// Whether an entry can be proposed now: this replica leads, does not hand over, and neither
+    /// alpha nor the local limits are reached.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let slots = self.options.inflight_slots_max.min(self.options.membership.alpha());
         leader.adopted.is_empty()
+            && leader.hand_over.is_none()
             && (leader.window.len() as u64) < slots
             && (leader.window.is_empty() || leader.bytes < self.options.inflight_bytes_max)
     }
@@ -129,6 +139,15 @@ impl Paxos {
         match &self.role {
             Role::Leader(leader) => leader.next,
             Role::Follower | Role::Candidate(_) => panic!("only a leader proposes"),
+        }
+    }
+
+    /// The slot behind all that this leader proposed; slot 0 where it does not lead.
+    #[must_use]
+    pub fn proposed_below(&self) -> Slot {
+        match &self.role {
+            Role::Leader(leader) => leader.next,
+            Role::Follower | Role::Candidate(_) => Slot::ZERO,
         }
     }
 
@@ -236,10 +255,12 @@ impl Paxos {
         }
         let first = accepted.slots.first.max(self.slot_chosen);
         let end = accepted.slots.end.min(leader.next);
+        self.election.note_voted(from, end);
         let range =
             self.slot_chosen.count_to(first) as usize..self.slot_chosen.count_to(end) as usize;
         if range.start >= range.end {
-            return;
+            // It may be the successor, which is known to have come farther now.
+            return self.ask_successor();
         }
         for votes in leader.window.range_mut(range) {
             self.quorum.insert(votes, from);
@@ -314,6 +335,11 @@ impl Paxos {
     pub(super) fn on_preempted(&mut self, promised: Ballot) {
         self.election.note_ballot(promised);
         if self.own_ballot().is_none_or(|own| promised <= own) {
+            return;
+        }
+        // A successor says what it promised before that is durable. Its `Prepare` will come; if it
+        // does not, the hand-over is given up.
+        if self.handing_over() == Some(promised.leader) {
             return;
         }
         let leads = matches!(self.role, Role::Leader(_));

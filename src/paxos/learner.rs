@@ -81,11 +81,12 @@ impl Paxos {
     }
 
     /// What waited for slots to be learned, whoever told them: votes already counted behind them,
-    /// what phase 1 found beyond alpha, and reads; or a candidate that lacked what its promisers
-    /// know. Nothing else comes back to these: what is acknowledged is not sent again.
+    /// what phase 1 found beyond alpha, a hand-over, and reads; or a candidate that lacked what its
+    /// promisers know. Nothing else comes back to these: what is acknowledged is not sent again.
     pub(super) fn go_on(&mut self) {
         self.learn_chosen_window();
         self.propose_adopted();
+        self.ask_successor();
         self.reads_may_begin();
         self.maybe_lead();
     }

@@ -15,7 +15,8 @@
 //! with no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and
 //! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who
 //! cannot tell what it voted for says so, until it is settled (`doubts`). What a leader that was
-//! replaced leaves behind ends with no-ops (`leftover`).
+//! replaced leaves behind ends with no-ops (`leftover`); one that hands over leaves as little as it
+//! can (`handover`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -38,8 +39,8 @@
 //!
 //! # Caveats
 //!
-//! The membership is the one that slot 0 holds; changing it, observers, leases, handing over and
-//! checkpoints are not here. A replica that lacks chosen entries does not get here: its owner
+//! The membership is the one that slot 0 holds; changing it, observers, leases and checkpoints are
+//! not here. A replica that lacks chosen entries does not get here: its owner
 //! fetches them first. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
 //! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
 //! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
@@ -54,6 +55,7 @@ mod learner;
 mod leftover;
 
 mod election;
+mod handover;
 mod peer;
 mod random;
 mod read;
@@ -190,6 +192,7 @@ impl Paxos {
             Input::Writable(writable) => self.on_writable(writable),
             Input::Fenced => self.on_fenced(),
             Input::Campaign => self.campaign(),
+            Input::HandOver { to, stalled } => self.on_hand_over(to, stalled),
         }
     }
 
@@ -260,6 +263,7 @@ impl Paxos {
             }
             Message::Reject { ballot, promised } => {
                 if self.own_ballot() == Some(ballot) {
+                    self.on_refused_to_take_over(from, promised);
                     self.on_preempted(promised);
                 }
             }
@@ -278,6 +282,7 @@ impl Paxos {
                 self.on_settled(from, ballot, boot, first);
             }
             Message::Fill { until } => self.on_fill(until),
+            Message::TakeOver(take_over) => self.on_take_over(from, &take_over),
             // Commands are the owner's business, and a formed cluster needs no formation.
             Message::Forward(_)
             | Message::Bounced { .. }
@@ -292,6 +297,7 @@ impl Paxos {
         let ballot = match message {
             Message::Heartbeat(heartbeat) => heartbeat.ballot.max(heartbeat.promised),
             Message::Prepare { ballot, .. } | Message::Settled { ballot, .. } => *ballot,
+            Message::TakeOver(take_over) => take_over.ballot,
             Message::Accept(accept) => accept.ballot,
             Message::Reject { promised, .. } => *promised,
             _ => return true,
@@ -313,7 +319,10 @@ impl Paxos {
     /// When to step again, if nothing happens before: [`Input::Tick`] is due then.
     #[must_use]
     pub fn wake_at(&self) -> Moment {
-        let waits = self.fetching.is_some() || self.reads_wait() || self.inflight_slots() > 0;
+        let waits = self.fetching.is_some()
+            || self.reads_wait()
+            || self.inflight_slots() > 0
+            || self.handing_over().is_some();
         let retransmits = waits || matches!(self.role, Role::Candidate(_));
         let election = self.election.wake_at(matches!(self.role, Role::Leader(_)));
         match retransmits && !self.election.is_alone() {

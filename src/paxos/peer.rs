@@ -26,6 +26,9 @@ pub(super) struct Peer {
     pub(super) echoed_at: Option<Moment>,
     /// The highest `sent` that was heard from it.
     pub(super) heard: u64,
+    /// The slot behind the last one in which it is known to have voted for what this leader
+    /// proposed.
+    pub(super) voted_below: Slot,
 }
 
 impl Peer {

@@ -62,8 +62,16 @@ pub enum Input {
     Fenced,
     /// A linearizable read began here. Numbers increase.
     Read(u64),
-    /// Campaign at once, whoever leads: an operator, or a leader that hands over, asks for it.
+    /// Campaign at once, whoever leads.
     Campaign,
+    /// Hand over. Nothing happens where this replica does not lead, or the peer
+    /// [cannot](super::Paxos::can_succeed).
+    HandOver {
+        /// Who is to lead.
+        to: ReplicaId,
+        /// Whether this replica's disk hangs, so that its own promise would come late.
+        stalled: bool,
+    },
 }
 
 /// What the owner of a core has to do, in this order.

@@ -89,6 +89,11 @@ impl Cores {
         self.step(id, Input::Campaign);
     }
 
+    /// The replica hands over to `to`, if it leads and can.
+    pub fn hand_over(&mut self, id: ReplicaId, to: ReplicaId) {
+        self.step(id, Input::HandOver { to, stalled: false });
+    }
+
     /// The replica proposes an entry with one command, if it leads and has room. Returns whether.
     pub fn propose(&mut self, id: ReplicaId, command: &str) -> bool {
         let Some(core) = &self.replica(id).core else { return false };

@@ -15,7 +15,7 @@ use crate::paxos::Paxos;
 use crate::paxos::step::RoleName;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{ReplicaId, Slot, SlotRange};
-use crate::types::message::{Abstention, Doubt, Message, Vote};
+use crate::types::message::{Abstention, Doubt, Message, TakeOver, Vote};
 use crate::types::record::{Doubts, Record};
 use crate::types::slots::SlotSet;
 
@@ -144,6 +144,10 @@ pub fn message(message: &Message) -> String {
         Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
         Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
         Message::Fill { until } => write!(text, " until={until}"),
+        Message::TakeOver(TakeOver { ballot, slot_chosen, stalled, .. }) => {
+            let stalled = if *stalled { " stalled" } else { "" };
+            write!(text, " ballot={ballot} chosen<{slot_chosen}{stalled}")
+        }
         Message::Chosen(chosen) => {
             let entries = entries(chosen.first_slot, &chosen.entries);
             write!(text, " {entries} chosen<{}", chosen.slot_chosen)

@@ -3,11 +3,11 @@
 //!
 //! A seed draws a cluster, how often what happens, and then some hundred steps, each of which
 //! delivers, reorders, loses, doubles or replays a message, syncs in part, proposes, reads, lets
-//! time pass, crashes, restarts, tears, damages, cuts a link or makes somebody campaign. Then the
-//! faults end, and the cluster must come together ([`healing`]). A schedule takes
-//! about a millisecond, a hundredth of what a seed of the [`swarm`](super::swarm) takes, and meets
-//! rare interleavings of messages that much sooner. What stands above the core, and the bytes of
-//! the journal, it does not have.
+//! time pass, crashes, restarts, tears, damages, cuts a link, makes somebody campaign or a leader
+//! hand over. Then the faults end, and the cluster must come together ([`healing`]). A schedule
+//! takes about a millisecond, a hundredth of what a seed of the [`swarm`](super::swarm) takes, and
+//! meets rare interleavings of messages that much sooner. What stands above the core, and the bytes
+//! of the journal, it does not have.
 //!
 //! ```
 //! use indelible::sim::schedule;
@@ -91,12 +91,13 @@ enum Act {
     Damage,
     Forget,
     Depose,
+    HandOver,
 }
 
 /// How often what happens, drawn for each seed, so that seeds differ in kind.
 #[derive(Debug)]
 struct Weights {
-    acts: [(Act, u64); 19],
+    acts: [(Act, u64); 20],
     sum: u64,
     /// Whether what catches up is delivered late.
     lags: bool,
@@ -144,6 +145,7 @@ impl Weights {
             (Act::Damage, rare(rng, 10) + mood(rng, 30)),
             (Act::Forget, rare(rng, 1) + mood(rng, 4)),
             (Act::Depose, rare(rng, 4)),
+            (Act::HandOver, rare(rng, 10) + mood(rng, 30)),
         ];
         let sum = acts.iter().map(|(_, weight)| weight).sum();
         let slow = if rng.per_mille(300) { rng.within(50..=300) } else { 0 };
@@ -221,6 +223,7 @@ impl Schedule {
             Act::Damage => self.damage(id),
             Act::Forget => self.forget_promise(id),
             Act::Depose => self.depose(&ids),
+            Act::HandOver => ids.iter().for_each(|id| self.cores.hand_over(*id, other)),
         }
     }
 

@@ -348,6 +348,7 @@ fn weight(message: &Message) -> usize {
         | Message::Unsure { .. }
         | Message::Settled { .. }
         | Message::Fill { .. }
+        | Message::TakeOver(_)
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,

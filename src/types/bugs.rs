@@ -114,6 +114,8 @@ bugs! {
     AnswerToEarlierLife = "answer-to-earlier-life",
     /// A leader calls settled what it proposed itself and does not know to be chosen.
     SettleProposed = "settle-proposed",
+    /// A leader that began to hand over never leads on, whatever becomes of its successor.
+    HandOverForEver = "hand-over-for-ever",
     /// A condition on a version holds for later versions, too.
     CompareAtLeast = "compare-at-least",
     /// A key that was deleted counts as present.

@@ -99,6 +99,19 @@ marks! {
     OldHeartbeat = "old-heartbeat",
     /// The connection to the leader ended.
     LeaderHungUp = "leader-hung-up",
+    // Handing over.
+    /// A replica campaigns because the leader asked it to.
+    TookOver = "took-over",
+    /// A replica is asked to lead by one that it does not follow, or late, or again.
+    TakeOverIgnored = "take-over-ignored",
+    /// A replica is asked to lead, and could not be elected.
+    TakeOverRefused = "take-over-refused",
+    /// Nobody took over in time, and the leader leads on.
+    HandOverGivenUp = "hand-over-given-up",
+    /// A leader that is being closed hands over.
+    ClosingLeaderHandsOver = "closing-leader-hands-over",
+    /// A leader whose disk stands still hands over.
+    StalledLeaderHandsOver = "stalled-leader-hands-over",
     // Reads.
     /// A round of confirmation is asked for again.
     ConfirmRepeated = "confirm-repeated",

@@ -17,6 +17,7 @@
 //! repair            voter     -> leader     Unsure
 //!                   leader    -> voter      Settled
 //! leftovers         voter     -> leader     Fill
+//! handing over      leader    -> successor  TakeOver
 //! formation         blank     -> all        Introduce
 //!                   anyone    -> blank      Agreed
 //! ```
@@ -147,6 +148,8 @@ pub enum Message {
         /// Exclusive.
         until: Slot,
     },
+    /// Campaign at once: I wait for you to lead.
+    TakeOver(TakeOver),
 }
 
 /// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
@@ -306,6 +309,21 @@ pub struct Introduce {
     pub voters: Vec<ReplicaId>,
 }
 
+/// The body of [`Message::TakeOver`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The leader's count of heartbeats to the receiver, so that an old copy can be told.
+    pub sent: u64,
+    /// Whether the leader's disk hangs: its own promise would come late, and does not count.
+    pub stalled: bool,
+    /// The first slot that the leader does not know to be chosen.
+    pub slot_chosen: Slot,
+    /// The ledger chain below `slot_chosen`.
+    pub chain: Chain,
+}
+
 /// What a connection begins with; it comes before any [`Message`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hello {
@@ -348,6 +366,7 @@ impl Message {
             Self::Unsure { .. } => "Unsure",
             Self::Settled { .. } => "Settled",
             Self::Fill { .. } => "Fill",
+            Self::TakeOver(_) => "TakeOver",
         }
     }
 }

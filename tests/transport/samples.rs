@@ -8,7 +8,7 @@ use indelible::types::ids::{
 use indelible::types::membership::{Membership, Voter};
 use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
-    Introduce, Message, Promise, Vote,
+    Introduce, Message, Promise, TakeOver, Vote,
 };
 use indelible::types::time::Time;
 
@@ -97,6 +97,13 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: Slot(7) },
         Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
         Message::Fill { until: Slot(11) },
+        Message::TakeOver(TakeOver {
+            ballot: BALLOT,
+            sent: 4,
+            stalled: false,
+            slot_chosen: Slot(13),
+            chain: Chain(78),
+        }),
     ]
 }
 

@@ -14,19 +14,39 @@ impl Paxos {
     /// Whether those who can be reached both ways, and hear no other leader, are enough for both
     /// phases.
     pub(in crate::paxos) fn can_reach_quorums(&self) -> bool {
-        let election = &self.election;
-        let echoes_late = election.echoes_late();
+        let follows_me = matches!(self.role, Role::Leader(_));
+        let own = self.options.id;
+        self.reaches_quorums(|id| {
+            let hears_leader = self.election.peer(id).is_some_and(|peer| peer.hears_leader);
+            id == own || follows_me || !hears_leader
+        })
+    }
+
+    /// Whether the others that can be reached both ways are enough for both phases by themselves.
+    #[must_use]
+    pub fn is_dispensable(&self) -> bool {
+        self.reaches_quorums(|id| id != self.options.id)
+    }
+
+    /// Whether this replica, and those that can be reached both ways, are enough for both phases,
+    /// as far as they count.
+    pub(in crate::paxos) fn reaches_quorums(&self, counts: impl Fn(ReplicaId) -> bool) -> bool {
         let mut reached = VoterSet::default();
-        self.quorum.insert(&mut reached, self.options.id);
-        for (id, peer) in &election.peers {
-            let both_ways =
-                peer.is_heard(self.now, election.election_timeout) && peer.echoes(echoes_late);
-            let follows_me = matches!(self.role, Role::Leader(_));
-            if both_ways && (follows_me || !peer.hears_leader) {
-                self.quorum.insert(&mut reached, *id);
-            }
+        let own = self.options.id;
+        let ids = self.quorum.ids().iter().filter(|id| **id == own || self.reaches(**id));
+        for id in ids.filter(|id| counts(**id)) {
+            self.quorum.insert(&mut reached, *id);
         }
         self.quorum.is_phase1(reached) && self.quorum.is_phase2(reached)
+    }
+
+    /// Whether this replica and `peer` hear each other. Who does not vote is heard by nobody.
+    pub(in crate::paxos) fn reaches(&self, peer: ReplicaId) -> bool {
+        let election = &self.election;
+        election.peers.get(&peer).is_some_and(|peer| {
+            peer.is_heard(self.now, election.election_timeout)
+                && peer.echoes(election.echoes_late())
+        })
     }
 
     pub(in crate::paxos) fn on_heartbeat(&mut self, from: ReplicaId, heartbeat: &Heartbeat) {
@@ -80,6 +100,7 @@ impl Paxos {
             self.learn_from_peer(from, heartbeat.slot_chosen);
         }
         self.on_preempted_while_leading(heartbeat.promised);
+        self.ask_successor();
     }
 
     fn on_preempted_while_leading(&mut self, promised: Ballot) {

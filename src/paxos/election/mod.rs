@@ -110,6 +110,7 @@ impl Election {
         self.leader = Some((ballot, now));
         self.leading_since = now;
         self.failed_campaigns = 0;
+        self.peers.values_mut().for_each(|peer| peer.voted_below = Slot::ZERO);
     }
 
     /// The next campaign comes after a random part of the timeout, so that two replicas seldom
@@ -190,6 +191,13 @@ impl Election {
         knows.next().map(|(id, peer)| (*id, peer.slot_chosen))
     }
 
+    /// A peer voted for what this leader proposed below `slot`, durably.
+    pub(super) fn note_voted(&mut self, peer: ReplicaId, slot: Slot) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.voted_below = peer.voted_below.max(slot);
+        }
+    }
+
     pub(super) fn is_alone(&self) -> bool {
         self.peers.is_empty()
     }
@@ -206,7 +214,11 @@ impl Election {
         // A ballot that was seen counts only where it is above the promise.
         self.ballot_seen.max(promised).hash(state);
         self.leader.map(|(ballot, _)| ballot).hash(state);
-        for Peer { heard_at, boot, slot_chosen, heard, .. } in self.peers.values() {
+        for peer in self.peers.values() {
+            // Without echoes nobody is reached, and so nobody campaigns, or succeeds a leader.
+            let Peer { heard_at, boot, slot_chosen, heard, .. } = peer;
+            let Peer { hears_leader: _, sent: _, echoed: _, echoed_at: _, voted_below: _, .. } =
+                peer;
             (heard_at, boot, slot_chosen, heard).hash(state);
         }
     }
@@ -226,6 +238,7 @@ impl Paxos {
                     self.become_follower();
                 }
                 self.retransmit_accepts();
+                self.ask_successor();
             }
             Role::Candidate(_) | Role::Follower => {
                 if self.campaigns_in_vain() {

@@ -256,7 +256,8 @@ fn queue_of(message: &Message) -> usize {
         | Message::BarrierAt { .. }
         | Message::Unsure { .. }
         | Message::Settled { .. }
-        | Message::Fill { .. } => 0,
+        | Message::Fill { .. }
+        | Message::TakeOver(_) => 0,
         // What somebody waits for.
         Message::Promise(_)
         | Message::Accept(_)
