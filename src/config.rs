@@ -23,9 +23,10 @@ use crate::types::limits::{ALPHA, COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX, MESSAGE
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Every call is answered within this time: with its outcome, or as timed out where it was not
-    /// proposed or handed to a leader, or as unknown where it was; that also earlier, where nothing
-    /// was heard of it for two election timeouts. Default 5 s, not zero.
+    /// Every call that does not say otherwise is answered within this time: with its outcome, or as
+    /// timed out where it was not proposed or handed to a leader, or as unknown where it was; that
+    /// also earlier, where nothing was heard of it for two election timeouts. Default 5 s, not
+    /// zero.
     pub request_timeout: Duration,
 
     /// How long [`Replica::close`](crate::Replica::close) waits for transactions that were

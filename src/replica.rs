@@ -16,7 +16,7 @@ use crate::store::verdict::Committed;
 use crate::table::{KeyOf, Puts, TableRef};
 use crate::transaction::Transaction;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::TxId;
+use crate::types::ids::{ReplicaId, TxId};
 use crate::types::limits::KEY_BYTES_MAX;
 
 /// One durable copy of the ledger, open in this process.
@@ -231,6 +231,36 @@ impl Replica {
         fresh.then(move |()| Snapshot::newest(store).get_encoded(table, &bytes))
     }
 
+    /// Hands over: makes replica `to` the leader in place of this one, which must lead now. For
+    /// planned work on this machine; [`Replica::close`] does it by itself.
+    ///
+    /// What this replica has proposed is chosen first, if that takes no longer than a quarter of an
+    /// [election timeout](crate::Config::election_timeout); then `to` campaigns at once. It takes a
+    /// few round trips and syncs. What is written meanwhile waits, and fails for it only where more
+    /// gathers than [`queued_bytes_max`](crate::Config::queued_bytes_max). Ends when `to` leads, or
+    /// as an error after two election timeouts at most; `to` may lead yet then.
+    ///
+    /// # Errors
+    ///
+    /// Where this replica does not lead ([`NotLeader`](ErrorKind::NotLeader)), `to` is no voter
+    /// ([`InvalidArgument`](ErrorKind::InvalidArgument)), is not heard or lags too far
+    /// ([`Unreachable`](ErrorKind::Unreachable)), this replica hands over to another one already
+    /// ([`Busy`](ErrorKind::Busy)), `to` did not take over in time, or a third one did
+    /// ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
+    ///
+    /// ```
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::in_memory()?;
+    /// # replica.wait_ready(std::time::Duration::from_secs(10))?;
+    /// // It leads already: there is nothing to do.
+    /// replica.transfer_leadership(1).wait()?;
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn transfer_leadership(&self, to: impl Into<ReplicaId>) -> Pending<()> {
+        self.handle.hand_over(to.into())
+    }
+
     /// The state as it is now, to stand still while the ledger moves on.
     ///
     /// Linearizable: it holds everything that was acknowledged, by any replica, before this call.
@@ -321,8 +351,9 @@ impl Replica {
     ///
     /// What was not proposed does not happen any more; what was proposed may still end and be
     /// synced, for [`close_timeout`](crate::Config::close_timeout) at most, or ends as unknown.
-    /// Then all threads end, and the directory can be opened again. Blocks until then, but gives up
-    /// on a disk that hangs some seconds later. Closing twice is no error.
+    /// Where it leads, it hands over meanwhile, so that the others need not miss it first. Then all
+    /// threads end, and the directory can be opened again. Blocks until then, but gives up on a
+    /// disk that hangs some seconds later. Closing twice is no error.
     ///
     /// # Errors
     ///

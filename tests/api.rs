@@ -14,6 +14,8 @@ mod alone;
 mod deadlines;
 #[path = "api/failover.rs"]
 mod failover;
+#[path = "api/leadership.rs"]
+mod leadership;
 #[path = "api/ledger.rs"]
 mod ledger;
 #[path = "api/pending.rs"]

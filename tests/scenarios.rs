@@ -24,6 +24,9 @@ mod disks;
 #[path = "scenarios/damage.rs"]
 mod damage;
 
+#[path = "scenarios/leadership.rs"]
+mod leadership;
+
 #[path = "scenarios/clients.rs"]
 mod clients;
 

@@ -12,8 +12,9 @@
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
 //! `calls` (what callers ask), `fence` (openings of peers), `forwards` (commands for another
-//! leader), `journaling` (records in, messages out), `repair` (what the journal lost), `space` (a
-//! full disk), `report`.
+//! leader), `handover` (another one is to lead), `journaling` (records in, messages out),
+//! `stalled` (a disk that hangs), `space` (one that is full), `repair` (what the journal lost),
+//! `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -36,7 +37,7 @@ use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot};
-use crate::types::message::Message;
+use crate::types::message::{Envelope, Message};
 use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
 
@@ -45,10 +46,12 @@ use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
+use super::handover::HandOvers;
 use super::journaling::reversed;
 use super::repair::Repair;
 use super::requests::Requests;
 use super::space::Space;
+use super::stalled::Stalled;
 use super::tail::Tail;
 use super::turn::{Effects, Event, Options};
 
@@ -90,6 +93,8 @@ pub struct Driver<D: Disk> {
     /// What this replica proposed, and has not seen applied.
     pub(super) proposals: BTreeMap<Slot, Proposal>,
     pub(super) forwards: Forwards,
+    pub(super) hand_overs: HandOvers,
+    pub(super) stalled: Stalled,
     /// Who bounced commands last, and until when it is not asked again.
     pub(super) bounced: Option<(ReplicaId, Moment)>,
 
@@ -160,6 +165,8 @@ impl<D: Disk> Driver<D> {
             proposals: BTreeMap::new(),
             bounced: None,
             forwards: Forwards::default(),
+            hand_overs: HandOvers::default(),
+            stalled: Stalled::new(now),
             stage: Stage::Serving,
             effects: Effects::none(),
             told: events::opened(&identity),
@@ -235,7 +242,10 @@ impl<D: Disk> Driver<D> {
         self.look_for_space();
         self.record_sightings()?;
         self.tick()?;
+        self.hand_over_if_stalled();
+        self.hand_over_at_close();
         self.work()?;
+        self.settle_hand_overs();
         self.seal_when_idle()?;
         while let Some(job) = self.journal.next_job()? {
             self.effects.jobs.push(job);
@@ -256,6 +266,7 @@ impl<D: Disk> Driver<D> {
         match event {
             Event::Propose { command, completer } => self.on_propose(command, completer),
             Event::Read { completer, timeout } => self.on_read(completer, timeout),
+            Event::HandOver { to, completer } => self.on_hand_over(to, completer),
             Event::Arrived(Arrival::Down { peer }) => {
                 // Whoever leads next will have found what the peer had proposed by then.
                 let soon = self.now + 2 * self.options.election_timeout;
@@ -284,6 +295,13 @@ impl<D: Disk> Driver<D> {
             Message::Bounced { boot, requests } => self.on_bounced(from, boot, requests),
             Message::Introduce(_) | Message::Agreed { .. } => {
                 self.on_formation_message(from, message)?;
+            }
+            // What it took on now, its end would have to wait for.
+            Message::Accept(_) | Message::Chosen(_) if self.is_leaving() => {}
+            Message::TakeOver(take_over) if !matches!(self.stage, Stage::Serving) => {
+                let ballot = take_over.ballot;
+                let message = Message::Reject { ballot, promised: ballot };
+                self.effects.sends.push(Envelope { to: from, message });
             }
             // The journal lags: what it would have to hold besides is sent again later.
             Message::Accept(_) | Message::Chosen(_) | Message::Fill { .. }
@@ -434,7 +452,11 @@ impl<D: Disk> Driver<D> {
         let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
         let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
-        let due = [paxos, forming, closing, batch, inbox, bounced, deadline, repair, space, seal];
+        let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
+        let due = [
+            paxos, forming, closing, batch, inbox, bounced, deadline, repair, space, seal,
+            hand_over, stalled,
+        ];
         due.iter().flatten().min().copied()
     }
 }

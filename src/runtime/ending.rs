@@ -10,9 +10,11 @@ use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
+use crate::types::marks::reached;
 
 use super::driver::{Driver, Stage};
 use super::events;
+use super::handover::HandOvers;
 use super::requests::{Answer, Requests};
 use super::turn::Event;
 
@@ -27,6 +29,21 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// A leader that closes lets another one lead meanwhile, once at a ballot, where the others can
+    /// do without it: nobody need wait until it is missed.
+    pub(super) fn hand_over_at_close(&mut self) {
+        let Stage::Closing(deadline) = self.stage else { return };
+        let Some(paxos) = self.paxos.as_ref().filter(|_| self.leads()) else { return };
+        let ballot = paxos.view().leader;
+        if self.now < deadline && self.hand_overs.closing_at != ballot && paxos.is_dispensable() {
+            self.hand_overs.closing_at = ballot;
+            if self.hand_over_to_anyone() {
+                reached!(ClosingLeaderHandsOver);
+                self.bounce_queue();
+            }
+        }
+    }
+
     /// Forgets the commands of callers here who have their answer already.
     pub(super) fn drop_unwaited(&mut self) {
         let requests = &self.requests;
@@ -35,18 +52,30 @@ impl<D: Disk> Driver<D> {
         });
     }
 
-    /// Whether nothing is under way: neither for callers here, nor for those of other replicas.
+    /// Whether nothing is under way: neither for callers here, nor for those of other replicas, nor
+    /// a hand-over.
     pub(super) fn is_drained(&self) -> bool {
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
         let sealed = self.journal.is_idle() && self.seal_at().is_none();
-        let idle = self.batcher.is_empty() && sealed;
-        self.requests.is_empty() && idle && inflight == 0
+        let idle = self.batcher.is_empty() && self.proposals.is_empty() && sealed;
+        self.requests.is_empty() && idle && inflight == 0 && self.handing_over().is_none()
+    }
+
+    /// Whether this replica closes, nobody waits for anything that it could still learn, and the
+    /// others can do without it.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Closing(_))
+            && !self.leads()
+            && self.paxos.as_ref().is_some_and(Paxos::is_dispensable)
+            && self.requests.is_empty()
+            && self.proposals.is_empty()
     }
 
     /// Even stopping failed: who waits is answered by losing who would have answered.
     pub fn abandon(&mut self, err: Error) {
         self.stage = Stage::Stopped(err);
         self.requests = Requests::new(self.session);
+        self.hand_overs = HandOvers::default();
     }
 
     /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
@@ -56,6 +85,7 @@ impl<D: Disk> Driver<D> {
             _ => "this replica stopped before its verdict was known",
         };
         self.requests.fail_all(&err, why, &mut self.effects.answers);
+        self.hand_overs.fail_all(&err, &mut self.effects.answers);
         self.batcher.take_all();
         self.proposals.clear();
         self.held.clear();
@@ -74,6 +104,7 @@ pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
     match event {
         Event::Propose { completer, .. } => Some(Answer::Write(completer, Err(err))),
         Event::Read { completer, .. } => Some(Answer::Read(completer, Err(err))),
+        Event::HandOver { completer, .. } => Some(Answer::HandOver(completer, Err(err))),
         Event::Met(_)
         | Event::Arrived(_)
         | Event::Written(_)

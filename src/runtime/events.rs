@@ -16,6 +16,7 @@
 //! | error | `stopped for good` | a sync failed, a mistake was caught, or logs differ |
 //! | info | `closed` | its owner closed it |
 //! | warn | `peer refused` | a hello was refused, for another reason than the one before |
+//! | warn | `disk stands still` | a leader's disk got nothing done for long, and it hands over |
 //! | warn | `slow sync` | a write to the journal took longer than a second |
 //!
 //! Invariants:
@@ -23,9 +24,9 @@
 //! * An event is emitted when something changes, not as long as it is so.
 
 #[cfg(feature = "tracing")]
-pub(super) use emitted::{Told, exposed, opened, refused, stopped, synced};
+pub(super) use emitted::{Told, exposed, opened, refused, stalled, stopped, synced};
 #[cfg(not(feature = "tracing"))]
-pub(super) use silent::{Told, exposed, opened, refused, stopped, synced};
+pub(super) use silent::{Told, exposed, opened, refused, stalled, stopped, synced};
 
 #[cfg(feature = "tracing")]
 mod emitted {
@@ -112,6 +113,11 @@ mod emitted {
         tracing::warn!(%replica, %peer, reason = %refusal, "peer refused");
     }
 
+    /// The disk of a leader stands still, and it lets a peer lead.
+    pub fn stalled(replica: ReplicaId, successor: ReplicaId) {
+        tracing::warn!(%replica, %successor, "disk stands still");
+    }
+
     /// A group was written and synced.
     pub fn synced(replica: ReplicaId, bytes: u64, took: Duration) {
         if took > SYNC_SLOW {
@@ -151,6 +157,8 @@ mod silent {
     pub fn exposed(_replica: ReplicaId, _path: &Path) {}
 
     pub fn refused(_replica: ReplicaId, _peer: ReplicaId, _refusal: &Refusal) {}
+
+    pub fn stalled(_replica: ReplicaId, _successor: ReplicaId) {}
 
     pub fn synced(_replica: ReplicaId, _bytes: u64, _took: Duration) {}
 }

@@ -1,7 +1,7 @@
-//! Commands on their way to who leads: handed over once, taken once, or bounced.
+//! Commands on their way to who leads: forwarded once, taken once, or bounced.
 //!
 //! A replica forwards a command once, and only so many bytes at a time: of what waits here it can
-//! still be told for certain that it did not happen, and of what was handed over it cannot. A
+//! still be told for certain that it did not happen, and of what was forwarded it cannot. A
 //! command that bounced waits again, and whoever bounced it is not asked for a heartbeat interval:
 //! it may be full, or on its way out. A command waits again, too, where its proposal lost its slot
 //! to another entry; a leader that has none to propose is asked for a no-op (`paxos/leftover.rs`).
@@ -95,6 +95,19 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Sends everything back that waits here and came from peers; nothing else waits.
+    pub(super) fn bounce_queue(&mut self) {
+        let mut bounced = BTreeMap::new();
+        for Queued { command, origin } in self.batcher.take_all() {
+            let (origin, boot) = origin.expect("the callers of this replica were answered");
+            let requests = bounced.entry((origin, boot.sequence)).or_insert((boot, Vec::new()));
+            requests.1.push(command.request);
+        }
+        for ((origin, _), (boot, requests)) in bounced {
+            self.bounce(origin, boot, requests);
+        }
+    }
+
     /// Commands that a peer did not propose and never will: they wait for a leader again.
     pub(super) fn on_bounced(&mut self, from: ReplicaId, boot: Boot, requests: Vec<RequestId>) {
         if boot != self.journal.identity().boot {
@@ -152,8 +165,8 @@ impl<D: Disk> Driver<D> {
         let leader = self.leader_to_forward_to();
         let mut commands = Vec::new();
         while let Some(Queued { command, origin }) = self.batcher.first() {
-            let handed = self.requests.forwarded_bytes();
-            let room = handed == 0 || handed + command.bytes.len() <= FORWARDED_BYTES_MAX;
+            let under_way = self.requests.forwarded_bytes();
+            let room = under_way == 0 || under_way + command.bytes.len() <= FORWARDED_BYTES_MAX;
             match (*origin, leader) {
                 // Forwarded once only: its sender knows best whom to ask next.
                 (Some((origin, boot)), _) => {
@@ -174,7 +187,7 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Hands commands over, in messages of bounded size.
+    /// Sends commands off, in messages of bounded size.
     fn forward(&mut self, to: ReplicaId, receiver: Boot, commands: Vec<EncodedCommand>) {
         let boot = self.journal.identity().boot;
         let mut batches: Vec<Vec<EncodedCommand>> = Vec::new();

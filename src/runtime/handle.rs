@@ -9,7 +9,7 @@ use crate::store::verdict::Committed;
 use crate::transport::PeerCounters;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
-use crate::types::ids::{RequestId, Slot};
+use crate::types::ids::{ReplicaId, RequestId, Slot};
 
 use super::pending::{Helper, Pending};
 use super::report::Report;
@@ -35,6 +35,8 @@ pub trait Calls: Helper {
     fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>>;
     /// See [`Handle::read`].
     fn read(&self, timeout: Option<Duration>) -> Pending<()>;
+    /// See [`Handle::hand_over`].
+    fn hand_over(&self, to: ReplicaId) -> Pending<()>;
     /// See [`Handle::store`].
     fn store(&self) -> &Arc<Store>;
     /// See [`Handle::entries`].
@@ -70,6 +72,11 @@ impl Handle {
     /// before this call: for `timeout` at most, or as long as any call where none is given.
     pub fn read(&self, timeout: Option<Duration>) -> Pending<()> {
         self.calls.read(timeout).helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Waits until `to` leads in place of this replica.
+    pub fn hand_over(&self, to: ReplicaId) -> Pending<()> {
+        self.calls.hand_over(to).helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// The state.

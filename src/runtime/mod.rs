@@ -22,9 +22,9 @@
 //! Answers are given when the driver is free again: whoever is woken may call the replica at once.
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
-//!   turn and comes out. Parts of the driver: `calls`, `fence`, `forming`, `forwards`,
-//!   `journaling`, `repair`, `space`, [`report`], `events`; [`batcher`], [`requests`] and [`tail`]
-//!   are values that it owns.
+//!   turn and comes out. Parts of the driver: `calls`, `fence`, `forming`, `forwards`, `handover`,
+//!   `journaling`, `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`],
+//!   [`requests`] and [`tail`] are values that it owns.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
@@ -36,10 +36,12 @@ mod ending;
 mod fence;
 mod forming;
 mod forwards;
+mod handover;
 mod journaling;
 mod repair;
 pub mod report;
 mod space;
+mod stalled;
 pub mod turn;
 
 pub mod batcher;

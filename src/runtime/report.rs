@@ -158,7 +158,7 @@ impl<D: Disk> Driver<D> {
             proposals: self.proposals.len(),
             inflight_slots: self.paxos.as_ref().map_or(0, |paxos| paxos.inflight_slots()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len(),
+            waiting: self.requests.len() + self.hand_overs.len(),
             tail: self.tail.count(),
             writes: !self.journal.is_idle(),
         }
@@ -194,7 +194,7 @@ impl<D: Disk> Driver<D> {
             peers,
             failures_tolerated: live.checked_sub(needed).filter(|_| self.paxos.is_some()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len(),
+            waiting: self.requests.len() + self.hand_overs.len(),
             journal_bytes: self.journal.bytes_on_disk(),
             damage: self.damage.clone(),
             repair: self.repair.report(),

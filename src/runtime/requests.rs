@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //! * A request is in the table from its submission until its answer, and is answered once.
-//! * What was never proposed ends as a definite error, and so does what was proposed, or handed to
-//!   another replica, and taken back: it bounced, or lost its slot to another entry. Otherwise what
-//!   was proposed or handed over ends as an unknown outcome if no verdict comes in time.
+//! * What was never proposed ends as a definite error, and so does what was proposed, or forwarded
+//!   to another replica, and taken back: it bounced, or lost its slot to another entry. Otherwise
+//!   what was proposed or forwarded ends as an unknown outcome if no verdict comes in time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +28,7 @@ pub struct Requests {
     /// Reads up to a number go on when a slot is applied.
     barriers: Vec<(Slot, u64)>,
     read_numbers: u64,
-    /// Bytes of commands that were handed to a leader and are not answered.
+    /// Bytes of commands that were forwarded to a leader and are not answered.
     forwarded_bytes: usize,
 }
 
@@ -63,6 +63,8 @@ pub enum Answer {
     Write(Completer<Committed>, Result<Committed, Error>),
     /// To a read: it may go on.
     Read(Completer<()>, Result<(), Error>),
+    /// To who asked for a hand-over.
+    HandOver(Completer<()>, Result<(), Error>),
 }
 
 impl Answer {
@@ -70,7 +72,9 @@ impl Answer {
     pub fn give(self) {
         match self {
             Self::Write(completer, result) => completer.complete(result),
-            Self::Read(completer, result) => completer.complete(result),
+            Self::Read(completer, result) | Self::HandOver(completer, result) => {
+                completer.complete(result);
+            }
         }
     }
 }
@@ -163,8 +167,8 @@ impl Requests {
         }
     }
 
-    /// Bytes of commands that were handed to a leader and are not answered: they are on their way,
-    /// or wait there.
+    /// Bytes of commands that were forwarded to a leader and are not answered: they are on their
+    /// way, or wait there.
     #[must_use]
     pub fn forwarded_bytes(&self) -> usize {
         self.forwarded_bytes

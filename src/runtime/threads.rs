@@ -358,6 +358,12 @@ impl<D: Disk> Calls for Engine<D> {
         pending
     }
 
+    fn hand_over(&self, to: ReplicaId) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::HandOver { to, completer });
+        pending
+    }
+
     fn store(&self) -> &Arc<Store> {
         &self.store
     }

@@ -63,6 +63,13 @@ pub enum Event<D: Disk> {
         /// How long it waits at most.
         timeout: Duration,
     },
+    /// A caller wants this leader to hand over.
+    HandOver {
+        /// Who is to lead.
+        to: ReplicaId,
+        /// Who waits until it does.
+        completer: Completer<()>,
+    },
     /// The gate let in an opening of a peer for the first time, or found two under one count. Comes
     /// before anything that arrives from there.
     Met(Sighting),

@@ -138,6 +138,12 @@ impl Calls for SimulatedCalls {
         pending
     }
 
+    fn hand_over(&self, to: ReplicaId) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::HandOver { to, completer });
+        pending
+    }
+
     fn store(&self) -> &Arc<Store> {
         &self.store
     }

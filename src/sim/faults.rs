@@ -118,6 +118,8 @@ kinds! {
     TailRot = "tail-rot",
     /// A disk is set back to an earlier image of it.
     SetBack = "set-back-image",
+    /// The leader is asked to hand over, whatever else goes on.
+    HandOver = "hand-over",
 }
 
 /// One fault of a plan.

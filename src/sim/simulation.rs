@@ -237,6 +237,13 @@ impl Simulation {
         world.turn(id, [Event::Close(Duration::ZERO)]);
     }
 
+    /// Replica `id` is asked to close, and goes on meanwhile: it has this long for what was
+    /// proposed, and to hand over where it leads. [`Replica::close`] waits for the end of it.
+    pub fn begin_close(&self, id: impl Into<ReplicaId>, patience: Duration) {
+        let (mut world, id) = self.at("begin_close", id);
+        world.turn(id, [Event::Close(patience)]);
+    }
+
     /// The machine of replica `id` loses power. Of each piece that is not synced (at most 512
     /// bytes, a length, a change of the names), `keeps` says whether it survives.
     pub fn cut_power(

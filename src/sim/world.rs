@@ -330,10 +330,21 @@ impl World {
         }
         if stopped {
             self.on_stopped(id);
+            self.end_connections(id);
         } else {
             let life = self.machine_mut(id).life.as_mut().expect("it took a turn");
             life.wake_at = wake_at;
             self.set_alarm(id);
+        }
+    }
+
+    /// The connections of a replica end. Not every peer notices.
+    fn end_connections(&mut self, id: ReplicaId) {
+        for peer in self.ids() {
+            if peer != id && self.rng.per_mille(700) {
+                let delay = self.rng.time(Duration::ZERO..=Duration::from_millis(20));
+                self.agenda.plan(self.now + delay, Happening::Down { id: peer, peer: id });
+            }
         }
     }
 
@@ -419,13 +430,8 @@ impl World {
         if let Some(life) = life {
             // Who called and was not heard yet is told, too, that nobody answers.
             life.inbox.lock().clear();
-            drop(life);
-            for peer in self.ids() {
-                if peer != id && self.rng.per_mille(700) {
-                    let delay = self.rng.time(Duration::ZERO..=Duration::from_millis(20));
-                    let down = Happening::Down { id: peer, peer: id };
-                    self.agenda.plan(self.now + delay, down);
-                }
+            if !life.stopped {
+                self.end_connections(id);
             }
         }
     }

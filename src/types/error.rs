@@ -63,11 +63,15 @@ pub enum ErrorKind {
     /// take in. It goes on by itself once there is space.
     StorageFull,
     /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
-    /// before a leader confirmed a read.
+    /// before a leader confirmed a read, or before a hand-over came about.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
     /// happened, it may happen yet, or it may never happen.
     OutcomeUnknown,
+    /// Only the leader can do this, and this replica does not lead. Nothing was done.
+    NotLeader,
+    /// The replica that the call is about is not heard, or lags too far. Nothing was done.
+    Unreachable,
     /// The replica was closed before the call was carried out: it did not and will not happen.
     Closed,
     /// This replica stopped for good: a write or sync failed, its log differs from a peer's, or it

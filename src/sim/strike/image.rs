@@ -101,6 +101,7 @@ impl Strikes {
 
     /// A replica was opened. One that says by itself that it lost its promise needs no reminder.
     pub(super) fn note_opened(&mut self, sim: &Simulation, id: ReplicaId) {
+        self.closing.retain(|closing| *closing != id);
         if let Some(taken) = self.taken.as_mut().filter(|taken| taken.victim == id) {
             let report = sim.report(id);
             taken.told |= report.is_some_and(|report| report.doubts.promise_lost);

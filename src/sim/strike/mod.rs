@@ -36,6 +36,8 @@ pub(super) struct Strikes {
     /// Replicas that died since the last look.
     gone: Vec<ReplicaId>,
     damaged: Damaged,
+    /// Replicas that were asked to close, and were not opened since.
+    closing: Vec<ReplicaId>,
     /// The image of a disk, once one was taken in this run.
     taken: Option<Taken>,
     /// Everything was taken back: from now on nothing excuses a refusal.
@@ -69,6 +71,7 @@ impl Strikes {
             fired: BTreeMap::new(),
             gone: Vec::new(),
             damaged: Damaged::default(),
+            closing: Vec::new(),
             taken: None,
             healed: false,
         };
@@ -124,6 +127,7 @@ impl Strikes {
             Kind::Crash | Kind::PowerCut | Kind::Blackout | Kind::CloseAndOpen => {
                 self.strike_process(sim, fault.kind, id, end, &mut rng)
             }
+            Kind::HandOver => self.strike_leader(sim, id),
             Kind::CrashInOpening => self.strike_opening(sim, id, end, &mut rng)?,
             Kind::Pause
             | Kind::DiskStall
@@ -160,6 +164,12 @@ impl Strikes {
         }
         self.count(kind);
         for id in hit {
+            if kind == Kind::CloseAndOpen && rng.per_mille(500) {
+                // It takes its time, and is opened again when somebody looks.
+                sim.begin_close(id, Duration::from_secs(5));
+                self.closing.push(id);
+                continue;
+            }
             if kind == Kind::CloseAndOpen {
                 sim.close_now(id);
             }
@@ -167,6 +177,14 @@ impl Strikes {
             self.gone.push(id);
             let at = end + rng.time(Duration::ZERO..=Duration::from_secs(1));
             self.later(at, Undo::Open(id));
+        }
+    }
+
+    /// Whoever leads is asked to let `to` lead.
+    fn strike_leader(&mut self, sim: &Simulation, to: ReplicaId) {
+        if let Some(leader) = sim.leader().filter(|leader| *leader != to) {
+            self.count(Kind::HandOver);
+            drop(sim.replica(leader).transfer_leadership(to));
         }
     }
 
@@ -348,6 +366,11 @@ impl Strikes {
             sim.change_clock(id, |clock, now| clock.mend(now));
             sim.resume(id);
             sim.resume_disk(id);
+        }
+        // Whoever still closes would serve nobody, and not be looked at before it has ended.
+        for id in std::mem::take(&mut self.closing) {
+            sim.crash(id);
+            self.gone.push(id);
         }
         self.look(sim);
         self.healed = true;

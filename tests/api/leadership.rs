@@ -1,0 +1,61 @@
+//! Leaders that move because somebody wants it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indelible::ErrorKind;
+
+use crate::cluster::{Cluster, NOTES, PATIENCE};
+
+/// Makes `to` the leader, whoever leads now. On a busy machine a replica may not answer in time.
+fn move_to(cluster: &Cluster, to: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match cluster.replica(cluster.leader()).transfer_leadership(to).wait() {
+            Ok(()) => return,
+            Err(err) => {
+                let may_be = [ErrorKind::TimedOut, ErrorKind::NotLeader, ErrorKind::Unreachable];
+                assert!(may_be.contains(&err.kind()), "{err}");
+                assert!(Instant::now() < deadline, "{err}");
+            }
+        }
+    }
+}
+
+/// Stops the writers.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn the_leader_moves_and_no_write_fails() {
+    let cluster = Cluster::tcp();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Also where the test panics: else its writers would be waited for for ever.
+        let stopped = Stop(&stop);
+        let write = |id: u64| {
+            let (replica, stop) = (cluster.replica(id).clone(), &stop);
+            move || {
+                let mut written = 0_u64;
+                while !stop.load(Ordering::SeqCst) {
+                    replica.put(NOTES, id << 32 | written, b"text").wait().unwrap();
+                    written += 1;
+                }
+                written
+            }
+        };
+        let writers = [1, 2, 3].map(|id| scope.spawn(write(id)));
+        for to in [1, 2, 3, 2, 1, 3] {
+            move_to(&cluster, to);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(stopped);
+        let written = writers.map(|writer| writer.join().unwrap());
+        assert!(written.iter().all(|count| *count > 0), "{written:?}");
+    });
+}
