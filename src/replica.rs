@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::builder::Builder;
 use crate::history::Transactions;
 use crate::key::Key;
+use crate::leader::Leader;
 use crate::runtime::handle::Handle;
 use crate::runtime::pending::Pending;
 use crate::snapshot::{Snapshot, Versioned};
@@ -259,6 +260,46 @@ impl Replica {
     /// ```
     pub fn transfer_leadership(&self, to: impl Into<ReplicaId>) -> Pending<()> {
         self.handle.hand_over(to.into())
+    }
+
+    /// Waits until this replica knows of another leader than `known`: another replica, the same one
+    /// once it leads anew, or none.
+    ///
+    /// Begin with `None`, and go on with what came last: no loop misses who leads in the end,
+    /// however slow it is, though it may not see all who led meanwhile. Waits as long as it takes,
+    /// without a deadline. What is told is what this replica hears. That may be late, as always
+    /// where others decide, but no leader is told after a later one. [`Leader`] says how to act on
+    /// it safely.
+    ///
+    /// # Errors
+    ///
+    /// Where the replica was closed, or stopped.
+    ///
+    /// ```
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::in_memory()?;
+    /// # let service = replica.clone();
+    /// # let worker = std::thread::spawn(move || -> indelible::Result<()> {
+    /// let mut leader = None;
+    /// loop {
+    ///     leader = replica.next_leader(leader).wait()?;
+    ///     match leader {
+    ///         Some(leader) if leader.id == replica.status().id => println!("it is my turn"),
+    ///         Some(leader) => println!("{leader} leads"),
+    ///         None => println!("nobody leads"),
+    ///     }
+    /// }
+    /// # });
+    /// # service.wait_ready(std::time::Duration::from_secs(10))?;
+    /// # service.close()?;
+    /// # let ended = worker.join().expect("no panic");
+    /// # assert_eq!(ended.expect_err("it was closed").kind(), indelible::ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_leader(&self, known: Option<Leader>) -> Pending<Option<Leader>> {
+        let next = self.handle.next_leader(known.map(|known| known.ballot()));
+        next.then(|ballot| Ok(ballot.map(Leader::of)))
     }
 
     /// The state as it is now, to stand still while the ledger moves on.

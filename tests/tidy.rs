@@ -34,6 +34,7 @@ const FACADE_OF_JOURNAL: &[&str] = &["Options"];
 /// The files at the top of `src/`: each may import those with a lower rank.
 const FACADE: &[(&str, usize)] = &[
     ("key", 0),
+    ("leader", 0),
     ("config", 0),
     ("network", 0),
     ("status", 0),

@@ -12,9 +12,9 @@
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
 //! `calls` (what callers ask), `fence` (openings of peers), `forwards` (commands for another
-//! leader), `handover` (another one is to lead), `journaling` (records in, messages out),
-//! `stalled` (a disk that hangs), `space` (one that is full), `repair` (what the journal lost),
-//! `report`.
+//! leader), `handover` (another one is to lead), `next_leader` (who wants to hear of it),
+//! `journaling` (records in, messages out), `stalled` (a disk that hangs), `space` (one that is
+//! full), `repair` (what the journal lost), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -48,6 +48,7 @@ use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
 use super::handover::HandOvers;
 use super::journaling::reversed;
+use super::next_leader::NextLeader;
 use super::repair::Repair;
 use super::requests::Requests;
 use super::space::Space;
@@ -94,6 +95,7 @@ pub struct Driver<D: Disk> {
     pub(super) proposals: BTreeMap<Slot, Proposal>,
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
+    pub(super) next_leader: NextLeader,
     pub(super) stalled: Stalled,
     /// Who bounced commands last, and until when it is not asked again.
     pub(super) bounced: Option<(ReplicaId, Moment)>,
@@ -166,6 +168,7 @@ impl<D: Disk> Driver<D> {
             bounced: None,
             forwards: Forwards::default(),
             hand_overs: HandOvers::default(),
+            next_leader: NextLeader::default(),
             stalled: Stalled::new(now),
             stage: Stage::Serving,
             effects: Effects::none(),
@@ -246,6 +249,7 @@ impl<D: Disk> Driver<D> {
         self.hand_over_at_close();
         self.work()?;
         self.settle_hand_overs();
+        self.tell_leader();
         self.seal_when_idle()?;
         while let Some(job) = self.journal.next_job()? {
             self.effects.jobs.push(job);
@@ -267,6 +271,7 @@ impl<D: Disk> Driver<D> {
             Event::Propose { command, completer } => self.on_propose(command, completer),
             Event::Read { completer, timeout } => self.on_read(completer, timeout),
             Event::HandOver { to, completer } => self.on_hand_over(to, completer),
+            Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
             Event::Arrived(Arrival::Down { peer }) => {
                 // Whoever leads next will have found what the peer had proposed by then.
                 let soon = self.now + 2 * self.options.election_timeout;

@@ -15,6 +15,7 @@ use crate::types::marks::reached;
 use super::driver::{Driver, Stage};
 use super::events;
 use super::handover::HandOvers;
+use super::next_leader::NextLeader;
 use super::requests::{Answer, Requests};
 use super::turn::Event;
 
@@ -76,6 +77,7 @@ impl<D: Disk> Driver<D> {
         self.stage = Stage::Stopped(err);
         self.requests = Requests::new(self.session);
         self.hand_overs = HandOvers::default();
+        self.next_leader = NextLeader::default();
     }
 
     /// Closed, or failed for good: everyone is answered, and nothing is written or sent any more.
@@ -86,6 +88,7 @@ impl<D: Disk> Driver<D> {
         };
         self.requests.fail_all(&err, why, &mut self.effects.answers);
         self.hand_overs.fail_all(&err, &mut self.effects.answers);
+        self.next_leader.fail_all(&err, &mut self.effects.answers);
         self.batcher.take_all();
         self.proposals.clear();
         self.held.clear();
@@ -105,6 +108,7 @@ pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
         Event::Propose { completer, .. } => Some(Answer::Write(completer, Err(err))),
         Event::Read { completer, .. } => Some(Answer::Read(completer, Err(err))),
         Event::HandOver { completer, .. } => Some(Answer::HandOver(completer, Err(err))),
+        Event::NextLeader { completer, .. } => Some(Answer::Leader(completer, Err(err))),
         Event::Met(_)
         | Event::Arrived(_)
         | Event::Written(_)

@@ -9,7 +9,7 @@ use crate::store::verdict::Committed;
 use crate::transport::PeerCounters;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
-use crate::types::ids::{ReplicaId, RequestId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot};
 
 use super::pending::{Helper, Pending};
 use super::report::Report;
@@ -37,6 +37,8 @@ pub trait Calls: Helper {
     fn read(&self, timeout: Option<Duration>) -> Pending<()>;
     /// See [`Handle::hand_over`].
     fn hand_over(&self, to: ReplicaId) -> Pending<()>;
+    /// See [`Handle::next_leader`].
+    fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>>;
     /// See [`Handle::store`].
     fn store(&self) -> &Arc<Store>;
     /// See [`Handle::entries`].
@@ -77,6 +79,11 @@ impl Handle {
     /// Waits until `to` leads in place of this replica.
     pub fn hand_over(&self, to: ReplicaId) -> Pending<()> {
         self.calls.hand_over(to).helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Waits until another replica leads than `known`, or the same at another ballot, or nobody.
+    pub fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
+        self.calls.next_leader(known).helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// The state.

@@ -23,7 +23,7 @@
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
 //!   turn and comes out. Parts of the driver: `calls`, `fence`, `forming`, `forwards`, `handover`,
-//!   `journaling`, `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`],
+//!   `next_leader`, `journaling`, `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`],
 //!   [`requests`] and [`tail`] are values that it owns.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
@@ -38,6 +38,7 @@ mod forming;
 mod forwards;
 mod handover;
 mod journaling;
+mod next_leader;
 mod repair;
 pub mod report;
 mod space;

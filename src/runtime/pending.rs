@@ -26,8 +26,8 @@ use crate::types::time::Moment;
 /// The answer to a call, once there is one.
 ///
 /// The call was submitted when this was returned. Dropping it does not cancel the call. Every call
-/// is answered within its deadline (`request_timeout` in [`Config`](crate::Config)), whatever
-/// happens to the leader, the peers or this replica.
+/// is answered within its deadline (`request_timeout` in [`Config`](crate::Config), where it does
+/// not say otherwise), whatever happens to the leader, the peers or this replica.
 ///
 /// Use [`Pending::wait`] in a thread, or `.await` on any executor.
 ///
@@ -282,6 +282,12 @@ impl<T> Completer<T> {
     /// Gives the answer, and wakes who waits for it.
     pub fn complete(mut self, value: Result<T>) {
         self.answer(value);
+    }
+
+    /// Whether somebody can still take the answer.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        self.0.as_ref().is_some_and(|oneshot| Arc::strong_count(oneshot) > 1)
     }
 
     fn answer(&mut self, value: Result<T>) {

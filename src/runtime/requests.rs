@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::store::verdict::Committed;
 use crate::types::bugs::{self, Bug};
 use crate::types::error::{Error, ErrorKind};
-use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -65,6 +65,8 @@ pub enum Answer {
     Read(Completer<()>, Result<(), Error>),
     /// To who asked for a hand-over.
     HandOver(Completer<()>, Result<(), Error>),
+    /// To who waited for another leader.
+    Leader(Completer<Option<Ballot>>, Result<Option<Ballot>, Error>),
 }
 
 impl Answer {
@@ -75,6 +77,7 @@ impl Answer {
             Self::Read(completer, result) | Self::HandOver(completer, result) => {
                 completer.complete(result);
             }
+            Self::Leader(completer, result) => completer.complete(result),
         }
     }
 }

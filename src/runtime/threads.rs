@@ -21,7 +21,7 @@ use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
@@ -361,6 +361,12 @@ impl<D: Disk> Calls for Engine<D> {
     fn hand_over(&self, to: ReplicaId) -> Pending<()> {
         let (pending, completer) = Pending::new();
         self.push(Event::HandOver { to, completer });
+        pending
+    }
+
+    fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::NextLeader { known, completer });
         pending
     }
 

@@ -7,7 +7,7 @@ use crate::journal::{Done, Job};
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
 use crate::types::error::Error;
-use crate::types::ids::ReplicaId;
+use crate::types::ids::{Ballot, ReplicaId};
 use crate::types::message::{EncodedCommand, Envelope};
 use crate::types::record::Sighting;
 use crate::types::time::Moment;
@@ -69,6 +69,13 @@ pub enum Event<D: Disk> {
         to: ReplicaId,
         /// Who waits until it does.
         completer: Completer<()>,
+    },
+    /// A caller waits for another leader than the one that it knows.
+    NextLeader {
+        /// Whom it knows.
+        known: Option<Ballot>,
+        /// Who waits.
+        completer: Completer<Option<Ballot>>,
     },
     /// The gate let in an opening of a peer for the first time, or found two under one count. Comes
     /// before anything that arrives from there.

@@ -21,7 +21,7 @@ use crate::store::verdict::Committed;
 use crate::transport::PeerCounters;
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{ReplicaId, RequestId, SessionId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -141,6 +141,12 @@ impl Calls for SimulatedCalls {
     fn hand_over(&self, to: ReplicaId) -> Pending<()> {
         let (pending, completer) = Pending::new();
         self.push(Event::HandOver { to, completer });
+        pending
+    }
+
+    fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::NextLeader { known, completer });
         pending
     }
 

@@ -1,11 +1,11 @@
-//! Leaders that move because somebody wants it.
+//! Leaders that move because somebody wants it, and who hears of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indelible::ErrorKind;
+use indelible::{ErrorKind, Replica};
 
-use crate::cluster::{Cluster, NOTES, PATIENCE};
+use crate::cluster::{Cluster, NOTES, PATIENCE, config, until};
 
 /// Makes `to` the leader, whoever leads now. On a busy machine a replica may not answer in time.
 fn move_to(cluster: &Cluster, to: u64) {
@@ -58,4 +58,37 @@ fn the_leader_moves_and_no_write_fails() {
         let written = writers.map(|writer| writer.join().unwrap());
         assert!(written.iter().all(|count| *count > 0), "{written:?}");
     });
+}
+
+#[test]
+fn who_observes_hears_who_leads_in_the_end() {
+    let mut cluster = Cluster::in_process(config());
+    let observer = cluster.ids().into_iter().find(|id| *id != cluster.leader()).unwrap();
+    let mut known = None;
+    let mut wait_for = |replica: &Replica, id: u64| {
+        let deadline = Instant::now() + PATIENCE;
+        while known.is_none_or(|leader: indelible::Leader| leader.id.0 != id) {
+            assert!(Instant::now() < deadline, "it knows of {known:?}, and {id} leads");
+            if let Some(next) = replica.next_leader(known).wait_timeout(Duration::from_millis(50)) {
+                let before = std::mem::replace(&mut known, next.unwrap());
+                assert_ne!(known, before);
+            }
+        }
+        known
+    };
+    let first = wait_for(cluster.replica(observer), cluster.leader());
+    move_to(&cluster, observer);
+    let second = wait_for(cluster.replica(observer), observer);
+    assert!(first < second, "{first:?}, then {second:?}");
+
+    // One that is closed hands over, and whoever observes there is told that it is closed.
+    let replica = cluster.replica(observer).clone();
+    let waiting = replica.next_leader(second);
+    cluster.close(observer);
+    match waiting.wait() {
+        Ok(next) => assert_ne!(next, second, "it handed over before"),
+        Err(err) => assert_eq!(err.kind(), ErrorKind::Closed, "{err}"),
+    }
+    assert_eq!(replica.next_leader(None).wait().unwrap_err().kind(), ErrorKind::Closed);
+    until("another one leads", || cluster.ids().iter().any(|id| cluster.status(*id).ready));
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indelible::sim::Simulation;
 use indelible::sim::network::{Fate, Weather};
-use indelible::{ErrorKind, ReplicaId};
+use indelible::types::ids::Ballot;
+use indelible::{ErrorKind, Leader, ReplicaId};
 
 use super::support::{Cluster, TIMEOUT, for_seeds, is};
 
@@ -235,6 +236,38 @@ fn hand_over_that_cannot_be_is_refused() {
         assert_eq!(second.wait().unwrap_err().kind(), ErrorKind::Busy);
         assert_eq!(first.wait().unwrap_err().kind(), ErrorKind::TimedOut);
         transfer(cluster, a, c).unwrap();
+        cluster.settle();
+    });
+}
+
+#[test]
+fn nobody_misses_the_newest_leader() {
+    // Chubby's sequencers, etcd's election API: who observes slowly may skip a leader, and must
+    // never end with an old one; and a later leader has a greater token.
+    for_seeds(3, |cluster| {
+        let observer = cluster.replica(cluster.others[0]);
+        let (mut leader, mut known) = (cluster.leader, None);
+        for _ in 0..5 {
+            for _ in 0..cluster.below(3) {
+                let to = cluster.ids()[cluster.below(3) as usize];
+                transfer(cluster, leader, to).unwrap();
+                leader = to;
+            }
+            cluster.expect("it is ready", |sim| sim.leader() == Some(leader));
+            let Ballot { round, leader: id } = cluster.ballot().unwrap();
+            let newest = Leader { round, id };
+            while known != Some(newest) {
+                known = observer.next_leader(known).wait().unwrap();
+            }
+            let mut pending = observer.next_leader(known);
+            let told = pending.wait_timeout(TIMEOUT);
+            assert!(told.is_none(), "nothing is new after {known:?}, and {told:?} is told");
+            let to = if leader == cluster.leader { cluster.others[1] } else { cluster.leader };
+            transfer(cluster, leader, to).unwrap();
+            leader = to;
+            known = pending.wait().unwrap();
+            assert!(known.is_none_or(|next| newest < next && newest.token() < next.token()));
+        }
         cluster.settle();
     });
 }
