@@ -343,6 +343,37 @@ impl Replica {
         Snapshot::newest(Arc::clone(self.handle.store()))
     }
 
+    /// Waits until this replica has applied the transaction `txid`, so that a [`stale_snapshot`]
+    /// taken afterwards holds it, and everything before it.
+    ///
+    /// To read on one replica what was written through another, without asking the leader: pass the
+    /// id on along with the answer. Asks nobody. An id that is applied here already is answered
+    /// at once; one that was never given waits in vain.
+    ///
+    /// [`stale_snapshot`]: Self::stale_snapshot
+    ///
+    /// # Errors
+    ///
+    /// Where it was not applied within [`request_timeout`](crate::Config::request_timeout)
+    /// ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
+    ///
+    /// ```
+    /// # use indelible::{Replica, Table};
+    /// # const NAMES: Table<u64, String> = Table::new("names");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// let written = replica.put(NAMES, 1, &"Ada".into()).wait()?;
+    /// let txid = written.txid.expect("the name is new");
+    /// // Elsewhere, on any replica:
+    /// replica.wait_for(txid).wait()?;
+    /// assert!(replica.stale_snapshot().get(NAMES, 1)?.is_some());
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn wait_for(&self, txid: TxId) -> Pending<()> {
+        self.handle.wait_for(txid)
+    }
+
     /// The ledger itself: every committed transaction after `after`, whole and in order, up to the
     /// last one that is applied here now. [`TxId::ZERO`] begins at the beginning. Asks no other
     /// replica: after [`Replica::wait_ready`] it holds everything that was acknowledged before.

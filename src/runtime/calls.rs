@@ -11,7 +11,7 @@ use crate::journal::disk::Disk;
 use crate::paxos::step::Input;
 use crate::store::verdict::Committed;
 use crate::types::error::{Error, ErrorKind};
-use crate::types::ids::SessionId;
+use crate::types::ids::{SessionId, TxId};
 use crate::types::message::EncodedCommand;
 
 use super::batcher::Queued;
@@ -63,5 +63,17 @@ impl<D: Disk> Driver<D> {
         }
         let read = self.requests.add_read(completer, self.now + timeout);
         self.step(Input::Read(read));
+    }
+
+    /// A caller waits until a transaction is applied here.
+    pub(super) fn on_wait_for(&mut self, txid: TxId, completer: Completer<()>, timeout: Duration) {
+        let answer = if txid <= self.store.applied().txid {
+            Ok(())
+        } else if matches!(self.stage, Stage::Closing(_)) {
+            Err(Error::new(ErrorKind::Closed, "the replica is being closed"))
+        } else {
+            return self.requests.add_wait(txid, completer, self.now + timeout);
+        };
+        self.effects.answers.push(Answer::Read(completer, answer));
     }
 }

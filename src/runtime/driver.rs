@@ -270,6 +270,9 @@ impl<D: Disk> Driver<D> {
         match event {
             Event::Propose { command, completer } => self.on_propose(command, completer),
             Event::Read { completer, timeout } => self.on_read(completer, timeout),
+            Event::WaitFor { txid, completer, timeout } => {
+                self.on_wait_for(txid, completer, timeout);
+            }
             Event::HandOver { to, completer } => self.on_hand_over(to, completer),
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
             Event::Arrived(Arrival::Down { peer }) => {
@@ -400,6 +403,7 @@ impl<D: Disk> Driver<D> {
         }
         let applied = || self.store.applied().slot;
         self.requests.answer_reads(applied, &mut self.effects.answers);
+        self.requests.answer_waits(|| self.store.applied().txid, &mut self.effects.answers);
         for serve in output.serve {
             self.serve(serve);
         }

@@ -106,7 +106,9 @@ impl<D: Disk> Driver<D> {
 pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
     match event {
         Event::Propose { completer, .. } => Some(Answer::Write(completer, Err(err))),
-        Event::Read { completer, .. } => Some(Answer::Read(completer, Err(err))),
+        Event::Read { completer, .. } | Event::WaitFor { completer, .. } => {
+            Some(Answer::Read(completer, Err(err)))
+        }
         Event::HandOver { completer, .. } => Some(Answer::HandOver(completer, Err(err))),
         Event::NextLeader { completer, .. } => Some(Answer::Leader(completer, Err(err))),
         Event::Met(_)

@@ -9,7 +9,7 @@ use crate::store::verdict::Committed;
 use crate::transport::PeerCounters;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
-use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
 
 use super::pending::{Helper, Pending};
 use super::report::Report;
@@ -35,6 +35,8 @@ pub trait Calls: Helper {
     fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>>;
     /// See [`Handle::read`].
     fn read(&self, timeout: Option<Duration>) -> Pending<()>;
+    /// See [`Handle::wait_for`].
+    fn wait_for(&self, txid: TxId) -> Pending<()>;
     /// See [`Handle::hand_over`].
     fn hand_over(&self, to: ReplicaId) -> Pending<()>;
     /// See [`Handle::next_leader`].
@@ -74,6 +76,11 @@ impl Handle {
     /// before this call: for `timeout` at most, or as long as any call where none is given.
     pub fn read(&self, timeout: Option<Duration>) -> Pending<()> {
         self.calls.read(timeout).helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Waits until the transaction is applied here.
+    pub fn wait_for(&self, txid: TxId) -> Pending<()> {
+        self.calls.wait_for(txid).helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// Waits until `to` leads in place of this replica.

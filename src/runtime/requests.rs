@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::store::verdict::Committed;
 use crate::types::bugs::{self, Bug};
 use crate::types::error::{Error, ErrorKind};
-use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot, TxId};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -23,6 +23,8 @@ pub struct Requests {
     session: SessionId,
     writes: BTreeMap<u64, Write>,
     reads: BTreeMap<u64, Completer<()>>,
+    /// Who waits until a transaction is applied here, by that and the number of the call.
+    waits: BTreeMap<(TxId, u64), Completer<()>>,
     /// In order of time. Calls that were answered stay until they come to the front.
     deadlines: VecDeque<(Moment, Call)>,
     /// Reads up to a number go on when a slot is applied.
@@ -54,6 +56,7 @@ enum WriteState {
 enum Call {
     Write(u64),
     Read(u64),
+    Wait(TxId, u64),
 }
 
 /// An answer to give. Giving it wakes somebody, so it happens outside of the driver.
@@ -90,6 +93,7 @@ impl Requests {
             session,
             writes: BTreeMap::new(),
             reads: BTreeMap::new(),
+            waits: BTreeMap::new(),
             deadlines: VecDeque::new(),
             barriers: Vec::new(),
             read_numbers: 0,
@@ -100,13 +104,13 @@ impl Requests {
     /// Whether nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.reads.is_empty()
+        self.len() == 0
     }
 
     /// How many calls wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.writes.len() + self.reads.len()
+        self.writes.len() + self.reads.len() + self.waits.len()
     }
 
     /// When the next deadline passes.
@@ -129,6 +133,23 @@ impl Requests {
         self.reads.insert(self.read_numbers, completer);
         self.add_deadline(deadline, Call::Read(self.read_numbers));
         self.read_numbers
+    }
+
+    /// Notes a call that waits until `txid` is applied.
+    pub fn add_wait(&mut self, txid: TxId, completer: Completer<()>, deadline: Moment) {
+        self.read_numbers += 1;
+        self.waits.insert((txid, self.read_numbers), completer);
+        self.add_deadline(deadline, Call::Wait(txid, self.read_numbers));
+    }
+
+    /// Answers those who wait for a transaction that is applied, of which `last` is the newest.
+    pub fn answer_waits(&mut self, last: impl FnOnce() -> TxId, answers: &mut Vec<Answer>) {
+        if self.waits.is_empty() {
+            return;
+        }
+        let later = self.waits.split_off(&(last(), u64::MAX));
+        let reached = std::mem::replace(&mut self.waits, later);
+        answers.extend(reached.into_values().map(|completer| Answer::Read(completer, Ok(()))));
     }
 
     /// The newest read that waits: an answer to it answers all.
@@ -277,6 +298,7 @@ impl Requests {
             let over = match call {
                 Call::Write(sequence) => !self.writes.contains_key(&sequence),
                 Call::Read(number) => !self.reads.contains_key(&number),
+                Call::Wait(txid, number) => !self.waits.contains_key(&(txid, number)),
             };
             if !over && deadline > now {
                 break;
@@ -299,6 +321,13 @@ impl Requests {
                     let late = Error::new(ErrorKind::TimedOut, message);
                     answers.push(Answer::Read(read, Err(late)));
                 }
+                Call::Wait(txid, number) => {
+                    let Some(read) = self.waits.remove(&(txid, number)) else { continue };
+                    let message =
+                        format!("transaction {txid} was not applied here in time ({hint})");
+                    let late = Error::new(ErrorKind::TimedOut, message);
+                    answers.push(Answer::Read(read, Err(late)));
+                }
             }
         }
     }
@@ -307,6 +336,9 @@ impl Requests {
     /// were proposed stay.
     pub fn fail_unproposed(&mut self, definite: &Error, answers: &mut Vec<Answer>) {
         for read in std::mem::take(&mut self.reads).into_values() {
+            answers.push(Answer::Read(read, Err(definite.clone())));
+        }
+        for read in std::mem::take(&mut self.waits).into_values() {
             answers.push(Answer::Read(read, Err(definite.clone())));
         }
         let is_queued = |write: &Write| matches!(write.state, WriteState::Queued);

@@ -21,7 +21,7 @@ use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot, TxId};
 use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
@@ -355,6 +355,12 @@ impl<D: Disk> Calls for Engine<D> {
         let (pending, completer) = Pending::new();
         let timeout = timeout.unwrap_or(self.request_timeout);
         self.push(Event::Read { completer, timeout });
+        pending
+    }
+
+    fn wait_for(&self, txid: TxId) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::WaitFor { txid, completer, timeout: self.request_timeout });
         pending
     }
 

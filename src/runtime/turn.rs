@@ -7,7 +7,7 @@ use crate::journal::{Done, Job};
 use crate::store::verdict::Committed;
 use crate::transport::Arrival;
 use crate::types::error::Error;
-use crate::types::ids::{Ballot, ReplicaId};
+use crate::types::ids::{Ballot, ReplicaId, TxId};
 use crate::types::message::{EncodedCommand, Envelope};
 use crate::types::record::Sighting;
 use crate::types::time::Moment;
@@ -59,6 +59,15 @@ pub enum Event<D: Disk> {
     /// A caller begins a linearizable read.
     Read {
         /// Who waits for the state to be fresh enough.
+        completer: Completer<()>,
+        /// How long it waits at most.
+        timeout: Duration,
+    },
+    /// A caller waits until a transaction is applied here.
+    WaitFor {
+        /// The transaction.
+        txid: TxId,
+        /// Who waits.
         completer: Completer<()>,
         /// How long it waits at most.
         timeout: Duration,

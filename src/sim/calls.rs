@@ -21,7 +21,7 @@ use crate::store::verdict::Committed;
 use crate::transport::PeerCounters;
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot, TxId};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -135,6 +135,12 @@ impl Calls for SimulatedCalls {
         let (pending, completer) = Pending::new();
         let timeout = timeout.unwrap_or(self.request_timeout);
         self.push(Event::Read { completer, timeout });
+        pending
+    }
+
+    fn wait_for(&self, txid: TxId) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::WaitFor { txid, completer, timeout: self.request_timeout });
         pending
     }
 

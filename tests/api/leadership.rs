@@ -92,3 +92,16 @@ fn who_observes_hears_who_leads_in_the_end() {
     assert_eq!(replica.next_leader(None).wait().unwrap_err().kind(), ErrorKind::Closed);
     until("another one leads", || cluster.ids().iter().any(|id| cluster.status(*id).ready));
 }
+
+#[test]
+fn who_has_the_id_waits_for_the_transaction() {
+    let cluster = Cluster::in_process(config());
+    for round in 0..20_u64 {
+        let (writer, reader) = (1 + round % 3, 1 + (round + 1) % 3);
+        let written = cluster.replica(writer).put(NOTES, round, b"text").wait().unwrap();
+        let txid = written.txid.unwrap();
+        cluster.replica(reader).wait_for(txid).wait().unwrap();
+        let found = cluster.replica(reader).stale_snapshot().get(NOTES, round).unwrap();
+        assert_eq!(found.unwrap().version, txid);
+    }
+}

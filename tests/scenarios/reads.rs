@@ -127,3 +127,28 @@ fn clocks_decide_nothing_but_when() {
         cluster.settle();
     });
 }
+
+#[test]
+fn who_waits_for_an_id_reads_it() {
+    // ZooKeeper's `sync` and its zxid, MongoDB's causal tokens: who is told an id on one replica
+    // reads its transaction on another one, without asking whoever leads.
+    for_seeds(3, |cluster| {
+        let (a, b) = (cluster.leader, cluster.others[0]);
+        let slow = move |parcel: &indelible::sim::network::Parcel| parcel.link.to == b;
+        cluster.rule(Fate::Delay(Duration::from_millis(5 + cluster.below(200))), slow);
+        for _ in 0..3 {
+            let written = cluster.replica(a).put(NOTES, 1 << 40, b"news").wait().unwrap();
+            let txid = written.txid.unwrap();
+            cluster.replica(b).wait_for(txid).wait().unwrap();
+            let snapshot = cluster.replica(b).stale_snapshot();
+            assert!(snapshot.txid() >= txid, "it waited for {txid}, and has {}", snapshot.txid());
+            let found = snapshot.get(NOTES, 1 << 40).unwrap().unwrap();
+            assert_eq!(found.version, txid);
+            cluster.replica(a).delete(NOTES, 1 << 40).wait().unwrap();
+        }
+        // One that was never given, and one that cannot come here.
+        let err = cluster.replica(a).wait_for(indelible::TxId::MAX).wait().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
+        cluster.settle();
+    });
+}
