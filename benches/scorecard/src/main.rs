@@ -14,6 +14,7 @@ mod core;
 mod failover;
 mod floor;
 mod git_history;
+mod handover;
 mod latency;
 mod ledger;
 mod reopen;
@@ -34,7 +35,8 @@ const ROWS: &[(&str, Measure)] = &[
     ("three.throughput64", throughput::three),
     ("core.pump1024", core::pump),
     ("reopen.1e6", reopen::million),
-    ("failover.kill", failover::kill),
+    ("failover.p99", failover::kill),
+    ("handover", handover::planned),
     ("git_history", git_history::five_thousand),
 ];
 
