@@ -79,7 +79,7 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
     match command.name.as_str() {
         // campaign REPLICA; handover REPLICA PEER: the replica lets the peer lead, if it can.
         "campaign" => cores.campaign(id(0)),
-        "handover" => cores.hand_over(id(0), id(1)),
+        "handover" => cores.hand_over(id(0), id(1), false),
         // propose REPLICA COMMAND...: an entry for each command.
         "propose" => {
             let texts = command.args_from::<String>(1);

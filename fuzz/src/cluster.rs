@@ -123,8 +123,8 @@ impl Schedule<'_> {
             0xf6..0xf8 => self.cores.links().heal(),
             0xf8..0xfb => self.cores.campaign(id),
             0xfb => {
-                let to = self.replica();
-                self.cores.hand_over(id, to);
+                let (to, how) = (self.replica(), self.input.byte());
+                self.cores.hand_over(id, to, how & 1 == 1);
             }
             0xfc..0xfe => {
                 let peer = self.replica();

@@ -78,7 +78,7 @@ impl Paxos {
 
     /// The owner asks this leader to hand over to `to`.
     pub(super) fn on_hand_over(&mut self, to: ReplicaId, stalled: bool) {
-        if !self.can_succeed(to) {
+        if !self.can_succeed(to) || self.handing_over().is_some() {
             return;
         }
         let since = self.now;

@@ -64,8 +64,8 @@ pub enum Input {
     Read(u64),
     /// Campaign at once, whoever leads.
     Campaign,
-    /// Hand over. Nothing happens where this replica does not lead, or the peer
-    /// [cannot](super::Paxos::can_succeed).
+    /// Hand over. Nothing happens where this replica does not lead, hands over already, or the peer
+    /// [cannot](super::Paxos::can_succeed) lead.
     HandOver {
         /// Who is to lead.
         to: ReplicaId,

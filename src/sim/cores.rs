@@ -89,9 +89,9 @@ impl Cores {
         self.step(id, Input::Campaign);
     }
 
-    /// The replica hands over to `to`, if it leads and can.
-    pub fn hand_over(&mut self, id: ReplicaId, to: ReplicaId) {
-        self.step(id, Input::HandOver { to, stalled: false });
+    /// The replica hands over to `to`, if it leads and can; as one whose disk is `stalled`, or not.
+    pub fn hand_over(&mut self, id: ReplicaId, to: ReplicaId, stalled: bool) {
+        self.step(id, Input::HandOver { to, stalled });
     }
 
     /// The replica proposes an entry with one command, if it leads and has room. Returns whether.

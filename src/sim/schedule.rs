@@ -223,7 +223,10 @@ impl Schedule {
             Act::Damage => self.damage(id),
             Act::Forget => self.forget_promise(id),
             Act::Depose => self.depose(&ids),
-            Act::HandOver => ids.iter().for_each(|id| self.cores.hand_over(*id, other)),
+            Act::HandOver => {
+                let stalled = self.rng.per_mille(200);
+                ids.iter().for_each(|id| self.cores.hand_over(*id, other, stalled));
+            }
         }
     }
 
