@@ -233,21 +233,23 @@ impl Replica {
     }
 
     /// Hands over: makes replica `to` the leader in place of this one, which must lead now. For
-    /// planned work on this machine; [`Replica::close`] does it by itself.
+    /// planned work on this machine; [`Replica::close`] does it by itself where it can.
     ///
     /// What this replica has proposed is chosen first, if that takes no longer than a quarter of an
-    /// [election timeout](crate::Config::election_timeout); then `to` campaigns at once. It takes a
-    /// few round trips and syncs. What is written meanwhile waits, and fails for it only where more
-    /// gathers than [`queued_bytes_max`](crate::Config::queued_bytes_max). Ends when `to` leads, or
-    /// as an error after two election timeouts at most; `to` may lead yet then.
+    /// [election timeout](crate::Config::election_timeout), and `to` learns what is chosen; then it
+    /// campaigns at once. Mostly that takes a few round trips and syncs, at most an election
+    /// timeout; then this replica leads on. What is written meanwhile waits, and fails for it only
+    /// where more gathers than [`queued_bytes_max`](crate::Config::queued_bytes_max), or its own
+    /// deadline is sooner. Ends when `to` leads, or as an error after two election timeouts at
+    /// most; where it is [`TimedOut`](ErrorKind::TimedOut), `to` may lead yet.
     ///
     /// # Errors
     ///
     /// Where this replica does not lead ([`NotLeader`](ErrorKind::NotLeader)), `to` is no voter
-    /// ([`InvalidArgument`](ErrorKind::InvalidArgument)), is not heard or lags too far
-    /// ([`Unreachable`](ErrorKind::Unreachable)), this replica hands over to another one already
-    /// ([`Busy`](ErrorKind::Busy)), `to` did not take over in time, or a third one did
-    /// ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
+    /// ([`InvalidArgument`](ErrorKind::InvalidArgument)), is not heard, lags too far or did not
+    /// take over, so that this replica leads on ([`Unreachable`](ErrorKind::Unreachable)), this
+    /// replica hands over to another one already ([`Busy`](ErrorKind::Busy)), nobody leads in time,
+    /// or a third one does ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -423,9 +425,9 @@ impl Replica {
     ///
     /// What was not proposed does not happen any more; what was proposed may still end and be
     /// synced, for [`close_timeout`](crate::Config::close_timeout) at most, or ends as unknown.
-    /// Where it leads, it hands over meanwhile, so that the others need not miss it first. Then all
-    /// threads end, and the directory can be opened again. Blocks until then, but gives up on a
-    /// disk that hangs some seconds later. Closing twice is no error.
+    /// Where it leads, and the others are enough without it, it hands over meanwhile, so that they
+    /// need not miss it first. Then all threads end, and the directory can be opened again. Blocks
+    /// until then, but gives up on a disk that hangs some seconds later. Closing twice is no error.
     ///
     /// # Errors
     ///

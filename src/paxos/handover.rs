@@ -65,12 +65,11 @@ impl Paxos {
             && known.is_some_and(|known| self.slot_chosen < known.plus(alpha))
     }
 
-    /// The peer that is best prepared to lead: of those who can, and are not to be `avoided`, the
-    /// one that is known to have come farthest. `None` where this replica does not lead, or nobody
-    /// can.
+    /// The peer that is best prepared to lead: of those who can, and are not to be avoided, the one
+    /// that is known to have come farthest. `None` where this replica does not lead, or nobody can.
     #[must_use]
-    pub fn successor(&self, avoided: Option<ReplicaId>) -> Option<ReplicaId> {
-        let fit = |id: &ReplicaId| Some(*id) != avoided && self.can_succeed(*id);
+    pub fn successor(&self, is_avoided: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
+        let fit = |id: &ReplicaId| !is_avoided(*id) && self.can_succeed(*id);
         let known = |id: &ReplicaId| self.election.peer(*id).map(known_below);
         // Of equals the first.
         self.peers().into_iter().filter(fit).rev().max_by_key(known)

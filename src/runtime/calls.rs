@@ -16,6 +16,7 @@ use crate::types::message::EncodedCommand;
 
 use super::batcher::Queued;
 use super::driver::{Driver, Stage};
+use super::ending::closing;
 use super::pending::Completer;
 use super::requests::Answer;
 
@@ -35,7 +36,7 @@ impl<D: Disk> Driver<D> {
     /// A caller submits a transaction.
     pub(super) fn on_propose(&mut self, command: EncodedCommand, completer: Completer<Committed>) {
         let refuse = if matches!(self.stage, Stage::Closing(_)) {
-            Some(Error::new(ErrorKind::Closed, "the replica is being closed"))
+            Some(closing())
         } else if self.space.is_short() {
             Some(Error::new(ErrorKind::StorageFull, super::space::FULL))
         } else if !self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max) {
@@ -57,8 +58,7 @@ impl<D: Disk> Driver<D> {
     /// A caller begins a linearizable read.
     pub(super) fn on_read(&mut self, completer: Completer<()>, timeout: Duration) {
         if matches!(self.stage, Stage::Closing(_)) {
-            let err = Error::new(ErrorKind::Closed, "the replica is being closed");
-            self.effects.answers.push(Answer::Read(completer, Err(err)));
+            self.effects.answers.push(Answer::Read(completer, Err(closing())));
             return;
         }
         let read = self.requests.add_read(completer, self.now + timeout);
@@ -70,7 +70,7 @@ impl<D: Disk> Driver<D> {
         let answer = if txid <= self.store.applied().txid {
             Ok(())
         } else if matches!(self.stage, Stage::Closing(_)) {
-            Err(Error::new(ErrorKind::Closed, "the replica is being closed"))
+            Err(closing())
         } else {
             return self.requests.add_wait(txid, completer, self.now + timeout);
         };

@@ -10,7 +10,6 @@ use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
-use crate::types::marks::reached;
 
 use super::driver::{Driver, Stage};
 use super::events;
@@ -24,24 +23,8 @@ impl<D: Disk> Driver<D> {
     pub(super) fn on_close(&mut self, patience: Duration) {
         if matches!(self.stage, Stage::Serving) {
             self.stage = Stage::Closing(self.now + patience);
-            let closed = Error::new(ErrorKind::Closed, "the replica is being closed");
-            self.requests.fail_unproposed(&closed, &mut self.effects.answers);
+            self.requests.fail_unproposed(&closing(), &mut self.effects.answers);
             self.drop_unwaited();
-        }
-    }
-
-    /// A leader that closes lets another one lead meanwhile, once at a ballot, where the others can
-    /// do without it: nobody need wait until it is missed.
-    pub(super) fn hand_over_at_close(&mut self) {
-        let Stage::Closing(deadline) = self.stage else { return };
-        let Some(paxos) = self.paxos.as_ref().filter(|_| self.leads()) else { return };
-        let ballot = paxos.view().leader;
-        if self.now < deadline && self.hand_overs.closing_at != ballot && paxos.is_dispensable() {
-            self.hand_overs.closing_at = ballot;
-            if self.hand_over_to_anyone() {
-                reached!(ClosingLeaderHandsOver);
-                self.bounce_queue();
-            }
         }
     }
 
@@ -59,7 +42,8 @@ impl<D: Disk> Driver<D> {
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
         let sealed = self.journal.is_idle() && self.seal_at().is_none();
         let idle = self.batcher.is_empty() && self.proposals.is_empty() && sealed;
-        self.requests.is_empty() && idle && inflight == 0 && self.handing_over().is_none()
+        let hands_over = self.handing_over().is_some() || !self.hand_overs.is_empty();
+        self.requests.is_empty() && idle && inflight == 0 && !hands_over
     }
 
     /// Whether this replica closes, nobody waits for anything that it could still learn, and the
@@ -69,6 +53,7 @@ impl<D: Disk> Driver<D> {
             && !self.leads()
             && self.paxos.as_ref().is_some_and(Paxos::is_dispensable)
             && self.requests.is_empty()
+            && self.hand_overs.is_empty()
             && self.proposals.is_empty()
     }
 
@@ -100,6 +85,11 @@ impl<D: Disk> Driver<D> {
         events::stopped(self.options.id, &err);
         self.stage = Stage::Stopped(err);
     }
+}
+
+/// Why a replica that closes takes no call.
+pub(super) fn closing() -> Error {
+    Error::new(ErrorKind::Closed, "the replica is being closed")
 }
 
 /// What a caller is answered once there is nobody to answer it.

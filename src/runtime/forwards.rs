@@ -95,14 +95,15 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Sends everything back that waits here and came from peers; nothing else waits.
+    /// Sends back what waits here and came from peers. What came back to this replica itself stays.
     pub(super) fn bounce_queue(&mut self) {
         let mut bounced = BTreeMap::new();
-        for Queued { command, origin } in self.batcher.take_all() {
-            let (origin, boot) = origin.expect("the callers of this replica were answered");
+        self.batcher.retain(|Queued { command, origin }| {
+            let Some((origin, boot)) = *origin else { return true };
             let requests = bounced.entry((origin, boot.sequence)).or_insert((boot, Vec::new()));
             requests.1.push(command.request);
-        }
+            false
+        });
         for ((origin, _), (boot, requests)) in bounced {
             self.bounce(origin, boot, requests);
         }

@@ -5,14 +5,18 @@
 //! * A caller is answered once: when its wish came true, when it came to nothing, or when two
 //!   election timeouts have passed.
 
+use std::collections::BTreeSet;
+
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Input;
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{Ballot, ReplicaId};
+use crate::types::marks::reached;
 use crate::types::time::Moment;
 
 use super::driver::{Driver, Stage};
+use super::ending::closing;
 use super::pending::Completer;
 use super::requests::Answer;
 
@@ -20,8 +24,8 @@ use super::requests::Answer;
 #[derive(Debug, Default)]
 pub(super) struct HandOvers {
     waiting: Vec<Waiting>,
-    /// The ballot at which this replica led last and, since it closes, tried to hand over.
-    pub(super) closing_at: Option<Ballot>,
+    /// Whom this replica asked to lead since it closes.
+    asked: BTreeSet<ReplicaId>,
 }
 
 /// A caller who wants `to` to lead.
@@ -38,6 +42,10 @@ impl HandOvers {
     /// When the next caller is answered at the latest.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// How many callers wait.
@@ -67,7 +75,7 @@ impl<D: Disk> Driver<D> {
     fn begin_hand_over(&mut self, to: ReplicaId) -> Result<(), Error> {
         let refuse = |kind, message: String| Err(Error::new(kind, message));
         if matches!(self.stage, Stage::Closing(_)) {
-            return refuse(ErrorKind::Closed, "the replica is being closed".into());
+            return Err(closing());
         }
         if !self.options.voters.iter().any(|(id, _)| *id == to) {
             return refuse(ErrorKind::InvalidArgument, format!("there is no voter {to}"));
@@ -100,14 +108,20 @@ impl<D: Disk> Driver<D> {
         self.handing_over() == Some(to)
     }
 
-    /// Hands over to whoever is best prepared, if this replica leads and somebody can. Returns
-    /// whether.
-    pub(super) fn hand_over_to_anyone(&mut self) -> bool {
-        if self.handing_over().is_some() {
-            return true;
+    /// A leader that closes lets another one lead meanwhile, where the others can do without it:
+    /// nobody need wait until it is missed. Each peer is asked once, the best prepared one first.
+    pub(super) fn hand_over_at_close(&mut self) {
+        let Stage::Closing(deadline) = self.stage else { return };
+        let Some(paxos) = self.paxos.as_ref().filter(|_| self.leads()) else { return };
+        let may = self.now < deadline && paxos.is_dispensable();
+        let asked = &self.hand_overs.asked;
+        let to = paxos.handing_over().or_else(|| paxos.successor(|id| asked.contains(&id)));
+        let Some(to) = to.filter(|to| may && !asked.contains(to)) else { return };
+        self.hand_overs.asked.insert(to);
+        if self.handing_over().is_some() || self.hand_over(to, false) {
+            reached!(ClosingLeaderHandsOver);
+            self.bounce_queue();
         }
-        let Some(paxos) = &self.paxos else { return false };
-        paxos.successor(None).is_some_and(|to| self.hand_over(to, false))
     }
 
     /// The peer that this replica lets lead soon, where it does.
@@ -134,7 +148,9 @@ impl<D: Disk> Driver<D> {
             } else {
                 let leads = leader.map_or("nobody leads".into(), |id| format!("{id} leads"));
                 let message = format!("replica {to} did not take over: {leads}");
-                Err(Error::new(ErrorKind::TimedOut, message))
+                let refused = now < until && leader == Some(self.options.id);
+                let kind = if refused { ErrorKind::Unreachable } else { ErrorKind::TimedOut };
+                Err(Error::new(kind, message))
             };
             self.effects.answers.push(Answer::HandOver(completer, answer));
         }

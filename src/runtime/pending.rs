@@ -130,7 +130,7 @@ impl<T> Pending<T> {
         self
     }
 
-    /// Blocks until the answer is there, which it is within the call's deadline.
+    /// Blocks until the answer is there, which it is within the call's deadline, if it has one.
     ///
     /// On a lone replica, this thread may do the replica's work meanwhile: the write to the journal
     /// and its sync among it. Where a disk hangs, so does this call; [`Pending::wait_timeout`]

@@ -29,7 +29,7 @@ pub struct Requests {
     deadlines: VecDeque<(Moment, Call)>,
     /// Reads up to a number go on when a slot is applied.
     barriers: Vec<(Slot, u64)>,
-    read_numbers: u64,
+    numbers: u64,
     /// Bytes of commands that were forwarded to a leader and are not answered.
     forwarded_bytes: usize,
 }
@@ -64,7 +64,7 @@ enum Call {
 pub enum Answer {
     /// To a transaction.
     Write(Completer<Committed>, Result<Committed, Error>),
-    /// To a read: it may go on.
+    /// To a read, or to who waited for a transaction: they may go on.
     Read(Completer<()>, Result<(), Error>),
     /// To who asked for a hand-over.
     HandOver(Completer<()>, Result<(), Error>),
@@ -96,7 +96,7 @@ impl Requests {
             waits: BTreeMap::new(),
             deadlines: VecDeque::new(),
             barriers: Vec::new(),
-            read_numbers: 0,
+            numbers: 0,
             forwarded_bytes: 0,
         }
     }
@@ -129,17 +129,17 @@ impl Requests {
 
     /// Notes a read, and gives it the number by which the protocol core knows it.
     pub fn add_read(&mut self, completer: Completer<()>, deadline: Moment) -> u64 {
-        self.read_numbers += 1;
-        self.reads.insert(self.read_numbers, completer);
-        self.add_deadline(deadline, Call::Read(self.read_numbers));
-        self.read_numbers
+        self.numbers += 1;
+        self.reads.insert(self.numbers, completer);
+        self.add_deadline(deadline, Call::Read(self.numbers));
+        self.numbers
     }
 
     /// Notes a call that waits until `txid` is applied.
     pub fn add_wait(&mut self, txid: TxId, completer: Completer<()>, deadline: Moment) {
-        self.read_numbers += 1;
-        self.waits.insert((txid, self.read_numbers), completer);
-        self.add_deadline(deadline, Call::Wait(txid, self.read_numbers));
+        self.numbers += 1;
+        self.waits.insert((txid, self.numbers), completer);
+        self.add_deadline(deadline, Call::Wait(txid, self.numbers));
     }
 
     /// Answers those who wait for a transaction that is applied, of which `last` is the newest.
@@ -332,8 +332,8 @@ impl Requests {
         }
     }
 
-    /// Answers all reads, and all transactions that were not proposed, with `definite`; those that
-    /// were proposed stay.
+    /// Answers all reads, all who wait for a transaction, and all transactions that were not
+    /// proposed, with `definite`; those that were proposed stay.
     pub fn fail_unproposed(&mut self, definite: &Error, answers: &mut Vec<Answer>) {
         for read in std::mem::take(&mut self.reads).into_values() {
             answers.push(Answer::Read(read, Err(definite.clone())));

@@ -67,7 +67,9 @@ impl<D: Disk> Driver<D> {
             None => (None, 0),
         };
         let goes_without = self.stalled.proposed < paxos.view().slot_chosen;
-        let Some(to) = paxos.successor(last).filter(|_| goes_without) else { return };
+        // Rather another one than who was asked last.
+        let to = paxos.successor(|id| Some(id) == last).or_else(|| paxos.successor(|_| false));
+        let Some(to) = to.filter(|_| goes_without) else { return };
         if self.hand_over(to, true) {
             reached!(StalledLeaderHandsOver);
             events::stalled(self.options.id, to);

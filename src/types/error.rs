@@ -63,16 +63,19 @@ pub enum ErrorKind {
     /// take in. It goes on by itself once there is space.
     StorageFull,
     /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
-    /// before a leader confirmed a read, or before a hand-over came about.
+    /// before a leader confirmed a read, before the transaction that was waited for was applied
+    /// here, or before a hand-over came about, which it still may.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
     /// happened, it may happen yet, or it may never happen.
     OutcomeUnknown,
     /// Only the leader can do this, and this replica does not lead. Nothing was done.
     NotLeader,
-    /// The replica that the call is about is not heard, or lags too far. Nothing was done.
+    /// The replica that is to lead is not heard, lags too far, or did not take over when it was
+    /// asked. The leader is the same as before; another one may be the better choice.
     Unreachable,
-    /// The replica was closed before the call was carried out: it did not and will not happen.
+    /// The replica was closed before the call was carried out. A transaction did not and will not
+    /// happen.
     Closed,
     /// This replica stopped for good: a write or sync failed, its log differs from a peer's, or it
     /// caught a mistake of its own. Open it anew.
@@ -231,7 +234,8 @@ impl Error {
     }
 
     /// Whether the same call may succeed later without any change by the caller: too much was
-    /// waiting, or no leader was found in time. The call had no effect.
+    /// waiting, or no leader was found in time. A transaction was not proposed, and a read had no
+    /// effect; only a hand-over may come about yet.
     ///
     /// ```
     /// use indelible::{Error, Pending, Result};
