@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use indelible::journal::{Disk, Journal, MemoryDisk, Options, RealDisk};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, ReplicaId, Slot};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
 
@@ -24,7 +24,7 @@ fn open<D: Disk>(disk: D) -> Journal<D> {
     let mut journal = Journal::open(disk, Options::default(), WHO).expect("it opens");
     if !journal.identity().formed {
         let incarnation = journal.identity().incarnation;
-        let voter = Voter { id: WHO, incarnation, address: String::new() };
+        let voter = Member { id: WHO, incarnation, address: String::new() };
         let membership = Membership::majority(vec![voter]).expect("one voter is enough");
         journal.agree(&membership, true).expect("the identity is written");
         journal.append(&[Record::Promise { ballot: BALLOT }], Slot::ZERO).expect("not poisoned");

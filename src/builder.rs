@@ -10,7 +10,7 @@ use crate::runtime::opening::{Opening, Reach};
 use crate::runtime::{batcher, turn};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Incarnation, ReplicaId};
-use crate::types::membership::{Membership, Voter};
+use crate::types::membership::{Member, Membership};
 
 /// Opens a replica; made by [`Replica::builder`](crate::Replica::builder).
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ impl Builder {
         if !peers.iter().any(|(id, _)| *id == self.id) {
             return Err(invalid("peers", &format!("replica {} itself is not named", self.id)));
         }
-        let voter = |(id, address): &(ReplicaId, String)| Voter {
+        let voter = |(id, address): &(ReplicaId, String)| Member {
             id: *id,
             incarnation: Incarnation::default(),
             address: address.clone(),

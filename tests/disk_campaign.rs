@@ -16,7 +16,7 @@ use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{Image, Mount, SimDisk, When};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Record, Recovered};
 use indelible::types::time::Time;
 
@@ -78,7 +78,7 @@ fn open(disk: &SimDisk, voters: u64) -> Result<Journal<Mount>, JournalError> {
     let mut journal = Journal::open(disk.mount(), OPTIONS, WHO)?;
     if !journal.identity().formed {
         let own = journal.identity().incarnation;
-        let voter = |id| Voter {
+        let voter = |id| Member {
             id: ReplicaId(id),
             incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
             address: id.to_string(),

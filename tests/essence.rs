@@ -11,14 +11,14 @@ use indelible::paxos::Paxos;
 use indelible::paxos::step::{Input, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{Accept, Message};
 use indelible::types::record::Recovered;
 use indelible::types::time::{Moment, Time};
 
 /// Replica 1 of three, as it was opened.
 fn core(seed: u64) -> Paxos {
-    let voters = (1..=3).map(|id| Voter {
+    let voters = (1..=3).map(|id| Member {
         id: ReplicaId(id),
         incarnation: Incarnation(u128::from(id)),
         address: format!("replica-{id}"),

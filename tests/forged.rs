@@ -16,7 +16,7 @@ use indelible::types::command::{
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, ContentHash, Incarnation, ReplicaId, RequestId, Slot, TxId};
 use indelible::types::limits::ENTRY_BYTES_MAX;
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
 
@@ -106,7 +106,7 @@ fn journal_of(voters: u64) -> MemoryDisk {
     let own = journal.identity().incarnation;
     let voter = |id| {
         let incarnation = if id == 1 { own } else { Incarnation(u128::from(id)) };
-        Voter { id: ReplicaId(id), incarnation, address: id.to_string() }
+        Member { id: ReplicaId(id), incarnation, address: id.to_string() }
     };
     let membership = Membership::majority((1..=voters).map(voter).collect()).unwrap();
     journal.agree(&membership, true).unwrap();

@@ -19,7 +19,7 @@ use indelible::types::ids::{
     Ballot, Boot, Chain, ClusterId, ContentHash, Incarnation, Lsn, ReplicaId, RequestId, SessionId,
     Slot, SlotRange, TxId,
 };
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
     Introduce, Message, Promise, TakeOver, Vote,
@@ -68,7 +68,7 @@ fn command() -> Command<'static> {
 }
 
 fn membership() -> Membership {
-    let voter = |id: u64| Voter {
+    let voter = |id: u64| Member {
         id: ReplicaId(id),
         incarnation: Incarnation(u128::from(id) << 64),
         address: format!("host{id}:70"),

@@ -41,7 +41,7 @@ use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Incarnation, Lsn, ReplicaId, Slot, SlotRange};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Doubts, DurableFrontier, Record, Sighting};
 use indelible::types::time::Time;
 use script::Command;
@@ -324,7 +324,7 @@ fn opened(journal: &mut Journal<FaultyDisk>) -> String {
 /// A membership of this replica and others.
 fn membership(journal: &Journal<FaultyDisk>, command: &Command) -> Membership {
     let (own, count) = (journal.identity(), command.option_or("voters", 1));
-    let voter = |id| Voter {
+    let voter = |id| Member {
         id: ReplicaId(id),
         incarnation: if id == own.replica.0 { own.incarnation } else { Incarnation(id.into()) },
         address: if count == 1 { String::new() } else { format!("host-{id}") },

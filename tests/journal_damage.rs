@@ -15,7 +15,7 @@ use indelible::journal::segment::{BLOCK_BYTES, Superheader, segment_name, segmen
 use indelible::journal::{Disk, File, Journal, MemoryDisk, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Doubts, Record, Recovered};
 use indelible::types::time::Time;
 
@@ -120,7 +120,7 @@ fn open(disk: &MemoryDisk) -> Journal<MemoryDisk> {
     let mut journal = Journal::open(disk.clone(), OPTIONS, WHO).unwrap();
     if !journal.identity().formed {
         let own = journal.identity().incarnation;
-        let voter = |id| Voter {
+        let voter = |id| Member {
             id: ReplicaId(id),
             incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
             address: id.to_string(),

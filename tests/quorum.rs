@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use indelible::ReplicaId;
 use indelible::paxos::quorum::{Quorum, VoterSet};
 use indelible::types::ids::Incarnation;
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use proptest::prelude::*;
 
 fn membership(ids: &BTreeSet<u64>, phase1: u32, phase2: u32) -> Membership {
-    let voters = ids.iter().map(|id| Voter {
+    let voters = ids.iter().map(|id| Member {
         id: ReplicaId(*id),
         incarnation: Incarnation(u128::from(*id)),
         address: format!("replica-{id}"),

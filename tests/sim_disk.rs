@@ -8,7 +8,7 @@ use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{DiskFault, Mount, Piece, SimDisk, SyncFailure, When};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Lsn, ReplicaId, Slot};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
 
@@ -38,7 +38,7 @@ fn open(disk: &SimDisk) -> Result<Journal<Mount>, JournalError> {
     let mut journal = Journal::open(disk.mount(), options, WHO)?;
     if !journal.identity().formed {
         let incarnation = journal.identity().incarnation;
-        let voter = Voter { id: WHO, incarnation, address: String::new() };
+        let voter = Member { id: WHO, incarnation, address: String::new() };
         journal.agree(&Membership::majority(vec![voter]).unwrap(), true)?;
     }
     Ok(journal)

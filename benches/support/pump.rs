@@ -13,7 +13,7 @@ use indelible::types::codec;
 use indelible::types::command::{Command, Key, KeyKind, Operation, TableUse, ValueCodec};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Boot, Chain, Incarnation, Lsn, RequestId, SessionId, Slot};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::message::Message;
 use indelible::types::record::{DurableFrontier, Held, Recovered};
 use indelible::types::time::{Moment, Time};
@@ -47,7 +47,7 @@ pub struct Pump {
 impl Pump {
     /// Three cores, of which the first leads.
     pub fn new() -> Self {
-        let voters = (1..=3).map(|id| Voter {
+        let voters = (1..=3).map(|id| Member {
             id: ReplicaId(id),
             incarnation: Incarnation(u128::from(id)),
             address: format!("replica-{id}"),

@@ -15,7 +15,7 @@ use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{
     Ballot, Boot, ClusterId, Incarnation, Lsn, ReplicaId, Slot, SlotRange, TxId,
 };
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Record, Sighting, Verdicts};
 use indelible::types::time::Time;
 
@@ -144,7 +144,7 @@ pub fn entry(number: u8, bytes: usize) -> Entry {
 /// Never: one voter is a membership.
 #[must_use]
 pub fn alone(incarnation: Incarnation) -> Membership {
-    let voter = Voter { id: WHO, incarnation, address: String::new() };
+    let voter = Member { id: WHO, incarnation, address: String::new() };
     Membership::majority(vec![voter]).expect("one voter is a membership")
 }
 
@@ -163,7 +163,7 @@ pub fn settle(journal: &mut Journal<MemoryDisk>) {
 
 /// The membership of three.
 fn three(incarnation: Incarnation) -> Membership {
-    let voter = |id| Voter {
+    let voter = |id| Member {
         id: ReplicaId(id),
         incarnation: if ReplicaId(id) == WHO { incarnation } else { Incarnation(id.into()) },
         address: id.to_string(),

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::types::ids::{Incarnation, ReplicaId};
-use crate::types::membership::{Membership, Voter};
+use crate::types::membership::{Member, Membership};
 use crate::types::message::{Introduce, Message};
 
 /// How far a replica has come.
@@ -31,7 +31,7 @@ use crate::types::message::{Introduce, Message};
 pub struct Formation {
     own: Introduce,
     id: ReplicaId,
-    introduced: BTreeMap<ReplicaId, Voter>,
+    introduced: BTreeMap<ReplicaId, Member>,
     agreed: Option<Membership>,
     /// Who is known to have agreed to `agreed`.
     agreements: BTreeMap<ReplicaId, Membership>,
@@ -162,7 +162,7 @@ impl Formation {
             });
             return all.then(|| Agreement { membership: membership.clone(), formed: true });
         }
-        let own = Voter {
+        let own = Member {
             id: self.id,
             incarnation: self.own.incarnation,
             address: self.own.address.clone(),
@@ -223,7 +223,7 @@ impl Formation {
             }
             return None;
         }
-        self.introduced.insert(from, Voter { id: from, incarnation, address });
+        self.introduced.insert(from, Member { id: from, incarnation, address });
         let next = self.next_agreement();
         if next.is_none() && self.missing().is_empty() {
             self.trouble = Some(Trouble::NoMembership("two voters share an address".into()));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::types::ids::{Incarnation, ReplicaId};
-use crate::types::membership::{Membership, Voter};
+use crate::types::membership::{Member, Membership};
 
 /// How a cluster is made.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Cluster {
     /// Where the quorums need not intersect.
     #[must_use]
     pub fn flexible(count: u64, phase1: u32, phase2: u32, alpha: u64) -> Self {
-        let voters = (1..=count).map(|id| Voter {
+        let voters = (1..=count).map(|id| Member {
             id: ReplicaId(id),
             incarnation: Incarnation(u128::from(id)),
             address: format!("replica-{id}"),

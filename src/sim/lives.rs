@@ -27,7 +27,7 @@ mod owner;
 use crate::journal::{Begun, Done, Job, Journal, JournalError, Options};
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Incarnation, ReplicaId, Slot};
-use crate::types::membership::{Membership, Voter};
+use crate::types::membership::{Member, Membership};
 use crate::types::record::{Record, Recovered};
 use crate::types::time::Time;
 
@@ -341,7 +341,7 @@ fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
     let mut journal = Journal::open(mount, options, WHO)?;
     if !journal.identity().formed {
         let own = journal.identity().incarnation;
-        let voter = |id| Voter {
+        let voter = |id| Member {
             id: ReplicaId(id),
             incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
             address: id.to_string(),

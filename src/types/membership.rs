@@ -17,7 +17,7 @@ use super::limits::{ADDRESS_BYTES_MAX, ALPHA, ALPHA_MAX, VOTERS_MAX};
 #[serde(try_from = "Decoded")]
 pub struct Membership {
     /// The voters, in increasing order of their ids, each once.
-    voters: Vec<Voter>,
+    voters: Vec<Member>,
     /// How many promises complete phase 1.
     phase1: u32,
     /// How many votes choose an entry. `phase1 + phase2 > voters`.
@@ -29,15 +29,15 @@ pub struct Membership {
 /// A membership as it is decoded: nobody checked it yet.
 #[derive(Deserialize)]
 struct Decoded {
-    voters: Vec<Voter>,
+    voters: Vec<Member>,
     phase1: u32,
     phase2: u32,
     alpha: u64,
 }
 
-/// A replica that votes.
+/// A replica that a membership names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Voter {
+pub struct Member {
     /// The replica.
     pub id: ReplicaId,
     /// The directory that is this replica; another directory with the same id is not.
@@ -79,7 +79,7 @@ impl Membership {
     /// # Errors
     ///
     /// Where ids or addresses repeat, are zero or empty, or are too many.
-    pub fn majority(mut voters: Vec<Voter>) -> Result<Self, MembershipError> {
+    pub fn majority(mut voters: Vec<Member>) -> Result<Self, MembershipError> {
         voters.sort_by_key(|voter| voter.id);
         let majority = voters.len() as u32 / 2 + 1;
         let membership = Self { voters, phase1: majority, phase2: majority, alpha: ALPHA };
@@ -94,7 +94,7 @@ impl Membership {
     /// As [`majority`](Self::majority); and where quorums need not intersect, or alpha is zero or
     /// more than [`ALPHA_MAX`].
     pub fn flexible(
-        voters: Vec<Voter>,
+        voters: Vec<Member>,
         phase1: u32,
         phase2: u32,
         alpha: u64,
@@ -126,7 +126,7 @@ impl Membership {
             if count > 1 && voter.address.is_empty() || voter.address.len() > ADDRESS_BYTES_MAX {
                 return Err(MembershipError::AddressLength(voter.id, voter.address.len()));
             }
-            let same = |other: &Voter| count > 1 && other.address == voter.address;
+            let same = |other: &Member| count > 1 && other.address == voter.address;
             if self.voters[..index].iter().any(same) {
                 return Err(MembershipError::DuplicateAddress(voter.address.clone()));
             }
@@ -148,13 +148,13 @@ impl Membership {
 
     /// The voters, in increasing order of their ids.
     #[must_use]
-    pub fn voters(&self) -> &[Voter] {
+    pub fn voters(&self) -> &[Member] {
         &self.voters
     }
 
     /// The voter with this id.
     #[must_use]
-    pub fn voter(&self, id: ReplicaId) -> Option<&Voter> {
+    pub fn voter(&self, id: ReplicaId) -> Option<&Member> {
         self.voters.binary_search_by_key(&id, |voter| voter.id).ok().map(|at| &self.voters[at])
     }
 
@@ -236,8 +236,8 @@ impl std::error::Error for MembershipError {}
 mod tests {
     use super::*;
 
-    fn voters(count: u64) -> Vec<Voter> {
-        let voter = |id: u64| Voter {
+    fn voters(count: u64) -> Vec<Member> {
+        let voter = |id: u64| Member {
             id: ReplicaId(id),
             incarnation: Incarnation(id.into()),
             address: format!("host-{id}"),

@@ -10,7 +10,7 @@ use indelible::journal::{Begun, Journal, JournalError, Options};
 use indelible::sim::disk::SimDisk;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange, TxId};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Doubts, Record, Recovered, Verdicts};
 use indelible::types::slots::SlotSet;
 use indelible::types::time::Time;
@@ -180,7 +180,7 @@ pub fn open(plan: &Arc<Plan>, voters: u64) -> Result<Journal<Tampered>, JournalE
     let mut journal = Journal::open(Tampered::new(plan), OPTIONS, WHO)?;
     if !journal.identity().formed {
         let own = journal.identity().incarnation;
-        let voter = |id| Voter {
+        let voter = |id| Member {
             id: ReplicaId(id),
             incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
             address: id.to_string(),

@@ -5,7 +5,7 @@ use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{
     Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, SessionId, Slot, SlotRange,
 };
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
     Introduce, Message, Promise, TakeOver, Vote,
@@ -151,7 +151,7 @@ fn promise() -> Promise {
 }
 
 fn membership() -> Membership {
-    let voter = |id: u64| Voter {
+    let voter = |id: u64| Member {
         id: ReplicaId(id),
         incarnation: Incarnation(u128::from(id)),
         address: format!("replica-{id}:7000"),

@@ -17,7 +17,7 @@ use indelible::paxos::step::{Options, RoleName};
 use indelible::types::bugs;
 use indelible::types::entry::Entry;
 use indelible::types::ids::{Ballot, Boot, Chain, ContentHash, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Membership, Voter};
+use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{Doubt, Message};
 use indelible::types::record::{Held, Recovered};
 use indelible::types::time::Moment;
@@ -255,7 +255,7 @@ impl Replica {
 /// Three voters; majorities decide.
 #[must_use]
 pub fn membership(alpha: u64) -> Membership {
-    let voters = (1..=REPLICAS as u64).map(|id| Voter {
+    let voters = (1..=REPLICAS as u64).map(|id| Member {
         id: ReplicaId(id),
         incarnation: Incarnation(u128::from(id)),
         address: format!("replica-{id}"),

@@ -46,12 +46,12 @@ pub fn check_serving(id: ReplicaId, formed: Option<bool>) -> Result<(), Violatio
 #[cfg(test)]
 mod tests {
     use crate::types::ids::Incarnation;
-    use crate::types::membership::Voter;
+    use crate::types::membership::Member;
 
     use super::*;
 
     fn of(incarnations: &[u128]) -> Membership {
-        let voters = incarnations.iter().zip(1..).map(|(incarnation, id)| Voter {
+        let voters = incarnations.iter().zip(1..).map(|(incarnation, id)| Member {
             id: ReplicaId(id),
             incarnation: Incarnation(*incarnation),
             address: format!("replica-{id}:1"),

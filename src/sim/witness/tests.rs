@@ -3,7 +3,7 @@
 use crate::sim::durable::{Group, Seen};
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Boot, Incarnation};
-use crate::types::membership::Voter;
+use crate::types::membership::Member;
 use crate::types::message::{Abstention, Doubt, Vote};
 use crate::types::time::Time;
 
@@ -39,7 +39,7 @@ fn promise(ballot: Ballot) -> Seen {
 
 impl Run {
     fn new() -> Self {
-        let voters = [ONE, TWO, THREE].map(|id| Voter {
+        let voters = [ONE, TWO, THREE].map(|id| Member {
             id,
             incarnation: Incarnation(u128::from(id.0)),
             address: format!("replica-{id}:1"),
@@ -121,7 +121,7 @@ fn i1_a_second_entry_is_chosen() {
 #[test]
 fn i1_another_membership() {
     let mut run = Run::new();
-    let voter = Voter { id: ONE, incarnation: Incarnation(9), address: "elsewhere:1".into() };
+    let voter = Member { id: ONE, incarnation: Incarnation(9), address: "elsewhere:1".into() };
     let other = Membership::majority(vec![voter]).unwrap();
     breaks(run.witness.form(ONE, &other), "I1");
 }
