@@ -29,6 +29,12 @@ pub const ENTRY_COMMANDS_MAX: usize = 4096;
 /// Most voters in a membership.
 pub const VOTERS_MAX: usize = 63;
 
+/// Most observers in a membership.
+pub const OBSERVERS_MAX: usize = 63;
+
+/// Most ids that a membership remembers as removed. Who has removed so many begins a new ledger.
+pub const REMOVED_MAX: usize = 4096;
+
 /// Longest address of a replica, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 255;
 

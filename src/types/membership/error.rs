@@ -1,0 +1,89 @@
+//! Why no cluster may have a membership.
+
+use std::fmt;
+
+use crate::types::ids::ReplicaId;
+use crate::types::limits::{ADDRESS_BYTES_MAX, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, VOTERS_MAX};
+
+/// A membership that no cluster may have, or that may not follow the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipError {
+    /// There is no voter, or there are more than a membership can hold.
+    VoterCount(usize),
+    /// There are more observers than a membership can hold.
+    ObserverCount(usize),
+    /// More ids were removed than a membership can tell of.
+    RemovedCount(usize),
+    /// Zero is no id.
+    ZeroId,
+    /// Two members share an id.
+    DuplicateId(ReplicaId),
+    /// The id belonged to a replica that was removed.
+    RemovedId(ReplicaId),
+    /// Two members share an address.
+    DuplicateAddress(String),
+    /// An address is empty or too long.
+    AddressLength(ReplicaId, usize),
+    /// Some phase-1 quorum and some phase-2 quorum have no voter in common, or one cannot be
+    /// filled.
+    Quorums {
+        /// Promises that would complete phase 1.
+        phase1: u32,
+        /// Votes that would choose.
+        phase2: u32,
+        /// Voters there are.
+        voters: usize,
+    },
+    /// A leader could propose nothing, or farther ahead than anybody keeps track of.
+    Alpha(u64),
+    /// It is no member.
+    NoMember(ReplicaId),
+    /// It is no observer, and only an observer can become a voter.
+    NoObserver(ReplicaId),
+    /// It would be another directory under the same id.
+    OtherIncarnation(ReplicaId),
+    /// A removed id would be forgotten.
+    Forgotten(ReplicaId),
+}
+
+impl fmt::Display for MembershipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VoterCount(count) => write!(f, "{count} voters, wanted 1 to {VOTERS_MAX}"),
+            Self::ObserverCount(count) => {
+                write!(f, "{count} observers, wanted at most {OBSERVERS_MAX}")
+            }
+            Self::RemovedCount(count) => {
+                write!(f, "{count} replicas were removed, wanted at most {REMOVED_MAX}")
+            }
+            Self::ZeroId => f.write_str("replica id 0, wanted a positive one"),
+            Self::DuplicateId(id) => write!(f, "replica id {id} is given twice"),
+            Self::RemovedId(id) => {
+                write!(f, "replica id {id} was removed, wanted one that was never used")
+            }
+            Self::DuplicateAddress(address) => write!(f, "address {address:?} is given twice"),
+            Self::AddressLength(id, length) => write!(
+                f,
+                "the address of replica {id} has {length} bytes, wanted 1 to {ADDRESS_BYTES_MAX}"
+            ),
+            Self::Quorums { phase1, phase2, voters } => write!(
+                f,
+                "quorums of {phase1} and {phase2} among {voters} voters need not intersect"
+            ),
+            Self::Alpha(alpha) => write!(
+                f,
+                "alpha is {alpha}, wanted 1 to {ALPHA_MAX}, and always the same for one ledger"
+            ),
+            Self::NoMember(id) => write!(f, "replica {id} is no member"),
+            Self::NoObserver(id) => {
+                write!(f, "replica {id} is no observer, wanted one that has caught up")
+            }
+            Self::OtherIncarnation(id) => {
+                write!(f, "replica {id} would be another directory, wanted the one that joined")
+            }
+            Self::Forgotten(id) => write!(f, "it would be forgotten that replica {id} was removed"),
+        }
+    }
+}
+
+impl std::error::Error for MembershipError {}
