@@ -106,19 +106,19 @@ pub(super) fn rot_stretch(disk: &SimDisk, rng: &mut Rng) -> Option<String> {
 /// Whether a superheader, or a frame with its payload, is left that tells that the promise is lost.
 /// (No sector of such a disk is unreadable.)
 pub(super) fn tells_of_lost_promise(disk: &SimDisk) -> bool {
-    let mut superheaders =
-        segments(disk).into_iter().filter_map(|(_, it)| Superheader::decode(&it).ok());
-    let mut doubts = frames(disk).into_iter().filter_map(|seen| doubts(disk, &seen));
+    let segments = segments(disk);
+    let mut superheaders = segments.iter().filter_map(|(_, it)| Superheader::decode(it).ok());
+    let mut doubts = frames_of(&segments).filter_map(|(seen, rest)| doubts(&seen.header, rest));
     superheaders.any(|(it, _)| it.promise_lost) || doubts.any(|doubts| doubts.promise_lost)
 }
 
-/// What a frame says is in doubt, if it is one that does and its payload is whole.
-fn doubts(disk: &SimDisk, Seen { file, at, header }: &Seen) -> Option<Doubts> {
+/// What a frame says is in doubt, if it is one that does and its payload, the beginning of what
+/// stands behind its header, is whole.
+fn doubts(header: &Header, rest: &[u8]) -> Option<Doubts> {
     if header.kind != Kind::Doubts {
         return None;
     }
-    let bytes = disk.durable(file)?;
-    let payload = bytes.get(at + FRAME_HEADER_BYTES..)?.get(..header.payload_bytes as usize)?;
+    let payload = rest.get(..header.payload_bytes as usize)?;
     let is_whole = ContentHash::of(payload) == header.content;
     is_whole.then(|| codec::decode("doubts", payload).ok()).flatten()
 }
@@ -230,15 +230,19 @@ fn used_blocks(disk: &SimDisk) -> Vec<Used> {
 
 /// All frames whose headers are whole.
 fn frames(disk: &SimDisk) -> Vec<Seen> {
-    let mut frames = Vec::new();
-    for (file, bytes) in segments(disk) {
-        for at in (0..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8) {
-            if let Ok((header, _)) = Header::decode(&bytes[at..]) {
-                frames.push(Seen { file: file.clone(), at, header });
-            }
-        }
-    }
-    frames
+    frames_of(&segments(disk)).map(|(seen, _)| seen).collect()
+}
+
+/// All frames of these files whose headers are whole, each with what stands behind its header.
+fn frames_of(segments: &[(String, Vec<u8>)]) -> impl Iterator<Item = (Seen, &[u8])> {
+    segments.iter().flat_map(|(file, bytes)| {
+        let places = (0..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8);
+        places.filter_map(|at| {
+            let (header, _) = Header::decode(&bytes[at..]).ok()?;
+            let rest = &bytes[at + FRAME_HEADER_BYTES..];
+            Some((Seen { file: file.clone(), at, header }, rest))
+        })
+    })
 }
 
 /// Whether a frame elsewhere says that all frames that reach into this block were durable.
