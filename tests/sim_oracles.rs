@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "sim_oracles/made.rs"]
+mod made;
 #[path = "sim_oracles/random.rs"]
 mod random;
 

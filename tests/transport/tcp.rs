@@ -12,9 +12,8 @@ use indelible::transport::wire::{self, HEADER_BYTES};
 use indelible::transport::{Arrival, Link, Refusal, Task, Transport};
 use indelible::types::ids::{Boot, ClusterId};
 use indelible::types::limits::MESSAGE_BYTES_MAX;
-use indelible::types::message::{Envelope, Hello, Message};
+use indelible::types::message::{Envelope, Hello};
 use indelible::types::time::Moment;
-use parking_lot::{Condvar, Mutex};
 
 use crate::samples;
 use crate::support::{self, Admit, Node, anyone, until};
@@ -388,7 +387,7 @@ fn time_is_what_the_link_says_and_closing_waits_for_none() {
                 ended.send(task.name).unwrap();
             });
         }),
-        ..link(|_| ())
+        ..support::link(|_| ())
     };
     tcp.start(link).unwrap();
     let mut strangers = [TcpStream::connect(address).unwrap(), deaf.accept().unwrap().0];
@@ -407,94 +406,4 @@ fn time_is_what_the_link_says_and_closing_waits_for_none() {
     for _ in ["accept", "to-2"] {
         ends.recv_timeout(support::LIMIT).unwrap();
     }
-}
-
-/// How long a small message takes there and back, and how much goes one way. Run by hand, with
-/// `--release --ignored --nocapture measure`.
-#[test]
-#[ignore = "a measurement"]
-fn measure() {
-    let ((first, first_at), (second, second_at)) = (support::listen(), support::listen());
-    let one = Arc::new(support::tcp(samples::hello(1), first, &[(2, second_at)]));
-    let two = Arc::new(support::tcp(samples::hello(2), second, &[(1, first_at)]));
-    let returned = Arc::new((Mutex::new(0_usize), Condvar::new()));
-    let bytes = Arc::new(Mutex::new(0_usize));
-    let back = Arc::clone(&returned);
-    one.start(link(move |arrivals| {
-        *back.0.lock() += arrivals.len();
-        back.1.notify_one();
-    }))
-    .unwrap();
-    let (echo, counted) = (Arc::clone(&two), Arc::clone(&bytes));
-    two.start(link(move |arrivals| {
-        for arrival in arrivals {
-            match arrival {
-                Arrival::Message { message: Message::Chosen(chosen), .. } => {
-                    *counted.lock() += chosen.entries[0].bytes().len();
-                }
-                Arrival::Message { from, message } => echo.send(Envelope { to: from, message }),
-                Arrival::Down { .. } | Arrival::Fenced { .. } => {}
-            }
-        }
-        echo.flush();
-    }))
-    .unwrap();
-    until("connected", || {
-        [&one, &two].iter().all(|tcp| tcp.counters().iter().any(|c| c.connected))
-    });
-    measure_round_trips(&one, &returned);
-    for size in [256, 4 * 1024, 64 * 1024, 1024 * 1024] {
-        measure_one_way(&one, &bytes, size);
-    }
-    one.close();
-    two.close();
-}
-
-/// A link whose tasks nobody waits for.
-fn link(deliver: impl Fn(Vec<Arrival>) + Send + Sync + 'static) -> Link {
-    let spawn = Arc::new(|task: Task| drop(std::thread::spawn(task.run)));
-    Link { deliver: Arc::new(deliver), admit: anyone(), spawn, clock: support::clock() }
-}
-
-/// `returned` counts what came back.
-fn measure_round_trips(one: &Tcp, returned: &(Mutex<usize>, Condvar)) {
-    const ROUNDS: usize = 20_000;
-    let mut times: Vec<Duration> = (0..ROUNDS)
-        .map(|round| {
-            let start = Instant::now();
-            let message = samples::numbered(round as u64);
-            one.send(Envelope { to: ReplicaId(2), message });
-            one.flush();
-            let mut count = returned.0.lock();
-            while *count <= round {
-                returned.1.wait(&mut count);
-            }
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("round trip p50 {:?} p99 {:?}", times[ROUNDS / 2], times[ROUNDS * 99 / 100]);
-}
-
-/// `arrived` counts the bytes that arrived.
-fn measure_one_way(one: &Tcp, arrived: &Mutex<usize>, size: usize) {
-    let before = *arrived.lock();
-    let message = samples::bulky(0, size);
-    let total = 400_000_000.min(size * 400_000);
-    let start = Instant::now();
-    let mut sent = 0;
-    while sent < total {
-        if one.counters()[0].queued_bytes > 4_000_000 {
-            std::thread::yield_now();
-            continue;
-        }
-        for _ in 0..(65_536 / size).max(1) {
-            one.send(Envelope { to: ReplicaId(2), message: message.clone() });
-            sent += size;
-        }
-        one.flush();
-    }
-    until("all", || *arrived.lock() - before >= sent);
-    let rate = sent as f64 / start.elapsed().as_secs_f64() / 1e6;
-    println!("one way, messages of {size} bytes: {rate:.0} MB/s");
 }
