@@ -158,6 +158,7 @@ impl Builder {
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,
             retransmit_interval: config.retransmit_interval,
+            priority: config.priority,
             inflight_slots_max: config.inflight_slots_max,
             inflight_bytes_max: config.inflight_bytes_max,
             message_bytes_max: ENTRIES_PER_MESSAGE_BYTES,

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::runtime::report::{Report, RoleName};
+use crate::runtime::report::{PeerReport, Report, RoleName};
 use crate::transport::{PeerCounters, Refused};
-use crate::types::ids::{ReplicaId, TxId};
+use crate::types::ids::{ReplicaId, Slot, TxId};
 
 /// What a replica tells about itself at one moment. [`Display`](fmt::Display) puts it on one line.
 ///
@@ -34,6 +34,8 @@ pub struct Status {
     pub round: u64,
     /// Whether it leads, and may serve reads.
     pub ready: bool,
+    /// Its [priority](crate::Config::priority).
+    pub priority: u32,
     /// The slots below are known to be chosen here.
     pub slot_chosen: u64,
     /// The slots below are applied here.
@@ -73,6 +75,8 @@ pub struct PeerStatus {
     pub id: ReplicaId,
     /// Whether it was heard within the election timeout.
     pub heard: bool,
+    /// The [priority](crate::Config::priority) that it told; 0 while it was not heard.
+    pub priority: u32,
     /// How far it said that it knows the log.
     pub slot_chosen: u64,
     /// Whether connections stand both ways.
@@ -116,9 +120,9 @@ impl Status {
             (None, None) => Role::Forming,
             (None, Some(view)) => view.role.into(),
         };
-        let peers = report.peers.iter().map(|(id, heard, slot_chosen)| {
-            let counters = counters.iter().find(|counters| counters.peer == *id).cloned();
-            PeerStatus::new(*id, *heard, slot_chosen.0, counters.unwrap_or_default())
+        let peers = report.peers.iter().map(|peer| {
+            let counters = counters.iter().find(|counters| counters.peer == peer.id).cloned();
+            PeerStatus::new(peer, counters.unwrap_or_default())
         });
         let strangers = counters.iter().find(|counters| counters.peer == ReplicaId(0));
         let serving = view.filter(|_| report.stopped.is_none());
@@ -129,6 +133,7 @@ impl Status {
             leader: leader.map(|ballot| ballot.leader),
             round: leader.map_or(0, |ballot| ballot.round),
             ready: serving.is_some_and(|view| view.ready),
+            priority: report.priority,
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
             txid,
@@ -148,10 +153,21 @@ impl Status {
 }
 
 impl PeerStatus {
-    fn new(id: ReplicaId, heard: bool, slot_chosen: u64, counters: PeerCounters) -> Self {
+    fn new(report: &PeerReport, counters: PeerCounters) -> Self {
+        let PeerReport { id, heard, priority, slot_chosen: Slot(slot_chosen) } = *report;
         let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
         let refused = refused.map(|refusal: Refused| refusal.to_string());
-        Self { id, heard, slot_chosen, connected, queued_bytes, dropped, garbage, refused }
+        Self {
+            id,
+            heard,
+            priority,
+            slot_chosen,
+            connected,
+            queued_bytes,
+            dropped,
+            garbage,
+            refused,
+        }
     }
 }
 
@@ -177,6 +193,9 @@ impl fmt::Display for Status {
             Some(leader) => write!(f, " leader={leader} round={round}")?,
             None => f.write_str(" leader=none")?,
         }
+        if self.priority > 0 {
+            write!(f, " priority={}", self.priority)?;
+        }
         write!(f, " txid={txid} chosen={slot_chosen} applied={slot_applied}")?;
         match self.failures_tolerated {
             Some(more) => write!(f, " tolerates={more}")?,
@@ -186,6 +205,9 @@ impl fmt::Display for Status {
         for peer in &self.peers {
             let heard = if peer.heard { "heard" } else { "silent" };
             write!(f, " peer {}={heard}@{}", peer.id, peer.slot_chosen)?;
+            if peer.priority > 0 {
+                write!(f, " (priority {})", peer.priority)?;
+            }
             if let Some(refused) = &peer.refused {
                 write!(f, " (refused: {refused})")?;
             }

@@ -49,6 +49,8 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::AnswerToEarlierLife, Arena::Schedule, 1359),
     (Bug::SettleProposed, Arena::Schedule, 0),
     (Bug::HandOverForEver, Arena::Schedule, 29),
+    (Bug::PreferLower, Arena::Swarm, 3),
+    (Bug::PreferEqual, Arena::Swarm, 19),
     (Bug::CompareAtLeast, Arena::Swarm, 0),
     (Bug::TombstonePresent, Arena::Swarm, 0),
     (Bug::ApplyFirstOnly, Arena::Swarm, 0),

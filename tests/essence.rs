@@ -34,6 +34,7 @@ fn core(seed: u64) -> Paxos {
         heartbeat_interval: Duration::from_millis(50),
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
+        priority: 0,
         inflight_slots_max: 64,
         inflight_bytes_max: usize::MAX,
         message_bytes_max: 1 << 20,

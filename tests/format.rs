@@ -259,6 +259,7 @@ fn messages() -> Vec<Message> {
         ballot: BALLOT,
         leads: true,
         hears_leader: true,
+        priority: 3,
         promised: BALLOT,
         slot_chosen: slot,
         chain,

@@ -87,6 +87,7 @@ fn options() -> turn::Options {
         heartbeat_interval: Duration::from_millis(50),
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
+        priority: 0,
         inflight_slots_max: 2048,
         inflight_bytes_max: 1 << 24,
         message_bytes_max: 1 << 20,

@@ -47,6 +47,8 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::ReadyAtFirstEntry, "reads_wait_for_all_that_phase_1_found"),
     (Bug::ConfirmDeposed, "deposed_leader_is_not_confirmed"),
     (Bug::HandOverForEver, "hand_over_that_fails_is_given_up"),
+    (Bug::PreferLower, "preferred_peer_has_the_highest_priority"),
+    (Bug::PreferEqual, "preferred_peer_has_the_highest_priority"),
     (Bug::AnswerToEarlierLife, "barrier_of_an_earlier_opening_is_not_taken"),
 ];
 
@@ -72,6 +74,9 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         return slot.insert(cluster(command)).take_trace().join("\n");
     }
     let cores = slot.as_mut().expect("a script begins with a cluster");
+    if let Some(told) = ask(cores, command) {
+        return told;
+    }
     let id = |index| ReplicaId(command.arg(index));
     let millis = || Duration::from_millis(command.arg(0));
     // Whether only what becomes of the replicas is shown, and not what they do for it.
@@ -124,12 +129,6 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         "read" => drop(Some(cores.read(id(0)))),
         // inject KIND from= to= ...: a message that nobody sent.
         "inject" => cores.inject(link(command), forged(command)),
-        "status" => return status(cores),
-        // chosen REPLICA: what it knows to be chosen, from slot 1 on.
-        "chosen" => {
-            let entries = cores.chosen(id(0)).iter().skip(1).map(lines::entry);
-            return entries.collect::<Vec<_>>().join(" ");
-        }
         _ => command.reject("unknown command"),
     }
     let shown = |line: &String| {
@@ -138,8 +137,24 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
     cores.take_trace().into_iter().filter(shown).collect::<Vec<_>>().join("\n")
 }
 
+/// What a command tells that only looks.
+fn ask(cores: &Cores, command: &Command) -> Option<String> {
+    let id = || ReplicaId(command.arg(0));
+    match command.name.as_str() {
+        "status" => Some(status(cores)),
+        // preferred REPLICA: whom this leader would rather have lead.
+        "preferred" => Some(cores.preferred(id()).map_or("nobody".into(), |id| id.to_string())),
+        // chosen REPLICA: what it knows to be chosen, from slot 1 on.
+        "chosen" => {
+            let entries = cores.chosen(id()).iter().skip(1).map(lines::entry);
+            Some(entries.collect::<Vec<_>>().join(" "))
+        }
+        _ => None,
+    }
+}
+
 /// cluster [replicas=] [phase1= phase2=] [alpha=] [bytes=] [inflight=] [forgets=] [heartbeats=]
-/// [leader=]
+/// [priorities=] [leader=]
 fn cluster(command: &Command) -> Cores {
     command.expect(
         0,
@@ -152,6 +167,7 @@ fn cluster(command: &Command) -> Cores {
             "inflight",
             "forgets",
             "heartbeats",
+            "priorities",
             "leader",
         ],
     );
@@ -164,6 +180,7 @@ fn cluster(command: &Command) -> Cores {
     cluster.inflight_slots_max = command.option_or("inflight", cluster.inflight_slots_max);
     cluster.remembers_chosen = !command.option_or("forgets", false);
     cluster.traces_heartbeats = command.option_or("heartbeats", false);
+    cluster.priorities = command.list("priorities");
     let mut cores = Cores::new(cluster);
     cores.stabilize();
     if let Some(leader) = command.option("leader") {
@@ -298,6 +315,7 @@ fn forged(command: &Command) -> Message {
             ballot: ballot("ballot"),
             leads: command.option_or("leads", false),
             hears_leader: false,
+            priority: command.option_or("priority", 0),
             promised: ballot("promised"),
             slot_chosen,
             chain: Default::default(),

@@ -27,6 +27,9 @@ mod damage;
 #[path = "scenarios/leadership.rs"]
 mod leadership;
 
+#[path = "scenarios/priorities.rs"]
+mod priorities;
+
 #[path = "scenarios/clients.rs"]
 mod clients;
 

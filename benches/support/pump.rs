@@ -64,6 +64,7 @@ impl Pump {
                 heartbeat_interval: Duration::from_millis(50),
                 election_timeout: Duration::from_millis(500),
                 retransmit_interval: Duration::from_millis(100),
+                priority: 0,
                 inflight_slots_max: 4000,
                 inflight_bytes_max: usize::MAX,
                 message_bytes_max: 1 << 20,

@@ -75,6 +75,28 @@ impl Paxos {
         self.peers().into_iter().filter(fit).rev().max_by_key(known)
     }
 
+    /// The peer that is to lead rather than this leader: of those who can, the one with the highest
+    /// priority above its own. `None` where this replica does not lead, or nobody is preferred.
+    #[must_use]
+    pub fn preferred(&self) -> Option<ReplicaId> {
+        let own = self.options.priority;
+        let peers = self.quorum.ids().iter().filter(|id| **id != self.options.id);
+        let above = peers.map(|id| (*id, self.priority(*id))).filter(|(_, priority)| {
+            let lower = bugs::is_on(Bug::PreferLower);
+            let equal = bugs::is_on(Bug::PreferEqual) && own == *priority;
+            if lower { *priority < own } else { own < *priority || equal }
+        });
+        let fit = above.filter(|(id, _)| self.can_succeed(*id));
+        // Of equals the first.
+        fit.rev().max_by_key(|(_, priority)| *priority).map(|(id, _)| id)
+    }
+
+    /// The priority that `peer` told; 0 while it was not heard.
+    #[must_use]
+    pub fn priority(&self, peer: ReplicaId) -> u32 {
+        self.election.peer(peer).map_or(0, |peer| peer.priority)
+    }
+
     /// The owner asks this leader to hand over to `to`.
     pub(super) fn on_hand_over(&mut self, to: ReplicaId, stalled: bool) {
         if !self.can_succeed(to) || self.handing_over().is_some() {

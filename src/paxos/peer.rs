@@ -16,6 +16,7 @@ pub(super) struct Peer {
     /// The opening that was heard last.
     pub(super) boot: Boot,
     pub(super) hears_leader: bool,
+    pub(super) priority: u32,
     /// How far it said that it knows the log.
     pub(super) slot_chosen: Slot,
     /// The count of heartbeats sent to it.

@@ -30,6 +30,9 @@ pub struct Options {
     pub election_timeout: Duration,
     /// What is not acknowledged after this time is sent again.
     pub retransmit_interval: Duration,
+    /// What this replica tells the others of how gladly it leads: who has more is
+    /// [preferred](super::Paxos::preferred).
+    pub priority: u32,
     /// Most slots that a leader has in flight. Below the membership's alpha.
     pub inflight_slots_max: u64,
     /// Most bytes of entries that a leader has in flight; one entry is always allowed.

@@ -13,8 +13,8 @@
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
 //! `calls` (what callers ask), `fence` (openings of peers), `forwards` (commands for another
 //! leader), `handover` (another one is to lead), `next_leader` (who wants to hear of it),
-//! `journaling` (records in, messages out), `stalled` (a disk that hangs), `space` (one that is
-//! full), `repair` (what the journal lost), `report`.
+//! `journaling` (records in, messages out), `priorities` (a peer is preferred), `stalled` (a disk
+//! that hangs), `space` (one that is full), `repair` (what the journal lost), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -49,6 +49,7 @@ use super::forwards::{Forwards, Proposal};
 use super::handover::HandOvers;
 use super::journaling::reversed;
 use super::next_leader::NextLeader;
+use super::priorities::Priorities;
 use super::repair::Repair;
 use super::requests::Requests;
 use super::space::Space;
@@ -97,6 +98,7 @@ pub struct Driver<D: Disk> {
     pub(super) hand_overs: HandOvers,
     pub(super) next_leader: NextLeader,
     pub(super) stalled: Stalled,
+    pub(super) priorities: Priorities,
     /// Who bounced commands last, and until when it is not asked again.
     pub(super) bounced: Option<(ReplicaId, Moment)>,
 
@@ -170,6 +172,7 @@ impl<D: Disk> Driver<D> {
             hand_overs: HandOvers::default(),
             next_leader: NextLeader::default(),
             stalled: Stalled::new(now),
+            priorities: Priorities::new(options.election_timeout, now),
             stage: Stage::Serving,
             effects: Effects::none(),
             told: events::opened(&identity),
@@ -247,6 +250,7 @@ impl<D: Disk> Driver<D> {
         self.tick()?;
         self.hand_over_if_stalled();
         self.hand_over_at_close();
+        self.hand_over_to_preferred();
         self.work()?;
         self.settle_hand_overs();
         self.tell_leader();
@@ -462,9 +466,10 @@ impl<D: Disk> Driver<D> {
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
         let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
         let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
+        let preferred = self.priorities.due_at();
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, repair, space, seal,
-            hand_over, stalled,
+            hand_over, stalled, preferred,
         ];
         due.iter().flatten().min().copied()
     }

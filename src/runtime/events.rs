@@ -17,6 +17,7 @@
 //! | info | `closed` | its owner closed it |
 //! | warn | `peer refused` | a hello was refused, for another reason than the one before |
 //! | warn | `disk stands still` | a leader's disk got nothing done for long, and it hands over |
+//! | info | `preferred peer is to lead` | a leader hands over to a replica of a higher priority |
 //! | warn | `slow sync` | a write to the journal took longer than a second |
 //!
 //! Invariants:
@@ -24,9 +25,9 @@
 //! * An event is emitted when something changes, not as long as it is so.
 
 #[cfg(feature = "tracing")]
-pub(super) use emitted::{Told, exposed, opened, refused, stalled, stopped, synced};
+pub(super) use emitted::{Told, exposed, opened, preferred, refused, stalled, stopped, synced};
 #[cfg(not(feature = "tracing"))]
-pub(super) use silent::{Told, exposed, opened, refused, stalled, stopped, synced};
+pub(super) use silent::{Told, exposed, opened, preferred, refused, stalled, stopped, synced};
 
 #[cfg(feature = "tracing")]
 mod emitted {
@@ -118,6 +119,11 @@ mod emitted {
         tracing::warn!(%replica, %successor, "disk stands still");
     }
 
+    /// A leader lets a peer lead that is preferred to it.
+    pub fn preferred(replica: ReplicaId, successor: ReplicaId) {
+        tracing::info!(%replica, %successor, "preferred peer is to lead");
+    }
+
     /// A group was written and synced.
     pub fn synced(replica: ReplicaId, bytes: u64, took: Duration) {
         if took > SYNC_SLOW {
@@ -159,6 +165,8 @@ mod silent {
     pub fn refused(_replica: ReplicaId, _peer: ReplicaId, _refusal: &Refusal) {}
 
     pub fn stalled(_replica: ReplicaId, _successor: ReplicaId) {}
+
+    pub fn preferred(_replica: ReplicaId, _successor: ReplicaId) {}
 
     pub fn synced(_replica: ReplicaId, _bytes: u64, _took: Duration) {}
 }

@@ -149,6 +149,7 @@ impl<D: Disk> Driver<D> {
             heartbeat_interval: self.options.heartbeat_interval,
             election_timeout: self.options.election_timeout,
             retransmit_interval: self.options.retransmit_interval,
+            priority: self.options.priority,
             inflight_slots_max: self.options.inflight_slots_max,
             inflight_bytes_max: self.options.inflight_bytes_max,
             message_bytes_max: self.options.message_bytes_max,

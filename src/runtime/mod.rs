@@ -23,8 +23,8 @@
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
 //!   turn and comes out. Parts of the driver: `calls`, `fence`, `forming`, `forwards`, `handover`,
-//!   `next_leader`, `journaling`, `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`],
-//!   [`requests`] and [`tail`] are values that it owns.
+//!   `next_leader`, `journaling`, `priorities`, `repair`, `space`, `stalled`, [`report`], `events`;
+//!   [`batcher`], [`requests`] and [`tail`] are values that it owns.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
@@ -39,6 +39,7 @@ mod forwards;
 mod handover;
 mod journaling;
 mod next_leader;
+mod priorities;
 mod repair;
 pub mod report;
 mod space;

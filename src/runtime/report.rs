@@ -27,8 +27,10 @@ pub struct Report {
     pub trouble: Option<Trouble>,
     /// Voters that were not heard while the cluster forms.
     pub missing: Vec<ReplicaId>,
-    /// The peers: whether each is heard, and how far it said that it knows the log.
-    pub peers: Vec<(ReplicaId, bool, Slot)>,
+    /// What this replica was told of how gladly it is to lead.
+    pub priority: u32,
+    /// The other voters.
+    pub peers: Vec<PeerReport>,
     /// How many more voters may be lost before writes stop, as seen from here.
     pub failures_tolerated: Option<usize>,
     /// Bytes of commands that wait for a slot.
@@ -49,6 +51,19 @@ pub struct Report {
     pub storage_full: bool,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
+}
+
+/// What a replica knows of a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerReport {
+    /// The peer.
+    pub id: ReplicaId,
+    /// Whether it was heard within the election timeout.
+    pub heard: bool,
+    /// The priority that it told.
+    pub priority: u32,
+    /// How far it said that it knows the log.
+    pub slot_chosen: Slot,
 }
 
 /// What a replica has still to do. For a simulator: where nobody asks for anything, it is nothing.
@@ -177,11 +192,14 @@ impl<D: Disk> Driver<D> {
         let peers = self.options.voters.iter().map(|(id, _)| *id);
         let peers = peers.filter(|id| *id != self.options.id).map(|id| {
             let peer = self.paxos.as_ref().and_then(|paxos| paxos.peer(id));
-            peer.map_or((id, false, Slot::ZERO), |(heard, _, chosen)| (id, heard, chosen))
+            let (heard, slot_chosen) =
+                peer.map_or((false, Slot::ZERO), |(heard, _, chosen)| (heard, chosen));
+            let priority = self.paxos.as_ref().map_or(0, |paxos| paxos.priority(id));
+            PeerReport { id, heard, priority, slot_chosen }
         });
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();
-        let live = 1 + peers.iter().filter(|(_, heard, _)| *heard).count();
+        let live = 1 + peers.iter().filter(|peer| peer.heard).count();
         let needed =
             self.journal.identity().membership.as_ref().map_or(usize::MAX, |membership| {
                 membership.phase1().max(membership.phase2()) as usize
@@ -191,6 +209,7 @@ impl<D: Disk> Driver<D> {
             view: self.view(),
             trouble: self.formation.trouble().filter(|_| forming).cloned(),
             missing: if forming { self.formation.missing() } else { Vec::new() },
+            priority: self.options.priority,
             peers,
             failures_tolerated: live.checked_sub(needed).filter(|_| self.paxos.is_some()),
             queued_bytes: self.batcher.bytes(),

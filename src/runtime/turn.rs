@@ -35,6 +35,8 @@ pub struct Options {
     /// See [`step::Options`](crate::paxos::step::Options).
     pub retransmit_interval: Duration,
     /// See [`step::Options`](crate::paxos::step::Options).
+    pub priority: u32,
+    /// See [`step::Options`](crate::paxos::step::Options).
     pub inflight_slots_max: u64,
     /// See [`step::Options`](crate::paxos::step::Options).
     pub inflight_bytes_max: usize,

@@ -19,6 +19,8 @@ pub struct Cluster {
     pub election_timeout: Duration,
     /// See [`Options`](crate::paxos::step::Options).
     pub retransmit_interval: Duration,
+    /// The priorities of the replicas, in order; those that are not named have 0.
+    pub priorities: Vec<u32>,
     /// See [`Options`](crate::paxos::step::Options).
     pub inflight_slots_max: u64,
     /// See [`Options`](crate::paxos::step::Options).
@@ -62,11 +64,18 @@ impl Cluster {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
+            priorities: Vec::new(),
             inflight_slots_max: alpha,
             message_bytes_max: 64 * 1024,
             remembers_chosen: true,
             traces: true,
             traces_heartbeats: false,
         }
+    }
+
+    /// The priority of a replica.
+    #[must_use]
+    pub fn priority(&self, id: ReplicaId) -> u32 {
+        self.priorities.get(id.0 as usize - 1).copied().unwrap_or_default()
     }
 }

@@ -260,6 +260,12 @@ impl Cores {
         self.replica(id).core.as_ref().is_some_and(Paxos::has_room)
     }
 
+    /// Whom this leader would rather have lead.
+    #[must_use]
+    pub fn preferred(&self, id: ReplicaId) -> Option<ReplicaId> {
+        self.replica(id).core.as_ref().and_then(Paxos::preferred)
+    }
+
     /// The entries that the replica knows to be chosen, from slot 0 on.
     #[must_use]
     pub fn chosen(&self, id: ReplicaId) -> &[Entry] {
@@ -316,6 +322,7 @@ impl Cores {
             heartbeat_interval: cluster.heartbeat_interval,
             election_timeout: cluster.election_timeout,
             retransmit_interval: cluster.retransmit_interval,
+            priority: cluster.priority(id),
             inflight_slots_max: cluster.inflight_slots_max,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: cluster.message_bytes_max,

@@ -119,7 +119,11 @@ pub fn message(message: &Message) -> String {
         Message::Heartbeat(heartbeat) => {
             let leads = if heartbeat.leads { " leads" } else { "" };
             let hears = if heartbeat.hears_leader { " hears" } else { "" };
-            write!(text, "{leads}{hears} chosen<{}", heartbeat.slot_chosen)
+            let priority = match heartbeat.priority {
+                0 => String::new(),
+                priority => format!(" priority={priority}"),
+            };
+            write!(text, "{leads}{hears}{priority} chosen<{}", heartbeat.slot_chosen)
         }
         Message::Prepare { ballot, from } => write!(text, " ballot={ballot} from={from}"),
         Message::Promise(promise) => {

@@ -19,6 +19,9 @@ pub struct Plan {
     pub election_timeout: Duration,
     /// See [`Config`](crate::Config).
     pub retransmit_interval: Duration,
+    /// The [priorities](crate::Config::priority) of the replicas, in order; those that are not
+    /// named have 0.
+    pub priorities: Vec<u32>,
     /// See [`Config`](crate::Config).
     pub request_timeout: Duration,
     /// Most bytes of entries in one message.
@@ -35,6 +38,7 @@ impl Default for Plan {
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
+            priorities: Vec::new(),
             request_timeout: Duration::from_secs(5),
             message_bytes_max: 32 * 1024,
             journal: journal::Options {
@@ -47,6 +51,12 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The priority of replica `id`.
+    pub(super) fn priority(&self, id: ReplicaId) -> u32 {
+        let place = usize::try_from(id.0).expect("ids are small") - 1;
+        self.priorities.get(place).copied().unwrap_or_default()
+    }
+
     /// What replica `id` of such a cluster is opened with.
     #[must_use]
     pub fn settings(&self, id: ReplicaId) -> Settings {
@@ -59,6 +69,7 @@ impl Plan {
             heartbeat_interval: self.heartbeat_interval,
             election_timeout: self.election_timeout,
             retransmit_interval: self.retransmit_interval,
+            priority: self.priority(id),
             inflight_slots_max: 64,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: self.message_bytes_max,

@@ -3,6 +3,7 @@
 //! * **V1** a new write through each replica is committed.
 //! * **V2** all replicas come to one log and one state, and nothing is in doubt; or it is proved
 //!   that they cannot ([`blocked_at`]).
+//! * **V7** of those that vote, one with the highest priority comes to lead.
 //! * **V3, V5, V6** then there is quiet ([`calm`]).
 //! * **V4** every call is answered in time.
 
@@ -41,6 +42,7 @@ impl Swarm {
                 return Err(Violation::new("V2", self.apart()));
             }
         }
+        self.check_preferred()?;
         self.round_at_peace = self.round();
         // A new write through each replica.
         let before = self.workload.committed;
@@ -61,6 +63,31 @@ impl Swarm {
             }
         }
         Ok(())
+    }
+
+    /// One with the highest priority of those that vote leads, or comes to lead as soon as a leader
+    /// must have handed over, whatever it tried before (V7). Where nobody leads, other checks tell.
+    fn check_preferred(&mut self) -> Result<(), Violation> {
+        let votes = |id: &ReplicaId| {
+            !self.sim.is_fenced(*id)
+                && self.sim.report(*id).is_some_and(|report| !report.doubts.promise_lost)
+        };
+        let voters = self.ids.iter().copied().filter(votes);
+        let highest = voters.map(|id| self.plan.priority(id)).max().unwrap_or_default();
+        let end = self.sim.now() + self.plan.election_timeout * PREFERRED_TIMEOUTS;
+        loop {
+            let leader = self.sim.leader();
+            let preferred = leader.is_none_or(|id| self.plan.priority(id) == highest);
+            if preferred && (leader.is_some() || end <= self.sim.now() || highest == 0) {
+                return Ok(());
+            }
+            if end <= self.sim.now() {
+                let event = format!("{leader:?} leads, and one of priority {highest} could");
+                return Err(Violation::new("V7", event));
+            }
+            self.run_until(self.sim.now() + Duration::from_millis(100))?;
+            self.strikes.undo_due(&self.sim)?;
+        }
     }
 
     fn write_through(&mut self, client: usize) -> Result<(), Violation> {
@@ -145,6 +172,13 @@ impl Swarm {
     pub(super) fn check_calm(&mut self) -> Result<(), Violation> {
         let late = self.healed_at + LATEST;
         self.run_until(late.max(self.sim.now() + TO_SETTLE))?;
+        // What was late may have moved the leader, and then the preferred one is asked once more.
+        let round = self.round();
+        self.check_preferred()?;
+        if self.round() > round {
+            self.round_at_peace += self.round() - round;
+            self.run_until(self.sim.now() + TO_SETTLE)?;
+        }
         self.sim.lock().judges.sent = Some(BTreeMap::new());
         self.run_until(self.sim.now() + QUIET)?;
         // What a fenced one asks, nobody answers.
@@ -190,6 +224,10 @@ fn is_in_doubt(doubts: &Doubts, slot_chosen: Slot) -> bool {
 }
 
 const LAST: crate::RawTable<u64> = crate::RawTable::new("last");
+
+/// A leader hands over to who is preferred after eight times ten election timeouts at the latest;
+/// that one may be heard late, and is given time for it.
+const PREFERRED_TIMEOUTS: u32 = 90;
 
 /// Time for what is under way to end, and for the journals to be sealed.
 const TO_SETTLE: Duration = Duration::from_secs(5);

@@ -137,12 +137,15 @@ pub(super) struct Swarm {
     pub(super) round_at_peace: u64,
     /// When everything was healed.
     pub(super) healed_at: Moment,
+    /// How the cluster was made.
+    pub(super) plan: Plan,
 }
 
 impl Swarm {
     fn new(seed: u64, limits: &Limits) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = draw_plan(&mut rng);
+        let mut plan = draw_plan(&mut rng);
+        plan.priorities = draw_priorities(&mut Rng::new(seed ^ PRIORITIES_SALT), plan.replicas);
         let sim = Simulation::switched_off(rng.next_u64(), &plan);
         sim.keep_trace(limits.trace_lines);
         sim.set_weather(draw_weather(&mut rng));
@@ -178,6 +181,7 @@ impl Swarm {
             calls: 0,
             round_at_peace: 0,
             healed_at: Moment::ZERO,
+            plan,
         }
     }
 
@@ -378,6 +382,12 @@ fn draw_plan(rng: &mut Rng) -> Plan {
     plan
 }
 
+/// Of some clusters, the replicas have priorities, seldom each another one.
+fn draw_priorities(rng: &mut Rng, replicas: u64) -> Vec<u32> {
+    let highest = *rng.pick(&[0, 0, 1, 2]);
+    (0..replicas).map(|_| rng.within(0..=highest) as u32).collect()
+}
+
 fn draw_weather(rng: &mut Rng) -> Weather {
     let slowest = *rng.pick(&[1, 1, 5, 5, 20, 100]);
     Weather {
@@ -391,6 +401,9 @@ fn draw_weather(rng: &mut Rng) -> Weather {
 
 /// So that the faults of a seed do not draw the numbers that its cluster draws.
 const PLAN_SALT: u64 = 0x5afe_0f5e_ed00_0001;
+
+/// So that the priorities of a seed do not either.
+const PRIORITIES_SALT: u64 = 0x5afe_0f5e_ed00_0003;
 
 /// So that which seeds are run twice depends on nothing else.
 const TWICE_SALT: u64 = 0x5afe_0f5e_ed00_0002;

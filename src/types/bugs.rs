@@ -116,6 +116,10 @@ bugs! {
     SettleProposed = "settle-proposed",
     /// A leader that began to hand over never leads on, whatever becomes of its successor.
     HandOverForEver = "hand-over-for-ever",
+    /// A leader hands over to the replica of a lower priority.
+    PreferLower = "prefer-lower",
+    /// A leader hands over to a replica of its own priority: two of them take turns for ever.
+    PreferEqual = "prefer-equal",
     /// A condition on a version holds for later versions, too.
     CompareAtLeast = "compare-at-least",
     /// A key that was deleted counts as present.

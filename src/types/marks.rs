@@ -112,6 +112,10 @@ marks! {
     ClosingLeaderHandsOver = "closing-leader-hands-over",
     /// A leader whose disk stands still hands over.
     StalledLeaderHandsOver = "stalled-leader-hands-over",
+    /// A leader hands over to one that is preferred to it.
+    PreferredAsked = "preferred-asked",
+    /// A leader that handed over in vain to one that is preferred tries that again.
+    PreferredAskedAgain = "preferred-asked-again",
     // Reads.
     /// A round of confirmation is asked for again.
     ConfirmRepeated = "confirm-repeated",

@@ -167,6 +167,8 @@ pub struct Heartbeat {
     /// Whether the sender leads, or heard the leader of `ballot` itself within its timeout.
     /// A replica campaigns only with peers who hear no leader either.
     pub hears_leader: bool,
+    /// The sender's priority: a leader hands over to a replica that has more.
+    pub priority: u32,
     /// What the sender promised, so that a leader below it can take a higher ballot at once.
     pub promised: Ballot,
     /// The first slot that the sender does not know to be chosen.

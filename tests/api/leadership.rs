@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indelible::{ErrorKind, Replica};
+use indelible::{Config, ErrorKind, Replica};
 
 use crate::cluster::{Cluster, NOTES, PATIENCE, config, until};
 
@@ -103,5 +103,29 @@ fn who_has_the_id_waits_for_the_transaction() {
         cluster.replica(reader).wait_for(txid).wait().unwrap();
         let found = cluster.replica(reader).stale_snapshot().get(NOTES, round).unwrap();
         assert_eq!(found.unwrap().version, txid);
+    }
+}
+
+#[test]
+fn the_preferred_replica_comes_to_lead() {
+    let config = Config {
+        heartbeat_interval: Duration::from_millis(25),
+        election_timeout: Duration::from_millis(200),
+        ..config()
+    };
+    let mut cluster = Cluster::in_process(config);
+    let preferred = cluster.follower();
+    cluster.close(preferred);
+    cluster.config.priority = 7;
+    cluster.open(preferred);
+    until("the preferred one leads", || cluster.status(preferred).ready);
+    assert_eq!(cluster.leader(), preferred);
+    assert_eq!(cluster.status(preferred).priority, 7);
+    for id in cluster.ids().into_iter().filter(|id| *id != preferred) {
+        let status = cluster.status(id);
+        assert_eq!(status.priority, 0);
+        let peer = status.peers.iter().find(|peer| peer.id.0 == preferred).unwrap();
+        assert_eq!(peer.priority, 7);
+        assert!(status.to_string().contains("(priority 7)"), "{status}");
     }
 }

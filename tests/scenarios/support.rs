@@ -40,9 +40,14 @@ pub struct Cluster {
 
 /// Runs a scenario with a cluster of `replicas` for some seeds.
 pub fn for_seeds(replicas: u64, scenario: impl Fn(&Cluster)) {
+    for_seeds_of(&Plan { replicas, ..Plan::default() }, scenario);
+}
+
+/// Runs a scenario with a cluster that is made so, for some seeds.
+pub fn for_seeds_of(plan: &Plan, scenario: impl Fn(&Cluster)) {
     for seed in 0..SEEDS {
         println!("seed {seed}");
-        scenario(&Cluster::new(seed, replicas));
+        scenario(&Cluster::new(seed, plan));
     }
 }
 
@@ -55,8 +60,8 @@ impl Deref for Cluster {
 }
 
 impl Cluster {
-    fn new(seed: u64, replicas: u64) -> Self {
-        let sim = Simulation::switched_off(seed, &Plan { replicas, ..Plan::default() });
+    fn new(seed: u64, plan: &Plan) -> Self {
+        let sim = Simulation::switched_off(seed, plan);
         sim.keep_trace(300);
         let mut rng = sim.rng();
         let delay = Duration::from_micros(rng.within(100..=3000));

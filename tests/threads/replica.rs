@@ -204,6 +204,7 @@ fn options() -> turn::Options {
         heartbeat_interval: HEARTBEAT,
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
+        priority: 0,
         inflight_slots_max: 16,
         inflight_bytes_max: 1 << 20,
         message_bytes_max: 1 << 20,

@@ -123,6 +123,7 @@ fn heartbeat() -> Heartbeat {
         ballot: BALLOT,
         leads: true,
         hears_leader: true,
+        priority: 3,
         promised: BALLOT,
         slot_chosen: Slot(11),
         chain: Chain(77),

@@ -173,6 +173,7 @@ impl Replica {
             heartbeat_interval: second,
             election_timeout: 10 * second,
             retransmit_interval: if settings.retransmits { Duration::ZERO } else { second },
+            priority: 0,
             inflight_slots_max: alpha,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: 1 << 20,

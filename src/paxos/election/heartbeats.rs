@@ -68,6 +68,7 @@ impl Paxos {
             peer.heard = heartbeat.sent;
             peer.heard_at = Some(now);
             peer.hears_leader = heartbeat.hears_leader;
+            peer.priority = heartbeat.priority;
             let echo = heartbeat.echo.filter(|(boot, _)| *boot == own_boot);
             peer.echoed = echo.map(|(_, sent)| sent.min(peer.sent));
             if peer.echoes(echoes_late) {
@@ -149,6 +150,7 @@ impl Paxos {
                 ballot,
                 leads,
                 hears_leader,
+                priority: self.options.priority,
                 promised: self.promised,
                 slot_chosen: self.slot_chosen,
                 chain: self.chain,
