@@ -258,7 +258,6 @@ impl Schedule {
         // A question that arrives once more makes somebody tell much at an unusual time.
         if let Some(question @ Message::Fetch { .. }) = self.cores.links().peek_at(link, index) {
             self.asked.insert(link, question.clone());
-            self.keep(link, index);
         }
         self.cores.deliver_at(link, index);
     }
