@@ -1,60 +1,25 @@
-//! The candidate: phase 1. Gather promises, then pick what is safe, slot by slot.
+//! The candidate: it runs phase 1 (`phase1`), and leads once it may.
 //!
-//! What is safe in a slot is
-//! 1. the entry voted for at the highest ballot among a phase-1 quorum of answers that do not
-//!    abstain for that slot, and a no-op where none of them voted (*Paxos Made Simple*, section
-//!    2.2, P2c). Never "the longest log": any replica may lead, whatever it holds;
-//! 2. a no-op, where those who say that they did not vote are enough that nothing can be chosen;
-//! 3. where every voter answered, and none of them is FAULTY there, the highest of what was voted
-//!    for and of what is left to those who are UNCERTAIN.
-//!
-//! Otherwise more answers are waited for, and asked for. The same must be known of all slots behind
-//! the last vote: the leader will propose there.
-//!
-//! A slot that some answer calls chosen is not decided here at all. It is fetched, and only when
+//! A slot that some answer calls chosen is not decided there at all. It is fetched, and only when
 //! this replica knows everything that any of its promisers knows to be chosen does it lead.
 //!
 //! Invariants:
 //! * `Prepare` leaves only when this replica's own promise at the ballot is durable, so that the
 //!   ballot is never used again after a restart.
-//! * An answer counts when all its parts are there, once for each voter, and only from the
-//!   directory that the membership names.
-
-use std::collections::BTreeMap;
 
 use crate::types::bugs::{self, Bug};
-use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, Boot, ReplicaId, Slot};
+use crate::types::ids::{Ballot, ReplicaId};
 use crate::types::marks::reached;
-use crate::types::message::{Abstention, Doubt, Message, Promise, Vote};
-use crate::types::time::Moment;
+use crate::types::message::{Message, Promise};
 
-use super::quorum::VoterSet;
+use super::phase1::Phase1;
 use super::{Paxos, Role};
-
-/// Most parts that an answer may have: one for each slot that may hold a vote.
-const PROMISE_PARTS_MAX: u32 = 1 << 16;
 
 /// Phase 1 under way.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Candidate {
     pub(super) ballot: Ballot,
-    /// The first slot asked for.
-    from: Slot,
-    /// When `Prepare` was last sent.
-    sent_at: Moment,
-    answers: BTreeMap<ReplicaId, Answer>,
-}
-
-/// What one voter told so far.
-#[derive(Clone, Debug, Hash)]
-struct Answer {
-    boot: Boot,
-    parts: Vec<bool>,
-    missing: usize,
-    slot_chosen: Slot,
-    votes: Vec<Vote>,
-    abstained: Vec<Abstention>,
+    phase1: Phase1,
 }
 
 impl Paxos {
@@ -69,12 +34,8 @@ impl Paxos {
         }
         self.become_follower();
         self.raise_promise(ballot);
-        self.role = Role::Candidate(Candidate {
-            ballot,
-            from: self.slot_chosen,
-            sent_at: self.now,
-            answers: BTreeMap::new(),
-        });
+        let phase1 = Phase1::new(self.slot_chosen, self.now);
+        self.role = Role::Candidate(Candidate { ballot, phase1 });
         self.election.begin_campaign(self.now);
         self.send_prepare();
         self.answer_prepare(self.options.id, ballot, self.slot_chosen);
@@ -83,11 +44,14 @@ impl Paxos {
     /// Phase 1a, to every voter whose answer is not whole.
     fn send_prepare(&mut self) {
         let Role::Candidate(candidate) = &mut self.role else { return };
-        candidate.sent_at = self.now;
-        let prepare = Message::Prepare { ballot: candidate.ballot, from: candidate.from };
-        let answered = |id| candidate.answers.get(id).is_some_and(Answer::is_whole);
-        let ids = self.quorum.ids().iter().filter(|id| **id != self.options.id && !answered(id));
-        for id in ids.copied().collect::<Vec<_>>() {
+        let prepare = Message::Prepare { ballot: candidate.ballot, from: candidate.phase1.from };
+        let asked = candidate.phase1.ask(self.quorum.ids(), self.now);
+        self.hold_prepare(&prepare, asked);
+    }
+
+    pub(super) fn hold_prepare(&mut self, prepare: &Message, asked: Vec<ReplicaId>) {
+        let own = self.options.id;
+        for id in asked.into_iter().filter(|id| *id != own) {
             match bugs::is_on(Bug::PrepareBeforeSync) {
                 true => self.send(id, prepare.clone()),
                 false => self.hold(id, prepare.clone()),
@@ -98,7 +62,7 @@ impl Paxos {
     /// Sends `Prepare` again where it or its answer seems lost.
     pub(super) fn retransmit_prepare(&mut self) {
         let Role::Candidate(candidate) = &self.role else { return };
-        if self.now.since(candidate.sent_at) >= self.options.retransmit_interval {
+        if self.now.since(candidate.phase1.sent_at) >= self.options.retransmit_interval {
             self.send_prepare();
         }
     }
@@ -108,221 +72,28 @@ impl Paxos {
         let Role::Candidate(candidate) = &mut self.role else { return };
         let same_ballot =
             promise.ballot == candidate.ballot || bugs::is_on(Bug::PromiseOfOtherBallot);
-        if !same_ballot || promise.from != candidate.from {
-            return;
+        if same_ballot && candidate.phase1.add(from, promise) {
+            self.maybe_lead();
         }
-        let plausible = 0 < promise.parts
-            && promise.parts <= PROMISE_PARTS_MAX
-            && is_in_order(&promise.abstained)
-            && promise.votes.iter().all(|vote| vote.ballot <= promise.ballot);
-        if !plausible {
-            return;
-        }
-        candidate.answers.entry(from).or_insert_with(|| Answer::new(&promise)).add(promise);
-        self.maybe_lead();
     }
 
     /// Leads, if enough voters answered and everything that they know to be chosen is known here.
     pub(super) fn maybe_lead(&mut self) {
         let Role::Candidate(candidate) = &self.role else { return };
-        // Who abstains has promised all the same: it will vote for nothing lower, and that is what
-        // readers rely on.
-        let mut promised = VoterSet::default();
-        candidate.whole().for_each(|(id, _)| self.quorum.insert(&mut promised, id));
-        if !self.quorum.is_phase1(promised) {
+        let Candidate { ballot, phase1 } = candidate;
+        if !self.quorum.is_phase1(phase1.promised(&self.quorum)) {
             return;
         }
-        let best = candidate.whole().max_by_key(|(_, answer)| answer.slot_chosen);
-        let (informant, chosen) = best
-            .map_or((self.options.id, self.slot_chosen), |(id, answer)| (id, answer.slot_chosen));
-        if self.slot_chosen < chosen {
+        if let Some((informant, chosen)) = phase1.informant_beyond(self.slot_chosen) {
             reached!(CandidateLags);
             self.fetch_from(informant, chosen);
             return;
         }
         // Too many abstain somewhere: another answer is needed before anything can be proposed.
-        let Some(safe) = self.safe_entries(candidate) else { return };
-        let ballot = candidate.ballot;
+        let alpha = self.options.membership.alpha();
+        let safe = phase1.safe_entries(&self.quorum, self.slot_chosen, alpha);
+        let Some(safe) = safe else { return };
+        let ballot = *ballot;
         self.become_leader(ballot, safe);
     }
-
-    /// What must be proposed in each slot from `slot_chosen` on, up to the last in which something
-    /// may be chosen below this ballot; `None` while too few voters speak about some slot.
-    ///
-    /// In a slot where this finds nothing to propose, nothing is chosen below this ballot, and
-    /// nothing ever will be. Then the same holds from alpha slots behind it on, and what votes,
-    /// doubts and forgeries say of those slots does not matter: who proposes there at a ballot *b*
-    /// knows the first slot to be chosen, at this ballot or above. Its leader had a quorum's
-    /// promises before, so at *b*, below, nothing is chosen any more that is proposed after.
-    fn safe_entries(&self, candidate: &Candidate) -> Option<Vec<Entry>> {
-        let alpha = self.options.membership.alpha();
-        let mut safe = Vec::new();
-        let (mut slot, mut holes) = (self.slot_chosen, 0);
-        while holes < alpha {
-            if let Some(entry) = self.safe_entry(candidate, slot)? {
-                reached!(VoteAdopted);
-                if holes > 0 {
-                    reached!(HoleFilled);
-                }
-                // A hole behind which nothing follows needs no filling.
-                safe.extend(std::iter::repeat_with(Entry::no_op).take(holes as usize));
-                safe.push(entry.clone());
-                (slot, holes) = (slot.next(), 0);
-            } else {
-                // All answers say the same of the slots up to the next one that some of them names.
-                // Doubts reach far; they are not gone through slot by slot.
-                let end = candidate.next_named(slot).min(slot.plus(alpha - holes));
-                holes += slot.count_to(end).max(1);
-                slot = end;
-            }
-        }
-        Some(safe)
-    }
-
-    /// The entry that must be proposed in `slot`, if anything may be chosen there below this
-    /// ballot; `None` while too few voters speak about it. (FAST'18's CTRL, for Paxos.)
-    ///
-    /// Whoever FAULTY or UNCERTAIN has lost is not counted upon in the first two rules: an answer
-    /// that abstains is no answer. The third has to be: after a cut of power that tore every
-    /// journal's end, everyone abstains. An UNCERTAIN answer tells at least what is left. While at
-    /// most `phase2 - 1` durable votes in a slot are lost at once, someone of a quorum that chose
-    /// still has its vote, or a later one, and *everyone* was asked. What is FAULTY is known to be
-    /// lost; it is never counted.
-    fn safe_entry<'a>(&self, candidate: &'a Candidate, slot: Slot) -> Option<Option<&'a Entry>> {
-        if bugs::is_on(Bug::AdoptLongestLog) {
-            let answers = candidate.whole().map(|(_, answer)| answer);
-            let longest = answers.max_by_key(|answer| answer.votes.last().map(|vote| vote.slot))?;
-            return Some(longest.vote(slot).map(|vote| &vote.entry));
-        }
-        let (mut answered, mut speaking, mut voteless) = Default::default();
-        let (mut newest, mut floor) = (None, None);
-        let mut faulty = false;
-        for (id, answer) in candidate.whole() {
-            let vote = answer.vote(slot);
-            self.quorum.insert(&mut answered, id);
-            floor = newer(floor, vote);
-            if let Some(doubt) = answer.doubt(slot)
-                && !bugs::is_on(Bug::AdoptBelowAbstainer)
-            {
-                faulty |= doubt == Doubt::Faulty;
-                continue;
-            }
-            self.quorum.insert(&mut speaking, id);
-            newest = newer(newest, vote);
-            if vote.is_none() {
-                self.quorum.insert(&mut voteless, id);
-            }
-        }
-        if bugs::is_on(Bug::FillHoleEarly) && !voteless.is_empty() {
-            Some(None)
-        } else if self.quorum.is_phase1(speaking) {
-            if speaking != answered {
-                reached!(QuorumBesideAbstainer);
-            }
-            Some(newest.map(|vote| &vote.entry))
-        } else if self.quorum.rules_out_choice(voteless) {
-            reached!(ChoiceRuledOut);
-            Some(None)
-        } else if bugs::is_on(Bug::CountFaulty) && self.quorum.is_everyone(answered) {
-            Some(floor.map(|vote| &vote.entry))
-        } else if self.quorum.is_everyone(answered) && !faulty && self.quorum.outlives_loss() {
-            reached!(EveryoneCounted);
-            Some(floor.map(|vote| &vote.entry))
-        } else {
-            reached!(AnswersAwaited);
-            None
-        }
-    }
-}
-
-/// Of two votes for a slot, the one at the higher ballot.
-fn newer<'a>(one: Option<&'a Vote>, other: Option<&'a Vote>) -> Option<&'a Vote> {
-    if bugs::is_on(Bug::AdoptFirstVote) {
-        return one.or(other);
-    }
-    one.into_iter().chain(other).max_by_key(|vote| vote.ballot)
-}
-
-impl Candidate {
-    /// The answers of which all parts are there.
-    fn whole(&self) -> impl Iterator<Item = (ReplicaId, &Answer)> {
-        let whole = self.answers.iter().filter(|(_, answer)| answer.is_whole());
-        whole.map(|(id, answer)| (*id, answer))
-    }
-
-    /// The first slot behind `slot` that a vote is in, or where a doubt begins or ends.
-    fn next_named(&self, slot: Slot) -> Slot {
-        let named = self.whole().filter_map(|(_, answer)| answer.next_named(slot));
-        named.min().unwrap_or(Slot(u64::MAX))
-    }
-}
-
-impl Answer {
-    fn new(promise: &Promise) -> Self {
-        let parts = promise.parts as usize;
-        Self {
-            boot: promise.boot,
-            parts: vec![false; parts],
-            missing: parts,
-            slot_chosen: promise.slot_chosen,
-            votes: Vec::new(),
-            abstained: promise.abstained.clone(),
-        }
-    }
-
-    /// Takes a part. One that does not belong to the answer begun makes the answer begin anew: the
-    /// voter may have learned or restarted between two copies of `Prepare`.
-    fn add(&mut self, promise: Promise) {
-        if self.is_whole() {
-            return;
-        }
-        let same = self.boot == promise.boot
-            && self.parts.len() == promise.parts as usize
-            && self.slot_chosen == promise.slot_chosen
-            && self.abstained == promise.abstained;
-        if !same {
-            reached!(AnswerBegunAnew);
-            *self = Self::new(&promise);
-        }
-        let Some(part) = self.parts.get_mut(promise.part as usize) else { return };
-        if std::mem::replace(part, true) {
-            return;
-        }
-        self.missing -= 1;
-        self.votes.extend(promise.votes);
-        self.votes.sort_by_key(|vote| vote.slot);
-    }
-
-    fn is_whole(&self) -> bool {
-        self.missing == 0
-    }
-
-    /// The vote in `slot`.
-    fn vote(&self, slot: Slot) -> Option<&Vote> {
-        let index = self.votes.binary_search_by_key(&slot, |vote| vote.slot).ok()?;
-        Some(&self.votes[index])
-    }
-
-    /// Why the voter does not speak about `slot`.
-    fn doubt(&self, slot: Slot) -> Option<Doubt> {
-        let behind = self.abstained.partition_point(|abstention| abstention.slots.end <= slot);
-        let abstention = self.abstained.get(behind)?;
-        abstention.slots.contains(slot).then_some(abstention.doubt)
-    }
-
-    /// The first slot behind `slot` that a vote is in, or where a doubt begins or ends.
-    fn next_named(&self, slot: Slot) -> Option<Slot> {
-        let vote = self.votes.get(self.votes.partition_point(|vote| vote.slot <= slot));
-        let behind = self.abstained.partition_point(|abstention| abstention.slots.end <= slot);
-        let bounds = self.abstained[behind..].iter().take(2);
-        let bounds = bounds.flat_map(|abstention| [abstention.slots.first, abstention.slots.end]);
-        let named = vote.map(|vote| vote.slot).into_iter().chain(bounds);
-        named.filter(|named| slot < *named).min()
-    }
-}
-
-/// Whether the ranges are in order and apart, so that they can be searched.
-fn is_in_order(abstained: &[Abstention]) -> bool {
-    abstained.iter().all(|abstention| !abstention.slots.is_empty())
-        && abstained.windows(2).all(|pair| pair[0].slots.end <= pair[1].slots.first)
 }

@@ -53,6 +53,7 @@ mod doubts;
 mod leader;
 mod learner;
 mod leftover;
+mod phase1;
 
 mod election;
 mod handover;
