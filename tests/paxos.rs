@@ -17,6 +17,7 @@ use indelible::sim::links::{Filter, Link};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Slot, SlotRange};
+use indelible::types::membership::Membership;
 use indelible::types::message::{
     Accept, Accepted, Chosen, Heartbeat, Message, Promise, TakeOver, Vote,
 };
@@ -49,6 +50,10 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::HandOverForEver, "hand_over_that_fails_is_given_up"),
     (Bug::PreferLower, "preferred_peer_has_the_highest_priority"),
     (Bug::PreferEqual, "preferred_peer_has_the_highest_priority"),
+    (Bug::ProposeBehindChange, "nothing_is_proposed_behind_an_unchosen_membership"),
+    (Bug::ChangeUnprepared, "change_of_voters_waits_for_their_promises"),
+    (Bug::FoundChangeTrusted, "half_made_change_may_hide_a_choice"),
+    (Bug::CandidateKeepsQuorum, "candidate_counts_by_what_it_learns"),
     (Bug::AnswerToEarlierLife, "barrier_of_an_earlier_opening_is_not_taken"),
 ];
 
@@ -91,6 +96,13 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
             if let Some(text) = texts.iter().find(|text| !cores.propose(id(0), text)) {
                 return format!("error: {} has no room for {text}", cores.name(id(0)));
             }
+        }
+        // change REPLICA ID...: these vote, the replica asks; who voted before and is not named is
+        // gone. lose=: an observer that is gone.
+        "change" => {
+            let voters = command.args_from::<u64>(1).into_iter().map(ReplicaId).collect::<Vec<_>>();
+            let gone = command.list::<u64>("lose").into_iter().map(ReplicaId).collect::<Vec<_>>();
+            cores.change(id(0), succession(&cores.membership_of(id(0)), &voters, &gone));
         }
         // sync REPLICA... [count=]: of each, the oldest records, or all.
         "sync" => {
@@ -153,13 +165,14 @@ fn ask(cores: &Cores, command: &Command) -> Option<String> {
     }
 }
 
-/// cluster [replicas=] [phase1= phase2=] [alpha=] [bytes=] [inflight=] [forgets=] [heartbeats=]
-/// [priorities=] [leader=]
+/// cluster [replicas=] [observers=] [phase1= phase2=] [alpha=] [bytes=] [inflight=] [forgets=]
+/// [heartbeats=] [priorities=] [leader=]
 fn cluster(command: &Command) -> Cores {
     command.expect(
         0,
         &[
             "replicas",
+            "observers",
             "phase1",
             "phase2",
             "alpha",
@@ -175,7 +188,8 @@ fn cluster(command: &Command) -> Cores {
     let majority = count as u32 / 2 + 1;
     let (phase1, phase2) =
         (command.option_or("phase1", majority), command.option_or("phase2", majority));
-    let mut cluster = Cluster::flexible(count, phase1, phase2, command.option_or("alpha", 64));
+    let mut cluster = Cluster::flexible(count, phase1, phase2, command.option_or("alpha", 64))
+        .observed(command.option_or("observers", 0));
     cluster.message_bytes_max = command.option_or("bytes", cluster.message_bytes_max);
     cluster.inflight_slots_max = command.option_or("inflight", cluster.inflight_slots_max);
     cluster.remembers_chosen = !command.option_or("forgets", false);
@@ -189,6 +203,18 @@ fn cluster(command: &Command) -> Cores {
         cores.take_trace();
     }
     cores
+}
+
+fn succession(before: &Membership, voters: &[ReplicaId], gone: &[ReplicaId]) -> Membership {
+    let mut next = before.clone();
+    for id in voters.iter().filter(|id| before.voter(**id).is_none()) {
+        next = next.with_voter(*id).expect("the script promotes an observer");
+    }
+    let voters = before.voters().iter().map(|voter| voter.id).filter(|id| !voters.contains(id));
+    for id in voters.chain(gone.iter().copied()) {
+        next = next.without(id).expect("the script leaves some voters");
+    }
+    next
 }
 
 fn damage(cores: &mut Cores, command: &Command) {

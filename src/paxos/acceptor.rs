@@ -193,7 +193,7 @@ impl Paxos {
     /// Votes beyond this slot wait until this replica has caught up, so that a forged or far-off
     /// slot cannot make the log grow.
     pub(super) fn vote_limit(&self) -> Slot {
-        self.slot_chosen.plus(2 * self.options.membership.alpha())
+        self.slot_chosen.plus(2 * self.membership.alpha())
     }
 
     /// The ballot at which this replica leads or campaigns.

@@ -29,7 +29,7 @@ impl Paxos {
         let reused = self.promised.leader == self.options.id && bugs::is_on(Bug::ReuseBallot);
         let next = if reused { Some(self.promised) } else { seen.next_for(self.options.id) };
         let Some(ballot) = next else { return };
-        if !self.takes_part() {
+        if !self.takes_part() || !self.is_voter() {
             return;
         }
         self.become_follower();
@@ -42,7 +42,7 @@ impl Paxos {
     }
 
     /// Phase 1a, to every voter whose answer is not whole.
-    fn send_prepare(&mut self) {
+    pub(super) fn send_prepare(&mut self) {
         let Role::Candidate(candidate) = &mut self.role else { return };
         let prepare = Message::Prepare { ballot: candidate.ballot, from: candidate.phase1.from };
         let asked = candidate.phase1.ask(self.quorum.ids(), self.now);
@@ -69,6 +69,9 @@ impl Paxos {
 
     /// Takes one part of an answer.
     pub(super) fn on_promise(&mut self, from: ReplicaId, promise: Promise) {
+        if matches!(self.role, Role::Leader(_)) {
+            return self.on_promise_to_leader(from, promise);
+        }
         let Role::Candidate(candidate) = &mut self.role else { return };
         let same_ballot =
             promise.ballot == candidate.ballot || bugs::is_on(Bug::PromiseOfOtherBallot);
@@ -90,7 +93,7 @@ impl Paxos {
             return;
         }
         // Too many abstain somewhere: another answer is needed before anything can be proposed.
-        let alpha = self.options.membership.alpha();
+        let alpha = self.membership.alpha();
         let safe = phase1.safe_entries(&self.quorum, self.slot_chosen, alpha);
         let Some(safe) = safe else { return };
         let ballot = *ballot;

@@ -37,6 +37,7 @@ use crate::types::marks::reached;
 use crate::types::message::{Abstention, Doubt, Message};
 use crate::types::record::{Doubts, Record};
 
+use super::change::Change;
 use super::{Paxos, Role};
 
 impl Paxos {
@@ -132,6 +133,10 @@ impl Paxos {
     /// A voter is in doubt. A leader tells it from where on it need not be.
     pub(super) fn on_unsure(&mut self, from: ReplicaId, boot: Boot) {
         let Role::Leader(leader) = &self.role else { return };
+        if leader.change.as_ref().is_some_and(Change::hides_choices) {
+            // Nothing is known yet of the slots behind.
+            return;
+        }
         let first = match bugs::is_on(Bug::SettleProposed) {
             true => self.slot_chosen,
             false => leader.first_unproposed(),

@@ -22,6 +22,7 @@ impl Paxos {
     pub fn hash_essence(&self, state: &mut impl Hasher) {
         let Self {
             options,
+            membership,
             quorum: _,
             now: _,
             promised,
@@ -42,7 +43,7 @@ impl Paxos {
         assert!(output.is_idle(), "the output of a core is taken before its state is told");
         let Options { id, boot, .. } = options;
         (id, boot, promised, log, slot_chosen, chain, fetching, role, reads, doubts).hash(state);
-        (writable, unsure).hash(state);
+        (writable, unsure, membership).hash(state);
         election.hash_essence(*promised, state);
     }
 }

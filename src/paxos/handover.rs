@@ -30,6 +30,7 @@ use crate::types::marks::reached;
 use crate::types::message::{Message, TakeOver};
 use crate::types::time::Moment;
 
+use super::leader::Leader;
 use super::peer::Peer;
 use super::{Paxos, Role};
 
@@ -58,9 +59,10 @@ impl Paxos {
     /// voted, it lags by fewer slots than a leader may be ahead.
     #[must_use]
     pub fn can_succeed(&self, peer: ReplicaId) -> bool {
-        let alpha = self.options.membership.alpha();
+        let alpha = self.membership.alpha();
         let known = self.election.peer(peer).map(known_below);
         matches!(self.role, Role::Leader(_))
+            && self.quorum.is_voter(peer)
             && self.reaches(peer)
             && known.is_some_and(|known| self.slot_chosen < known.plus(alpha))
     }
@@ -102,6 +104,10 @@ impl Paxos {
         if !self.can_succeed(to) || self.handing_over().is_some() {
             return;
         }
+        if self.change().is_some_and(|change| !change.holds_back()) {
+            // Nobody has heard of it as an entry yet.
+            self.end_change();
+        }
         let since = self.now;
         if let Role::Leader(leader) = &mut self.role {
             leader.hand_over = Some(HandOver { to, stalled, since, asked_at: None });
@@ -114,10 +120,11 @@ impl Paxos {
     /// timeout, or when the successor is not reached any more.
     pub(super) fn ask_successor(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
-        let (busy, ballot) = (leader.is_busy(), leader.ballot);
+        let busy = leader.is_busy();
         let Some(HandOver { to, stalled, since, asked_at }) = leader.hand_over else { return };
         let age = self.now.since(since);
-        let peer = self.election.peer(to).filter(|_| self.reaches(to));
+        let can = self.quorum.is_voter(to) && self.reaches(to);
+        let peer = self.election.peer(to).filter(|_| can);
         let Some(peer) = peer.filter(|_| age < self.options.election_timeout) else {
             return self.give_up_hand_over();
         };
@@ -129,8 +136,15 @@ impl Paxos {
         if waits || lags || asked_at.is_some_and(|at| self.now.since(at) < interval) {
             return;
         }
-        let (sent, slot_chosen, chain) = (peer.sent, self.slot_chosen, self.chain);
         self.set_hand_over(Some(HandOver { to, stalled, since, asked_at: Some(self.now) }));
+        self.send_take_over(to, stalled);
+    }
+
+    /// Asks `to` to campaign.
+    pub(super) fn send_take_over(&mut self, to: ReplicaId, stalled: bool) {
+        let Role::Leader(Leader { ballot, .. }) = self.role else { return };
+        let Some(sent) = self.election.peer(to).map(|peer| peer.sent) else { return };
+        let (slot_chosen, chain) = (self.slot_chosen, self.chain);
         let take_over = TakeOver { ballot, sent, stalled, slot_chosen, chain };
         self.send(to, Message::TakeOver(take_over));
     }
@@ -177,7 +191,8 @@ impl Paxos {
             reached!(TakeOverIgnored);
             return;
         }
-        if !self.takes_part() || !self.reaches_quorums(|id| !stalled || id != from) {
+        let can_lead = self.takes_part() && self.is_voter();
+        if !can_lead || !self.reaches_quorums(|id| !stalled || id != from) {
             reached!(TakeOverRefused);
             self.send(from, Message::Reject { ballot, promised: self.promised });
             return;

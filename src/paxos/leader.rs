@@ -26,6 +26,7 @@ use crate::types::marks::reached;
 use crate::types::message::{Accept, Accepted, Message};
 use crate::types::time::Moment;
 
+use super::change::Change;
 use super::handover::HandOver;
 use super::quorum::VoterSet;
 use super::{Paxos, Role};
@@ -56,6 +57,8 @@ pub(super) struct Leader {
     announced: Slot,
     /// While it lets another replica lead.
     pub(super) hand_over: Option<HandOver>,
+    /// While it changes the membership.
+    pub(super) change: Option<Change>,
 }
 
 impl Leader {
@@ -63,6 +66,16 @@ impl Leader {
     /// 1 found.
     pub(super) fn first_unproposed(&self) -> Slot {
         self.next.plus(self.adopted.len() as u64)
+    }
+
+    /// Takes what phase 1 found for the next slots.
+    pub(super) fn adopt(&mut self, safe: Vec<Entry>) {
+        let found = match bugs::is_on(Bug::ReadyAtFirstEntry) {
+            true => safe.len().min(1),
+            false => safe.len(),
+        };
+        self.ready_at = self.first_unproposed().plus(found as u64);
+        self.adopted.extend(safe);
     }
 
     /// Whether something is in flight, or adopted and not proposed yet.
@@ -83,48 +96,47 @@ impl Paxos {
             unsent: first,
             unheld: first,
             bytes: 0,
-            ready_at: match bugs::is_on(Bug::ReadyAtFirstEntry) {
-                true => first.plus(safe.len().min(1) as u64),
-                false => first.plus(safe.len() as u64),
-            },
+            ready_at: first,
             progress_at: self.now,
             announced: first,
             hand_over: None,
+            change: None,
         });
         self.election.lead(ballot, self.now);
-        if let Role::Leader(leader) = &mut self.role {
-            leader.adopted.extend(safe);
-            // Phase 1 spoke for all further slots, also to this replica itself.
-            let first = leader.first_unproposed();
-            if !self.doubts.is_empty() {
-                reached!(OwnDoubtsSettled);
-            }
-            self.settle_doubts(first);
-        }
-        self.propose_adopted();
+        self.adopt(safe);
         self.send_heartbeats();
         self.reads_may_begin();
     }
 
     /// Proposes what phase 1 found, as far as alpha allows.
     pub(super) fn propose_adopted(&mut self) {
-        let alpha = self.options.membership.alpha();
-        while let Role::Leader(leader) = &mut self.role
+        let alpha = self.membership.alpha();
+        while let Role::Leader(leader) = &self.role
             && (leader.window.len() as u64) < alpha
-            && let Some(entry) = leader.adopted.pop_front()
+            && let Some(entry) = leader.adopted.front()
+            && self.may_propose_found(entry)
         {
+            let entry = entry.clone();
+            self.pop_adopted();
             self.propose(entry);
         }
     }
 
-    /// Whether an entry can be proposed now: this replica leads, does not hand over, and neither
-    /// alpha nor the local limits are reached.
+    fn pop_adopted(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.adopted.pop_front();
+        }
+    }
+
+    /// Whether an entry can be proposed now: this replica leads, does not hand over, waits for no
+    /// membership to be chosen, and neither alpha nor the local limits are reached.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let slots = self.options.inflight_slots_max.min(self.options.membership.alpha());
+        let slots = self.options.inflight_slots_max.min(self.membership.alpha());
         leader.adopted.is_empty()
             && leader.hand_over.is_none()
+            && !leader.change.as_ref().is_some_and(Change::holds_back)
             && (leader.window.len() as u64) < slots
             && (leader.window.is_empty() || leader.bytes < self.options.inflight_bytes_max)
     }
@@ -165,7 +177,7 @@ impl Paxos {
         let Role::Leader(leader) = &mut self.role else {
             panic!("an entry is proposed only by a leader; the owner asks has_room first");
         };
-        let alpha = self.options.membership.alpha();
+        let alpha = self.membership.alpha();
         let (slot, ballot) = (leader.next, leader.ballot);
         let limit = self.slot_chosen.plus(alpha);
         assert!(slot < limit, "proposal in slot {slot}, beyond alpha at {limit}");
@@ -314,7 +326,7 @@ impl Paxos {
         leader.progress_at = self.now;
         let (window_first, sent) = (self.slot_chosen, leader.unsent);
         let voted = leader.window.iter().copied().collect::<Vec<_>>();
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             let missing = |votes: &VoterSet| !self.quorum.contains(*votes, peer);
             let Some(skip) = voted.iter().position(missing) else { continue };
             let count = voted[skip..].iter().take_while(|votes| missing(votes)).count();
@@ -355,6 +367,8 @@ impl Paxos {
     /// Whether this replica leads, and has passed all that its promisers had voted for.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.ready_at <= self.slot_chosen)
+        let Role::Leader(leader) = &self.role else { return false };
+        let hidden = leader.change.as_ref().is_some_and(Change::hides_choices);
+        leader.ready_at <= self.slot_chosen && !hidden
     }
 }

@@ -39,6 +39,7 @@ impl Paxos {
         self.end_doubt(slot);
         self.learned_at = self.now;
         self.pop_window(&entry);
+        self.learn_membership(&entry);
         self.output.chosen.push((slot, entry));
     }
 
@@ -85,6 +86,7 @@ impl Paxos {
     /// promisers know. Nothing else comes back to these: what is acknowledged is not sent again.
     pub(super) fn go_on(&mut self) {
         self.learn_chosen_window();
+        self.go_on_changing();
         self.propose_adopted();
         self.ask_successor();
         self.reads_may_begin();

@@ -16,7 +16,7 @@
 //! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who
 //! cannot tell what it voted for says so, until it is settled (`doubts`). What a leader that was
 //! replaced leaves behind ends with no-ops (`leftover`); one that hands over leaves as little as it
-//! can (`handover`).
+//! can (`handover`). Who belongs is in the log too, and counts from the next slot on (`change`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -39,9 +39,9 @@
 //!
 //! # Caveats
 //!
-//! The membership is the one that slot 0 holds; changing it, observers, leases and checkpoints are
-//! not here. A replica that lacks chosen entries does not get here: its owner
-//! fetches them first. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
+//! Leases and checkpoints are not here. A replica that lacks chosen entries does not get here: its
+//! owner fetches them first. An observer does all that a voter does but campaign, and nobody counts
+//! it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
 //! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
 //! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
 
@@ -49,6 +49,7 @@ pub mod step;
 
 mod acceptor;
 mod candidate;
+mod change;
 mod doubts;
 mod leader;
 mod learner;
@@ -72,6 +73,7 @@ mod essence;
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::EntryKind;
 use crate::types::ids::{Ballot, Boot, Chain, ReplicaId, Slot, SlotRange};
+use crate::types::membership::Membership;
 use crate::types::message::{Envelope, Message};
 use crate::types::record::{Doubts, Held, Recovered};
 use crate::types::time::Moment;
@@ -92,6 +94,8 @@ const ROUNDS_AHEAD_MAX: u64 = 1 << 32;
 #[derive(Clone, Debug)]
 pub struct Paxos {
     options: Options,
+    /// What governs `slot_chosen`.
+    membership: Membership,
     quorum: Quorum,
     /// Never goes back: a clock that does is clamped.
     now: Moment,
@@ -135,12 +139,12 @@ impl Paxos {
     ///
     /// # Panics
     ///
-    /// Where the membership does not name this replica, or breaks its own rules.
+    /// Where the membership breaks its own rules.
     #[must_use]
     pub fn new(options: Options, recovered: Recovered, now: Moment) -> Self {
-        let quorum = Quorum::of(&options.membership);
-        assert!(quorum.is_voter(options.id), "replica {} is no voter", options.id);
-        options.membership.check().expect("the owner checked the membership");
+        let membership = options.membership.clone();
+        membership.check().expect("the owner checked the membership");
+        let quorum = Quorum::of(&membership);
         let Recovered { promised, slot_chosen, chain, votes, missing, mut doubts, .. } = recovered;
         assert!(missing.is_empty(), "chosen entries are missing: {missing:?}");
         doubts.settle(SlotRange { first: Slot::ZERO, end: slot_chosen });
@@ -154,6 +158,7 @@ impl Paxos {
         let election = Election::new(&options, now);
         Self {
             options,
+            membership,
             quorum,
             now,
             promised,
@@ -194,6 +199,7 @@ impl Paxos {
             Input::Fenced => self.on_fenced(),
             Input::Campaign => self.campaign(),
             Input::HandOver { to, stalled } => self.on_hand_over(to, stalled),
+            Input::Change(membership) => self.on_change(membership),
         }
     }
 
@@ -234,14 +240,25 @@ impl Paxos {
         Some((heard, state.boot, state.slot_chosen))
     }
 
-    /// Every other voter, in increasing order.
+    /// Every other member: voters, then observers.
     #[must_use]
     pub fn peers(&self) -> Vec<ReplicaId> {
+        let members = self.membership.members().map(|member| member.id);
+        members.filter(|id| *id != self.options.id).collect()
+    }
+
+    /// Every other voter, in increasing order.
+    fn other_voters(&self) -> Vec<ReplicaId> {
         self.quorum.ids().iter().copied().filter(|id| *id != self.options.id).collect()
     }
 
+    /// Whether this replica votes, and is counted.
+    fn is_voter(&self) -> bool {
+        self.quorum.is_voter(self.options.id)
+    }
+
     fn on_message(&mut self, from: ReplicaId, message: Message) {
-        if !self.quorum.is_voter(from) || !self.is_plausible(&message) {
+        if self.membership.member(from).is_none() || !self.is_plausible(&message) {
             return;
         }
         match message {
@@ -323,6 +340,7 @@ impl Paxos {
         let waits = self.fetching.is_some()
             || self.reads_wait()
             || self.inflight_slots() > 0
+            || self.change().is_some()
             || self.handing_over().is_some();
         let retransmits = waits || matches!(self.role, Role::Candidate(_));
         let election = self.election.wake_at(matches!(self.role, Role::Leader(_)));

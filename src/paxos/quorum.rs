@@ -9,7 +9,7 @@ use crate::types::ids::ReplicaId;
 use crate::types::membership::Membership;
 
 /// Which sets of voters decide, for one membership.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Quorum {
     /// In increasing order, each once.
     ids: Vec<ReplicaId>,

@@ -152,7 +152,7 @@ impl Paxos {
             askers: std::mem::take(&mut self.reads.queued),
             sent_at: self.now,
         });
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             self.send(peer, Message::Confirm { ballot, nonce });
         }
         self.maybe_end_round();
@@ -171,7 +171,7 @@ impl Paxos {
         reached!(ConfirmRepeated);
         round.sent_at = self.now;
         let (nonce, confirmed) = (round.nonce, round.confirmed);
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             if !self.quorum.contains(confirmed, peer) {
                 self.send(peer, Message::Confirm { ballot, nonce });
             }
@@ -189,6 +189,14 @@ impl Paxos {
             }
         }
         self.reads.asked = None;
+    }
+
+    /// Other voters decide from here on. Whoever waits for the round under way waits for another.
+    pub(super) fn restart_reads(&mut self) {
+        if let Some(round) = self.reads.round.take() {
+            self.reads.queued.splice(..0, round.askers);
+        }
+        self.reads_may_begin();
     }
 
     /// Whether reads wait for an answer that might have to be asked for again.
@@ -254,7 +262,7 @@ impl Paxos {
 
     /// Whether an answer comes from the directory that the membership names.
     pub(super) fn is_incarnation(&self, id: ReplicaId, incarnation: Incarnation) -> bool {
-        let voter = self.options.membership.voter(id);
-        voter.is_some_and(|voter| voter.incarnation == incarnation)
+        let member = self.membership.member(id);
+        member.is_some_and(|member| member.incarnation == incarnation)
     }
 }

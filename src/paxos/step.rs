@@ -20,7 +20,7 @@ pub struct Options {
     pub incarnation: Incarnation,
     /// Its opening.
     pub boot: Boot,
-    /// Who votes.
+    /// The membership that governs the first slot not known to be chosen.
     pub membership: Membership,
     /// Where random timeouts come from. Nothing else is random.
     pub seed: u64,
@@ -75,6 +75,10 @@ pub enum Input {
         /// Whether this replica's disk hangs, so that its own promise would come late.
         stalled: bool,
     },
+    /// Make this membership count. Nothing happens where this replica
+    /// [cannot](super::Paxos::can_change) change it, or it may not follow the present one. It is
+    /// given up where too few of its voters answer within an election timeout.
+    Change(Membership),
 }
 
 /// What the owner of a core has to do, in this order.

@@ -118,13 +118,14 @@ impl<D: Disk> Driver<D> {
             identity.membership.ok_or_else(|| not_formed("there is no membership in it"))?;
         let first = Entry::membership(&membership);
         let Recovered { promised, slot_chosen, votes, doubts, .. } = recovered;
-        let mut chain = Chain::EMPTY;
+        let (mut chain, mut governing) = (Chain::EMPTY, membership);
         for entry in self.reader.entries(Slot::ZERO, slot_chosen) {
             let (slot, entry) = entry?;
             if slot == Slot::ZERO && entry != first {
                 return Err(not_formed("it differs from slot 0 of the journal"));
             }
             chain = chain.extend(entry.hash());
+            governing = entry.membership_after(&governing).unwrap_or(governing);
             self.apply(slot, &entry)?;
         }
         self.verdicts_journaled = slot_chosen;
@@ -144,7 +145,7 @@ impl<D: Disk> Driver<D> {
             id: self.options.id,
             incarnation: identity.incarnation,
             boot: identity.boot,
-            membership,
+            membership: governing,
             seed: identity.boot.nonce,
             heartbeat_interval: self.options.heartbeat_interval,
             election_timeout: self.options.election_timeout,

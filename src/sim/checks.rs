@@ -1,6 +1,8 @@
 //! What must hold, checked by someone who sees every journal at once.
 //!
-//! What is chosen is computed here from durable votes alone, whatever the cores believe:
+//! What is chosen is computed here from durable votes alone, whatever the cores believe. A quorum is
+//! one of the membership that governs the slot; where somebody proposed a membership in an earlier
+//! slot, that is known only when what is chosen there is.
 //!
 //! * **I1, agreement**: in each slot at most one entry ever has a phase-2 quorum of durable votes
 //!   at one ballot.
@@ -20,15 +22,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::entry::Entry;
+use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{Ballot, ReplicaId, Slot};
+use crate::types::membership::Membership;
 use crate::types::message::{Message, Promise};
 use crate::types::record::{Doubts, Record};
+
+/// Above all ballots.
+const HIGHEST: Ballot = Ballot { round: u64::MAX, leader: ReplicaId(u64::MAX) };
 
 /// Everything that ever became durable anywhere.
 #[derive(Debug)]
 pub struct Checks {
-    phase2: usize,
+    /// The memberships that were chosen, each with the first slot that it governs, and the ballot
+    /// below which nobody's votes count there: whoever asked for them did not know it.
+    memberships: BTreeMap<Slot, (Ballot, Membership)>,
+    /// The first slot in which nothing is known to be chosen.
+    slot_chosen: Slot,
+    /// The slots from `slot_chosen` on in which somebody proposed a membership.
+    changes: BTreeSet<Slot>,
     /// What was voted for or proposed, and who voted for it durably.
     votes: BTreeMap<(Slot, Ballot), (Entry, BTreeSet<ReplicaId>)>,
     /// What is chosen, and the ballot at which it was seen to be.
@@ -50,11 +62,14 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// A cluster whose slot 0 holds `first`, in which `phase2` votes choose.
+    /// A cluster whose slot 0 holds `membership`.
     #[must_use]
-    pub fn new(first: Entry, phase2: u32) -> Self {
+    pub fn new(membership: Membership) -> Self {
+        let first = Entry::membership(&membership);
         Self {
-            phase2: phase2 as usize,
+            memberships: BTreeMap::from([(Slot(1), (Ballot::ZERO, membership))]),
+            slot_chosen: Slot(1),
+            changes: BTreeSet::new(),
             votes: BTreeMap::new(),
             chosen: BTreeMap::from([(Slot::ZERO, (Ballot::ZERO, first))]),
             promised: BTreeMap::new(),
@@ -116,18 +131,88 @@ impl Checks {
             self.votes.entry((slot, ballot)).or_insert_with(|| (entry.clone(), BTreeSet::new()));
         assert!(voted == entry, "I3: two entries in slot {slot} at {ballot}; replica {id} voted");
         voters.insert(id);
-        if voters.len() < self.phase2 {
+        self.note_change(slot, entry);
+        self.count(slot, ballot);
+        self.go_on();
+    }
+
+    /// The membership that governs the first slot in which nothing is known to be chosen.
+    ///
+    /// # Panics
+    ///
+    /// Never: slot 0 holds one.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        let newest = self.memberships.values().next_back();
+        newest.map(|(_, membership)| membership).expect("slot 0 holds a membership")
+    }
+
+    fn governing(&self, slot: Slot) -> Option<&(Ballot, Membership)> {
+        if self.changes.range(..slot).next().is_some() {
+            return None;
+        }
+        self.memberships.range(..=slot).next_back().map(|(_, governing)| governing)
+    }
+
+    fn note_change(&mut self, slot: Slot, entry: &Entry) {
+        if entry.kind() == EntryKind::Membership && self.slot_chosen <= slot {
+            self.changes.insert(slot);
+        }
+    }
+
+    /// Goes through the slots that are chosen in order.
+    fn go_on(&mut self) {
+        while let Some((at, entry)) = self.chosen.get(&self.slot_chosen) {
+            let next = entry.membership_after(self.membership()).map(|next| (*at, next));
+            let was_open = self.changes.remove(&self.slot_chosen);
+            self.slot_chosen = self.slot_chosen.next();
+            if let Some(membership) = next {
+                self.memberships.insert(self.slot_chosen, membership);
+            }
+            if was_open {
+                self.count_from(self.slot_chosen);
+            }
+        }
+    }
+
+    fn count_from(&mut self, first: Slot) {
+        let votes = self.votes.range((first, Ballot::ZERO)..);
+        let votes = votes.map(|(at, _)| *at).collect::<Vec<_>>();
+        votes.into_iter().for_each(|(slot, ballot)| self.count(slot, ballot));
+    }
+
+    /// Whether what was voted for in `slot` at `ballot` is chosen.
+    fn count(&mut self, slot: Slot, ballot: Ballot) {
+        let Some((_, membership)) = self.governing(slot).filter(|(first, _)| *first <= ballot)
+        else {
+            return;
+        };
+        let (entry, voters) = &self.votes[&(slot, ballot)];
+        let counted = voters.iter().filter(|id| membership.voter(**id).is_some()).count();
+        if counted < membership.phase2() as usize {
             return;
         }
         let (at, chosen) = self.chosen.entry(slot).or_insert_with(|| (ballot, entry.clone()));
         assert!(
             chosen == entry,
             "I1: slot {slot} holds {chosen:?}, chosen at {at}, and {entry:?}, chosen at {ballot} \
-             with the vote of replica {id}"
+             by {voters:?}"
         );
-        *at = ballot.min(*at);
+        let lower = ballot < std::mem::replace(at, ballot.min(*at));
+        // What was proposed above before it was known to be chosen.
+        let above = self.votes.range((slot, ballot)..=(slot, HIGHEST));
+        let mut others = above.filter(|(_, (proposed, _))| proposed != entry);
+        let other = others.next().map(|((_, above), (proposed, _))| (above, proposed));
+        assert!(
+            other.is_none(),
+            "I6: {other:?} is proposed in slot {slot}, where {entry:?} is chosen at {ballot}"
+        );
         let ruled_out = self.settled.iter().find(|(above, from)| ballot < *above && *from <= slot);
         assert!(ruled_out.is_none(), "I11: slot {slot} is chosen at {ballot}; {ruled_out:?}");
+        if lower && let Some((first, _)) = self.memberships.get_mut(&slot.next()) {
+            *first = ballot;
+            self.count_from(slot.next());
+        }
     }
 
     /// The newest durable record of `id` for `slot` is lost.
@@ -228,6 +313,7 @@ impl Checks {
         let (voted, _) =
             self.votes.entry((slot, ballot)).or_insert_with(|| (entry.clone(), BTreeSet::new()));
         assert!(voted == entry, "I3: replica {from} proposes two entries in slot {slot}");
+        self.note_change(slot, entry);
         if let Some((at, chosen)) = self.chosen.get(&slot) {
             assert!(
                 ballot <= *at || chosen == entry,

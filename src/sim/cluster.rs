@@ -52,12 +52,8 @@ impl Cluster {
     /// Where the quorums need not intersect.
     #[must_use]
     pub fn flexible(count: u64, phase1: u32, phase2: u32, alpha: u64) -> Self {
-        let voters = (1..=count).map(|id| Member {
-            id: ReplicaId(id),
-            incarnation: Incarnation(u128::from(id)),
-            address: format!("replica-{id}"),
-        });
-        let membership = Membership::flexible(voters.collect(), phase1, phase2, alpha);
+        let membership =
+            Membership::flexible((1..=count).map(member).collect(), phase1, phase2, alpha);
         Self {
             membership: membership.expect("the caller asks for a possible membership"),
             seed: 1,
@@ -77,5 +73,28 @@ impl Cluster {
     #[must_use]
     pub fn priority(&self, id: ReplicaId) -> u32 {
         self.priorities.get(id.0 as usize - 1).copied().unwrap_or_default()
+    }
+
+    /// With so many observers, whose ids follow those of the others.
+    ///
+    /// # Panics
+    ///
+    /// Where there cannot be so many.
+    #[must_use]
+    pub fn observed(mut self, count: u64) -> Self {
+        let first = self.membership.members().map(|member| member.id.0).max().unwrap_or_default();
+        for id in (1..=count).map(|place| first + place) {
+            let membership = self.membership.with_observer(member(id));
+            self.membership = membership.expect("the caller asks for a possible membership");
+        }
+        self
+    }
+}
+
+fn member(id: u64) -> Member {
+    Member {
+        id: ReplicaId(id),
+        incarnation: Incarnation(u128::from(id)),
+        address: format!("replica-{id}"),
     }
 }

@@ -18,6 +18,7 @@ use crate::paxos::Paxos;
 use crate::paxos::step::{Input, Options, Output, ReadBarrier, RoleName, Serve, View};
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Boot, Incarnation, Lsn, ReplicaId, Slot};
+use crate::types::membership::Membership;
 use crate::types::message::{Chosen, Envelope, Message};
 use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
@@ -65,13 +66,13 @@ pub(super) struct Replica {
 }
 
 impl Cores {
-    /// A formed cluster whose log holds only the membership, all replicas up.
+    /// A formed cluster whose log holds only the membership, all its members up.
     #[must_use]
     pub fn new(cluster: Cluster) -> Self {
         let first = Entry::membership(&cluster.membership);
-        let checks = Checks::new(first.clone(), cluster.membership.phase2());
-        let voters = cluster.membership.voters().iter();
-        let replicas = voters.map(|voter| (voter.id, Replica::default())).collect();
+        let checks = Checks::new(cluster.membership.clone());
+        let members = cluster.membership.members();
+        let replicas = members.map(|member| (member.id, Replica::default())).collect();
         let (links, trace) = (Links::default(), Vec::new());
         let now = Moment::ZERO;
         let mut cores =
@@ -104,6 +105,20 @@ impl Cores {
         builder.push(command.as_bytes());
         self.step(id, Input::Propose(builder.finish()));
         true
+    }
+
+    /// The replica makes `membership` count, if it may change it, and that may follow the present
+    /// one.
+    pub fn change(&mut self, id: ReplicaId, membership: Membership) {
+        self.step(id, Input::Change(membership));
+    }
+
+    /// The membership that governs the first slot that the replica does not know to be chosen.
+    #[must_use]
+    pub fn membership_of(&self, id: ReplicaId) -> Membership {
+        let first = self.cluster.membership.clone();
+        let chosen = self.replica(id).chosen.iter();
+        chosen.fold(first, |present, entry| entry.membership_after(&present).unwrap_or(present))
     }
 
     /// A linearizable read begins at the replica. Returns its number.
@@ -266,6 +281,12 @@ impl Cores {
         self.replica(id).core.as_ref().and_then(Paxos::preferred)
     }
 
+    /// Whether the replica is up, and may change the membership.
+    #[must_use]
+    pub fn can_change(&self, id: ReplicaId) -> bool {
+        self.replica(id).core.as_ref().is_some_and(Paxos::can_change)
+    }
+
     /// The entries that the replica knows to be chosen, from slot 0 on.
     #[must_use]
     pub fn chosen(&self, id: ReplicaId) -> &[Entry] {
@@ -317,7 +338,7 @@ impl Cores {
             id,
             incarnation: Incarnation(u128::from(id.0)),
             boot: Boot { sequence: openings, nonce: id.0 << 32 | openings },
-            membership: cluster.membership.clone(),
+            membership: self.membership_of(id),
             seed: cluster.seed.wrapping_mul(1_000_003).wrapping_add(id.0 << 20 | openings),
             heartbeat_interval: cluster.heartbeat_interval,
             election_timeout: cluster.election_timeout,

@@ -22,7 +22,6 @@ pub const HEALED_MAX: Duration = Duration::from_millis(10 * 500);
 /// Where it must and does not, and where an invariant is broken on the way.
 pub fn heal(cores: &mut Cores) -> bool {
     cores.links().heal();
-    let ids = cores.ids();
     let end = cores.now() + HEALED_MAX;
     // At which ballot the new entry was proposed.
     let mut proposed = None;
@@ -32,8 +31,11 @@ pub fn heal(cores: &mut Cores) -> bool {
             return false;
         }
         // Who lacks entries waits until the others know them.
-        ids.iter().for_each(|id| cores.restart(*id));
+        cores.ids().into_iter().for_each(|id| cores.restart(id));
         cores.run(Duration::from_millis(50));
+        // Who was removed need not hear of it.
+        let members = cores.checks().membership().members();
+        let ids = members.map(|member| member.id).collect::<Vec<_>>();
         let leader = ids.iter().copied().find(|id| is_ready(cores, *id));
         let ballot = leader.and_then(|leader| cores.view(leader)?.leader);
         match (leader, proposed) {
@@ -77,12 +79,12 @@ fn is_one(cores: &Cores, ids: &[ReplicaId]) -> bool {
 /// with before an operator replaces a replica: too few vote, or their answers about some slot do
 /// not let any of them lead ([`blocked_at`]).
 fn is_blocked(cores: &Cores) -> bool {
-    let ids = cores.ids();
+    let ids = cores.checks().membership().voters().iter().map(|voter| voter.id).collect::<Vec<_>>();
     let Some(doubts) = ids.iter().map(|id| cores.doubts(*id)).collect::<Option<Vec<_>>>() else {
         // It lost what nobody else knows to be chosen.
         return true;
     };
-    let membership = &cores.cluster().membership;
+    let membership = cores.checks().membership();
     let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
     let next = ids.iter().filter_map(|id| Some(cores.view(*id)?.slot_chosen)).max();
     let next = next.unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::paxos::Paxos;
 use crate::paxos::step::RoleName;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{ReplicaId, Slot, SlotRange};
+use crate::types::membership::{Member, Membership};
 use crate::types::message::{Abstention, Doubt, Message, TakeOver, Vote};
 use crate::types::record::{Doubts, Record};
 use crate::types::slots::SlotSet;
@@ -32,12 +33,12 @@ pub fn name(id: ReplicaId, core: Option<&Paxos>) -> String {
     }
 }
 
-/// The commands as text, `no-op`, or `membership`.
+/// The commands as text, `no-op`, or who belongs.
 #[must_use]
 pub fn entry(entry: &Entry) -> String {
     match entry.kind() {
         EntryKind::NoOp => "no-op".into(),
-        EntryKind::Membership => "membership".into(),
+        EntryKind::Membership => entry.as_membership().map_or_else(String::new, membership),
         EntryKind::Commands => {
             let text = entry.commands().map(text).collect::<Vec<_>>().join("+");
             match text.char_indices().nth(24) {
@@ -46,6 +47,18 @@ pub fn entry(entry: &Entry) -> String {
             }
         }
     }
+}
+
+/// Who belongs: voters, then observers.
+fn membership(membership: Membership) -> String {
+    let ids = |members: &[Member]| {
+        members.iter().map(|member| member.id.to_string()).collect::<Vec<_>>().join(",")
+    };
+    let observers = match membership.observers() {
+        [] => String::new(),
+        observers => format!(" observers={}", ids(observers)),
+    };
+    format!("voters={}{observers}", ids(membership.voters()))
 }
 
 /// A command: itself where it can be printed.

@@ -4,7 +4,7 @@
 //! A seed draws a cluster, how often what happens, and then some hundred steps, each of which
 //! delivers, reorders, loses, doubles or replays a message, syncs in part, proposes, reads, lets
 //! time pass, crashes, restarts, tears, damages, cuts a link, makes somebody campaign or a leader
-//! hand over. Then the faults end, and the cluster must come together ([`healing`]). A schedule
+//! hand over, or has members come and go. Then the faults end, and the cluster must come together ([`healing`]). A schedule
 //! takes about a millisecond, a hundredth of what a seed of the [`swarm`](super::swarm) takes, and
 //! meets rare interleavings of messages that much sooner. What stands above the core, and the bytes
 //! of the journal, it does not have.
@@ -20,6 +20,7 @@
 //! Damage stays within what the rules promise to outlive: of each slot, at most `phase2 - 1` votes
 //! are lost at a time, and both quorums can do without those that forget a promise.
 
+mod changing;
 mod deposing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,12 +93,13 @@ enum Act {
     Forget,
     Depose,
     HandOver,
+    Change,
 }
 
 /// How often what happens, drawn for each seed, so that seeds differ in kind.
 #[derive(Debug)]
 struct Weights {
-    acts: [(Act, u64); 20],
+    acts: [(Act, u64); 21],
     sum: u64,
     /// Whether what catches up is delivered late.
     lags: bool,
@@ -119,7 +121,9 @@ struct Schedule {
 }
 
 impl Weights {
-    fn draw(rng: &mut Rng) -> Self {
+    /// Where members come and go, nothing is damaged: what may be lost at once is counted for one
+    /// membership.
+    fn draw(changes: bool, rng: &mut Rng) -> Self {
         let rare = |rng: &mut Rng, most: u64| match rng.per_mille(500) {
             true => rng.within(0..=most),
             false => 0,
@@ -146,7 +150,13 @@ impl Weights {
             (Act::Forget, rare(rng, 1) + mood(rng, 4)),
             (Act::Depose, rare(rng, 4)),
             (Act::HandOver, rare(rng, 10) + mood(rng, 30)),
+            (Act::Change, if changes { rng.within(4..=40) } else { 0 }),
         ];
+        let harmless = |(act, weight): (Act, u64)| match act {
+            Act::Power | Act::Damage | Act::Forget | Act::Depose if changes => (act, 0),
+            _ => (act, weight),
+        };
+        let acts = acts.map(harmless);
         let sum = acts.iter().map(|(_, weight)| weight).sum();
         let slow = if rng.per_mille(300) { rng.within(50..=300) } else { 0 };
         Self { acts, sum, lags: rng.per_mille(250), slow }
@@ -170,7 +180,8 @@ impl Schedule {
         let mut cluster = cluster(seed, &mut rng);
         cluster.traces = traces;
         cluster.traces_heartbeats = traces;
-        let weights = Weights::draw(&mut rng);
+        let changes = !cluster.membership.observers().is_empty();
+        let weights = Weights::draw(changes, &mut rng);
         let cores = Cores::new(cluster);
         let ids = cores.ids();
         let links = ids.iter().flat_map(|from| ids.iter().map(|to| Link { from: *from, to: *to }));
@@ -223,6 +234,7 @@ impl Schedule {
             Act::Damage => self.damage(id),
             Act::Forget => self.forget_promise(id),
             Act::Depose => self.depose(&ids),
+            Act::Change => self.change(&ids),
             Act::HandOver => {
                 let stalled = self.rng.per_mille(200);
                 ids.iter().for_each(|id| self.cores.hand_over(*id, other, stalled));
@@ -350,6 +362,9 @@ fn cluster(seed: u64, rng: &mut Rng) -> Cluster {
     ];
     let (count, phase1, phase2) = *rng.pick(&shapes);
     let mut cluster = Cluster::flexible(count, phase1, phase2, *rng.pick(&[2, 4, 64]));
+    if rng.per_mille(250) {
+        cluster = cluster.observed(rng.within(1..=4));
+    }
     cluster.seed = seed;
     cluster.inflight_slots_max = cluster.membership.alpha().min(*rng.pick(&[2, 16]));
     cluster.message_bytes_max = *rng.pick(&[20, 64, 4096]);

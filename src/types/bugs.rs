@@ -180,6 +180,14 @@ bugs! {
     LossToldOnce = "loss-told-once",
     /// The next opening forgets what was in doubt.
     DoubtsForgotten = "doubts-forgotten",
+    /// A leader proposes behind a membership that is not chosen yet.
+    ProposeBehindChange = "propose-behind-change",
+    /// A membership is proposed before its own voters promised the ballot.
+    ChangeUnprepared = "change-unprepared",
+    /// Who finds a membership in phase 1 does not ask its voters what they voted for behind it.
+    FoundChangeTrusted = "found-change-trusted",
+    /// Who campaigns while it learns a membership counts promises as before.
+    CandidateKeepsQuorum = "candidate-keeps-quorum",
 }
 
 impl Bug {

@@ -163,6 +163,14 @@ impl Entry {
         })
     }
 
+    /// The membership that governs behind this entry where it is chosen, if it is one that may follow
+    /// `present`. Any other changes nothing.
+    #[must_use]
+    pub fn membership_after(&self, present: &Membership) -> Option<Membership> {
+        let next = self.as_membership()?;
+        next.check_successor(present).is_ok().then_some(next)
+    }
+
     fn from_parts(kind: EntryKind, bytes: Vec<u8>) -> Self {
         let hash = ContentHash::of(&bytes);
         Self(Arc::new(Inner { hash, kind, bytes }))

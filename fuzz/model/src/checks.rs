@@ -1,52 +1,97 @@
 //! What must hold in every state, as someone sees it who sees all journals at once.
 //!
-//! What is chosen is computed from durable votes alone, whatever the cores believe: an entry that
-//! two of the three replicas ever voted for, durably, at one ballot.
+//! What is chosen is computed from durable votes alone, whatever the cores believe: an entry that a
+//! phase-2 quorum ever voted for, durably, at one ballot. Whose votes count is settled by what is
+//! chosen in the slots before. While that is open in a slot in which somebody voted for a membership,
+//! nothing behind it counts as chosen. Nor do votes count there below the ballot at which the
+//! membership was chosen: whoever asked for them did not know it. (That nobody acts on them is what
+//! [`learned_is_chosen`] asks.)
 
-use indelible::types::entry::Entry;
+use indelible::types::entry::{Entry, EntryKind};
 use indelible::types::ids::{Ballot, Slot};
 
 use crate::journal::Voted;
 use crate::replica::{Breach, Replica};
-use crate::settings::REPLICAS;
+use crate::settings::{REPLICAS, Settings};
 
 type Replicas<'a> = [&'a Replica; REPLICAS];
 
-/// The pairs of replicas: each is a phase-2 quorum, and every larger one contains one.
-const PAIRS: [(usize, usize); 3] = [(0, 1), (0, 2), (1, 2)];
+/// The pairs of the first voters: each is a phase-2 quorum, and every larger one contains one.
+const PAIRS: [[usize; 2]; 3] = [[0, 1], [0, 2], [1, 2]];
 
 /// Every entry that is chosen, with the ballot; one may be there more than once.
-fn chosen<'a>(replicas: &'a Replicas<'_>) -> impl Iterator<Item = &'a Voted> {
-    PAIRS.iter().flat_map(|(one, other)| {
-        let votes = &replicas[*other].journal.votes;
-        replicas[*one].journal.votes.iter().filter(move |vote| votes.contains(vote))
-    })
+fn chosen<'a>(settings: &Settings, replicas: &Replicas<'a>) -> Vec<&'a Voted> {
+    if !settings.changes() {
+        return PAIRS.iter().flat_map(|pair| chosen_by(replicas, pair)).collect();
+    }
+    let mut all: Vec<&Voted> = Vec::new();
+    let mut changed = None;
+    for slot in (1..=settings.slots).map(Slot) {
+        let in_slot = |vote: &&Voted| vote.0 == slot;
+        let of_slot = all.len();
+        match changed {
+            None => {
+                let votes = PAIRS.iter().flat_map(|pair| chosen_by(replicas, pair));
+                all.extend(votes.filter(in_slot));
+            }
+            Some(at) => {
+                let votes = chosen_after(settings, replicas).into_iter();
+                all.extend(votes.filter(in_slot).filter(|vote| vote.1 >= at));
+            }
+        }
+        let is_change = |vote: &Voted| vote.2.kind() == EntryKind::Membership;
+        let changes = all[of_slot..].iter().filter(|vote| is_change(vote));
+        changed = changed.or(changes.map(|vote| vote.1).min());
+        let mut votes = replicas.iter().flat_map(|replica| &replica.journal.votes);
+        if all.len() == of_slot && votes.any(|vote| vote.0 == slot && is_change(vote)) {
+            break;
+        }
+    }
+    all
 }
 
-fn is_chosen(replicas: &Replicas<'_>, slot: Slot, entry: &Entry) -> bool {
-    chosen(replicas).any(|(of, _, chosen)| *of == slot && chosen == entry)
+/// What all of these voted for.
+fn chosen_by<'a>(replicas: &Replicas<'a>, quorum: &[usize]) -> Vec<&'a Voted> {
+    let (first, others) = quorum.split_first().expect("no quorum is empty");
+    let votes = replicas[*first].journal.votes.iter();
+    let all = |vote: &&Voted| others.iter().all(|one| replicas[*one].journal.votes.contains(vote));
+    votes.filter(all).collect()
+}
+
+/// What a majority of those voted for who vote after the change.
+fn chosen_after<'a>(settings: &Settings, replicas: &Replicas<'a>) -> Vec<&'a Voted> {
+    let voters = settings.change.iter().map(|id| *id as usize - 1).collect::<Vec<_>>();
+    let votes = |vote: &Voted| {
+        voters.iter().filter(|voter| replicas[**voter].journal.votes.contains(vote)).count()
+    };
+    let all = voters.iter().flat_map(|voter| &replicas[*voter].journal.votes);
+    all.filter(|vote| votes(vote) > voters.len() / 2).collect()
 }
 
 /// In each slot at most one entry is ever chosen, and nobody believes in another one.
 #[must_use]
-pub fn agreement(replicas: &Replicas<'_>) -> bool {
+pub fn agreement(settings: &Settings, replicas: &Replicas<'_>) -> bool {
+    let chosen = chosen(settings, replicas);
     let differs = |slot: Slot, entry: &Entry| {
         let learned = |replica: &&Replica| replica.learned.get(slot.0 as usize) != Some(entry);
         let knows = |replica: &&Replica| slot < replica.slot_chosen();
         replicas.iter().copied().filter(knows).any(|replica| learned(&replica))
-            || chosen(replicas).any(|(of, _, other)| *of == slot && other != entry)
+            || chosen.iter().any(|(of, _, other)| *of == slot && other != entry)
     };
     let learned = replicas.iter().flat_map(|replica| (0..).map(Slot).zip(&replica.learned).skip(1));
-    let outcomes = chosen(replicas).map(|(slot, _, entry)| (*slot, entry)).chain(learned);
+    let outcomes = chosen.iter().map(|(slot, _, entry)| (*slot, entry)).chain(learned);
     !outcomes.into_iter().any(|(slot, entry)| differs(slot, entry))
 }
 
 /// What a replica knows to be chosen is chosen.
 #[must_use]
-pub fn learned_is_chosen(replicas: &Replicas<'_>) -> bool {
+pub fn learned_is_chosen(settings: &Settings, replicas: &Replicas<'_>) -> bool {
+    let chosen = chosen(settings, replicas);
+    let is_chosen =
+        |slot, entry: &Entry| chosen.iter().any(|(of, _, chosen)| *of == slot && chosen == entry);
     replicas.iter().all(|replica| {
         let learned = (0..).map(Slot).zip(&replica.learned).skip(1);
-        learned.into_iter().all(|(slot, entry)| is_chosen(replicas, slot, entry))
+        learned.into_iter().all(|(slot, entry)| is_chosen(slot, entry))
     })
 }
 
@@ -62,10 +107,11 @@ pub fn one_entry(replicas: &Replicas<'_>) -> bool {
 
 /// Behind the ballot at which an entry was chosen, nobody votes for another one.
 #[must_use]
-pub fn later_votes_agree(replicas: &Replicas<'_>) -> bool {
+pub fn later_votes_agree(settings: &Settings, replicas: &Replicas<'_>) -> bool {
+    let chosen = chosen(settings, replicas);
     let mut votes = replicas.iter().flat_map(|replica| &replica.journal.votes);
     votes.all(|(of, at, voted)| {
-        chosen(replicas).all(|(slot, ballot, entry)| of != slot || at <= ballot || voted == entry)
+        chosen.iter().all(|(slot, ballot, entry)| of != slot || at <= ballot || voted == entry)
     })
 }
 

@@ -1,4 +1,5 @@
-//! The cluster as a model to explore: three replicas, and a network that loses nothing for good.
+//! The cluster as a model to explore: three replicas, or four, and a network that loses nothing for
+//! good.
 //!
 //! The network is the set of all letters that ever left. A letter may arrive at any time, and
 //! again; one that never arrives is lost. So loss, delay, duplication and reordering, also across
@@ -58,6 +59,7 @@ pub struct Action {
 enum Happening {
     Campaign,
     Propose,
+    Change,
     Sync,
     Crash,
     Kill,
@@ -124,6 +126,7 @@ impl Cluster {
         let step = match happening {
             Happening::Campaign => Step::Campaign,
             Happening::Propose => Step::Propose,
+            Happening::Change => Step::Change,
             Happening::Sync => Step::Sync,
             Happening::Crash => Step::Crash,
             Happening::Kill => Step::Kill,
@@ -169,6 +172,9 @@ impl Cluster {
         let count =
             |counter: fn(&Replica) -> u8| -> u8 { self.replicas(state).map(counter).iter().sum() };
         let mut happenings = vec![Happening::Propose];
+        if self.settings.changes() && count(|replica| replica.changes) < self.settings.changes_max {
+            happenings.push(Happening::Change);
+        }
         if self.settings.syncs.contains(&true) {
             happenings.push(Happening::Sync);
         }
@@ -228,7 +234,7 @@ impl Model for Cluster {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         let happenings = self.happenings(state);
-        for place in 0..REPLICAS {
+        for place in 0..self.settings.replicas() {
             actions
                 .extend(happenings.iter().map(|happening| Action { place, happening: *happening }));
         }
@@ -267,7 +273,7 @@ impl Model for Cluster {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always("agreement", |cluster: &Self, state| {
-                checks::agreement(&cluster.replicas(state))
+                checks::agreement(&cluster.settings, &cluster.replicas(state))
             }),
             Property::always("no stale read", |cluster: &Self, state| {
                 checks::no_stale_read(&cluster.replicas(state))
@@ -276,7 +282,7 @@ impl Model for Cluster {
         // A mistake may well break what should make the others hold: it must be seen from outside.
         if !self.settings.outcomes_only && self.settings.bug.is_none_or(|bug| !bug.forgets()) {
             properties.push(Property::always("learned is chosen", |cluster: &Self, state| {
-                checks::learned_is_chosen(&cluster.replicas(state))
+                checks::learned_is_chosen(&cluster.settings, &cluster.replicas(state))
             }));
         }
         if self.settings.bug.is_none() {
@@ -284,7 +290,7 @@ impl Model for Cluster {
                 checks::one_entry(&cluster.replicas(state))
             }));
             properties.push(Property::always("later votes agree", |cluster: &Self, state| {
-                checks::later_votes_agree(&cluster.replicas(state))
+                checks::later_votes_agree(&cluster.settings, &cluster.replicas(state))
             }));
             properties.push(Property::always("no breach", |cluster: &Self, state| {
                 checks::no_breach(&cluster.replicas(state))

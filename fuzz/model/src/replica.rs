@@ -24,7 +24,7 @@ use indelible::types::time::Moment;
 
 use crate::bugs::chain_of;
 use crate::journal::Journal;
-use crate::settings::{REPLICAS, Settings};
+use crate::settings::{REPLICAS, Settings, VOTERS};
 use crate::table::Key;
 
 /// Something that happens to a replica.
@@ -34,6 +34,8 @@ pub enum Step {
     Campaign,
     /// It proposes a command that nobody proposed before.
     Propose,
+    /// It makes the other membership count.
+    Change,
     /// Its oldest volatile record becomes durable.
     Sync,
     /// It loses what is not durable, and opens again.
@@ -110,6 +112,8 @@ pub struct Replica {
     pub campaigns: u8,
     /// How often it crashed.
     pub crashes: u8,
+    /// How often it was asked to change the membership.
+    pub changes: u8,
     /// How many reads began.
     pub reads: u8,
     /// How many of them in this opening.
@@ -135,6 +139,7 @@ impl Replica {
             proposed: Vec::new(),
             campaigns: 0,
             crashes: 0,
+            changes: 0,
             reads: 0,
             reads_opened: 0,
             waiting: Vec::new(),
@@ -148,7 +153,7 @@ impl Replica {
 
     /// Begins an opening that reads `seen`.
     pub(crate) fn open(&mut self, settings: &Settings, seen: &Journal) {
-        let (mut recovered, learned) = seen.recover(Entry::membership(&membership(settings.alpha)));
+        let (mut recovered, learned) = seen.recover(Entry::membership(&membership(settings)));
         if let Some(bug) = settings.bug {
             bug.on_recover(seen, &mut recovered);
         }
@@ -162,13 +167,14 @@ impl Replica {
 
     fn new_core(&self, settings: &Settings, recovered: Recovered) -> Paxos {
         let alpha = settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha));
+        let first = membership(&Settings { alpha, ..settings.clone() });
         let openings = self.openings();
         let second = Duration::from_secs(1);
         let options = Options {
             id: self.id,
             incarnation: Incarnation(u128::from(self.id.0)),
             boot: Boot { sequence: openings, nonce: self.id.0 << 32 | openings },
-            membership: membership(alpha),
+            membership: governing(first, &self.learned),
             seed: 0,
             heartbeat_interval: second,
             election_timeout: 10 * second,
@@ -199,6 +205,7 @@ impl Replica {
             proposed,
             campaigns,
             crashes,
+            changes,
             reads,
             reads_opened,
             waiting,
@@ -207,7 +214,8 @@ impl Replica {
         } = self;
         let mut key = Key::default();
         (id, journal, held, learned, proposed, campaigns).hash(&mut key);
-        (crashes, reads, reads_opened, waiting, nonce, breach, core.is_some()).hash(&mut key);
+        (crashes, changes, reads, reads_opened, waiting, nonce, breach, core.is_some())
+            .hash(&mut key);
         if let Some(core) = core {
             core.hash_essence(&mut key);
         }
@@ -253,13 +261,45 @@ impl Replica {
     }
 }
 
-/// Three voters; majorities decide.
+/// Three voters, of whom majorities decide, and an observer where one of them may be replaced.
+///
+/// # Panics
+///
+/// Never.
 #[must_use]
-pub fn membership(alpha: u64) -> Membership {
-    let voters = (1..=REPLICAS as u64).map(|id| Member {
+pub fn membership(settings: &Settings) -> Membership {
+    let member = |id: u64| Member {
         id: ReplicaId(id),
         incarnation: Incarnation(u128::from(id)),
         address: format!("replica-{id}"),
-    });
-    Membership::flexible(voters.collect(), 2, 2, alpha).expect("majorities of three intersect")
+    };
+    let voters = (1..=VOTERS as u64).map(member).collect();
+    let three = Membership::flexible(voters, 2, 2, settings.alpha);
+    let three = three.expect("majorities of three intersect");
+    match settings.changes() {
+        true => three.with_observer(member(REPLICAS as u64)).expect("it is new"),
+        false => three,
+    }
+}
+
+/// The membership that may follow the first one.
+///
+/// # Panics
+///
+/// Where nobody of the first membership votes in it.
+#[must_use]
+pub fn successor(settings: &Settings) -> Membership {
+    let first = membership(settings);
+    let is_named = |id: &ReplicaId| settings.change.contains(&id.0);
+    let joining = first.observers().iter().map(|member| member.id).filter(is_named);
+    let leaving = first.voters().iter().map(|member| member.id).filter(|id| !is_named(id));
+    let joined = joining.fold(first.clone(), |next, id| next.with_voter(id).expect("it observes"));
+    leaving.fold(joined, |next, id| next.without(id).expect("others are left"))
+}
+
+/// What governs the first slot behind `learned`, which begins with `first`.
+#[must_use]
+pub fn governing(first: Membership, learned: &[Entry]) -> Membership {
+    let next = |present, entry: &Entry| entry.membership_after(&present).unwrap_or(present);
+    learned.iter().fold(first, next)
 }

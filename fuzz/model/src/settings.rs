@@ -4,24 +4,33 @@ use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
 
-/// How many replicas there are; all of them vote.
-pub const REPLICAS: usize = 3;
+/// How many replicas there are.
+pub const REPLICAS: usize = 4;
+
+/// How many of them vote at first. The last one observes, where the membership changes; otherwise it
+/// is not there.
+pub const VOTERS: usize = 3;
 
 /// One configuration. Where a bound is zero, what it bounds does not happen.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Its name in reports.
     pub name: &'static str,
-    /// Slots that commands are proposed in: 1 to this number. Slot 0 holds the membership.
+    /// Slots that entries are proposed in: 1 to this number. Slot 0 holds the first membership.
     pub slots: u64,
+    /// Who votes after the change of the membership that any leader may make, once; nobody where it
+    /// stays as it is.
+    pub change: &'static [u64],
+    /// How many changes are asked for, by all leaders together.
+    pub changes_max: u8,
     /// See [`Membership`](indelible::types::membership::Membership).
     pub alpha: u64,
     /// How often each replica campaigns.
-    pub campaigns: [u8; REPLICAS],
+    pub campaigns: [u8; VOTERS],
     /// How often replicas campaign, all together.
     pub campaigns_max: u8,
     /// How often each replica crashes.
-    pub crashes: [u8; REPLICAS],
+    pub crashes: [u8; VOTERS],
     /// How often replicas crash, all together.
     pub crashes_max: u8,
     /// How many of those crashes damage a durable vote.
@@ -33,13 +42,13 @@ pub struct Settings {
     /// Whether the damage may be to the promise, instead of a vote.
     pub loses_promise: bool,
     /// How many linearizable reads begin at each replica.
-    pub reads: [u8; REPLICAS],
+    pub reads: [u8; VOTERS],
     /// How many rounds of confirmation a leader begins in one opening. Copies of a question make
     /// it begin ever more of them.
     pub rounds_max: u64,
     /// At which replicas syncs are steps of their own: one record each. At the others every record
     /// is durable at once.
-    pub syncs: [bool; REPLICAS],
+    pub syncs: [bool; VOTERS],
     /// Which heartbeats travel.
     pub heartbeats: Heartbeats,
     /// Whether everything that is not answered may be sent again at any time.
@@ -70,24 +79,38 @@ impl Settings {
         Self {
             name,
             slots,
+            change: &[],
+            changes_max: 1,
             alpha: slots,
             campaigns: [1, 1, 0],
             campaigns_max: 2,
-            crashes: [0; REPLICAS],
+            crashes: [0; VOTERS],
             crashes_max: 0,
             damages_max: 0,
             damages: &[],
             tears: false,
             loses_promise: false,
-            reads: [0; REPLICAS],
+            reads: [0; VOTERS],
             rounds_max: 2,
-            syncs: [false; REPLICAS],
+            syncs: [false; VOTERS],
             heartbeats: Heartbeats::None,
             retransmits: false,
             forgets_stale: true,
             outcomes_only: false,
             bug: None,
         }
+    }
+
+    /// Whether the membership changes, and one of the replicas observes at first.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        !self.change.is_empty()
+    }
+
+    /// How many replicas something can happen to.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        if self.changes() { REPLICAS } else { VOTERS }
     }
 
     /// Whether reads begin.

@@ -13,7 +13,7 @@ const SMALL_STATES_MAX: usize = 500_000;
 /// What must hold, explored to its end.
 #[must_use]
 pub fn full() -> Vec<Sound> {
-    [ballots(), reads(), crashes(), damage(), settled()].concat()
+    [ballots(), reads(), crashes(), damage(), settled(), changes()].concat()
 }
 
 /// What must hold, small enough for every change.
@@ -134,6 +134,16 @@ fn settled() -> Vec<Sound> {
     vec![
         sound(874_704, heard(at_once(faulty(voter(one("c: settled, FAULTY")))))),
         sound(3_722_775, heard(at_once(uncertain(voter(one("c: settled, UNCERTAIN")))))),
+    ]
+}
+
+/// (d) A change of the membership: one of the first three goes, the fourth comes; also with fewer.
+fn changes() -> Vec<Sound> {
+    let to = |change, name| Settings { change, alpha: 1, ..Settings::new(name, 2) };
+    vec![
+        sound(1, to(&[1, 2], "d: ABC -> AB, 2 slots, alpha 1")),
+        sound(1, to(&[1, 4], "d: ABC -> AD, 2 slots, alpha 1")),
+        sound(1, to(&[1, 2, 4], "d: ABC -> ABD, 2 slots, alpha 1")),
     ]
 }
 

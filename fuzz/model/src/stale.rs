@@ -6,7 +6,9 @@
 //! campaigns takes a ballot above every durable promise, and leads at no other one. So:
 //!
 //! * An answer to a candidate or leader that is past the ballot is not listened to.
-//! * A promise is not listened to by who leads already, nor a vote by who learned what it is for.
+//! * A promise is not listened to by who leads already and does not change the membership, nor a vote
+//!   by who learned what it is for. (What a leader asks when it begins a change was never asked at
+//!   its ballot before.)
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!
@@ -31,6 +33,8 @@ pub struct Standing {
     /// The ballot at which it campaigns or leads.
     own: Option<Ballot>,
     leads: bool,
+    /// Whether it asks for promises while it leads.
+    changes: bool,
     slot_chosen: Slot,
     openings: u64,
     /// The first slot behind all that is in doubt.
@@ -47,6 +51,7 @@ impl Standing {
             // Who campaigns or leads has promised nothing higher.
             own: view.filter(|view| view.role != RoleName::Follower).map(|view| view.promised),
             leads: view.is_some_and(|view| view.role == RoleName::Leader),
+            changes: replica.core.as_ref().is_some_and(|core| core.changing_to().is_some()),
             slot_chosen: replica.slot_chosen(),
             openings: replica.openings(),
             doubts_end: replica.core.as_ref().map_or(Slot::ZERO, doubts_end),
@@ -76,7 +81,8 @@ pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool
         Message::Prepare { ballot, .. } | Message::Confirm { ballot, .. } => refused(*ballot),
         Message::Accept(accept) => refused(accept.ballot),
         Message::Promise(promise) => {
-            receiver.is_past(promise.ballot) || receiver.leads_at(promise.ballot)
+            let leads = receiver.leads_at(promise.ballot) && !receiver.changes;
+            receiver.is_past(promise.ballot) || leads
         }
         Message::Accepted(accepted) => {
             let (ballot, end) = (accepted.ballot, accepted.slots.end);

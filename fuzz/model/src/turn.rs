@@ -12,9 +12,14 @@ use indelible::types::message::{Accept, Chosen, Message};
 use indelible::types::record::{DurableFrontier, Held};
 use indelible::types::time::{Moment, Time};
 
-use crate::replica::{Breach, Letter, Replica, Step};
+use crate::replica::{Breach, Letter, Replica, Step, successor};
 use crate::settings::{Heartbeats, Settings};
 use crate::table::Key;
+
+/// What holds for the replica at `place`: of who observes at first, nothing.
+fn of<T: Copy + Default>(settings: &[T], place: usize) -> T {
+    settings.get(place).copied().unwrap_or_default()
+}
 
 /// A replica in the middle of a step.
 #[derive(Debug)]
@@ -45,7 +50,7 @@ impl Replica {
         self.core.as_ref()?;
         let mut turn = Turn { settings, replica: self.clone(), sent: Vec::new() };
         turn.begin(step)?;
-        if !settings.syncs[self.place()] {
+        if !of(&settings.syncs, self.place()) {
             while turn.replica.core.is_some() && turn.replica.journal.volatile() > 0 {
                 turn.sync();
             }
@@ -60,17 +65,30 @@ impl Turn<'_> {
         let index = self.replica.place();
         match step {
             Step::Campaign => {
-                self.count(|replica| &mut replica.campaigns, settings.campaigns[index])?;
+                self.count(|replica| &mut replica.campaigns, of(&settings.campaigns, index))?;
                 self.input(Input::Campaign);
             }
             Step::Propose => {
                 let core = self.replica.core.as_ref()?;
-                if !core.has_room() || core.next_slot() > Slot(settings.slots) {
+                // A membership that waits for promises gets a slot that is looked at, too.
+                let last = settings.slots - u64::from(core.changing_to().is_some());
+                if !core.has_room() || core.next_slot() > Slot(last) {
                     return None;
                 }
                 let (id, slot) = (self.replica.id, core.next_slot());
                 let command = format!("{id}.{}.{slot}", self.replica.campaigns);
                 self.input(Input::Propose(entry(&command)));
+            }
+            Step::Change => {
+                let core = self.replica.core.as_ref()?;
+                let next = successor(settings);
+                let may = core.can_change() && *core.membership() != next;
+                // As with commands, it gets a slot that is looked at.
+                if !may || core.next_slot() > Slot(settings.slots) {
+                    return None;
+                }
+                self.replica.changes += 1;
+                self.input(Input::Change(next));
             }
             Step::Sync => {
                 if self.replica.journal.volatile() == 0 {
@@ -79,17 +97,17 @@ impl Turn<'_> {
                 self.sync();
             }
             Step::Crash => {
-                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                self.count(|replica| &mut replica.crashes, of(&settings.crashes, index))?;
                 self.replica.journal.crash();
                 self.open();
             }
             Step::Kill => {
-                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                self.count(|replica| &mut replica.crashes, of(&settings.crashes, index))?;
                 let seen = self.replica.journal.kill();
                 self.replica.open(settings, &seen);
             }
             Step::Damage(slot, doubt) => {
-                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                self.count(|replica| &mut replica.crashes, of(&settings.crashes, index))?;
                 self.replica.journal.crash();
                 if !self.replica.journal.damage(*slot, *doubt) {
                     return None;
@@ -97,13 +115,13 @@ impl Turn<'_> {
                 self.open();
             }
             Step::Tear => {
-                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                self.count(|replica| &mut replica.crashes, of(&settings.crashes, index))?;
                 self.replica.journal.crash();
                 self.replica.journal.tear();
                 self.open();
             }
             Step::LosePromise => {
-                self.count(|replica| &mut replica.crashes, settings.crashes[index])?;
+                self.count(|replica| &mut replica.crashes, of(&settings.crashes, index))?;
                 self.replica.journal.crash();
                 if !self.replica.journal.lose_promise() {
                     return None;
@@ -112,7 +130,7 @@ impl Turn<'_> {
             }
             Step::Retransmit => self.input(Input::Tick),
             Step::Read { floor } => {
-                self.count(|replica| &mut replica.reads, settings.reads[index])?;
+                self.count(|replica| &mut replica.reads, of(&settings.reads, index))?;
                 // As in the driver, numbers begin anew with each opening.
                 self.replica.reads_opened += 1;
                 let read = self.replica.reads_opened;

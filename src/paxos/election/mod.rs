@@ -21,8 +21,10 @@ use std::time::Duration;
 
 use crate::types::ids::{Ballot, ReplicaId, Slot};
 use crate::types::marks::reached;
+use crate::types::membership::Membership;
 use crate::types::time::Moment;
 
+use super::change::Change;
 use super::peer::Peer;
 use super::quorum::VoterSet;
 use super::random::SplitMix;
@@ -57,8 +59,8 @@ pub(super) struct Election {
 
 impl Election {
     pub(super) fn new(options: &Options, now: Moment) -> Self {
-        let others = options.membership.voters().iter().filter(|voter| voter.id != options.id);
-        let peers = others.map(|voter| (voter.id, Peer::default())).collect::<BTreeMap<_, _>>();
+        let others = options.membership.members().filter(|member| member.id != options.id);
+        let peers = others.map(|member| (member.id, Peer::default())).collect::<BTreeMap<_, _>>();
         let mut random = SplitMix::new(options.seed);
         // Alone, there is nobody to hear. Otherwise a short while lets heartbeats come first, and
         // no leader can have been lost yet.
@@ -198,6 +200,14 @@ impl Election {
         }
     }
 
+    /// These belong now. What is known of those who stay is kept.
+    pub(super) fn set_members(&mut self, membership: &Membership, own: ReplicaId) {
+        self.peers.retain(|id, _| membership.member(*id).is_some());
+        for member in membership.members().filter(|member| member.id != own) {
+            self.peers.entry(member.id).or_default();
+        }
+    }
+
     pub(super) fn is_alone(&self) -> bool {
         self.peers.is_empty()
     }
@@ -239,6 +249,7 @@ impl Paxos {
                     self.become_follower();
                 }
                 self.retransmit_accepts();
+                self.retransmit_change();
                 self.ask_successor();
             }
             Role::Candidate(_) | Role::Follower => {
@@ -269,7 +280,7 @@ impl Paxos {
         let waits_for_own_disk =
             self.election.is_alone() && matches!(self.role, Role::Candidate(_));
         let follows = self.election.leader(self.now).is_some() || !self.takes_part();
-        if waits_for_own_disk || follows {
+        if waits_for_own_disk || follows || !self.is_voter() {
             self.election.rearm(self.now);
         } else if self.can_reach_quorums() {
             self.campaign();
@@ -296,14 +307,17 @@ impl Paxos {
         if self.now.since(election.leading_since) < election.election_timeout {
             return false;
         }
-        let mut heard = VoterSet::default();
-        self.quorum.insert(&mut heard, self.options.id);
-        for (id, peer) in &election.peers {
-            if peer.echoed_at.is_some_and(|at| self.now.since(at) < election.election_timeout) {
-                self.quorum.insert(&mut heard, *id);
+        let needed = self.change().and_then(Change::needs);
+        std::iter::once(&self.quorum).chain(needed).any(|quorum| {
+            let mut heard = VoterSet::default();
+            quorum.insert(&mut heard, self.options.id);
+            for (id, peer) in &election.peers {
+                if peer.echoed_at.is_some_and(|at| self.now.since(at) < election.election_timeout) {
+                    quorum.insert(&mut heard, *id);
+                }
             }
-        }
-        !self.quorum.is_phase2(heard)
+            !quorum.is_phase2(heard)
+        })
     }
 
     pub(super) fn become_follower(&mut self) {

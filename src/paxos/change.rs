@@ -1,0 +1,320 @@
+//! Changing the membership: a leader makes the log say who belongs from the next slot on.
+//!
+//! ```text
+//!   slot            s-1         s            s+1
+//!   holds           "a"     membership       "b"
+//!   governed by     before    before        the new one
+//!
+//!   leader                         voters of the new membership
+//!     |  Prepare(ballot)              |
+//!     |------------------------------>|    other slots go on meanwhile
+//!     |  Promise(ballot)              |
+//!     |<------------------------------|    a phase-1 quorum of them
+//!     | proposes it in slot s, and nothing behind until s is chosen
+//! ```
+//!
+//! The entry chosen in slot *s* governs from *s* + 1 on. (Lamport lets it count alpha slots later, so
+//! that proposals need not wait; with an alpha of thousands that is a wait for thousands of no-ops.
+//! Here the leader waits for one round instead.)
+//!
+//! A membership is proposed at a ballot, also where phase 1 found it in its slot, only when a phase-1
+//! quorum of its own voters promised that ballot. From this follows what makes it safe:
+//!
+//! *Nothing is chosen behind s at a ballot below the first one, b, at which s was chosen.* Before s
+//! was chosen nobody knew that the new membership governs there, so no set of votes cast until then
+//! is a choice; and when it was, a phase-1 quorum of the new voters had promised b, so no lower ballot
+//! gets a phase-2 quorum of them any more, whoever leads there, and whatever that one has learned
+//! since.
+//!
+//! So who proposed it first at its ballot has nothing to look for behind s. Who found it in phase 1
+//! does not know whether it was chosen before: it asks the new voters anew, and goes on with what is
+//! safe according to them.
+//!
+//! Votes under the old membership behind s choose nothing, even where a quorum of the old voters cast
+//! them. Nobody ever acts on them: slots are learned in order, and s holds another entry than whoever
+//! counted them believes.
+//!
+//! Invariants:
+//! * A leader proposes behind a membership only when it knows that one to be chosen.
+//! * At its ballot it holds a phase-1 quorum of whatever membership governs the slots in which it
+//!   proposes.
+//! * One change at a time. A membership in the log that may not follow the one before changes
+//!   nothing, and is an entry like any other.
+
+use crate::types::bugs::{self, Bug};
+use crate::types::entry::Entry;
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::marks::reached;
+use crate::types::membership::Membership;
+use crate::types::message::{Message, Promise};
+use crate::types::time::Moment;
+
+use super::phase1::Phase1;
+use super::quorum::Quorum;
+use super::{Paxos, Role};
+
+/// Where nothing is to be told but the promise.
+const NOWHERE: Slot = Slot(u64::MAX);
+
+/// A change of the membership that a leader makes, or found half made.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Change {
+    membership: Membership,
+    quorum: Quorum,
+    /// What its voters answered.
+    phase1: Phase1,
+    since: Moment,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    /// Asked for here, and not proposed yet: other entries may be.
+    Announced,
+    /// Asked for here, and proposed: nothing else is, until it is chosen.
+    Proposed,
+    /// Phase 1 found it in this slot, behind which it did not look.
+    Found(Slot),
+}
+
+impl Change {
+    /// Whether the leader must not propose behind what it has.
+    pub(super) fn holds_back(&self) -> bool {
+        self.stage != Stage::Announced && !bugs::is_on(Bug::ProposeBehindChange)
+    }
+
+    /// Whether more may turn up that was chosen before.
+    pub(super) fn hides_choices(&self) -> bool {
+        matches!(self.stage, Stage::Found(_))
+    }
+
+    /// The quorums that the leader needs besides those of the present membership.
+    pub(super) fn needs(&self) -> Option<&Quorum> {
+        self.hides_choices().then_some(&self.quorum)
+    }
+
+    /// Whether the voters of the new membership let the leader propose it.
+    fn is_prepared(&self) -> bool {
+        let promised = self.phase1.promised(&self.quorum);
+        self.quorum.is_phase1(promised) || bugs::is_on(Bug::ChangeUnprepared)
+    }
+}
+
+impl Paxos {
+    /// The membership that governs the first slot that is not known to be chosen.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The membership that this leader is about to make count; `None` where there is none.
+    #[must_use]
+    pub fn changing_to(&self) -> Option<&Membership> {
+        self.change().map(|change| &change.membership)
+    }
+
+    /// Whether a change of the membership may be asked for: this replica leads, is ready, does not
+    /// hand over, and no other change is under way.
+    #[must_use]
+    pub fn can_change(&self) -> bool {
+        self.is_ready() && self.change().is_none() && self.handing_over().is_none()
+    }
+
+    /// The owner asks for a membership.
+    pub(super) fn on_change(&mut self, membership: Membership) {
+        if self.can_change() && membership.check_successor(&self.membership).is_ok() {
+            self.begin_change(membership, NOWHERE, Stage::Announced);
+        }
+    }
+
+    /// What phase 1 found safe is to be proposed. Behind a membership it says nothing.
+    pub(super) fn adopt(&mut self, mut safe: Vec<Entry>) {
+        let Role::Leader(leader) = &self.role else { return };
+        let first = leader.first_unproposed();
+        let next = safe
+            .iter()
+            .zip(0..)
+            .find_map(|(entry, place)| Some((place, entry.membership_after(&self.membership)?)));
+        let found = next.map(|(place, membership)| {
+            safe.truncate(place + 1);
+            (first.plus(place as u64), membership)
+        });
+        if let Role::Leader(leader) = &mut self.role {
+            leader.adopt(safe);
+        }
+        match found {
+            Some((slot, membership)) => {
+                self.begin_change(membership, slot.next(), Stage::Found(slot));
+            }
+            None => {
+                // Phase 1 spoke for all further slots, also to this replica itself.
+                let Role::Leader(leader) = &self.role else { return };
+                let first = leader.first_unproposed();
+                if !self.doubts.is_empty() {
+                    reached!(OwnDoubtsSettled);
+                }
+                self.settle_doubts(first);
+            }
+        }
+        self.propose_adopted();
+    }
+
+    fn begin_change(&mut self, membership: Membership, from: Slot, stage: Stage) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let (quorum, since) = (Quorum::of(&membership), self.now);
+        let phase1 = Phase1::new(from, self.now);
+        let votes_itself = quorum.is_voter(self.options.id);
+        let ballot = leader.ballot;
+        leader.change = Some(Change { membership, quorum, phase1, since, stage });
+        self.prepare_change();
+        if votes_itself {
+            self.answer_prepare(self.options.id, ballot, from);
+        }
+    }
+
+    /// Phase 1a, to those voters of the new membership whose answer is not whole.
+    fn prepare_change(&mut self) {
+        let now = self.now;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(change) = &mut leader.change else { return };
+        let prepare = Message::Prepare { ballot: leader.ballot, from: change.phase1.from };
+        let asked = change.phase1.ask(change.quorum.ids(), now);
+        self.hold_prepare(&prepare, asked);
+    }
+
+    /// Asks again, or gives up what nobody heard of yet.
+    pub(super) fn retransmit_change(&mut self) {
+        let Some(change) = self.change().filter(|change| change.stage != Stage::Proposed) else {
+            return;
+        };
+        let announced = change.stage == Stage::Announced;
+        if announced && self.now.since(change.since) >= self.options.election_timeout {
+            self.end_change();
+        } else if self.now.since(change.phase1.sent_at) >= self.options.retransmit_interval {
+            self.prepare_change();
+        }
+    }
+
+    /// A voter of the new membership answers.
+    pub(super) fn on_promise_to_leader(&mut self, from: ReplicaId, promise: Promise) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let same_ballot = promise.ballot == leader.ballot;
+        if let Some(change) = leader.change.as_mut().filter(|_| same_ballot)
+            && change.phase1.add(from, promise)
+        {
+            self.go_on_changing();
+            self.propose_adopted();
+        }
+    }
+
+    /// Takes the next step of a change, if its voters answered.
+    pub(super) fn go_on_changing(&mut self) {
+        let Some(change) = self.change().filter(|change| change.is_prepared()) else { return };
+        if let Some((informant, chosen)) = change.phase1.informant_beyond(self.slot_chosen) {
+            // They know what this replica proposes here: it leads no longer, or will learn so.
+            return self.fetch_from(informant, chosen);
+        }
+        match change.stage {
+            Stage::Announced if self.has_room() => {
+                let entry = Entry::membership(&change.membership);
+                self.set_stage(Stage::Proposed);
+                self.propose(entry);
+            }
+            Stage::Found(slot) if slot < self.slot_chosen => {
+                let alpha = self.membership.alpha();
+                if bugs::is_on(Bug::FoundChangeTrusted) {
+                    return self.end_change();
+                }
+                let safe = change.phase1.safe_entries(&self.quorum, self.slot_chosen, alpha);
+                let Some(safe) = safe else { return };
+                self.end_change();
+                self.adopt(safe);
+                self.reads_may_begin();
+            }
+            Stage::Announced | Stage::Proposed | Stage::Found(_) => {}
+        }
+    }
+
+    /// Whether this leader may propose `entry` next, which phase 1 found.
+    pub(super) fn may_propose_found(&self, entry: &Entry) -> bool {
+        let changes = entry.membership_after(&self.membership).is_some();
+        !changes || self.change().is_none_or(Change::is_prepared)
+    }
+
+    /// The slot before `slot_chosen` is chosen and holds `entry`: what it says counts from here on.
+    pub(super) fn learn_membership(&mut self, entry: &Entry) {
+        let Some(membership) = entry.membership_after(&self.membership) else { return };
+        if matches!(self.role, Role::Leader(_)) {
+            self.take_leave(&membership);
+        }
+        let keeps = matches!(self.role, Role::Candidate(_));
+        if !keeps || !bugs::is_on(Bug::CandidateKeepsQuorum) {
+            self.quorum = Quorum::of(&membership);
+        }
+        self.election.set_members(&membership, self.options.id);
+        self.membership = membership;
+        let (votes, own) = (self.is_voter(), self.made_change());
+        match &self.role {
+            Role::Follower => {}
+            Role::Candidate(_) if !votes => self.become_follower(),
+            // Who promised its ballot did so for all slots. The others have to be asked.
+            Role::Candidate(_) => self.send_prepare(),
+            Role::Leader(_) if !own => {
+                // At this replica's ballot the new voters were not asked. Somebody else leads.
+                self.become_follower();
+            }
+            Role::Leader(_) if !votes => self.become_follower(),
+            Role::Leader(_) => self.restart_reads(),
+        }
+    }
+
+    /// Whether the membership that was just learned is the one that this leader proposed, or found
+    /// there. In the first case the change is over.
+    fn made_change(&mut self) -> bool {
+        let (membership, last) = (&self.membership, self.slot_chosen);
+        let Role::Leader(leader) = &mut self.role else { return false };
+        let Some(change) = leader.change.as_ref().filter(|change| change.membership == *membership)
+        else {
+            return false;
+        };
+        match change.stage {
+            Stage::Announced => false,
+            Stage::Proposed => {
+                leader.change = None;
+                true
+            }
+            Stage::Found(slot) => slot.next() == last,
+        }
+    }
+
+    /// The last that those hear from this leader who belong no longer. Where it is one of them, the
+    /// best prepared of the others is to lead at once.
+    fn take_leave(&mut self, next: &Membership) {
+        let successor = self.successor(|id| next.voter(id).is_none());
+        if let Some(to) = successor.filter(|_| next.voter(self.options.id).is_none()) {
+            self.send_take_over(to, false);
+        }
+        self.send_heartbeats();
+    }
+
+    pub(super) fn change(&self) -> Option<&Change> {
+        match &self.role {
+            Role::Leader(leader) => leader.change.as_ref(),
+            Role::Follower | Role::Candidate(_) => None,
+        }
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(change) = &mut leader.change
+        {
+            change.stage = stage;
+        }
+    }
+
+    pub(super) fn end_change(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.change = None;
+        }
+    }
+}
