@@ -40,6 +40,8 @@ pub fn deep() -> Vec<Sound> {
         heard(uncertain(voter(one("c: settled, UNCERTAIN, late syncs")))),
         heard(twice(at_once(both(crash([0, 0, 2], one("c: settled, then damaged again")))))),
         Settings { alpha: 1, ..at_once(both(voter(two("c: settled, 2 slots, alpha 1")))) },
+        to(&[1, 4], "d: ABC -> AD, 2 slots, alpha 1"),
+        to(&[1, 2, 4], "d: ABC -> ABD, 2 slots, alpha 1"),
     ];
     settings.into_iter().map(|settings| Sound { settings, expected: None }).collect()
 }
@@ -137,14 +139,13 @@ fn settled() -> Vec<Sound> {
     ]
 }
 
-/// (d) A change of the membership: one of the first three goes, the fourth comes; also with fewer.
+/// (d) A change of the membership, by any leader. Four replicas are in `deep`.
 fn changes() -> Vec<Sound> {
-    let to = |change, name| Settings { change, alpha: 1, ..Settings::new(name, 2) };
-    vec![
-        sound(1, to(&[1, 2], "d: ABC -> AB, 2 slots, alpha 1")),
-        sound(1, to(&[1, 4], "d: ABC -> AD, 2 slots, alpha 1")),
-        sound(1, to(&[1, 2, 4], "d: ABC -> ABD, 2 slots, alpha 1")),
-    ]
+    vec![sound(29_995_624, to(&[1, 2], "d: ABC -> AB, 2 slots, alpha 1"))]
+}
+
+fn to(change: &'static [u64], name: &'static str) -> Settings {
+    Settings { change, alpha: 1, ..Settings::new(name, 2) }
 }
 
 fn sound(expected: usize, settings: Settings) -> Sound {
