@@ -30,10 +30,10 @@ fn put(number: u64, version: Option<TxId>) -> Entry {
     let key = key(number);
     let key = Key { table: 0, bytes: &key };
     let command = Command {
-        request: RequestId { session: SessionId(1), sequence: number },
         tables: vec![TABLE],
         conditions: version.map(|version| Condition::Version(key, version)).into_iter().collect(),
         operations: vec![Operation::Put(key, &VALUE)],
+        ..Command::of(RequestId { session: SessionId(1), sequence: number })
     };
     let mut builder = EntryBuilder::new(Time(0), 512);
     builder.push(&command.encode());

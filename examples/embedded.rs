@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match transfer.commit().wait() {
         Ok(done) => println!("moved 40 cents in transaction {}", done.at),
         Err(err) if err.is_refused() => println!("somebody was faster: {err}"),
-        Err(err) => return Err(err.into()), // `err.is_outcome_unknown()`: it may have happened.
+        Err(err) => return Err(err.into()), // `is_outcome_unknown`: `resolve` tells.
     }
 
     // A snapshot stands still while the ledger moves on.

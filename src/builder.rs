@@ -10,6 +10,7 @@ use crate::runtime::opening::{Opening, Reach};
 use crate::runtime::{batcher, turn};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use crate::types::membership::{Member, Membership};
 
 /// Opens a replica; made by [`Replica::builder`](crate::Replica::builder).
@@ -154,6 +155,8 @@ impl Builder {
             id: self.id,
             voters: self.peers.clone().unwrap_or_default(),
             request_timeout: config.request_timeout,
+            sessions_max: SESSIONS_MAX,
+            session_window: SESSION_WINDOW,
             queued_bytes_max: config.queued_bytes_max,
             heartbeat_interval: config.heartbeat_interval,
             election_timeout: config.election_timeout,

@@ -24,9 +24,8 @@ use crate::types::limits::{ALPHA, COMMAND_BYTES_MAX, ENTRY_COMMANDS_MAX, MESSAGE
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Every call that does not say otherwise is answered within this time: with its outcome, or as
-    /// timed out where it was not proposed or handed to a leader, or as unknown where it was; that
-    /// also earlier, where nothing was heard of it for two election timeouts. Default 5 s, not
-    /// zero.
+    /// timed out where it certainly did not happen, or as unknown where it may have. Until then a
+    /// transaction is handed on again where its leader is lost. Default 5 s, not zero.
     pub request_timeout: Duration,
 
     /// How long [`Replica::close`](crate::Replica::close) waits for transactions that were

@@ -49,9 +49,11 @@
 //! * **Linearizable.** [`Replica::get`] and [`Replica::snapshot`] see everything that was
 //!   acknowledged before they were called, on whatever replica. [`Replica::stale_snapshot`] does
 //!   not promise this.
+//! * **Once.** A transaction that was submitted happens once or not at all. Where the leader
+//!   changes or a message is lost, it is tried again by itself until its deadline.
 //! * **Honest.** A write that may or may not have happened fails with
-//!   [`Error::is_outcome_unknown`], never as if it had not. Every call is answered within its
-//!   deadline ([`Config::request_timeout`]).
+//!   [`Error::is_outcome_unknown`], never as if it had not, and [`Replica::resolve`] settles which
+//!   it is. Every call is answered within its deadline ([`Config::request_timeout`]).
 //!
 //! # What is not
 //!
@@ -59,8 +61,8 @@
 //!   and nothing is encrypted or authenticated.
 //! * **A failed sync is final.** The replica stops for good; open its directory anew.
 //! * **A majority must be there**, or writes and linearizable reads time out.
-//! * **A transaction is not tried again by itself.** Neither where it was refused, nor where its
-//!   outcome is unknown.
+//! * **A transaction that was refused is not tried again by itself**, nor is one that timed out: to
+//!   submit the same again makes another transaction.
 //! * **A damaged directory of a lone replica is refused, not repaired**: nobody else has what is
 //!   lost. One of several opens, and gets from the others what it lacks.
 //! * **Nothing is trimmed yet.** The journal and the old versions of keys grow with all that is
@@ -184,8 +186,34 @@
 //!
 //! ## An outcome is unknown
 //!
-//! Give the transaction a record of its own, which must be absent before it. Where the outcome is
-//! unknown, the record tells; or commit the same again, and it cannot happen twice.
+//! A call ends in one of three ways: the transaction happened; it did not, and never will; or, at
+//! the deadline or the end of this replica, nobody could tell. The error then names the
+//! transaction, and any replica settles what became of it, now or after a restart.
+//!
+//! ```
+//! # use indelible::{RawTable, Replica};
+//! # const NOTES: RawTable<u64> = RawTable::new("notes");
+//! /// Whether the note was written.
+//! fn write(replica: &Replica, note: u64, text: &[u8]) -> indelible::Result<bool> {
+//!     match replica.put(NOTES, note, text).wait() {
+//!         Ok(_) => Ok(true),
+//!         Err(err) if err.is_outcome_unknown() => {
+//!             let request = err.request().expect("it names the transaction");
+//!             // Or keep `request.to_string()`, and ask when the replica is open again.
+//!             Ok(replica.resolve(request).wait()?.committed().is_some())
+//!         }
+//!         Err(err) => Err(err), // It did not happen, and never will.
+//!     }
+//! }
+//! # fn main() -> indelible::Result<()> {
+//! # let replica = Replica::in_memory()?;
+//! # assert!(write(&replica, 1, b"text")?);
+//! # replica.close()
+//! # }
+//! ```
+//!
+//! What a process that dies had under way, nobody can name. Give such a transaction a record of its
+//! own, which must be absent before it: commit the same again, and it cannot happen twice.
 //!
 //! ```
 //! # use indelible::{RawTable, Replica};
@@ -251,6 +279,7 @@ mod leader;
 mod network;
 mod record;
 mod replica;
+mod resolve;
 mod snapshot;
 mod status;
 mod table;
@@ -303,11 +332,11 @@ pub use replica::Replica;
 pub use runtime::pending::Pending;
 pub use snapshot::{Range, Snapshot, Versioned};
 pub use status::{PeerStatus, Role, Status};
-pub use store::verdict::Committed;
+pub use store::verdict::{Committed, Resolution};
 pub use table::{KeyOf, Puts, RawTable, Table, TableRef};
 pub use transaction::Transaction;
 pub use types::error::{Conflict, Error, ErrorKind, Expectation, Result};
-pub use types::ids::{ReplicaId, RequestId, TxId};
+pub use types::ids::{ParseRequestIdError, ReplicaId, RequestId, SessionId, TxId};
 pub use types::time::Time;
 
 /// The documents of the repository, as they were when this version was made.

@@ -43,7 +43,7 @@ use crate::types::limits::KEY_BYTES_MAX;
 /// ```
 #[derive(Clone)]
 pub struct Replica {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 impl Replica {

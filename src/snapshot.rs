@@ -320,9 +320,10 @@ mod tests {
         let mut transaction = Transaction::detached();
         build(&mut transaction);
         let mut entry = EntryBuilder::new(Time(1), 0);
-        entry.push(&transaction.encode(RequestId::default()).unwrap());
+        let request = RequestId { sequence: store.applied().slot.0, ..RequestId::default() };
+        entry.push(&transaction.encode(request).unwrap());
         let applied = store.apply(store.applied().slot, &entry.finish()).unwrap();
-        assert!(applied.verdicts[0].1.txid().is_some());
+        assert!(applied.verdicts[0].took_id);
     }
 
     /// Even numbers up to 8000, with gaps that are longer than a page of the store.

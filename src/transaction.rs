@@ -16,9 +16,11 @@ use crate::runtime::handle::Handle;
 use crate::runtime::pending::Pending;
 use crate::store::verdict::Committed;
 use crate::table::{KeyOf, Puts, TableRef};
-use crate::types::command::{self, Command, Condition, Operation, TableUse};
+use crate::types::command::{self, Command, Condition, Operation, TableUse, Ticket};
 use crate::types::error::{Error, ErrorKind, Expectation, Result};
-use crate::types::ids::{RequestId, TxId};
+#[cfg(test)]
+use crate::types::ids::RequestId;
+use crate::types::ids::TxId;
 use crate::types::limits::{COMMAND_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// A transaction that is being built: if every condition holds, all operations happen at once.
@@ -64,7 +66,7 @@ impl Transaction {
     /// The bytes of the command, as `request`.
     #[cfg(test)]
     pub(crate) fn encode(&self, request: RequestId) -> Result<Vec<u8>> {
-        self.builder.encode(request)
+        self.builder.encode(request.into())
     }
 
     /// Requires that `key` has no value.
@@ -198,7 +200,7 @@ impl Transaction {
         let builder = std::mem::take(&mut self.builder);
         let again = "the transaction was committed before: each commit takes a new one";
         self.builder.fail(Error::new(ErrorKind::InvalidArgument, again));
-        handle.propose(&|request| builder.encode(request))
+        handle.propose(&|ticket| builder.encode(ticket))
     }
 
     fn require<T: TableRef>(
@@ -257,12 +259,12 @@ impl CommandBuilder {
         }
     }
 
-    /// The bytes of the command, as `request`.
+    /// The bytes of the command that is known by `ticket`.
     ///
     /// # Errors
     ///
     /// Where a key or value could not be taken, or the command is too large.
-    fn encode(&self, request: RequestId) -> Result<Vec<u8>> {
+    fn encode(&self, ticket: Ticket) -> Result<Vec<u8>> {
         if let Some(err) = &self.failed {
             return Err(err.clone());
         }
@@ -279,10 +281,10 @@ impl CommandBuilder {
             None => Operation::Delete(self.borrow(key)),
         };
         let command = Command {
-            request,
             tables: self.tables.clone(),
             conditions: self.requirements.iter().map(requirement).collect(),
             operations: self.changes.iter().map(change).collect(),
+            ..Command::of(ticket)
         };
         let bytes = command.encode();
         if bytes.len() > COMMAND_BYTES_MAX {

@@ -20,5 +20,7 @@ mod leadership;
 mod ledger;
 #[path = "api/pending.rs"]
 mod pending;
+#[path = "api/resolve.rs"]
+mod resolve;
 #[path = "api/together.rs"]
 mod together;

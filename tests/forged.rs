@@ -440,10 +440,9 @@ fn a_transaction_id_is_in_range() {
     assert!(codec::decode::<TxId>("id", &bytes).is_err());
     let condition = Condition::Version(Key { table: 0, bytes: b"a" }, TxId::MAX);
     let command = Command {
-        request: RequestId::default(),
         tables: vec![TableUse { name: "t", key_kind: KeyKind("str"), codec: ValueCodec::Raw }],
         conditions: vec![condition],
-        operations: Vec::new(),
+        ..Command::of(RequestId::default())
     };
     let mut bytes = command.encode();
     assert_eq!(Command::decode(&bytes).unwrap(), command);
@@ -461,8 +460,8 @@ fn a_command_names_the_tables_of_its_keys() {
     let conditions = [vec![Condition::Absent(key)], vec![]];
     let operations = [vec![], vec![Operation::Delete(key)]];
     for (conditions, operations) in conditions.into_iter().zip(operations) {
-        let request = RequestId::default();
-        let command = Command { request, tables: vec![table], conditions, operations };
+        let empty = Command::of(RequestId::default());
+        let command = Command { tables: vec![table], conditions, operations, ..empty };
         let told = Command::decode(&command.encode()).unwrap_err().to_string();
         assert_eq!(told, "cannot decode command: table 1 of 1 is named");
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use indelible::journal::frame::{BadFrame, Header, Home, Kind};
 use indelible::journal::segment::{BadSuperheader, End, Superheader};
 use indelible::journal::{Identity, JournalError};
+use indelible::store::sessions::{Outcome, SessionImage, SessionsImage};
 use indelible::types::codec;
 use indelible::types::command::{
     Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
@@ -54,6 +55,8 @@ fn command() -> Command<'static> {
     let key = |bytes| Key { table: 0, bytes };
     Command {
         request: REQUEST,
+        settled_below: 4,
+        resolves: None,
         tables: vec![
             TableUse { name: "notes", key_kind: KeyKind("u64"), codec: ValueCodec::Raw },
             TableUse { name: "t", key_kind: KeyKind("str"), codec: ValueCodec::Bincode },
@@ -65,6 +68,22 @@ fn command() -> Command<'static> {
         ],
         operations: vec![Operation::Put(key(b"a"), b"value"), Operation::Delete(key(b"b"))],
     }
+}
+
+fn sessions() -> SessionsImage {
+    let at = TxId::new(1, 2).unwrap();
+    let outcomes = [
+        Outcome::Committed { at, took_id: true },
+        Outcome::Refused { condition: 1, found: Some(at) },
+        Outcome::Refused { condition: 2, found: None },
+        Outcome::TableMismatch { table: 3, named: Some(1) },
+        Outcome::TableMismatch { table: 4, named: None },
+        Outcome::Burned,
+    ];
+    let outcomes = (7..).zip(outcomes).collect();
+    let id = SessionId::new(5, 0x5e);
+    let session = SessionImage { id, used: 12, settled_below: 6, outcomes };
+    SessionsImage { commands: 15, floor: 4, sessions_max: 1024, sessions: vec![session] }
 }
 
 fn membership() -> Membership {
@@ -217,11 +236,15 @@ fn every_flipped_bit_is_seen() {
 fn entries_and_commands() {
     golden("command", &command().encode());
     assert_eq!(Command::decode(&command().encode()).unwrap(), command());
+    let resolving = Command::resolving(REQUEST, RequestId { sequence: 10, ..REQUEST });
+    golden("command_resolving", &resolving.encode());
+    assert_eq!(Command::decode(&resolving.encode()).unwrap(), resolving);
     golden("membership", &codec::encode(&membership()).unwrap());
     golden("entry_no_op", Entry::no_op().bytes());
     golden("entry_commands", entry().bytes());
     golden("entry_membership", Entry::membership(&membership()).bytes());
     golden("entry_on_the_wire", &codec::encode(&entry()).unwrap());
+    golden("sessions", &codec::encode(&sessions()).unwrap());
     let slots = SlotRange { first: Slot(3), end: Slot(5) };
     let after = TxId::new(0, 8).unwrap();
     let verdicts = Verdicts { slots, after, took_id: vec![0b101] };
@@ -301,8 +324,8 @@ fn messages() -> Vec<Message> {
         Message::Confirmed { ballot: BALLOT, incarnation, nonce: 2 },
         Message::Barrier { boot: BOOT, read: 3 },
         Message::BarrierAt { boot: BOOT, read: 3, slot },
-        Message::Forward(Forward { boot: BOOT, receiver, commands: vec![command] }),
-        Message::Bounced { boot: BOOT, requests: vec![REQUEST] },
+        Message::Forward(Forward { boot: BOOT, receiver, attempt: 6, commands: vec![command] }),
+        Message::Bounced { boot: BOOT, attempts: vec![6, 8] },
         Message::Introduce(Introduce { incarnation, address, voters }),
         Message::Agreed { membership: membership(), formed: true },
         Message::Unsure { boot: BOOT, from: slot },

@@ -12,6 +12,7 @@ use indelible::journal::{self, Journal};
 use indelible::runtime::driver::Driver;
 use indelible::runtime::{batcher, threads, turn};
 use indelible::types::command::Command;
+use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::time::Moment;
 
 /// Whoever syncs while the flag is up waits.
@@ -84,6 +85,8 @@ fn options() -> turn::Options {
         voters: Vec::new(),
         request_timeout: Duration::from_millis(300),
         queued_bytes_max: 1 << 20,
+        sessions_max: SESSIONS_MAX,
+        session_window: SESSION_WINDOW,
         heartbeat_interval: Duration::from_millis(50),
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
@@ -113,12 +116,7 @@ fn calls_are_answered_while_the_disk_hangs() {
     let start = threads::Start { driver, transport: None, close_timeout };
     let handle = threads::start(start).unwrap();
     handle.read(Some(patience)).wait().unwrap();
-    let put = || {
-        handle.propose(&|request| {
-            let (tables, conditions, operations) = (Vec::new(), Vec::new(), Vec::new());
-            Ok(Command { request, tables, conditions, operations }.encode())
-        })
-    };
+    let put = || handle.propose(&|ticket| Ok(Command::of(ticket).encode()));
     for _ in 0..4 {
         put().wait().unwrap();
     }

@@ -17,7 +17,8 @@ use indelible::runtime::tail::AppliedEntries;
 use indelible::runtime::{batcher, turn};
 use indelible::transport::Arrival;
 use indelible::types::command::Command;
-use indelible::types::ids::{RequestId, Slot};
+use indelible::types::ids::Slot;
+use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::message::EncodedCommand;
 use indelible::types::time::{Moment, Time};
 use indelible::{Committed, ErrorKind, ReplicaId};
@@ -49,6 +50,8 @@ impl World {
             voters: self.disks.keys().map(address).collect(),
             request_timeout: Duration::from_secs(3),
             queued_bytes_max: 1 << 20,
+            sessions_max: SESSIONS_MAX,
+            session_window: SESSION_WINDOW,
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
@@ -110,14 +113,11 @@ impl World {
 
     /// A transaction begins at a replica.
     fn commit(&mut self, id: u64) -> Pending<Committed> {
-        let (session, sequences) = self.drivers[&id].session();
-        let sequence = sequences.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let request = RequestId { session, sequence };
-        let (tables, conditions, operations) = (Vec::new(), Vec::new(), Vec::new());
-        let bytes = Command { request, tables, conditions, operations }.encode();
+        let ticket = self.drivers[&id].tickets().draw(|| 0);
+        let (request, bytes) = (ticket.request, Command::of(ticket).encode());
         let (pending, completer) = Pending::new();
         let command = EncodedCommand { request, bytes };
-        self.events.push_back((id, Event::Propose { command, completer }));
+        self.events.push_back((id, Event::Propose { command, completer, again: false }));
         pending
     }
 

@@ -33,5 +33,8 @@ mod priorities;
 #[path = "scenarios/clients.rs"]
 mod clients;
 
+#[path = "scenarios/exactly_once.rs"]
+mod exactly_once;
+
 #[path = "scenarios/hostile.rs"]
 mod hostile;

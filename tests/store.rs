@@ -4,6 +4,10 @@
 //! |---|---|
 //! | `store NAME` | goes on with the store of that name, empty at first |
 //! | `tx OPERATION ; OPERATION ..` | adds a transaction to the next entry |
+//! | `again NAME` | adds the transaction that was added `as=NAME` once more |
+//! | `resolve OPENED.RANDOM/SEQUENCE` | adds a command that resolves a request |
+//! | `remember N` | applies a membership with which N sessions are remembered |
+//! | `sessions` | what is remembered of sessions |
 //! | `mixed KEY` | adds a transaction that puts a key twice, with text and with number keys |
 //! | `apply [time=MS]` | applies the entry to the next slot, and tells how each transaction ended |
 //! | `apply-bytes BYTES` | applies an entry with one command of these bytes |
@@ -17,22 +21,27 @@
 //! | `compare NAME NAME` | whether the digests of two stores are equal |
 //!
 //! Operations: `put KEY VALUE`, `delete KEY`, and as conditions `absent KEY`, `present KEY` and
-//! `version KEY ID`. A key is `TABLE/KEY`, or `KEY` in table `t`. `kind=` and `codec=` say with
-//! which types a line uses its tables; without them it is text keys and raw values.
+//! `version KEY ID`. `session=OPENED.RANDOM`, `sequence=N` and `settled=N` say by what a
+//! transaction is known; without them it is the next one of session 0.7, with nothing settled. A
+//! key is `TABLE/KEY`, or `KEY` in table `t`. `kind=` and `codec=` say with which types a line uses
+//! its tables; without them it is text keys and raw values.
 
 mod support;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use indelible::store::Store;
+use indelible::store::sessions::{SessionImage, Sessions, SessionsImage};
+use indelible::store::verdict::Verdict;
 use indelible::store::versions::{Found, PageRequest};
+use indelible::store::{Ended, Store};
 use indelible::types::command::{
-    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+    Command, Condition, Key, KeyKind, Operation, TableUse, Ticket, ValueCodec,
 };
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{RequestId, SessionId, Slot, SlotRange};
-use indelible::{Time, TxId};
+use indelible::types::ids::{Incarnation, ReplicaId, RequestId, SessionId, Slot, SlotRange};
+use indelible::types::membership::{Member, Membership};
+use indelible::{Resolution, Time, TxId};
 use support::script;
 
 #[test]
@@ -50,6 +59,8 @@ struct Stores {
     /// The encoded commands of the next entry.
     entry: Vec<Vec<u8>>,
     requests: u64,
+    /// The transactions that were added under a name.
+    named: BTreeMap<String, Vec<u8>>,
 }
 
 impl Stores {
@@ -57,6 +68,28 @@ impl Stores {
         match command.name.as_str() {
             "store" => self.current = command.arg(0),
             "tx" => self.add_transaction(command),
+            "again" => {
+                let named = self.named.get(&command.arg::<String>(0)).cloned();
+                self.entry.push(named.unwrap_or_else(|| command.reject("nothing is named so")));
+            }
+            "resolve" => {
+                let text = command.arg::<String>(0);
+                let (session, sequence) = text.split_once('/').expect("a session and a sequence");
+                let sequence = sequence.parse().expect("a sequence is a number");
+                let resolved = RequestId { session: session_id(session), sequence };
+                self.entry.push(Command::resolving(resolved, RequestId::default()).encode());
+            }
+            "remember" => {
+                let voter = Member {
+                    id: ReplicaId(1),
+                    incarnation: Incarnation(1),
+                    address: String::new(),
+                };
+                let membership = Membership::majority(vec![voter]).expect("one is enough");
+                let membership = membership.with_sessions_max(command.arg(0)).expect("a few");
+                return self.apply(&Entry::membership(&membership));
+            }
+            "sessions" => return self.sessions(),
             "mixed" => self.add_mixed(command),
             "apply" => return self.apply_entry(Time(command.option_or("time", 0))),
             "apply-bytes" => {
@@ -89,14 +122,13 @@ impl Stores {
     }
 
     fn add_transaction(&mut self, command: &script::Command) {
-        self.requests += 1;
-        let session = SessionId(7);
-        let mut built = Command {
-            request: RequestId { session, sequence: self.requests },
-            tables: Vec::new(),
-            conditions: Vec::new(),
-            operations: Vec::new(),
-        };
+        self.requests += u64::from(!command.options.contains_key("sequence"));
+        let session = command.option::<String>("session");
+        let session = session_id(session.as_deref().unwrap_or("0.7"));
+        let sequence = command.option_or("sequence", self.requests);
+        let request = RequestId { session, sequence };
+        let settled_below = command.option_or("settled", 1);
+        let mut built = Command::of(Ticket { request, settled_below });
         for words in command.args.split(|word| word == ";") {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let (name, bytes) = table_and_key(words[1]);
@@ -119,6 +151,9 @@ impl Stores {
                 _ => command.reject(format!("unknown operation {words:?}")),
             }
         }
+        if let Some(name) = command.option("as") {
+            self.named.insert(name, built.encode());
+        }
         self.entry.push(built.encode());
     }
 
@@ -128,10 +163,9 @@ impl Stores {
         let types = |kind| TableUse { name, key_kind: KeyKind(kind), codec: ValueCodec::Raw };
         let put = |table| Operation::Put(Key { table, bytes }, b"1");
         let built = Command {
-            request: RequestId::default(),
             tables: vec![types("str"), types("u64")],
-            conditions: Vec::new(),
             operations: vec![put(0), put(1)],
+            ..Command::of(RequestId::default())
         };
         self.entry.push(built.encode());
     }
@@ -151,8 +185,23 @@ impl Stores {
         };
         assert_eq!(applied.last, store.applied().txid);
         let mut lines = format!("slot {slot} after {}, {}\n", applied.after, applied.time);
-        for (request, verdict) in applied.verdicts {
+        for Ended { request, verdict, took_id } in applied.verdicts {
+            assert!(!took_id || verdict.txid().is_some(), "{request} took an id: {verdict:?}");
+            if matches!(verdict, Verdict::Resolved(_)) {
+                let told = match verdict.into_resolution() {
+                    Ok(Resolution::Committed(done)) => {
+                        format!("committed {:?} at {}", done.txid.map(TxId::get), done.at)
+                    }
+                    Ok(told) => format!("{told:?}"),
+                    Err(err) => format!("{err:?}"),
+                };
+                lines += &format!("  {told}\n");
+                continue;
+            }
             let told = match verdict.into_result(request) {
+                Ok(done) if !took_id && done.txid.is_some() => {
+                    format!("was committed {}", done.at)
+                }
                 Ok(done) => match done.txid {
                     Some(txid) => format!("committed {txid}"),
                     None => format!("committed without a change at {}", done.at),
@@ -222,6 +271,22 @@ impl Stores {
         lines + &format!("all after {}: {:08b}", all.after, FromHigh(&all.took_id))
     }
 
+    fn sessions(&mut self) -> String {
+        let image = self.store().sessions();
+        let SessionsImage { commands, floor, sessions_max, .. } = image;
+        let mut lines = format!("{commands} commands, floor {floor}, at most {sessions_max}\n");
+        for SessionImage { id, used, settled_below, outcomes } in &image.sessions {
+            let sequences = outcomes.iter().map(|(sequence, _)| sequence).collect::<Vec<_>>();
+            let random = id.0 as u64;
+            let (opened, from) = (id.opened(), format!("from {settled_below}: {sequences:?}"));
+            lines += &format!("  {opened}.{random} used {used}, {from}\n");
+        }
+        // What is made of the image is the same, digest and all.
+        let made = Sessions::try_from(image.clone()).expect("it is an image");
+        assert_eq!(made.to_image(), image);
+        lines
+    }
+
     fn at(&mut self, command: &script::Command) -> TxId {
         command.option("at").map_or_else(|| self.store().applied().txid, id)
     }
@@ -257,6 +322,12 @@ fn show(key: &[u8], found: &Found) -> String {
     let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(&found.value));
     let Found { version, created, writes, .. } = found;
     format!("{key} = {value} (version {version}, created {created}, writes {writes})")
+}
+
+fn session_id(text: &str) -> SessionId {
+    let (opened, random) = text.split_once('.').expect("opened.random");
+    let number = |text: &str| text.parse().expect("both are numbers");
+    SessionId::new(number(opened), number(random))
 }
 
 fn id(number: u64) -> TxId {

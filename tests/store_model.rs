@@ -7,6 +7,7 @@ use indelible::Time;
 use indelible::TxId;
 use indelible::store::Store;
 use indelible::store::digest::{Digest, TableHash};
+use indelible::store::sessions::Sessions;
 use indelible::store::verdict::Verdict;
 use indelible::store::versions::{PageRequest, Version};
 use indelible::types::command::{
@@ -137,7 +138,7 @@ impl Model {
     }
 
     /// The transaction as a command that is proposed now.
-    fn encode<'t>(&self, tx: &'t Tx) -> Vec<u8> {
+    fn encode<'t>(&self, tx: &'t Tx, sequence: u64) -> Vec<u8> {
         fn key(place: &Place) -> Key<'_> {
             Key { table: place.0 as u32, bytes: &place.1 }
         }
@@ -154,10 +155,10 @@ impl Model {
             None => Operation::Delete(key(place)),
         };
         Command {
-            request: RequestId { session: SessionId(1), sequence: 1 },
             tables: TABLES.to_vec(),
             conditions: tx.conditions.iter().map(condition).collect(),
             operations: tx.operations.iter().map(operation).collect(),
+            ..Command::of(RequestId { session: SessionId(1), sequence })
         }
         .encode()
     }
@@ -203,7 +204,7 @@ fn told(verdict: &Verdict) -> Told {
         Verdict::Refused(conflict) => {
             Told::Refused(conflict.condition, conflict.found.map(TxId::get))
         }
-        Verdict::TableMismatch(mismatch) => panic!("{mismatch}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -244,11 +245,12 @@ proptest! {
             let after = model.states.len() as u64 - 1;
             let (mut commands, mut wanted) = (Vec::new(), Vec::new());
             for tx in transactions {
-                commands.push(model.encode(tx));
+                let sequence = (all.len() + commands.len()) as u64;
+                commands.push(model.encode(tx, sequence));
                 wanted.push(model.apply(tx));
             }
             let applied = store.apply(Slot(slot as u64), &entry(&commands)).unwrap();
-            let found: Vec<_> = applied.verdicts.iter().map(|(_, verdict)| told(verdict)).collect();
+            let found: Vec<_> = applied.verdicts.iter().map(|it| told(&it.verdict)).collect();
             prop_assert_eq!(&found, &wanted);
             prop_assert_eq!(applied.after.get(), after);
             prop_assert_eq!(applied.last.get() as usize, model.states.len() - 1);
@@ -286,7 +288,9 @@ proptest! {
         prop_assert_eq!(bits.len(), took_id.len().div_ceil(8));
         prop_assert_eq!((0..took_id.len()).map(bit).collect::<Vec<_>>(), took_id);
 
-        prop_assert_eq!(model.digest(), store.applied().digest);
+        let sessions = Sessions::try_from(store.sessions()).unwrap();
+        let digest = model.digest().wrapping_add(sessions.digest());
+        prop_assert_eq!(digest, store.applied().digest);
 
         // One transaction an entry, or all in one: the state is the same.
         let digest = store.applied().digest;

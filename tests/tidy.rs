@@ -45,6 +45,7 @@ const FACADE: &[(&str, usize)] = &[
     ("snapshot", 3),
     ("history", 4),
     ("replica", 5),
+    ("resolve", 6),
 ];
 
 /// The deterministic middle: what the simulator runs must be what ships.

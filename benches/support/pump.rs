@@ -23,10 +23,9 @@ fn command() -> Command<'static> {
     let name = "accounts";
     let key = Key { table: 0, bytes: b"key-0001" };
     Command {
-        request: RequestId { session: SessionId(1), sequence: 0 },
         tables: vec![TableUse { name, key_kind: KeyKind("u64"), codec: ValueCodec::Raw }],
-        conditions: Vec::new(),
         operations: vec![Operation::Put(key, b"sixteen bytes...")],
+        ..Command::of(RequestId { session: SessionId(1), sequence: 0 })
     }
 }
 

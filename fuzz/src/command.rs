@@ -4,11 +4,12 @@
 //! Asserted: what decodes encodes to the same bytes; an entry that decodes is applied as a whole,
 //! or, where one of its commands does not decode, not at all; ids are dense; the state does not
 //! depend on how commands are put together into entries; of several operations on one key the last
-//! stands.
+//! stands; no command happens twice; what is remembered of sessions is made anew from its image.
 
 use std::collections::BTreeMap;
 
-use indelible::store::{Applied, ApplyError, Store};
+use indelible::store::sessions::Sessions;
+use indelible::store::{Applied, ApplyError, Ended, Store};
 use indelible::types::command::Command;
 use indelible::types::entry::{Entry, EntryBuilder, EntryKind};
 use indelible::types::ids::Slot;
@@ -81,10 +82,19 @@ fn together(commands: &[&[u8]]) {
         return;
     }
     let applied = apply(&one, &pack(&valid)).expect("every command decodes");
-    for (command, (_, verdict)) in valid.iter().zip(&applied.verdicts) {
+    for (command, ended) in valid.iter().zip(&applied.verdicts) {
         let alone = apply(&each, &pack(&[*command])).expect("the command decodes");
-        assert_eq!(&alone.verdicts[0].1, verdict);
+        assert_eq!(&alone.verdicts[0], ended);
     }
+    // All of them once more: nothing happens a second time.
+    let digest = each.applied();
+    for command in &valid {
+        apply(&each, &pack(&[*command])).expect("the command decodes");
+    }
+    assert_eq!(each.applied().txid, digest.txid, "a command happens twice");
+    let image = each.sessions();
+    let sessions = Sessions::try_from(image.clone()).expect("it is an image");
+    assert_eq!(sessions.to_image(), image);
     assert_eq!(one.applied().digest, each.applied().digest);
     assert_eq!(one.applied().txid, each.applied().txid);
 }
@@ -108,15 +118,15 @@ fn apply(store: &Store, entry: &Entry) -> Result<Applied, ApplyError> {
     };
     assert_eq!((applied.after, applied.verdicts.len()), (before.txid, entry.command_count()));
     let mut last = before.txid;
-    for (_, verdict) in &applied.verdicts {
-        if let Some(txid) = verdict.txid() {
+    for Ended { verdict, took_id, .. } in &applied.verdicts {
+        if let Some(txid) = verdict.txid().filter(|_| *took_id) {
             assert_eq!(last.next(), Some(txid), "ids are dense");
             assert_eq!(store.find(txid), Some(slot));
             last = txid;
         }
     }
     assert_eq!(applied.last, last);
-    let took: Vec<bool> = applied.verdicts.iter().map(|(_, told)| told.txid().is_some()).collect();
+    let took: Vec<bool> = applied.verdicts.iter().map(|ended| ended.took_id).collect();
     assert_eq!(store.outcome(slot).expect("the slot is applied").took_id, took);
     Ok(applied)
 }

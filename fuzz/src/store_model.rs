@@ -1,19 +1,21 @@
 //! The store against a naive model: a list of whole states, one for each id.
 //!
-//! The bytes are operations on few keys of three tables, in transactions, in entries. Asserted: the
-//! store and the model give the same verdicts and ids; at every id both hold the same keys, values,
-//! versions and counts, read one by one and page by page in both directions; the ledger finds each
-//! id in its slot.
+//! The bytes are operations on few keys of three tables, in transactions, in entries; some come a
+//! second time, and some requests are resolved, before or after they came. Asserted: the store and
+//! the model give the same verdicts and ids; at every id both hold the same keys, values, versions
+//! and counts, read one by one and page by page in both directions; the ledger finds each id in its
+//! slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use indelible::TxId;
 use indelible::store::Store;
+use indelible::store::sessions::Outcome;
 use indelible::store::verdict::Verdict;
 use indelible::store::versions::PageRequest;
 use indelible::types::command::{
-    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+    Command, Condition, Key, KeyKind, Operation, TableUse, Ticket, ValueCodec,
 };
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{RequestId, SessionId, Slot};
@@ -65,11 +67,19 @@ struct Tx<'a> {
 }
 
 /// What the model says of a transaction.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Told {
     Committed(Option<u64>),
     Refused(usize, Option<u64>),
     Mismatch,
+    Burned,
+}
+
+/// A transaction that was here, and what was told of it.
+struct Past {
+    sequence: u64,
+    command: Vec<u8>,
+    told: Told,
 }
 
 /// Takes `data` as entries of transactions.
@@ -80,18 +90,49 @@ pub fn run(data: &[u8]) {
     let mut states = vec![State::new()];
     // Which tables were written, and the slot of each id.
     let (mut written, mut slots) = ([None; 2], Vec::new());
+    let (mut past, mut burned, mut sequence) = (Vec::new(), BTreeSet::new(), 0);
     let mut count = 0;
     while !input.is_empty() && count < TRANSACTIONS_MAX {
         let (mut commands, mut wanted) = (Vec::new(), Vec::new());
         for _ in 0..input.below(4) + 1 {
-            let tx = tx(&mut input, states.len() as u64);
-            commands.push(encode(&tx));
-            wanted.push(apply(&mut states, &mut written, &tx));
+            let how = input.byte();
+            let arrived =
+                |sequence: u64| past.iter().find(|past: &&Past| past.sequence == sequence);
+            match how {
+                // A copy of what was here before.
+                0xe0.. if !past.is_empty() => {
+                    let Past { command, told, .. } = &past[input.below(past.len())];
+                    commands.push(command.clone());
+                    wanted.push(told.clone());
+                }
+                // A request is resolved that was here, or that comes later, or never.
+                0xc0..0xe0 => {
+                    let sequence = u64::from(input.byte());
+                    let resolving = Command::resolving(request(sequence), request(0));
+                    commands.push(resolving.encode());
+                    wanted.push(arrived(sequence).map_or(Told::Burned, |past| past.told.clone()));
+                    if arrived(sequence).is_none() {
+                        burned.insert(sequence);
+                    }
+                }
+                _ => {
+                    sequence += 1;
+                    let tx = tx(&mut input, states.len() as u64);
+                    let command = encode(&tx, sequence);
+                    let told = match burned.contains(&sequence) {
+                        true => Told::Burned,
+                        false => apply(&mut states, &mut written, &tx),
+                    };
+                    commands.push(command.clone());
+                    wanted.push(told.clone());
+                    past.push(Past { sequence, command, told });
+                }
+            }
         }
         count += commands.len();
         let slot = store.applied().slot;
         let applied = store.apply(slot, &entry(&commands)).expect("the commands are right");
-        let found: Vec<_> = applied.verdicts.iter().map(|(_, verdict)| told(verdict)).collect();
+        let found: Vec<_> = applied.verdicts.iter().map(|it| told(&it.verdict)).collect();
         assert_eq!(found, wanted);
         slots.resize(states.len() - 1, slot);
     }
@@ -181,7 +222,12 @@ fn places<'t>(tx: &'t Tx<'_>) -> impl Iterator<Item = Place> + 't {
     conditions.chain(tx.operations.iter().map(|(place, _)| *place))
 }
 
-fn encode(tx: &Tx<'_>) -> Vec<u8> {
+/// One session is enough: none of what it has under way is answered.
+fn request(sequence: u64) -> RequestId {
+    RequestId { session: SessionId(1), sequence }
+}
+
+fn encode(tx: &Tx<'_>, sequence: u64) -> Vec<u8> {
     // Only the tables that are used, in order of their places: naming one is using it.
     let mut used: Vec<usize> = places(tx).map(|(table, _)| table).collect();
     used.sort_unstable();
@@ -196,7 +242,6 @@ fn encode(tx: &Tx<'_>) -> Vec<u8> {
         Wanted::Version(version) => Condition::Version(key(place), txid(*version)),
     };
     let command = Command {
-        request: RequestId { session: SessionId(1), sequence: 1 },
         tables: used.iter().map(|table| TABLES[*table]).collect(),
         conditions: tx.conditions.iter().map(condition).collect(),
         operations: tx
@@ -207,6 +252,7 @@ fn encode(tx: &Tx<'_>) -> Vec<u8> {
                 None => Operation::Delete(key(place)),
             })
             .collect(),
+        ..Command::of(Ticket { request: request(sequence), settled_below: 0 })
     };
     command.encode()
 }
@@ -224,6 +270,19 @@ fn told(verdict: &Verdict) -> Told {
             Told::Refused(conflict.condition, conflict.found.map(TxId::get))
         }
         Verdict::TableMismatch(_) => Told::Mismatch,
+        Verdict::Burned => Told::Burned,
+        Verdict::Resolved(resolved) => match resolved.outcome {
+            Some(Outcome::Committed { at, took_id }) => {
+                Told::Committed(took_id.then_some(at.get()))
+            }
+            Some(Outcome::Refused { condition, found }) => {
+                Told::Refused(condition as usize, found.map(TxId::get))
+            }
+            Some(Outcome::TableMismatch { .. }) => Told::Mismatch,
+            Some(Outcome::Burned) => Told::Burned,
+            None => panic!("nothing is forgotten here"),
+        },
+        Verdict::Forgotten => panic!("nothing is forgotten here"),
     }
 }
 

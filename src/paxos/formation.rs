@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::limits::SESSIONS_MAX;
 use crate::types::membership::{Member, Membership};
 use crate::types::message::{Introduce, Message};
 
@@ -31,6 +32,8 @@ use crate::types::message::{Introduce, Message};
 pub struct Formation {
     own: Introduce,
     id: ReplicaId,
+    /// How many sessions the state is to remember.
+    sessions_max: u32,
     introduced: BTreeMap<ReplicaId, Member>,
     agreed: Option<Membership>,
     /// Who is known to have agreed to `agreed`.
@@ -119,12 +122,19 @@ impl Formation {
         Self {
             own,
             id,
+            sessions_max: SESSIONS_MAX,
             introduced: BTreeMap::new(),
             agreed,
             agreements: BTreeMap::new(),
             formed: false,
             trouble: None,
         }
+    }
+
+    /// The same, of a cluster whose state is to remember so many sessions.
+    #[must_use]
+    pub fn with_sessions_max(self, sessions_max: u32) -> Self {
+        Self { sessions_max, ..self }
     }
 
     /// What to send to every peer, now and again on a timer.
@@ -172,6 +182,7 @@ impl Formation {
             false => self.introduced.get(id).cloned(),
         });
         let membership = Membership::majority(known.collect::<Option<Vec<_>>>()?).ok()?;
+        let membership = membership.with_sessions_max(self.sessions_max).ok()?;
         // Alone, the agreement of all is this one.
         let formed = membership.voters().len() == 1;
         Some(Agreement { membership, formed })

@@ -51,16 +51,27 @@ pub struct Batcher {
     gather_until: Moment,
 }
 
-/// Which command, and the replica that forwarded it, in that opening.
-pub type Origin = (RequestId, Option<(ReplicaId, Boot)>);
+/// Which command, and who forwarded it.
+pub type Origin = (RequestId, Option<Sender>);
+
+/// A replica that forwarded a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// In which opening.
+    pub boot: Boot,
+    /// By which attempt.
+    pub attempt: u64,
+}
 
 /// A command that waits.
 #[derive(Debug)]
 pub struct Queued {
     /// The command.
     pub command: EncodedCommand,
-    /// The replica that forwarded it, in that opening; `None` where a caller of this one did.
-    pub origin: Option<(ReplicaId, Boot)>,
+    /// Who forwarded it; `None` where a caller of this replica submitted it.
+    pub origin: Option<Sender>,
 }
 
 impl Batcher {

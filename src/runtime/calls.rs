@@ -3,15 +3,18 @@
 //! Invariants:
 //! * Whoever is refused here, nothing was done for.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::paxos::step::Input;
-use crate::store::verdict::Committed;
+#[cfg(feature = "sim")]
+use crate::store::verdict::Resolution;
+#[cfg(feature = "sim")]
+use crate::types::bugs::{self, Bug};
+#[cfg(feature = "sim")]
+use crate::types::command::Command;
 use crate::types::error::{Error, ErrorKind};
-use crate::types::ids::{SessionId, TxId};
+use crate::types::ids::TxId;
 use crate::types::message::EncodedCommand;
 
 use super::batcher::Queued;
@@ -19,12 +22,14 @@ use super::driver::{Driver, Stage};
 use super::ending::closing;
 use super::pending::Completer;
 use super::requests::Answer;
+use super::tickets::Tickets;
+use super::writes::Asker;
 
 impl<D: Disk> Driver<D> {
-    /// Under which session commands of this replica are known, and their next number.
+    /// Who gives commands of this replica their names.
     #[must_use]
-    pub fn session(&self) -> (SessionId, Arc<AtomicU64>) {
-        (self.session, Arc::clone(&self.sequences))
+    pub fn tickets(&self) -> Tickets {
+        self.tickets.clone()
     }
 
     /// Every call is answered within this time.
@@ -33,8 +38,10 @@ impl<D: Disk> Driver<D> {
         self.options.request_timeout
     }
 
-    /// A caller submits a transaction.
-    pub(super) fn on_propose(&mut self, command: EncodedCommand, completer: Completer<Committed>) {
+    /// A caller submits a transaction, or wants one resolved. What was submitted `again` may have
+    /// happened already.
+    pub(super) fn on_submit(&mut self, command: EncodedCommand, asker: Asker, again: bool) {
+        let request = command.request;
         let refuse = if matches!(self.stage, Stage::Closing(_)) {
             Some(closing())
         } else if self.space.is_short() {
@@ -43,16 +50,51 @@ impl<D: Disk> Driver<D> {
             let max = self.options.queued_bytes_max;
             let message = format!("more than {max} bytes of transactions wait for a slot");
             Some(Error::new(ErrorKind::Busy, message))
+        } else if again && self.requests.writes.contains(request) {
+            Some(Error::new(ErrorKind::Busy, "the same transaction is under way here"))
         } else {
             None
         };
         if let Some(err) = refuse {
-            self.effects.answers.push(Answer::Write(completer, Err(err)));
+            if !again {
+                self.requests.writes.note_refused(request);
+            }
+            self.effects.answers.push(asker.refuse(request, err, again));
             return;
         }
+        #[cfg(feature = "sim")]
+        let asker = match self.mistake(&command, asker) {
+            Some(asker) => asker,
+            None => return,
+        };
         let deadline = self.now + self.options.request_timeout;
-        self.requests.add_write(command.request.sequence, completer, deadline);
+        self.requests.add_write(request, asker, deadline, again);
         self.batcher.push(Queued { command, origin: None });
+    }
+
+    /// Makes a mistake: tells at once that what is not known here did not happen.
+    #[cfg(feature = "sim")]
+    fn mistake(&mut self, command: &EncodedCommand, asker: Asker) -> Option<Asker> {
+        if !bugs::is_on(Bug::ResolveWithoutLog) {
+            return Some(asker);
+        }
+        let resolved = Command::decode(&command.bytes).ok().and_then(|command| command.resolves);
+        match (resolved, asker) {
+            (Some(resolved), Asker::Resolve(completer)) if !self.store.is_known(resolved) => {
+                let answer = Answer::Resolution(completer, Ok(Resolution::Burned));
+                self.effects.answers.push(answer);
+                None
+            }
+            (_, asker) => Some(asker),
+        }
+    }
+
+    /// Whoever was answered need not be remembered in the state.
+    pub(super) fn settle_tickets(&mut self) {
+        let settled = self.requests.writes.take_settled();
+        if !settled.is_empty() {
+            self.tickets.settle(settled);
+        }
     }
 
     /// A caller begins a linearizable read.

@@ -24,7 +24,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::journal::disk::Disk;
 use crate::journal::{Journal, Reader};
@@ -32,11 +31,12 @@ use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
 use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
+use crate::store::verdict::Verdict;
 use crate::transport::Arrival;
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Lsn, ReplicaId, SessionId, Slot};
+use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::message::{Envelope, Message};
 use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
@@ -55,7 +55,9 @@ use super::requests::Requests;
 use super::space::Space;
 use super::stalled::Stalled;
 use super::tail::Tail;
+use super::tickets::Tickets;
 use super::turn::{Effects, Event, Options};
+use super::writes::Asker;
 
 /// One replica without threads, sockets and clocks.
 #[derive(Debug)]
@@ -88,8 +90,7 @@ pub struct Driver<D: Disk> {
     /// The newest time given to an entry.
     pub(super) time: Time,
 
-    pub(super) session: SessionId,
-    pub(super) sequences: Arc<AtomicU64>,
+    pub(super) tickets: Tickets,
     pub(super) requests: Requests,
     pub(super) batcher: Batcher,
     /// What this replica proposed, and has not seen applied.
@@ -143,8 +144,7 @@ impl<D: Disk> Driver<D> {
         let identity = journal.identity().clone();
         let mut options = options;
         let formation = super::forming::begin(&identity, &mut options)?;
-        let session = u128::from(identity.boot.nonce) << 64 | (identity.incarnation.0 >> 64);
-        let session = SessionId(session);
+        let tickets = Tickets::new(identity.incarnation, identity.boot, options.session_window);
         let mut driver = Self {
             now,
             reader: journal.reader(),
@@ -162,9 +162,8 @@ impl<D: Disk> Driver<D> {
             store: Arc::new(Store::new()),
             tail: Tail::default(),
             time: Time::default(),
-            session,
-            sequences: Arc::new(AtomicU64::new(1)),
-            requests: Requests::new(session),
+            tickets,
+            requests: Requests::default(),
             batcher: Batcher::new(options.batcher),
             proposals: BTreeMap::new(),
             bounced: None,
@@ -236,6 +235,7 @@ impl<D: Disk> Driver<D> {
             self.stop(err);
         }
         self.tell_changes();
+        self.settle_tickets();
         self.effects.wake_at = self.wake_at();
         std::mem::replace(&mut self.effects, Effects::none())
     }
@@ -272,7 +272,12 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         }
         match event {
-            Event::Propose { command, completer } => self.on_propose(command, completer),
+            Event::Propose { command, completer, again } => {
+                self.on_submit(command, Asker::Commit(completer), again);
+            }
+            Event::Resolve { command, completer } => {
+                self.on_submit(command, Asker::Resolve(completer), false);
+            }
             Event::Read { completer, timeout } => self.on_read(completer, timeout),
             Event::WaitFor { txid, completer, timeout } => {
                 self.on_wait_for(txid, completer, timeout);
@@ -280,9 +285,7 @@ impl<D: Disk> Driver<D> {
             Event::HandOver { to, completer } => self.on_hand_over(to, completer),
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
             Event::Arrived(Arrival::Down { peer }) => {
-                // Whoever leads next will have found what the peer had proposed by then.
-                let soon = self.now + 2 * self.options.election_timeout;
-                self.requests.hasten_forwarded(peer, soon);
+                self.requests.writes.peer_down(peer);
                 self.step(Input::PeerDown(peer));
             }
             Event::Met(sighting) => self.fence.meet(sighting),
@@ -304,7 +307,7 @@ impl<D: Disk> Driver<D> {
         }
         match message {
             Message::Forward(forward) => self.on_forward(from, forward),
-            Message::Bounced { boot, requests } => self.on_bounced(from, boot, requests),
+            Message::Bounced { boot, attempts } => self.on_bounced(from, boot, attempts),
             Message::Introduce(_) | Message::Agreed { .. } => {
                 self.on_formation_message(from, message)?;
             }
@@ -366,6 +369,7 @@ impl<D: Disk> Driver<D> {
     fn propose_or_forward(&mut self) {
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
         self.batcher.settle(self.now, inflight);
+        self.forward_again();
         if self.batcher.is_empty() {
             return;
         }
@@ -379,11 +383,15 @@ impl<D: Disk> Driver<D> {
             && paxos.has_room()
             && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time)
         {
-            for (request, _) in &commands {
-                self.requests.note_proposed(*request);
+            for (request, _) in commands.iter().filter(|(_, origin)| origin.is_none()) {
+                self.requests.writes.note_proposed(*request);
             }
-            self.proposals.insert(paxos.next_slot(), Proposal { entry: entry.clone(), commands });
+            let proposal = Proposal { entry: entry.clone(), commands };
+            let earlier = self.proposals.insert(paxos.next_slot(), proposal);
             paxos.step(self.now, Input::Propose(entry));
+            if let Some(earlier) = earlier {
+                self.forget_commands(&earlier.commands);
+            }
         }
     }
 
@@ -422,16 +430,27 @@ impl<D: Disk> Driver<D> {
             && entry.command_count() > 1;
         let reversed = turned.then(|| reversed(entry));
         let entry = reversed.as_ref().unwrap_or(entry);
+        #[cfg(feature = "sim")]
+        if bugs::is_on(Bug::EvictByClock) && self.now.0.is_multiple_of(64) {
+            self.store.forget_session();
+        }
         let applied = self.store.apply(slot, entry).map_err(|err| {
             Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
         })?;
         self.time = self.time.max(applied.time);
         if let Some(proposal) = self.proposals.remove(&slot) {
-            self.take_back(proposal, entry);
+            self.end_proposal(proposal, entry);
         }
-        for (request, verdict) in applied.verdicts {
-            let result = || verdict.into_result(request);
-            self.effects.answers.extend(self.requests.answer_write(request, result));
+        let mut in_vain = false;
+        for (ended, bytes) in applied.verdicts.into_iter().zip(entry.commands()) {
+            if let Some(burned) = ended.verdict.burned() {
+                in_vain |= self.tell(burned, Verdict::Burned, &[]);
+            }
+            in_vain |= self.tell(ended.request, ended.verdict, bytes);
+        }
+        if in_vain {
+            // They were about to be proposed once more.
+            self.drop_unwaited();
         }
         Ok(())
     }
@@ -462,13 +481,14 @@ impl<D: Disk> Driver<D> {
         let inbox =
             (self.missing_commands() > 0).then(|| self.now + self.options.heartbeat_interval);
         let deadline = self.requests.next_deadline();
+        let again = self.leader_to_forward_to().and_then(|_| self.requests.writes.again_at());
         let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
         let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
         let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
         let preferred = self.priorities.due_at();
         let due = [
-            paxos, forming, closing, batch, inbox, bounced, deadline, repair, space, seal,
+            paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
             hand_over, stalled, preferred,
         ];
         due.iter().flatten().min().copied()

@@ -17,6 +17,7 @@ use super::handover::HandOvers;
 use super::next_leader::NextLeader;
 use super::requests::{Answer, Requests};
 use super::turn::Event;
+use super::writes::Asker;
 
 impl<D: Disk> Driver<D> {
     /// Nothing new is taken; what was proposed may end for `patience`.
@@ -32,7 +33,7 @@ impl<D: Disk> Driver<D> {
     pub(super) fn drop_unwaited(&mut self) {
         let requests = &self.requests;
         self.batcher.retain(|queued| {
-            queued.origin.is_some() || requests.is_waiting(queued.command.request)
+            queued.origin.is_some() || requests.writes.contains(queued.command.request)
         });
     }
 
@@ -60,7 +61,7 @@ impl<D: Disk> Driver<D> {
     /// Even stopping failed: who waits is answered by losing who would have answered.
     pub fn abandon(&mut self, err: Error) {
         self.stage = Stage::Stopped(err);
-        self.requests = Requests::new(self.session);
+        self.requests = Requests::default();
         self.hand_overs = HandOvers::default();
         self.next_leader = NextLeader::default();
     }
@@ -95,7 +96,10 @@ pub(super) fn closing() -> Error {
 /// What a caller is answered once there is nobody to answer it.
 pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
     match event {
-        Event::Propose { completer, .. } => Some(Answer::Write(completer, Err(err))),
+        Event::Propose { command, completer, again } => {
+            Some(Asker::Commit(completer).refuse(command.request, err, again))
+        }
+        Event::Resolve { completer, .. } => Some(Answer::Resolution(completer, Err(err))),
         Event::Read { completer, .. } | Event::WaitFor { completer, .. } => {
             Some(Answer::Read(completer, Err(err)))
         }

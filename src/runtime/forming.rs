@@ -44,7 +44,8 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         address: address.clone(),
         voters: options.voters.iter().map(|(id, _)| *id).collect(),
     };
-    Ok(Formation::new(options.id, own, identity.membership.clone()))
+    let formation = Formation::new(options.id, own, identity.membership.clone());
+    Ok(formation.with_sessions_max(options.sessions_max))
 }
 
 impl<D: Disk> Driver<D> {

@@ -1,26 +1,33 @@
-//! Commands on their way to who leads: forwarded once, taken once, or bounced.
+//! Commands on their way to who leads: forwarded, taken or bounced, and forwarded again.
 //!
-//! A replica forwards a command once, and only so many bytes at a time: of what waits here it can
-//! still be told for certain that it did not happen, and of what was forwarded it cannot. A
-//! command that bounced waits again, and whoever bounced it is not asked for a heartbeat interval:
-//! it may be full, or on its way out. A command waits again, too, where its proposal lost its slot
-//! to another entry; a leader that has none to propose is asked for a no-op (`paxos/leftover.rs`).
+//! A replica forwards only so many bytes at a time: of what waits here it can still be told for
+//! certain that it did not happen. What was forwarded is forwarded again where another replica
+//! comes to lead, the connection ended, or no verdict came for long: it happens once, however often
+//! it arrives (`store/sessions.rs`). A command that bounced waits again, and whoever bounced it is
+//! not asked for a heartbeat interval: it may be full, or on its way out. A command waits again,
+//! too, where its proposal lost its slot to another entry; a leader that has none to propose is
+//! asked for a no-op (`paxos/leftover.rs`).
 //!
-//! The network may still deliver two copies of a message, and a copy may come after the leader lost
-//! and regained its role; so every command that was ever seen is remembered, taken or bounced
-//! alike. Memory is bounded: for the newest opening of each peer the newest numbers are kept one by
-//! one, and everything below them counts as seen; of older openings, everything.
+//! Each time that a command is forwarded is an *attempt*, with a number of its own. The network may
+//! deliver two copies of a message, and a copy may come after the leader lost and regained its
+//! role; so every attempt that was ever seen is remembered, taken or bounced alike. Who bounced an
+//! attempt has thereby said for good that it brought nothing about. Memory is bounded: for the
+//! newest opening of each peer the newest numbers are kept one by one, and everything below them
+//! counts as seen; of older openings, everything.
 //!
 //! Invariants:
-//! * A command is taken at most once in one opening of this replica; the message names the opening.
-//! * A command that was bounced is never taken later, so its sender may propose it elsewhere.
+//! * An attempt is taken at most once in one opening of this replica; the message names the
+//!   opening.
+//! * An attempt that was bounced is never taken later.
+//! * What a peer forwards again while it is under way here is not queued a second time.
 //! * A command that does not decode is dropped: it must not reach the log, where it would stop
 //!   every replica.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::journal::disk::Disk;
+use crate::store::verdict::Verdict;
 use crate::types::bugs::{self, Bug};
 use crate::types::command::Command;
 use crate::types::entry::Entry;
@@ -29,15 +36,16 @@ use crate::types::limits::COMMAND_BYTES_MAX;
 use crate::types::marks::reached;
 use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
 
-use super::batcher::{Origin, Queued};
+use super::batcher::{Origin, Queued, Sender};
 use super::driver::{Driver, Stage};
+use super::writes::Told;
 
 /// Most bytes of commands that are on their way to a leader, or wait there, at once; a single
 /// larger one is always allowed. Far below what the transport queues for a peer, so that none is
 /// dropped.
 const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Most sequence numbers of a peer that are remembered one by one.
+/// Most attempts of a peer that are remembered one by one.
 const SEEN_MAX: usize = 1 << 14;
 
 /// An entry that this replica proposed, with who asked for what is in it.
@@ -49,9 +57,12 @@ pub struct Proposal {
     pub commands: Vec<Origin>,
 }
 
-/// What was seen so far.
+/// What was seen so far, and what of it is under way here.
 #[derive(Debug, Default)]
-pub struct Forwards(BTreeMap<ReplicaId, Seen>);
+pub struct Forwards {
+    seen: BTreeMap<ReplicaId, Seen>,
+    under_way: BTreeSet<RequestId>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -70,140 +81,204 @@ impl<D: Disk> Driver<D> {
         }
         let takes = self.leads() && !matches!(self.stage, Stage::Closing(_));
         let mut bounced = Vec::new();
-        for command in forward.commands {
-            if !self.forwards.is_new(from, forward.boot, &command) {
+        for (attempt, command) in (forward.attempt..).zip(forward.commands) {
+            if !self.forwards.is_new(from, forward.boot, attempt, &command) {
                 reached!(ForwardSeen);
                 continue;
             }
             let room = self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max);
-            if takes && room {
-                if bugs::is_on(Bug::BounceTaken) {
-                    bounced.push(command.request);
-                }
-                self.batcher.push(Queued { command, origin: Some((from, forward.boot)) });
+            if !takes || !room {
+                bounced.push(attempt);
+            } else if !self.forwards.under_way.insert(command.request) {
+                reached!(ForwardUnderWay);
             } else {
-                bounced.push(command.request);
+                if bugs::is_on(Bug::BounceTaken) {
+                    bounced.push(attempt);
+                }
+                let sender = Sender { replica: from, boot: forward.boot, attempt };
+                self.batcher.push(Queued { command, origin: Some(sender) });
             }
         }
         self.bounce(from, forward.boot, bounced);
     }
 
-    pub(super) fn bounce(&mut self, to: ReplicaId, boot: Boot, requests: Vec<RequestId>) {
-        if !requests.is_empty() {
-            let message = Message::Bounced { boot, requests };
+    pub(super) fn bounce(&mut self, to: ReplicaId, boot: Boot, attempts: Vec<u64>) {
+        if !attempts.is_empty() {
+            let message = Message::Bounced { boot, attempts };
             self.effects.sends.push(Envelope { to, message });
         }
+    }
+
+    /// Sends back one command that waited here, or was proposed here in vain.
+    fn bounce_one(&mut self, request: RequestId, sender: Sender) {
+        self.forwards.under_way.remove(&request);
+        self.bounce(sender.replica, sender.boot, vec![sender.attempt]);
     }
 
     /// Sends back what waits here and came from peers. What came back to this replica itself stays.
     pub(super) fn bounce_queue(&mut self) {
         let mut bounced = BTreeMap::new();
+        let under_way = &mut self.forwards.under_way;
         self.batcher.retain(|Queued { command, origin }| {
-            let Some((origin, boot)) = *origin else { return true };
-            let requests = bounced.entry((origin, boot.sequence)).or_insert((boot, Vec::new()));
-            requests.1.push(command.request);
+            let Some(Sender { replica, boot, attempt }) = *origin else { return true };
+            under_way.remove(&command.request);
+            let attempts = bounced.entry((replica, boot.sequence)).or_insert((boot, Vec::new()));
+            attempts.1.push(attempt);
             false
         });
-        for ((origin, _), (boot, requests)) in bounced {
-            self.bounce(origin, boot, requests);
+        for ((replica, _), (boot, attempts)) in bounced {
+            self.bounce(replica, boot, attempts);
         }
     }
 
-    /// Commands that a peer did not propose and never will: they wait for a leader again.
-    pub(super) fn on_bounced(&mut self, from: ReplicaId, boot: Boot, requests: Vec<RequestId>) {
+    /// Attempts that a peer did not propose and never will: the commands wait for a leader again.
+    pub(super) fn on_bounced(&mut self, from: ReplicaId, boot: Boot, attempts: Vec<u64>) {
         if boot != self.journal.identity().boot {
             return;
         }
         // It may be full, closing, or just deposed: asked at once, it would bounce them again.
         self.bounced = Some((from, self.now + self.options.heartbeat_interval));
-        for request in requests {
-            let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
-            if let Some(command) = self.requests.take_bounced(from, request, sequence) {
+        for attempt in attempts {
+            if let Some(command) = self.requests.writes.take_bounced(from, attempt) {
                 reached!(BouncedQueued);
-                self.queue_again(&command.bytes, sequence);
+                self.batcher.push(Queued { command, origin: None });
             }
         }
     }
 
-    /// Something was chosen in the slot of a proposal. Where it is something else, the proposal can
-    /// never be chosen any more: its commands did not happen, and wait for a leader again.
-    pub(super) fn take_back(&mut self, proposal: Proposal, chosen: &Entry) {
+    /// The entry of a proposal was applied, or another one in its slot. In the second case the
+    /// proposal can never be chosen any more: it brought nothing about, and its commands wait for a
+    /// leader again.
+    pub(super) fn end_proposal(&mut self, proposal: Proposal, applied: &Entry) {
         let Proposal { entry, commands } = proposal;
-        if entry == *chosen && !bugs::is_on(Bug::QueueChosenAgain) {
-            return;
+        if entry == *applied {
+            return self.forget_commands(&commands);
         }
         for ((request, origin), bytes) in commands.into_iter().zip(entry.commands()) {
             match origin {
-                Some((origin, boot)) => {
+                Some(sender) => {
                     reached!(TakenBackForPeer);
-                    self.bounce(origin, boot, vec![request]);
+                    self.bounce_one(request, sender);
                 }
-                None => {
+                // Where nobody waits, its caller was told that the outcome is unknown.
+                None if self.requests.writes.take_back(request) => {
                     reached!(TakenBack);
-                    let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
-                    // Where nobody waits, its caller was told that the outcome is unknown.
-                    if self.requests.take_back(request, sequence) {
-                        self.queue_again(bytes, sequence);
-                    }
+                    let command = EncodedCommand { request, bytes: bytes.to_vec() };
+                    self.batcher.push(Queued { command, origin: None });
                 }
+                None => {}
             }
         }
     }
 
-    /// A command of this session waits again, under a new number: an old copy of it can never be
-    /// taken for the new one, and none that forgot old numbers takes it for an old one.
-    fn queue_again(&mut self, bytes: &[u8], sequence: u64) {
-        let request = RequestId { session: self.session, sequence };
-        let mut command = Command::decode(bytes).expect("a command of this session decodes");
-        command.request = request;
-        let command = EncodedCommand { request, bytes: command.encode() };
+    /// These commands are under way here no more, as far as can be told: whoever forwards them
+    /// again is listened to.
+    pub(super) fn forget_commands(&mut self, commands: &[Origin]) {
+        for (request, _) in commands.iter().filter(|(_, origin)| origin.is_some()) {
+            self.forwards.under_way.remove(request);
+        }
+    }
+
+    /// A verdict is known over a command of these bytes. Whoever waits for it here is answered.
+    /// Returns whether the command is still in the queue, to no end.
+    pub(super) fn tell(&mut self, request: RequestId, verdict: Verdict, bytes: &[u8]) -> bool {
+        if verdict == Verdict::Forgotten {
+            // Nothing of it would be applied any more.
+            self.tickets.expire(request.session);
+        }
+        match self.requests.writes.tell(request, verdict) {
+            Told::Nobody => false,
+            Told::Renew => {
+                self.renew(request, bytes);
+                false
+            }
+            Told::Answer(answer, in_vain) => {
+                self.effects.answers.push(answer);
+                in_vain
+            }
+        }
+    }
+
+    /// A command of a session that the state has forgotten: it certainly did not happen, and goes
+    /// on under another session.
+    fn renew(&mut self, request: RequestId, bytes: &[u8]) {
+        reached!(SessionRenewed);
+        let ticket = self.tickets.draw(|| self.store.applied().commands);
+        let mut command = Command::decode(bytes).expect("what is applied decodes");
+        command.request = ticket.request;
+        command.settled_below = ticket.settled_below;
+        self.requests.rename_write(request, ticket.request);
+        let command = EncodedCommand { request: ticket.request, bytes: command.encode() };
         self.batcher.push(Queued { command, origin: None });
+    }
+
+    /// Hands on again what was forwarded, and is lost or late.
+    pub(super) fn forward_again(&mut self) {
+        let wait = self.options.election_timeout;
+        if self.requests.writes.forwarded_bytes() == 0 {
+            return;
+        }
+        if self.leads() {
+            for (command, _) in self.requests.writes.take_overdue(self.now, None, wait) {
+                reached!(ForwardedToItself);
+                self.batcher.push(Queued { command, origin: None });
+            }
+        } else if let Some(leader) = self.leader_to_forward_to() {
+            let overdue = self.requests.writes.take_overdue(self.now, Some(leader), wait);
+            if !overdue.is_empty() {
+                reached!(ForwardedAgain);
+                self.forward(leader, overdue);
+            }
+        }
     }
 
     /// Sends waiting commands to who leads, as many as may be on their way at once. The others wait
     /// here, where they can still be told for certain that they did not happen.
     pub(super) fn forward_queue(&mut self) {
         let leader = self.leader_to_forward_to();
+        let mut under_way = self.requests.writes.forwarded_bytes();
         let mut commands = Vec::new();
         while let Some(Queued { command, origin }) = self.batcher.first() {
-            let under_way = self.requests.forwarded_bytes();
-            let room = under_way == 0 || under_way + command.bytes.len() <= FORWARDED_BYTES_MAX;
-            match (*origin, leader) {
+            let bytes = command.bytes.len();
+            let room = under_way == 0 || under_way + bytes <= FORWARDED_BYTES_MAX;
+            match *origin {
                 // Forwarded once only: its sender knows best whom to ask next.
-                (Some((origin, boot)), _) => {
+                Some(sender) => {
                     let request = command.request;
                     self.batcher.pop_first();
-                    self.bounce(origin, boot, vec![request]);
+                    self.bounce_one(request, sender);
                 }
-                (None, Some((leader, _))) if room => {
+                None if leader.is_some() && room => {
                     let Some(Queued { command, .. }) = self.batcher.pop_first() else { break };
-                    self.requests.note_forwarded(leader, command.clone());
-                    commands.push(command);
+                    under_way += bytes;
+                    commands.push((command, self.options.election_timeout));
                 }
-                (None, _) => break,
+                None => break,
             }
         }
-        if let Some((to, receiver)) = leader {
-            self.forward(to, receiver, commands);
+        if let Some(leader) = leader {
+            self.forward(leader, commands);
         }
     }
 
-    /// Sends commands off, in messages of bounded size.
-    fn forward(&mut self, to: ReplicaId, receiver: Boot, commands: Vec<EncodedCommand>) {
+    /// Sends commands off, each with how long its verdict may take, in messages of bounded size.
+    fn forward(&mut self, leader: (ReplicaId, Boot), commands: Vec<(EncodedCommand, Duration)>) {
+        let (to, receiver) = leader;
         let boot = self.journal.identity().boot;
-        let mut batches: Vec<Vec<EncodedCommand>> = Vec::new();
+        let mut batches: Vec<Forward> = Vec::new();
         let mut bytes = 0;
-        for command in commands {
+        for (command, wait) in commands {
             bytes += command.bytes.len();
             if batches.is_empty() || bytes > self.options.message_bytes_max {
                 bytes = command.bytes.len();
-                batches.push(Vec::new());
+                let attempt = self.requests.writes.next_attempt();
+                batches.push(Forward { boot, receiver, attempt, commands: Vec::new() });
             }
-            batches.last_mut().expect("one was just pushed").push(command);
+            self.requests.writes.note_forwarded(leader, command.clone(), self.now, wait);
+            batches.last_mut().expect("one was just pushed").commands.push(command);
         }
-        for commands in batches {
-            let message = Message::Forward(Forward { boot, receiver, commands });
-            self.effects.sends.push(Envelope { to, message });
+        for forward in batches {
+            self.effects.sends.push(Envelope { to, message: Message::Forward(forward) });
         }
     }
 
@@ -219,20 +294,26 @@ impl<D: Disk> Driver<D> {
 }
 
 impl Forwards {
-    /// Whether the command may be taken or bounced: it is whole, and was not seen before.
-    pub fn is_new(&mut self, from: ReplicaId, boot: Boot, command: &EncodedCommand) -> bool {
-        let seen = self.0.entry(from).or_default();
+    /// Whether the attempt may be taken or bounced: its command is whole, and it was not seen
+    /// before.
+    pub fn is_new(
+        &mut self,
+        from: ReplicaId,
+        boot: Boot,
+        attempt: u64,
+        command: &EncodedCommand,
+    ) -> bool {
+        let seen = self.seen.entry(from).or_default();
         if seen.boot.sequence < boot.sequence {
             *seen = Seen { boot, ..Seen::default() };
         }
-        seen.boot == boot && is_whole(command) && seen.note(command.request.sequence)
+        seen.boot == boot && is_whole(command) && seen.note(attempt)
     }
 }
 
 impl Seen {
-    fn note(&mut self, sequence: u64) -> bool {
-        let seen = sequence < self.floor || !self.above.insert(sequence);
-        if seen && !bugs::is_on(Bug::TakeForwardTwice) {
+    fn note(&mut self, attempt: u64) -> bool {
+        if attempt < self.floor || !self.above.insert(attempt) {
             return false;
         }
         if self.above.len() > SEEN_MAX
@@ -252,14 +333,13 @@ fn is_whole(command: &EncodedCommand) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ids::{RequestId, SessionId};
+    use crate::types::ids::SessionId;
 
     const PEER: ReplicaId = ReplicaId(2);
 
     fn command(sequence: u64) -> EncodedCommand {
         let request = RequestId { session: SessionId(1), sequence };
-        let (tables, conditions, operations) = (Vec::new(), Vec::new(), Vec::new());
-        let command = Command { request, tables, conditions, operations };
+        let command = Command::resolving(request, request);
         EncodedCommand { request, bytes: command.encode() }
     }
 
@@ -268,32 +348,33 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_new_once() {
+    fn an_attempt_is_new_once() {
         let mut forwards = Forwards::default();
-        assert!(forwards.is_new(PEER, boot(1), &command(5)));
-        assert!(forwards.is_new(PEER, boot(1), &command(3)), "order does not matter");
-        assert!(!forwards.is_new(PEER, boot(1), &command(5)));
-        assert!(forwards.is_new(ReplicaId(3), boot(1), &command(5)));
+        assert!(forwards.is_new(PEER, boot(1), 5, &command(5)));
+        assert!(forwards.is_new(PEER, boot(1), 3, &command(3)), "order does not matter");
+        assert!(!forwards.is_new(PEER, boot(1), 5, &command(5)));
+        assert!(forwards.is_new(PEER, boot(1), 6, &command(5)), "another attempt");
+        assert!(forwards.is_new(ReplicaId(3), boot(1), 5, &command(5)));
     }
 
     #[test]
     fn nothing_of_an_older_opening_is_new() {
         let mut forwards = Forwards::default();
-        assert!(forwards.is_new(PEER, boot(1), &command(1)));
-        assert!(forwards.is_new(PEER, boot(2), &command(1)));
-        assert!(!forwards.is_new(PEER, boot(1), &command(2)));
+        assert!(forwards.is_new(PEER, boot(1), 1, &command(1)));
+        assert!(forwards.is_new(PEER, boot(2), 1, &command(1)));
+        assert!(!forwards.is_new(PEER, boot(1), 2, &command(2)));
         let copied = Boot { sequence: 2, nonce: 0 };
-        assert!(!forwards.is_new(PEER, copied, &command(2)), "two openings cannot share a number");
+        assert!(!forwards.is_new(PEER, copied, 2, &command(2)), "two openings share no number");
     }
 
     #[test]
     fn what_is_forgotten_counts_as_seen() {
         let mut forwards = Forwards::default();
-        for sequence in 1..=SEEN_MAX as u64 + 10 {
-            assert!(forwards.is_new(PEER, boot(1), &command(sequence)));
+        for attempt in 1..=SEEN_MAX as u64 + 10 {
+            assert!(forwards.is_new(PEER, boot(1), attempt, &command(1)));
         }
-        assert!(!forwards.is_new(PEER, boot(1), &command(1)));
-        assert!(forwards.0[&PEER].above.len() <= SEEN_MAX);
+        assert!(!forwards.is_new(PEER, boot(1), 1, &command(1)));
+        assert!(forwards.seen[&PEER].above.len() <= SEEN_MAX);
     }
 
     #[test]
@@ -301,9 +382,9 @@ mod tests {
         let mut forwards = Forwards::default();
         let mut damaged = command(1);
         damaged.bytes.pop();
-        assert!(!forwards.is_new(PEER, boot(1), &damaged));
+        assert!(!forwards.is_new(PEER, boot(1), 1, &damaged));
         let mut mislabelled = command(2);
         mislabelled.request.sequence = 3;
-        assert!(!forwards.is_new(PEER, boot(1), &mislabelled));
+        assert!(!forwards.is_new(PEER, boot(1), 2, &mislabelled));
     }
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::Store;
-use crate::store::verdict::Committed;
+use crate::store::verdict::{Committed, Resolution};
 use crate::transport::PeerCounters;
+use crate::types::command::Ticket;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
+#[cfg(feature = "sim")]
+use crate::types::message::EncodedCommand;
 
 use super::pending::{Helper, Pending};
 use super::report::Report;
@@ -32,7 +35,12 @@ pub trait Calls: Helper {
     /// # Errors
     ///
     /// What `encode` returns.
-    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>>;
+    fn propose(&self, encode: &dyn Fn(Ticket) -> Result<Vec<u8>>) -> Result<Pending<Committed>>;
+    /// See [`Handle::propose_again`].
+    #[cfg(feature = "sim")]
+    fn propose_again(&self, command: EncodedCommand) -> Pending<Committed>;
+    /// See [`Handle::resolve`].
+    fn resolve(&self, request: RequestId) -> Pending<Resolution>;
     /// See [`Handle::read`].
     fn read(&self, timeout: Option<Duration>) -> Pending<()>;
     /// See [`Handle::wait_for`].
@@ -66,10 +74,21 @@ impl Handle {
         Self { _running: Arc::new(Running(Arc::clone(&calls))), calls }
     }
 
-    /// Submits a transaction; `encode` gives its bytes for the identity that it gets.
-    pub fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Pending<Committed> {
+    /// Submits a transaction; `encode` gives its bytes for the ticket that it gets.
+    pub fn propose(&self, encode: &dyn Fn(Ticket) -> Result<Vec<u8>>) -> Pending<Committed> {
         let pending = self.calls.propose(encode).unwrap_or_else(Pending::failed);
         pending.helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Submits a command that was submitted before, here or elsewhere.
+    #[cfg(feature = "sim")]
+    pub fn propose_again(&self, command: EncodedCommand) -> Pending<Committed> {
+        self.calls.propose_again(command).helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Settles what becomes of a request, if nothing did yet.
+    pub fn resolve(&self, request: RequestId) -> Pending<Resolution> {
+        self.calls.resolve(request).helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// Waits until the state here is at least as new as everything that was acknowledged anywhere

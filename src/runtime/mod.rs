@@ -24,7 +24,7 @@
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
 //!   turn and comes out. Parts of the driver: `calls`, `fence`, `forming`, `forwards`, `handover`,
 //!   `next_leader`, `journaling`, `priorities`, `repair`, `space`, `stalled`, [`report`], `events`;
-//!   [`batcher`], [`requests`] and [`tail`] are values that it owns.
+//!   [`batcher`], [`requests`] with [`writes`], [`tickets`] and [`tail`] are values that it owns.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
@@ -50,6 +50,8 @@ pub mod batcher;
 pub mod gate;
 pub mod requests;
 pub mod tail;
+pub mod tickets;
+pub mod writes;
 
 pub mod handle;
 pub mod pending;

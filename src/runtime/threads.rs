@@ -10,18 +10,19 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
 use crate::store::Store;
-use crate::store::verdict::Committed;
+use crate::store::verdict::{Committed, Resolution};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Link, PeerCounters, Refusal, Task, Transport};
+use crate::types::command::{Command, Ticket};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot, TxId};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
 use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
@@ -34,6 +35,7 @@ use super::report::Report;
 use super::requests::Answer;
 use super::signals::{Clock, Jobs, Life};
 use super::tail::{AppliedEntries, Tail};
+use super::tickets::Tickets;
 use super::turn::{Effects, Event};
 
 /// Journal writes in flight, and one more for a segment that is being prepared.
@@ -65,8 +67,7 @@ struct Engine<D: Disk> {
     close_timeout: Duration,
     started: Instant,
 
-    session: SessionId,
-    sequences: Arc<AtomicU64>,
+    tickets: Tickets,
     store: Arc<Store>,
     reader: Reader<D>,
     tail: Tail,
@@ -89,14 +90,12 @@ struct Engine<D: Disk> {
 /// Where a thread or the listening address is refused.
 pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
     let Start { driver, transport, close_timeout } = start;
-    let (session, sequences) = driver.session();
     let engine = Arc::new(Engine {
         id: driver.standing().hello.replica,
         request_timeout: driver.request_timeout(),
         close_timeout,
         started: Instant::now(),
-        session,
-        sequences,
+        tickets: driver.tickets(),
         store: Arc::clone(driver.store()),
         reader: driver.reader(),
         tail: driver.tail(),
@@ -258,6 +257,11 @@ impl<D: Disk> Engine<D> {
         report
     }
 
+    /// What the next command of this replica is known by.
+    fn draw(&self) -> Ticket {
+        self.tickets.draw(|| self.store.applied().commands)
+    }
+
     fn now(&self) -> Moment {
         Moment::ZERO + self.started.elapsed()
     }
@@ -335,20 +339,36 @@ impl<D: Disk> Helper for Engine<D> {
 }
 
 impl<D: Disk> Calls for Engine<D> {
-    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
-        let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
-        let request = RequestId { session: self.session, sequence };
-        let command = EncodedCommand { request, bytes: encode(request)? };
+    fn propose(&self, encode: &dyn Fn(Ticket) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
+        let ticket = self.draw();
+        let request = ticket.request;
+        let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
+        let command = EncodedCommand { request, bytes };
         let (pending, completer) = Pending::new();
         let gathers = {
             let mut inbox = self.inbox.lock();
-            inbox.push(Event::Propose { command, completer });
+            inbox.push(Event::Propose { command, completer, again: false });
             inbox.len() < self.worth_a_turn.load(Ordering::SeqCst)
         };
         if !gathers {
             self.drive();
         }
         Ok(pending)
+    }
+
+    #[cfg(feature = "sim")]
+    fn propose_again(&self, command: EncodedCommand) -> Pending<Committed> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::Propose { command, completer, again: true });
+        pending
+    }
+
+    fn resolve(&self, request: RequestId) -> Pending<Resolution> {
+        let own = self.draw().request;
+        let bytes = Command::resolving(request, own).encode();
+        let (pending, completer) = Pending::new();
+        self.push(Event::Resolve { command: EncodedCommand { request: own, bytes }, completer });
+        pending
     }
 
     fn read(&self, timeout: Option<Duration>) -> Pending<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::journal::{Done, Job};
-use crate::store::verdict::Committed;
+use crate::store::verdict::{Committed, Resolution};
 use crate::transport::Arrival;
 use crate::types::error::Error;
 use crate::types::ids::{Ballot, ReplicaId, TxId};
@@ -24,8 +24,13 @@ pub struct Options {
     pub id: ReplicaId,
     /// All voters and where they listen, this replica included; empty where the caller named none.
     pub voters: Vec<(ReplicaId, String)>,
+    /// How many sessions the state of the ledger remembers, where this cluster is to be formed.
+    pub sessions_max: u32,
     /// Every call is answered within this time.
     pub request_timeout: Duration,
+    /// How many sequences of a session may be without an answer; then another one is opened. At
+    /// most [`SESSION_WINDOW`](crate::types::limits::SESSION_WINDOW).
+    pub session_window: u64,
     /// Most bytes of commands that wait for a slot; more are refused as busy.
     pub queued_bytes_max: usize,
     /// See [`step::Options`](crate::paxos::step::Options).
@@ -53,10 +58,19 @@ pub struct Options {
 pub enum Event<D: Disk> {
     /// A caller submits a transaction.
     Propose {
-        /// The encoded command with its identity, which is of this replica's session.
+        /// The encoded command, by what it is known.
         command: EncodedCommand,
         /// Who waits.
         completer: Completer<Committed>,
+        /// Whether the same command was submitted before, here or elsewhere.
+        again: bool,
+    },
+    /// A caller wants to know for good what became of a request.
+    Resolve {
+        /// The encoded command that settles it.
+        command: EncodedCommand,
+        /// Who waits.
+        completer: Completer<Resolution>,
     },
     /// A caller begins a linearizable read.
     Read {

@@ -4,7 +4,6 @@
 //! an answer helps the world along, one event after the other: so code written for a service, with
 //! its `.wait()`, runs in a simulation as it is, and time passes only there.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,13 +14,15 @@ use crate::runtime::handle::{Calls, EntryIterator, Handle};
 use crate::runtime::pending::{Helper, Pending};
 use crate::runtime::report::Report;
 use crate::runtime::tail::{AppliedEntries, Tail};
+use crate::runtime::tickets::Tickets;
 use crate::runtime::turn::Event;
 use crate::store::Store;
-use crate::store::verdict::Committed;
+use crate::store::verdict::{Committed, Resolution};
 use crate::transport::PeerCounters;
+use crate::types::command::{Command, Ticket};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Ballot, ReplicaId, RequestId, SessionId, Slot, TxId};
+use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -36,8 +37,7 @@ pub(super) struct SimulatedCalls {
     world: Weak<Mutex<World>>,
     called: Arc<Mutex<Vec<ReplicaId>>>,
     inbox: Arc<Mutex<Vec<Event<Mount>>>>,
-    session: SessionId,
-    sequences: Arc<AtomicU64>,
+    tickets: Tickets,
     request_timeout: Duration,
     store: Arc<Store>,
     reader: Reader<Mount>,
@@ -55,14 +55,12 @@ pub(super) fn handle(
     called: &Arc<Mutex<Vec<ReplicaId>>>,
 ) -> Handle {
     let driver = &life.driver;
-    let (session, sequences) = driver.session();
     Handle::new(Arc::new(SimulatedCalls {
         id,
         world,
         called: Arc::clone(called),
         inbox: Arc::clone(&life.inbox),
-        session,
-        sequences,
+        tickets: driver.tickets(),
         request_timeout: driver.request_timeout(),
         store: Arc::clone(driver.store()),
         reader: driver.reader(),
@@ -88,6 +86,10 @@ impl SimulatedCalls {
             self.inbox.lock().push(event);
             self.called.lock().push(self.id);
         }
+    }
+
+    fn draw(&self) -> Ticket {
+        self.tickets.draw(|| self.store.applied().commands)
     }
 
     /// This opening of the replica; `None` when it has ended.
@@ -122,13 +124,28 @@ impl Helper for SimulatedCalls {
 }
 
 impl Calls for SimulatedCalls {
-    fn propose(&self, encode: &dyn Fn(RequestId) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
-        let sequence = self.sequences.fetch_add(1, Ordering::Relaxed);
-        let request = RequestId { session: self.session, sequence };
-        let command = EncodedCommand { request, bytes: encode(request)? };
+    fn propose(&self, encode: &dyn Fn(Ticket) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
+        let ticket = self.draw();
+        let request = ticket.request;
+        let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
         let (pending, completer) = Pending::new();
-        self.push(Event::Propose { command, completer });
+        let command = EncodedCommand { request, bytes };
+        self.push(Event::Propose { command, completer, again: false });
         Ok(pending)
+    }
+
+    fn propose_again(&self, command: EncodedCommand) -> Pending<Committed> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::Propose { command, completer, again: true });
+        pending
+    }
+
+    fn resolve(&self, request: RequestId) -> Pending<Resolution> {
+        let own = self.draw().request;
+        let bytes = Command::resolving(request, own).encode();
+        let (pending, completer) = Pending::new();
+        self.push(Event::Resolve { command: EncodedCommand { request: own, bytes }, completer });
+        pending
     }
 
     fn read(&self, timeout: Option<Duration>) -> Pending<()> {

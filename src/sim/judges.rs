@@ -45,7 +45,7 @@ impl Judges {
     /// A replica is about to take a turn with these events.
     pub(super) fn on_events(&mut self, events: &[Event<Mount>]) {
         for event in events {
-            if let Event::Propose { command, .. } = event {
+            if let Event::Propose { command, .. } | Event::Resolve { command, .. } = event {
                 self.validity.on_call(&command.bytes);
             }
         }

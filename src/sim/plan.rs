@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::journal;
 use crate::runtime::{batcher, turn};
 use crate::types::ids::ReplicaId;
+use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 
 use super::machine::Settings;
 
@@ -24,6 +25,10 @@ pub struct Plan {
     pub priorities: Vec<u32>,
     /// See [`Config`](crate::Config).
     pub request_timeout: Duration,
+    /// How many transactions of one session may be without an answer.
+    pub session_window: u64,
+    /// How many sessions the state remembers.
+    pub sessions_max: u32,
     /// Most bytes of entries in one message.
     pub message_bytes_max: usize,
     /// How the journals are laid out.
@@ -40,6 +45,8 @@ impl Default for Plan {
             retransmit_interval: Duration::from_millis(100),
             priorities: Vec::new(),
             request_timeout: Duration::from_secs(5),
+            session_window: SESSION_WINDOW,
+            sessions_max: SESSIONS_MAX,
             message_bytes_max: 32 * 1024,
             journal: journal::Options {
                 segment_bytes: 64 * 1024,
@@ -65,6 +72,8 @@ impl Plan {
             id,
             voters: voters.collect(),
             request_timeout: self.request_timeout,
+            sessions_max: self.sessions_max,
+            session_window: self.session_window,
             queued_bytes_max: 1 << 20,
             heartbeat_interval: self.heartbeat_interval,
             election_timeout: self.election_timeout,

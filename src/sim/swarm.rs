@@ -26,12 +26,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use crate::types::marks::{self, Mark};
 use crate::types::time::Moment;
 
 use super::arena;
 use super::calls;
 use super::checkers::history::{Outcome as CallOutcome, Record};
+use super::checkers::once::Once;
 use super::checkers::{Conclusion, Violation, occ, replay, search};
 use super::faults::{self, Planned};
 use super::machine::{DiskSpeed, Life};
@@ -231,6 +233,9 @@ impl Swarm {
                 return Err(violation);
             }
             self.take_answers();
+            if let Some(violation) = self.workload.violation.take() {
+                return Err(violation);
+            }
             for id in self.strikes.take_gone() {
                 self.workload.unbind(id);
             }
@@ -280,6 +285,7 @@ impl Swarm {
         let world = self.sim.lock();
         world.judges.doubted.check_forgotten(&world.witness)?;
         let mut validity = world.judges.validity.clone();
+        let mut once = Once::default();
         let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
         let mut lives = lives.collect::<Vec<_>>();
         // The others may have been left behind.
@@ -296,6 +302,7 @@ impl Swarm {
             }
             validity.on_entry(self.ids[0], slot, &entry)?;
             let outcome = store.outcome(slot).expect("it is applied");
+            once.on_entry(slot, &entry, &outcome.took_id)?;
             let mut txid = outcome.after.counter();
             for (command, took) in entry.commands().zip(&outcome.took_id) {
                 if !took {
@@ -376,6 +383,9 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         message_bytes_max: *rng.pick(&[500, 4096, 32 * 1024]),
         ..Plan::default()
     };
+    // Few sessions, so that some are forgotten; and small windows, so that there are many.
+    plan.sessions_max = *rng.pick(&[2, 3, 4, 8, SESSIONS_MAX, SESSIONS_MAX]);
+    plan.session_window = *rng.pick(&[1, 2, 8, SESSION_WINDOW, SESSION_WINDOW]);
     plan.journal.inflight_max = rng.within(1..=3) as usize;
     // Small ones, so that what belongs together often stands in several groups.
     plan.journal.group_bytes_max = *rng.pick(&[1024, 4096, 32 * 1024]);

@@ -5,8 +5,16 @@
 //! told goes into a [`History`] that the checkers judge afterwards.
 //!
 //! Every value that is written is unique, so that a checker can tell who wrote it.
+//!
+//! Where a client is told that an outcome is unknown, it wants to know later: it submits the very
+//! same command again, or resolves the request, at whatever replica it is bound to by then. Some
+//! also submit again what was answered, and resolve what others have under way. All that is told of
+//! one call must be one thing.
 
-use std::collections::BTreeMap;
+mod commands;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,17 +25,22 @@ use parking_lot::Mutex;
 
 use crate::runtime::handle::Handle;
 use crate::runtime::pending::Pending;
-use crate::store::verdict::Committed;
-use crate::types::command::{self, Command, KeyKind, TableUse, ValueCodec};
+use crate::store::verdict::{Committed, Resolution};
+use crate::types::command::Ticket;
 use crate::types::error::{self, Error, ErrorKind};
 use crate::types::ids::{ReplicaId, RequestId, TxId};
+use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
+use super::checkers::Violation;
 use super::checkers::history::{
     Call, Change, Condition, Conflict, Expectation, History, Key, Operation, Outcome, Transaction,
     Versioned,
 };
 use super::rng::Rng;
+
+pub(super) use commands::decode;
+use commands::{TABLE, encode};
 
 /// What clients do, and how often.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +61,10 @@ pub(super) struct Workload {
     names: u64,
     values: u64,
     pub(super) committed: u64,
+    /// Two things were told of one call.
+    pub(super) violation: Option<Violation>,
+    /// The newest transactions that were answered, by the places of their calls.
+    answered: VecDeque<(usize, EncodedCommand)>,
     rng: Rng,
 }
 
@@ -61,17 +78,33 @@ struct Client {
     next: Moment,
     /// What it last read or wrote.
     known: BTreeMap<Key, Option<u64>>,
+    /// Its transactions of which nobody told yet what became of them.
+    open: Vec<Open>,
 }
 
 /// A call that was made and not answered.
 struct Waiting {
     place: usize,
     asked: Asked,
+    /// The transaction, as it was submitted.
+    submitted: Option<EncodedCommand>,
 }
 
 enum Asked {
     Write(Pending<Committed>),
     Read(Pending<()>),
+    /// What was asked before: for the same answer.
+    Again(Pending<Committed>, Open),
+    Resolve(Pending<Resolution>, Open),
+}
+
+/// A call that was made, by what it is known.
+#[derive(Clone)]
+struct Open {
+    place: usize,
+    request: RequestId,
+    /// As it was submitted; its replica may have given it another name since.
+    submitted: Option<EncodedCommand>,
 }
 
 /// Tells the world which client's answer is there.
@@ -96,6 +129,7 @@ impl Workload {
             waiting: None,
             next: Moment::ZERO + rng.time(habits.pause.0..=habits.pause.1),
             known: BTreeMap::new(),
+            open: Vec::new(),
         });
         Self {
             clients: clients.collect(),
@@ -104,6 +138,8 @@ impl Workload {
             names: 0,
             values: 0,
             committed: 0,
+            violation: None,
+            answered: VecDeque::new(),
             rng,
         }
     }
@@ -145,9 +181,23 @@ impl Workload {
 
     /// The client makes its next call.
     pub(super) fn call(&mut self, index: usize, now: Moment, answered: &Arc<Mutex<Vec<u64>>>) {
+        let Some((_, handle)) = self.clients[index].bound.clone() else { return };
+        let waker =
+            Waker::from(Arc::new(Told { client: index as u64, answered: Arc::clone(answered) }));
+        if let Some(open) = self.draw_open(index) {
+            let place = open.place;
+            let asked = match &open.submitted {
+                Some(command) if self.rng.per_mille(500) => {
+                    Asked::Again(handle.propose_again(command.clone()), open)
+                }
+                Some(_) | None => Asked::Resolve(handle.resolve(open.request), open),
+            };
+            self.clients[index].waiting = Some(Waiting { place, asked, submitted: None });
+            self.poll(index, now, &waker);
+            return;
+        }
         let call = self.draw(index);
         let client = &mut self.clients[index];
-        let Some((_, handle)) = client.bound.clone() else { return };
         client.calls += 1;
         let (name, number) = (client.name, client.calls);
         let mut operation = Operation {
@@ -159,10 +209,14 @@ impl Workload {
             outcome: Outcome::Unknown,
         };
         let place = self.history.operations.len();
-        let waker = Arc::new(Told { client: index as u64, answered: Arc::clone(answered) });
+        let submitted = RefCell::new(None);
         let asked = match &operation.call {
             Call::Transaction(transaction) => {
-                let encode = |request| Ok(encode(transaction, request, (name, number)));
+                let encode = |ticket: Ticket| {
+                    let bytes = encode(transaction, ticket, (name, number));
+                    let command = EncodedCommand { request: ticket.request, bytes };
+                    Ok(submitted.borrow_mut().insert(command).bytes.clone())
+                };
                 Asked::Write(handle.propose(&encode))
             }
             Call::Read(_) => Asked::Read(handle.read(None)),
@@ -175,8 +229,9 @@ impl Workload {
             }
         };
         self.history.operations.push(operation);
-        self.clients[index].waiting = Some(Waiting { place, asked });
-        self.poll(index, now, &Waker::from(waker));
+        let submitted = submitted.into_inner();
+        self.clients[index].waiting = Some(Waiting { place, asked, submitted });
+        self.poll(index, now, &waker);
     }
 
     /// The answer to a client may be there.
@@ -184,31 +239,107 @@ impl Workload {
         let client = &mut self.clients[index];
         let Some(mut waiting) = client.waiting.take() else { return };
         let mut context = Context::from_waker(waker);
-        let operation = &mut self.history.operations[waiting.place];
-        let outcome = match &mut waiting.asked {
-            Asked::Write(pending) => match Pin::new(pending).poll(&mut context) {
-                Poll::Pending => None,
-                Poll::Ready(result) => Some(written(result)),
-            },
-            Asked::Read(pending) => match Pin::new(pending).poll(&mut context) {
-                Poll::Pending => None,
-                Poll::Ready(Err(_)) => Some(Outcome::NotHappened),
-                Poll::Ready(Ok(())) => match (&operation.call, &client.bound) {
-                    (Call::Read(keys), Some((_, handle))) => Some(read(handle, keys)),
-                    // It was answered in the moment in which it died.
-                    _ => Some(Outcome::NotHappened),
-                },
-            },
+        let operation = &self.history.operations[waiting.place];
+        let told = match &mut waiting.asked {
+            Asked::Write(pending) => ready(Pin::new(pending).poll(&mut context)).map(|result| {
+                let open = unknown(&result).map(|request| Open {
+                    place: waiting.place,
+                    request,
+                    submitted: waiting.submitted.clone().filter(|it| it.request == request),
+                });
+                (written(result), open)
+            }),
+            Asked::Again(pending, open) => ready(Pin::new(pending).poll(&mut context))
+                .map(|result| (unknown(&result).map(|_| open.clone()), result))
+                .map(|(open, result)| (written(result), open)),
+            Asked::Resolve(pending, open) => ready(Pin::new(pending).poll(&mut context))
+                .map(|result| resolved(result, operation, open)),
+            Asked::Read(pending) => ready(Pin::new(pending).poll(&mut context)).map(|result| {
+                let outcome = match (result, &operation.call, &client.bound) {
+                    (Ok(()), Call::Read(keys), Some((_, handle))) => read(handle, keys),
+                    // Or it was answered in the moment in which it died.
+                    _ => Outcome::NotHappened,
+                };
+                (outcome, None)
+            }),
         };
-        let Some(outcome) = outcome else {
+        let Some((outcome, open)) = told else {
             client.waiting = Some(waiting);
             return;
         };
-        operation.returned = (outcome != Outcome::Unknown).then_some(now.0);
+        client.open.extend(open);
+        let own = matches!(waiting.asked, Asked::Write(_) | Asked::Read(_));
+        self.conclude(index, now, waiting, (own, outcome));
+        self.put_off(index, now);
+    }
+
+    /// Something was told of a call, to the client that made it or to one that wants to know.
+    fn conclude(
+        &mut self,
+        index: usize,
+        now: Moment,
+        waiting: Waiting,
+        (own, outcome): (bool, Outcome),
+    ) {
+        let Waiting { place, submitted, .. } = waiting;
+        let under_way = |client: &Client| {
+            client.waiting.as_ref().is_some_and(|it| it.place == place && it.submitted.is_some())
+        };
+        let is_under_way = self.clients.iter().any(under_way);
+        let operation = &mut self.history.operations[place];
+        if outcome == Outcome::Unknown {
+            return;
+        }
+        if operation.outcome != Outcome::Unknown {
+            let same = operation.outcome == outcome;
+            self.violation = self.violation.take().or_else(|| {
+                let event =
+                    format!("{operation} is told {:?}, and then {outcome:?}", operation.outcome);
+                (!same).then(|| Violation::new("A3", event))
+            });
+            return;
+        }
+        // Who waits for it may have a replica that has not come so far, and must read there what it
+        // was told before; it is told by itself.
+        if is_under_way && outcome != Outcome::NotHappened {
+            return;
+        }
+        operation.returned = Some(now.0);
         operation.outcome = outcome;
         self.committed += u64::from(matches!(operation.outcome, Outcome::Committed { .. }));
-        client.learn(operation);
-        self.put_off(index, now);
+        self.clients[index].learn(operation);
+        let happened = !matches!(operation.outcome, Outcome::NotHappened);
+        if let Some(command) = submitted.filter(|_| own && happened) {
+            self.answered.push_back((place, command));
+            if self.answered.len() > ANSWERED_MAX {
+                self.answered.pop_front();
+            }
+        }
+    }
+
+    /// An earlier call that the client wants to know something of.
+    fn draw_open(&mut self, index: usize) -> Option<Open> {
+        let count = self.clients[index].open.len() as u64;
+        if count > 0 && self.rng.per_mille(500) {
+            let place = self.rng.below(count) as usize;
+            return Some(self.clients[index].open.swap_remove(place));
+        }
+        if self.rng.per_mille(40) && !self.answered.is_empty() {
+            let place = self.rng.below(self.answered.len() as u64) as usize;
+            let (place, command) = self.answered[place].clone();
+            return Some(Open { place, request: command.request, submitted: Some(command) });
+        }
+        if self.rng.per_mille(30) {
+            let under_way = self.clients.iter().filter_map(|client| client.waiting.as_ref());
+            let under_way = under_way.filter_map(|it| Some((it.place, it.submitted.as_ref()?)));
+            let under_way = under_way.map(|(place, it)| (place, it.request)).collect::<Vec<_>>();
+            if !under_way.is_empty() {
+                let (place, request) = *self.rng.pick(&under_way);
+                // It must not be submitted a second time: it is not known to be under way twice.
+                return Some(Open { place, request, submitted: None });
+            }
+        }
+        None
     }
 
     /// How many calls wait for an answer.
@@ -274,65 +405,8 @@ impl Client {
     }
 }
 
-/// What the key begins with that names a call.
-const TAG: &[u8] = b"call ";
-
-const TABLE: TableUse<'static> =
-    TableUse { name: "simulated", key_kind: KeyKind("bytes"), codec: ValueCodec::Raw };
-
-/// The command of a call. So that the ledger tells whose call it is, the last condition names it:
-/// that a key is absent which never was there. (A request does not do for that: it gets another
-/// number when it is handed on again.)
-fn encode(transaction: &Transaction, request: RequestId, (name, number): (u64, u64)) -> Vec<u8> {
-    fn key(key: &Key) -> command::Key<'_> {
-        command::Key { table: key.table, bytes: &key.bytes }
-    }
-    let conditions = transaction.conditions.iter().map(|condition| match condition.wanted {
-        Expectation::Absent => command::Condition::Absent(key(&condition.key)),
-        Expectation::Present => command::Condition::Present(key(&condition.key)),
-        Expectation::Version(version) => {
-            let version = TxId::new(0, version).expect("a version that was told");
-            command::Condition::Version(key(&condition.key), version)
-        }
-    });
-    let operations = transaction.changes.iter().map(|change| match &change.value {
-        Some(value) => command::Operation::Put(key(&change.key), value),
-        None => command::Operation::Delete(key(&change.key)),
-    });
-    let tag = [TAG, &name.to_be_bytes(), &number.to_be_bytes()].concat();
-    let tag = command::Condition::Absent(command::Key { table: 0, bytes: &tag });
-    let conditions = conditions.chain([tag]).collect();
-    let operations = operations.collect();
-    Command { request, tables: vec![TABLE], conditions, operations }.encode()
-}
-
-/// The transaction that a command in the ledger is, with the client and the number of its call;
-/// `None` where no client of a workload made it.
-pub(super) fn decode(bytes: &[u8]) -> Option<((u64, u64), Transaction)> {
-    let mut command = Command::decode(bytes).ok()?;
-    let tag = command.conditions.pop()?;
-    let (name, number) = tag.key().bytes.strip_prefix(TAG)?.split_at_checked(8)?;
-    let number_of = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
-    let call = (number_of(name)?, number_of(number)?);
-    let key = |key: command::Key<'_>| Key::new(key.table, key.bytes);
-    let conditions = command.conditions.iter().map(|condition| Condition {
-        key: key(condition.key()),
-        wanted: match condition {
-            command::Condition::Absent(_) => Expectation::Absent,
-            command::Condition::Present(_) => Expectation::Present,
-            command::Condition::Version(_, version) => Expectation::Version(version.counter()),
-        },
-    });
-    let changes = command.operations.iter().map(|operation| Change {
-        key: key(operation.key()),
-        value: match operation {
-            command::Operation::Put(_, value) => Some(value.to_vec()),
-            command::Operation::Delete(_) => None,
-        },
-    });
-    let (conditions, changes) = (conditions.collect(), changes.collect());
-    Some((call, Transaction { conditions, changes }))
-}
+/// Most transactions that may be submitted again once they were answered.
+const ANSWERED_MAX: usize = 64;
 
 /// The newest state here, as `snapshot.rs` reads it.
 fn read(handle: &Handle, keys: &[Key]) -> Outcome {
@@ -346,6 +420,45 @@ fn read(handle: &Handle, keys: &[Key]) -> Outcome {
         })
     });
     Outcome::Read { at: at.counter(), values: values.collect() }
+}
+
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// The request of which it is not known what became of it, and may be known yet.
+fn unknown(result: &Result<Committed, Error>) -> Option<RequestId> {
+    let err = result.as_ref().err()?;
+    err.request().filter(|_| err.kind() == ErrorKind::OutcomeUnknown)
+}
+
+/// What a resolution says of a call; and the call, where it says nothing and may yet.
+fn resolved(
+    result: Result<Resolution, Error>,
+    operation: &Operation,
+    open: &Open,
+) -> (Outcome, Option<Open>) {
+    let resolution = match result {
+        Ok(resolution) => resolution,
+        Err(err) => {
+            let open =
+                (!err.is_session_expired() && open.submitted.is_some()).then(|| open.clone());
+            return (Outcome::Unknown, open);
+        }
+    };
+    let outcome = match resolution {
+        Resolution::Committed(committed) => written(Ok(committed)),
+        Resolution::Refused { condition, found } => {
+            let transaction = operation.transaction().expect("only transactions are resolved");
+            let Condition { key, wanted } = transaction.conditions[condition].clone();
+            Outcome::Conflict(Conflict { condition, key, wanted, found: found.map(TxId::counter) })
+        }
+        Resolution::TableMismatch | Resolution::Burned => Outcome::NotHappened,
+    };
+    (outcome, None)
 }
 
 fn written(result: Result<Committed, Error>) -> Outcome {
@@ -367,7 +480,7 @@ fn written(result: Result<Committed, Error>) -> Outcome {
             },
             found: conflict.found.map(TxId::counter),
         }),
-        (ErrorKind::OutcomeUnknown, _) => Outcome::Unknown,
+        _ if err.is_outcome_unknown() => Outcome::Unknown,
         _ => Outcome::NotHappened,
     }
 }

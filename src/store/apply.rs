@@ -1,13 +1,15 @@
 //! What one transaction means: judge it, then write all of it or nothing.
 //!
 //! In this order:
-//! 1. *Tables*: each table that the command names must have the types it was registered with. One
+//! 1. *Sessions*: a command that was here before has no effect, and is told what it was told then
+//!    (`sessions.rs`).
+//! 2. *Tables*: each table that the command names must have the types it was registered with. One
 //!    that is not registered must be named with the same types throughout the command.
-//! 2. *Conditions*, in order; the first that does not hold is the verdict. They are judged on the
+//! 3. *Conditions*, in order; the first that does not hold is the verdict. They are judged on the
 //!    state behind the command before, so two conditional writes in one entry see each other.
-//! 3. *Net change*: of two operations on one key the later stands. A put always changes; a deletion
+//! 4. *Net change*: of two operations on one key the later stands. A put always changes; a deletion
 //!    changes only where there is a value. Without a change there is no id.
-//! 4. *Writes*, all under the next id. The first put into a table registers it.
+//! 5. *Writes*, all under the next id. The first put into a table registers it.
 //!
 //! Everything here is a function of the state and the command, and total: it has no error, and no
 //! arithmetic that can overflow.
@@ -15,45 +17,92 @@
 use std::collections::BTreeMap;
 
 use super::digest::Digest;
+use super::sessions::{Arrival, Outcome};
 use super::tables::{TableId, Tables};
-use super::verdict::{TableMismatch, Verdict};
+use super::verdict::{Resolved, TableMismatch, Verdict};
 use super::versions::Written;
+use super::{Ended, State};
 use crate::types::bugs::{self, Bug};
 use crate::types::command::{Command, Condition, Key, Operation, TableUse};
 use crate::types::error::{Conflict, Expectation};
 use crate::types::ids::TxId;
 
-/// Applies `command` to the state, of which `last` is the newest id.
+/// Applies `command` to the state.
 ///
 /// # Panics
 ///
 /// Where the epoch has no id left: that was ruled out before the entry was begun.
-pub fn apply_command(
+pub(super) fn apply_command(command: &Command<'_>, state: &mut State) -> Ended {
+    let State { txid: last, tables, digest, places, sessions, .. } = state;
+    let request = command.request;
+    if let Some(resolved) = command.resolves {
+        let outcome = sessions.resolve(resolved);
+        let verdict = Verdict::Resolved(Box::new(Resolved { request: resolved, outcome }));
+        return Ended { request, verdict, took_id: false };
+    }
+    match sessions.arrive(request, command.settled_below) {
+        Arrival::New => {}
+        Arrival::Known(outcome) => {
+            let verdict = tell(command, outcome, tables);
+            return Ended { request, verdict, took_id: false };
+        }
+        Arrival::Forgotten => {
+            return Ended { request, verdict: Verdict::Forgotten, took_id: false };
+        }
+    }
+    let outcome = happen(command, last, tables, digest, places);
+    sessions.record(request, outcome);
+    let verdict = tell(command, outcome, tables);
+    Ended { request, took_id: verdict.txid().is_some(), verdict }
+}
+
+/// What becomes of a command that was never here; `last` is the newest id.
+fn happen(
     command: &Command<'_>,
-    last: TxId,
+    last: &mut TxId,
     tables: &mut Tables,
     digest: &mut Digest,
     places: &mut Places,
-) -> Verdict {
+) -> Outcome {
     if let Err(mismatch) = places.find(command, tables) {
-        return Verdict::TableMismatch(Box::new(mismatch));
+        return mismatch;
     }
     let places = &places.0[..];
     let view = View { command, places, tables };
-    if let Some((index, found)) = view.first_unmet() {
-        return Verdict::Refused(Box::new(conflict(command, index, found)));
+    if let Some((condition, found)) = view.first_unmet() {
+        return Outcome::Refused { condition: number(condition), found };
     }
     let operations = command.standing_operations();
     let changes = operations.iter().any(|operation| view.changes(operation));
     if !changes && !bugs::is_on(Bug::IdForNothing) {
-        return Verdict::Committed { at: last, txid: None };
+        return Outcome::Committed { at: *last, took_id: false };
     }
     let txid = last.next().expect("an entry is begun only if the epoch has ids for all of it");
     let count = if bugs::is_on(Bug::ApplyFirstOnly) { 1 } else { usize::MAX };
     for operation in operations.into_iter().take(count) {
         write(txid, operation, command, places, tables, digest);
     }
-    Verdict::Committed { at: txid, txid: Some(txid) }
+    *last = txid;
+    Outcome::Committed { at: txid, took_id: true }
+}
+
+/// The verdict that an outcome stands for. It is the same however often it is told: what a command
+/// says does not change, nor do the types of a table.
+fn tell(command: &Command<'_>, outcome: Outcome, tables: &Tables) -> Verdict {
+    let told = match outcome {
+        Outcome::Committed { at, took_id } => {
+            Some(Verdict::Committed { at, txid: took_id.then_some(at) })
+        }
+        Outcome::Refused { condition, found } => conflict(command, condition, found),
+        Outcome::TableMismatch { table, named } => mismatch(command, table, named, tables),
+        Outcome::Burned => Some(Verdict::Burned),
+    };
+    // Not what arrived first under this request: what that was cannot be told.
+    told.unwrap_or(Verdict::Forgotten)
+}
+
+fn number(place: usize) -> u32 {
+    u32::try_from(place).expect("a command is shorter than that")
 }
 
 /// Where a table that a command names is to be found.
@@ -71,19 +120,20 @@ pub struct Places(Vec<Place>);
 
 impl Places {
     /// Finds the tables of the command; fails at the first that has other types.
-    fn find(&mut self, command: &Command<'_>, tables: &Tables) -> Result<(), TableMismatch> {
+    fn find(&mut self, command: &Command<'_>, tables: &Tables) -> Result<(), Outcome> {
         let mut new: BTreeMap<&str, (usize, &TableUse<'_>)> = BTreeMap::new();
         self.0.clear();
         for (index, used) in command.tables.iter().enumerate() {
             if let Some(id) = tables.find(used.name) {
-                tables[id].check(used)?;
+                let mismatch = |_| Outcome::TableMismatch { table: number(index), named: None };
+                tables[id].check(used).map_err(mismatch)?;
                 self.0.push(Place::Registered(id));
                 continue;
             }
             let (first, named) = *new.entry(used.name).or_insert((index, used));
             if named != used {
-                let types = (named.key_kind.0, named.codec);
-                return Err(TableMismatch::new(types, used));
+                let named = Some(number(first));
+                return Err(Outcome::TableMismatch { table: number(index), named });
             }
             self.0.push(Place::New(first));
         }
@@ -136,11 +186,11 @@ fn holds(condition: &Condition<'_>, found: Option<TxId>) -> bool {
     }
 }
 
-fn conflict(command: &Command<'_>, index: usize, found: Option<TxId>) -> Conflict {
-    let condition = &command.conditions[index];
+fn conflict(command: &Command<'_>, place: u32, found: Option<TxId>) -> Option<Verdict> {
+    let condition = command.conditions.get(place as usize)?;
     let key = condition.key();
-    Conflict {
-        condition: index,
+    Some(Verdict::Refused(Box::new(Conflict {
+        condition: place as usize,
         table: command.tables[key.table as usize].name.into(),
         key: key.bytes.to_vec(),
         wanted: match condition {
@@ -149,7 +199,24 @@ fn conflict(command: &Command<'_>, index: usize, found: Option<TxId>) -> Conflic
             Condition::Version(_, version) => Expectation::Version(*version),
         },
         found,
-    }
+    })))
+}
+
+fn mismatch(
+    command: &Command<'_>,
+    table: u32,
+    named: Option<u32>,
+    tables: &Tables,
+) -> Option<Verdict> {
+    let used = command.tables.get(table as usize)?;
+    let mismatch = match named {
+        Some(first) => {
+            let named = command.tables.get(first as usize)?;
+            TableMismatch::new((named.key_kind.0, named.codec), used)
+        }
+        None => tables[tables.find(used.name)?].check(used).err()?,
+    };
+    Some(Verdict::TableMismatch(Box::new(mismatch)))
 }
 
 fn write(

@@ -5,8 +5,11 @@
 //! setting here, so all replicas give equal verdicts, ids and states.
 //!
 //! ```text
-//!   entry ─► decode all ─► for each command: judge its tables and conditions ─► refused
-//!                               │ all hold                       (apply.rs)
+//!   entry ─► decode all ─► for each command: was it here before? ─► told what it was then
+//!                               │ no                          (sessions.rs)
+//!                               ▼
+//!                        judge its tables and conditions ─► refused
+//!                               │ all hold             (apply.rs)
 //!                               ▼
 //!                        a net change? ── no ─► committed without an id
 //!                               │ yes
@@ -23,10 +26,10 @@
 //! Invariants:
 //! * Slots are applied in order, each once.
 //! * An id is given to a transaction if and only if it changes something; ids are dense.
-//! * A transaction happens as a whole or not at all.
+//! * A transaction happens as a whole or not at all, and once, however often it arrives.
 //! * The time of the boundary never goes back, whatever time an entry carries.
 //!
-//! Not here: discarding old versions, and what makes a retried command happen once.
+//! Not here: discarding old versions.
 
 pub mod verdict;
 
@@ -35,6 +38,7 @@ pub mod versions;
 
 pub mod digest;
 pub mod ledger;
+pub mod sessions;
 
 mod apply;
 
@@ -51,6 +55,7 @@ use crate::types::time::Time;
 
 use digest::Digest;
 use ledger::{Ledger, SlotOutcome};
+use sessions::{Sessions, SessionsImage};
 use tables::{Table, Tables};
 use verdict::{TableMismatch, Verdict};
 use versions::{Found, Page, PageRequest};
@@ -69,6 +74,7 @@ struct State {
     tables: Tables,
     digest: Digest,
     places: apply::Places,
+    sessions: Sessions,
     ledger: Ledger,
 }
 
@@ -81,6 +87,8 @@ pub struct Boundary {
     pub txid: TxId,
     /// The time of the newest entry of commands.
     pub time: Time,
+    /// How many commands there were below `slot`, whatever became of them.
+    pub commands: u64,
     /// The digest of the state; equal on replicas with an equal `slot`.
     pub digest: u128,
 }
@@ -95,7 +103,18 @@ pub struct Applied {
     /// The time of the entry, clamped so that it does not go back.
     pub time: Time,
     /// How each command ended, in order.
-    pub verdicts: Vec<(RequestId, Verdict)>,
+    pub verdicts: Vec<Ended>,
+}
+
+/// How a command of an entry ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// By what it is known.
+    pub request: RequestId,
+    /// What is to be told of it.
+    pub verdict: Verdict,
+    /// Whether it took an id here. One that was here before is told the id that it took then.
+    pub took_id: bool,
 }
 
 /// Why an entry cannot be applied. This replica must stop: to skip it would be to fork.
@@ -146,22 +165,23 @@ impl Store {
             EntryKind::Commands => entry.time().max(last_time),
             EntryKind::NoOp | EntryKind::Membership => last_time,
         };
+        if let Some(membership) = entry.as_membership() {
+            state.sessions.set_max(membership.sessions_max());
+        }
 
         let mut verdicts = Vec::with_capacity(commands.len());
         for command in &commands {
-            let State { txid, tables, digest, places, .. } = &mut *state;
-            let verdict = apply::apply_command(command, *txid, tables, digest, places);
-            *txid = verdict.txid().unwrap_or(*txid);
-            verdicts.push((command.request, verdict));
+            verdicts.push(apply::apply_command(command, &mut state));
             // A large entry must not keep readers out: what is written so far, they cannot see.
             RwLockWriteGuard::bump(&mut state);
         }
 
-        let took_id = verdicts.iter().map(|(_, verdict)| verdict.txid().is_some());
+        let took_id = verdicts.iter().map(|ended| ended.took_id);
         let clamped = (!commands.is_empty() && time != entry.time()).then_some(time);
         state.ledger.push(after, took_id, clamped);
-        let (last, digest) = (state.txid, state.digest.value());
-        state.boundary = Boundary { slot: slot.next(), txid: last, time, digest };
+        let (last, commands) = (state.txid, state.sessions.commands());
+        let digest = state.digest.value().wrapping_add(state.sessions.digest());
+        state.boundary = Boundary { slot: slot.next(), txid: last, time, commands, digest };
         Ok(Applied { after, last, time, verdicts })
     }
 
@@ -243,6 +263,25 @@ impl Store {
         state.ledger.verdicts(slots, state.boundary.txid)
     }
 
+    /// What the state remembers of sessions; whole between two entries, so for who applies them.
+    #[must_use]
+    pub fn sessions(&self) -> SessionsImage {
+        self.state.read().sessions.to_image()
+    }
+
+    /// What is known here of a request that was not forgotten.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub(crate) fn is_known(&self, request: RequestId) -> bool {
+        self.state.read().sessions.is_known(request)
+    }
+
+    /// Makes a mistake: forgets a session though no entry makes it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn forget_session(&self) {
+        self.state.write().sessions.forget_one();
+    }
+
     /// The digest of the state, with the slot and the id that it stands for.
     #[must_use]
     pub fn digest(&self) -> (Slot, TxId, u128) {
@@ -313,14 +352,13 @@ mod tests {
             let session = crate::types::ids::SessionId(1);
             let key = Key { table: 0, bytes: &sequence.to_be_bytes() };
             let command = Command {
-                request: RequestId { session, sequence },
                 tables: vec![TableUse {
                     name: "t",
                     key_kind: KeyKind("bytes"),
                     codec: ValueCodec::Raw,
                 }],
-                conditions: Vec::new(),
                 operations: vec![Operation::Put(key, b"value")],
+                ..Command::of(RequestId { session, sequence })
             };
             builder.push(&command.encode());
         }

@@ -1,7 +1,9 @@
-//! How one command ended: committed, refused, or at odds with the ledger about a table.
+//! How one command ended: committed, refused, at odds with the ledger about a table, or without an
+//! effect because it was settled before.
 
 use std::fmt;
 
+use super::sessions::Outcome;
 use crate::types::command::{TableUse, ValueCodec};
 use crate::types::error::{Conflict, Error, ErrorKind};
 use crate::types::ids::{RequestId, TxId};
@@ -20,6 +22,21 @@ pub enum Verdict {
     Refused(Box<Conflict>),
     /// It uses a table with other types than those it was first written with. Nothing was written.
     TableMismatch(Box<TableMismatch>),
+    /// Somebody resolved it before it arrived. It has no effect.
+    Burned,
+    /// Whether it was here before is not known any more. It has no effect now.
+    Forgotten,
+    /// Of a command that resolves a request: what became of that.
+    Resolved(Box<Resolved>),
+}
+
+/// What became of a request, once somebody wanted to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The request.
+    pub request: RequestId,
+    /// What became of it; `None` where that is not known any more.
+    pub outcome: Option<Outcome>,
 }
 
 /// A table is used with other types than those it was first written with.
@@ -64,13 +81,82 @@ pub struct Committed {
     pub request: RequestId,
 }
 
+/// What became of a transaction for good, as [`Replica::resolve`](crate::Replica::resolve) tells.
+///
+/// ```
+/// use indelible::{Error, Replica, Resolution, Result};
+///
+/// /// Whether a transaction happened that `err` left open.
+/// fn happened(replica: &Replica, err: &Error) -> Result<bool> {
+///     let request = err.request().expect("an unknown outcome names its transaction");
+///     Ok(match replica.resolve(request).wait()? {
+///         Resolution::Committed(done) => {
+///             println!("it happened, at {}", done.at);
+///             true
+///         }
+///         resolution => {
+///             println!("it did not, and never will: {resolution:?}");
+///             false
+///         }
+///     })
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resolution {
+    /// It happened, as this tells.
+    Committed(Committed),
+    /// A condition did not hold. Nothing was written.
+    Refused {
+        /// The place of the condition in the transaction, from 0.
+        condition: usize,
+        /// The version of its key that was found, or `None` where the key was absent.
+        found: Option<TxId>,
+    },
+    /// It used a table with other types than those it was first written with. Nothing was written.
+    TableMismatch,
+    /// It had not arrived, and now it never has an effect, however late it arrives.
+    Burned,
+}
+
+impl Resolution {
+    /// The transaction, where it happened.
+    ///
+    /// ```
+    /// use indelible::Resolution;
+    /// assert_eq!(Resolution::Burned.committed(), None);
+    /// ```
+    #[must_use]
+    pub fn committed(&self) -> Option<Committed> {
+        match self {
+            Self::Committed(committed) => Some(*committed),
+            Self::Refused { .. } | Self::TableMismatch | Self::Burned => None,
+        }
+    }
+}
+
 impl Verdict {
-    /// The id that the command took.
+    /// The id that is told of the command: the one that it took when it was here first.
     #[must_use]
     pub fn txid(&self) -> Option<TxId> {
         match self {
             Self::Committed { txid, .. } => *txid,
-            Self::Refused(_) | Self::TableMismatch(_) => None,
+            Self::Refused(_)
+            | Self::TableMismatch(_)
+            | Self::Burned
+            | Self::Forgotten
+            | Self::Resolved(_) => None,
+        }
+    }
+
+    /// The request that the command burned, or found burned.
+    #[must_use]
+    pub fn burned(&self) -> Option<RequestId> {
+        match self {
+            Self::Resolved(resolved) if resolved.outcome == Some(Outcome::Burned) => {
+                Some(resolved.request)
+            }
+            _ => None,
         }
     }
 
@@ -83,7 +169,36 @@ impl Verdict {
         match self {
             Self::Committed { at, txid } => Ok(Committed { at, txid, request }),
             Self::Refused(conflict) => Err(Error::refused(request, *conflict)),
-            Self::TableMismatch(mismatch) => Err((*mismatch).into()),
+            Self::TableMismatch(mismatch) => Err(Error::from(*mismatch).about_request(request)),
+            Self::Burned => Err(Error::burned(request)),
+            Self::Forgotten => Err(Error::session_expired(request)),
+            // Nobody asks a resolving command for what it committed.
+            Self::Resolved(resolved) => Err(Error::session_expired(resolved.request)),
+        }
+    }
+
+    /// The verdict as the caller is told who resolves a request.
+    ///
+    /// # Errors
+    ///
+    /// Where what became of it is not known any more.
+    ///
+    /// # Panics
+    ///
+    /// Where the command resolves nothing.
+    pub fn into_resolution(self) -> Result<Resolution, Error> {
+        let Self::Resolved(resolved) = self else { panic!("{self:?} resolves nothing") };
+        let Resolved { request, outcome } = *resolved;
+        match outcome.ok_or_else(|| Error::session_expired(request))? {
+            Outcome::Committed { at, took_id } => {
+                let txid = took_id.then_some(at);
+                Ok(Resolution::Committed(Committed { at, txid, request }))
+            }
+            Outcome::Refused { condition, found } => {
+                Ok(Resolution::Refused { condition: condition as usize, found })
+            }
+            Outcome::TableMismatch { .. } => Ok(Resolution::TableMismatch),
+            Outcome::Burned => Ok(Resolution::Burned),
         }
     }
 }

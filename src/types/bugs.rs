@@ -128,6 +128,12 @@ bugs! {
     ApplyFirstOnly = "apply-first-only",
     /// A transaction that changes nothing takes an id.
     IdForNothing = "id-for-nothing",
+    /// A command that was here before is applied again.
+    DedupeSkipped = "dedupe-skipped",
+    /// A session that was evicted is taken for a new one, whenever it was opened.
+    FloorIgnored = "floor-ignored",
+    /// Each replica forgets sessions by a clock of its own.
+    EvictByClock = "evict-by-clock",
     /// The order in which the commands of an entry are applied is a matter of luck, as with a hash
     /// map that draws its keys at random.
     ApplyByBoot = "apply-by-boot",
@@ -136,12 +142,13 @@ bugs! {
     /// A transaction that was proposed and is not known to have ended is told as one that did not
     /// happen. (Found in several systems by Jepsen.)
     UnknownToldAsFailed = "unknown-told-as-failed",
-    /// A command whose entry was chosen is queued once more, as if it had lost its slot.
-    QueueChosenAgain = "queue-chosen-again",
+    /// A transaction that was forwarded again counts as one of which every attempt but the last was
+    /// in vain.
+    RetryToldAsFailed = "retry-told-as-failed",
+    /// What a replica does not remember of a request is told as what became of it, without the log.
+    ResolveWithoutLog = "resolve-without-log",
     /// A command that was taken from a peer is sent back as well.
     BounceTaken = "bounce-taken",
-    /// A forwarded command is taken as often as the network delivers it.
-    TakeForwardTwice = "take-forward-twice",
     /// A name is not made durable. (Pillai et al., *All File Systems Are Not Created Equal*,
     /// OSDI'14: LevelDB, HSQLDB and others.)
     SkipDirectorySync = "skip-directory-sync",

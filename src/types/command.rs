@@ -3,17 +3,25 @@
 //! A command borrows from the bytes it was decoded from, so that applying one copies only what the
 //! state keeps. It names its tables in a list, and every condition and operation points into that
 //! list; the first command that puts into a table thereby registers its key kind and codec.
+//!
+//! A command can also do nothing but settle what becomes of another one (`resolves`).
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, DecodeError};
 use super::ids::{RequestId, TxId};
+use super::limits::SESSION_WINDOW;
 
 /// A transaction: if every condition holds, all operations happen, under one id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command<'a> {
     /// Who asked; a command is known by this for ever.
     pub request: RequestId,
+    /// All lower sequences of its session are answered to their callers: what became of them need
+    /// not be remembered any more. Below `request.sequence`, by less than [`SESSION_WINDOW`].
+    pub settled_below: u64,
+    /// Where it is one, the command does nothing but settle what becomes of that request.
+    pub resolves: Option<RequestId>,
     /// The tables that conditions and operations point to.
     #[serde(borrow)]
     pub tables: Vec<TableUse<'a>>,
@@ -23,6 +31,15 @@ pub struct Command<'a> {
     /// What happens, in order; of two operations on one key the later one stands.
     #[serde(borrow)]
     pub operations: Vec<Operation<'a>>,
+}
+
+/// By what a command is to be known, drawn before it is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The request.
+    pub request: RequestId,
+    /// See [`Command::settled_below`].
+    pub settled_below: u64,
 }
 
 /// A table as a command names it.
@@ -59,6 +76,13 @@ pub enum Condition<'a> {
     Present(#[serde(borrow)] Key<'a>),
     /// The key's value was written by this transaction.
     Version(#[serde(borrow)] Key<'a>, TxId),
+}
+
+impl From<RequestId> for Ticket {
+    /// The ticket of a session in which everything was answered.
+    fn from(request: RequestId) -> Self {
+        Self { request, settled_below: request.sequence }
+    }
 }
 
 impl<'a> Condition<'a> {
@@ -101,13 +125,40 @@ pub struct Key<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// A command that does nothing, to be filled.
+    #[must_use]
+    pub fn of(ticket: impl Into<Ticket>) -> Self {
+        let Ticket { request, settled_below } = ticket.into();
+        let (tables, conditions, operations) = (Vec::new(), Vec::new(), Vec::new());
+        Self { request, settled_below, resolves: None, tables, conditions, operations }
+    }
+
+    /// A command that settles what becomes of the request `resolved`: whatever it was, or, where it
+    /// has not arrived by then, nothing for ever. It is known as `request`, and may happen as often
+    /// as it arrives.
+    #[must_use]
+    pub fn resolving(resolved: RequestId, request: RequestId) -> Self {
+        Self { resolves: Some(resolved), ..Self::of(request) }
+    }
+
     /// The command that `bytes` encode.
     ///
     /// # Errors
     ///
-    /// Where the bytes are no command, or one of its keys points to no table.
+    /// Where the bytes are no command, one of its keys points to no table, its sequence is outside
+    /// of its window, or it does something besides resolving a request.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let command: Self = codec::decode("command", bytes)?;
+        let Self { request: RequestId { sequence, .. }, settled_below, .. } = command;
+        let ahead = sequence.checked_sub(settled_below);
+        if ahead.is_none_or(|ahead| ahead >= SESSION_WINDOW) {
+            let message = format!("sequence {sequence} above {settled_below}, which is settled");
+            return Err(DecodeError::new("command", message));
+        }
+        let does = command.tables.len() + command.conditions.len() + command.operations.len();
+        if command.resolves.is_some() && does > 0 {
+            return Err(DecodeError::new("command", "it resolves a request, and does more"));
+        }
         let tables = command.tables.len();
         let conditions = command.conditions.iter().map(|condition| condition.key().table);
         let operations = command.operations.iter().map(|operation| operation.key().table);

@@ -67,8 +67,15 @@ pub enum ErrorKind {
     /// here, or before a hand-over came about, which it still may.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
-    /// happened, it may happen yet, or it may never happen.
+    /// happened, it may happen yet, or it may never happen. It does not happen twice, and
+    /// [`resolve`](crate::Replica::resolve) settles which it is.
     OutcomeUnknown,
+    /// The ledger has forgotten what became of the transaction, or of the session in which it was
+    /// submitted: it may have happened, and will not happen any more.
+    SessionExpired,
+    /// Somebody asked with [`resolve`](crate::Replica::resolve) what became of the transaction
+    /// before it arrived: it did not and will not happen.
+    Burned,
     /// Only the leader can do this, and this replica does not lead. Nothing was done.
     NotLeader,
     /// The replica that is to lead is not heard, lags too far, or did not take over when it was
@@ -162,9 +169,36 @@ impl Error {
     /// The outcome of `request` is not known.
     #[must_use]
     pub(crate) fn outcome_unknown(request: RequestId, why: &str) -> Self {
+        let message = format!("outcome of transaction {request} is unknown: {why}");
+        Self::about(ErrorKind::OutcomeUnknown, request, message)
+    }
+
+    /// What became of `request` is not known any more.
+    #[must_use]
+    pub(crate) fn session_expired(request: RequestId) -> Self {
+        let message = format!("what became of transaction {request} is not remembered any more");
+        Self::about(ErrorKind::SessionExpired, request, message)
+    }
+
+    /// `request` was resolved before it arrived.
+    #[must_use]
+    pub(crate) fn burned(request: RequestId) -> Self {
+        let message = format!("transaction {request} was settled as not to happen by a resolve");
+        Self::about(ErrorKind::Burned, request, message)
+    }
+
+    /// The same, of the transaction `request`.
+    #[must_use]
+    pub(crate) fn about_request(self, request: RequestId) -> Self {
+        let inner = Arc::try_unwrap(self.0);
+        let inner = inner.unwrap_or_else(|_| unreachable!("it was just made, and is nowhere else"));
+        Self(Arc::new(Inner { request: Some(request), ..inner }))
+    }
+
+    fn about(kind: ErrorKind, request: RequestId, message: String) -> Self {
         Self(Arc::new(Inner {
-            kind: ErrorKind::OutcomeUnknown,
-            message: format!("outcome of transaction {request} is unknown: {why}"),
+            kind,
+            message,
             request: Some(request),
             conflict: None,
             source: None,
@@ -215,8 +249,8 @@ impl Error {
     }
 
     /// Whether the transaction may or may not have happened. Its identity is in
-    /// [`Error::request`]; a transaction that writes a record of its own can be settled by
-    /// reading that record.
+    /// [`Error::request`], and [`Replica::resolve`](crate::Replica::resolve) settles it for good,
+    /// unless [`Error::is_session_expired`].
     ///
     /// ```
     /// use indelible::{Committed, Result};
@@ -230,7 +264,27 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        self.kind() == ErrorKind::OutcomeUnknown
+        matches!(self.kind(), ErrorKind::OutcomeUnknown | ErrorKind::SessionExpired)
+    }
+
+    /// Whether what became of the transaction is not remembered any more: it may have happened, and
+    /// does not happen any more. Nothing can tell but what it wrote.
+    ///
+    /// ```
+    /// use indelible::{Error, Replica, Resolution, Result};
+    /// /// Whether the transaction happened that `err` left open, where that can still be told.
+    /// fn settle(replica: &Replica, err: &Error) -> Result<Option<bool>> {
+    ///     let request = err.request().expect("an unknown outcome names its transaction");
+    ///     match replica.resolve(request).wait() {
+    ///         Ok(resolution) => Ok(Some(resolution.committed().is_some())),
+    ///         Err(err) if err.is_session_expired() => Ok(None),
+    ///         Err(err) => Err(err),
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_session_expired(&self) -> bool {
+        self.kind() == ErrorKind::SessionExpired
     }
 
     /// Whether the same call may succeed later without any change by the caller: too much was
@@ -309,8 +363,8 @@ impl Error {
         self.0.conflict.as_ref()
     }
 
-    /// The identity of the transaction that this error speaks of, where it was refused or its
-    /// outcome is unknown.
+    /// The identity of the transaction that this error speaks of, where it was refused or burned,
+    /// or its outcome is unknown.
     ///
     /// ```
     /// use indelible::{Error, Record};

@@ -5,6 +5,7 @@
 //! it, so that empty is zero and no `-1` is needed.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -296,18 +297,59 @@ impl fmt::Display for TxId {
     }
 }
 
-/// A proposer of commands: random, drawn at each opening of a replica.
+/// A proposer of commands. A replica draws one when it needs one, and asks nobody for it.
+///
+/// The state remembers a bounded number of sessions. So that one that was forgotten is never taken
+/// for a new one, an id tells when it was opened: how many commands its replica had applied by
+/// then. The other half is random.
+///
+/// ```
+/// use indelible::{RequestId, SessionId};
+/// // As some other format may keep it.
+/// let (session, sequence) = (SessionId(0x5e), 7);
+/// let request = RequestId { session, sequence };
+/// assert_eq!(request.session.opened(), 0);
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct SessionId(pub u128);
 
-/// The identity of one submitted transaction, by which an unknown outcome can be told later.
+impl SessionId {
+    /// The session that was opened where `opened` commands were applied.
+    ///
+    /// ```
+    /// use indelible::SessionId;
+    /// assert_ne!(SessionId::new(7, 1), SessionId::new(7, 2));
+    /// ```
+    #[must_use]
+    pub fn new(opened: u64, random: u64) -> Self {
+        Self(u128::from(opened) << 64 | u128::from(random))
+    }
+
+    /// How many commands were applied, where it was opened.
+    ///
+    /// ```
+    /// use indelible::SessionId;
+    /// assert_eq!(SessionId::new(7, 1).opened(), 7);
+    /// ```
+    #[must_use]
+    pub fn opened(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or(u64::MAX)
+    }
+}
+
+/// The identity of one submitted transaction, by which an unknown outcome can be told later:
+/// [`Replica::resolve`](crate::Replica::resolve).
+///
+/// It can be stored, as text or with serde, and outlives the process and the replica.
 ///
 /// ```
 /// use indelible::RequestId;
 /// let request = RequestId::default();
 /// assert_eq!(request.to_string(), "00000000000000000000000000000000/0");
+/// assert_eq!(request.to_string().parse(), Ok(request));
+/// assert!("one/2".parse::<RequestId>().is_err());
 /// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -324,6 +366,40 @@ impl fmt::Display for RequestId {
         write!(f, "{:032x}/{}", self.session.0, self.sequence)
     }
 }
+
+impl FromStr for RequestId {
+    type Err = ParseRequestIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (session, sequence) = text.split_once('/')?;
+            let is_hex = session.len() == 32 && session.bytes().all(|it| it.is_ascii_hexdigit());
+            let is_number = !sequence.is_empty() && sequence.bytes().all(|it| it.is_ascii_digit());
+            let session = SessionId(u128::from_str_radix(session, 16).ok().filter(|_| is_hex)?);
+            let sequence = sequence.parse().ok().filter(|_| is_number)?;
+            Some(Self { session, sequence })
+        };
+        parse().ok_or(ParseRequestIdError)
+    }
+}
+
+/// A text that is no [`RequestId`].
+///
+/// ```
+/// let err = "7".parse::<indelible::RequestId>().expect_err("it has no session");
+/// assert_eq!(err.to_string(), "not a request: wanted 32 hexadecimal digits, `/` and a number");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseRequestIdError;
+
+impl fmt::Display for ParseRequestIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a request: wanted 32 hexadecimal digits, `/` and a number")
+    }
+}
+
+impl std::error::Error for ParseRequestIdError {}
 
 /// A position in one replica's journal: the number of a frame, from 1. Never agreed upon.
 #[derive(

@@ -46,5 +46,17 @@ pub const ALPHA: u64 = 4096;
 /// be, and with that what is allocated for the places between.
 pub const ALPHA_MAX: u64 = 64 * 1024;
 
+/// How many sequences of a session can be without an answer at once: a command is never so far
+/// ahead of the lowest one. With that, what is kept of a session has a bound. Who has as many under
+/// way goes on under another session.
+pub const SESSION_WINDOW: u64 = 4096;
+
+/// How many sessions the state remembers where the first membership does not say otherwise. Of
+/// more, the one that was used least recently is forgotten.
+pub const SESSIONS_MAX: u32 = 1024;
+
+/// The most sessions that a membership may ask for. It bounds what the state can grow to.
+pub const SESSIONS_MAX_MAX: u32 = 64 * 1024;
+
 const _: () =
     assert!(ENTRY_BYTES_MAX + 1024 * 1024 <= MESSAGE_BYTES_MAX, "an entry fits a message");

@@ -155,8 +155,16 @@ marks! {
     DiskFull = "disk-full",
     /// There is space again.
     DiskHealed = "disk-healed",
-    /// A forwarded command comes a second time.
+    /// An attempt to forward a command comes a second time.
     ForwardSeen = "forward-seen",
+    /// A command is forwarded again while it is under way here.
+    ForwardUnderWay = "forward-under-way",
+    /// What was forwarded is forwarded again: to another leader, or because no verdict came.
+    ForwardedAgain = "forwarded-again",
+    /// What was forwarded waits here again, since its replica has come to lead.
+    ForwardedToItself = "forwarded-to-itself",
+    /// A transaction of a forgotten session, which certainly did not happen, goes on under another.
+    SessionRenewed = "session-renewed",
     /// A forwarded command for an earlier opening comes late.
     ForwardLate = "forward-late",
     /// A command that bounced waits again.
@@ -165,6 +173,18 @@ marks! {
     TakenBack = "taken-back",
     /// A proposal of a follower's caller lost its slot.
     TakenBackForPeer = "taken-back-for-peer",
+    /// A command arrives that was here before.
+    CommandKnown = "command-known",
+    /// A command arrives of which it is not known any more whether it was here.
+    CommandForgotten = "command-forgotten",
+    /// A session is evicted.
+    SessionEvicted = "session-evicted",
+    /// A request that had not arrived is burned.
+    RequestBurned = "request-burned",
+    /// A request arrives that was burned.
+    BurnedArrives = "burned-arrives",
+    /// A request is resolved that had arrived.
+    RequestResolved = "request-resolved",
     /// Entries are fetched before the replica serves.
     RepairedBeforeServing = "repaired-before-serving",
     /// Entries are fetched beside serving.

@@ -108,14 +108,14 @@ pub enum Message {
         /// Exclusive.
         slot: Slot,
     },
-    /// Propose these commands. Sent once; if it is lost, their outcome is unknown.
+    /// Propose these commands. Where no verdict comes, they are forwarded again.
     Forward(Forward),
-    /// I did not propose these commands and never will.
+    /// I did not propose what came with these attempts, and never will.
     Bounced {
         /// The receiver's opening, as it stood in the message that is answered.
         boot: Boot,
-        /// The commands.
-        requests: Vec<RequestId>,
+        /// The attempts.
+        attempts: Vec<u64>,
     },
     /// I belong to no cluster yet.
     Introduce(Introduce),
@@ -286,6 +286,9 @@ pub struct Forward {
     pub boot: Boot,
     /// The receiver's opening; a receiver that was opened anew since drops the message.
     pub receiver: Boot,
+    /// The number of the attempt to have the first command proposed; the others follow. An opening
+    /// uses no number twice, whatever command it is for.
+    pub attempt: u64,
     /// The commands.
     pub commands: Vec<EncodedCommand>,
 }

@@ -116,10 +116,10 @@ impl Made {
 
     fn apply(&mut self, number: u64, transaction: &Transaction) -> Outcome {
         let mut entry = EntryBuilder::new(Time(0), 0);
-        entry.push(&encoded(transaction));
+        entry.push(&encoded(transaction, number));
         let applied = self.store.apply(self.slot, &entry.finish()).expect("a known command");
         self.slot = self.slot.next();
-        match &applied.verdicts[0].1 {
+        match &applied.verdicts[0].verdict {
             Verdict::Committed { at, txid } => {
                 let txid = txid.map(TxId::get);
                 if let Some(txid) = txid {
@@ -140,21 +140,17 @@ impl Made {
                 },
                 found: told.found.map(TxId::get),
             }),
-            Verdict::TableMismatch(mismatch) => panic!("{mismatch}"),
+            other => panic!("{other:?}"),
         }
     }
 }
 
-fn encoded(transaction: &Transaction) -> Vec<u8> {
+fn encoded(transaction: &Transaction, sequence: u64) -> Vec<u8> {
     fn key(key: &Key) -> command::Key<'_> {
         command::Key { table: 0, bytes: &key.bytes }
     }
-    let mut command = Command {
-        request: RequestId::default(),
-        tables: vec![TABLE],
-        conditions: Vec::new(),
-        operations: Vec::new(),
-    };
+    let request = RequestId { sequence, ..RequestId::default() };
+    let mut command = Command { tables: vec![TABLE], ..Command::of(request) };
     for it in &transaction.conditions {
         command.conditions.push(match it.wanted {
             Expectation::Absent => command::Condition::Absent(key(&it.key)),

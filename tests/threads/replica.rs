@@ -14,6 +14,7 @@ use indelible::runtime::{batcher, threads, turn};
 use indelible::sync::{Condvar, Mutex};
 use indelible::transport::{Arrival, Link, PeerCounters, Task, Transport};
 use indelible::types::command::Command;
+use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::message::{Envelope, Hello};
 use indelible::types::time::Moment;
 use indelible::{Committed, Pending, ReplicaId};
@@ -201,6 +202,8 @@ fn options() -> turn::Options {
         voters: Vec::new(),
         request_timeout: Duration::from_millis(300),
         queued_bytes_max: 1 << 20,
+        sessions_max: SESSIONS_MAX,
+        session_window: SESSION_WINDOW,
         heartbeat_interval: HEARTBEAT,
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
@@ -221,8 +224,5 @@ fn options() -> turn::Options {
 
 /// A transaction that changes nothing, but goes the whole way.
 pub fn put(handle: &Handle) -> Pending<Committed> {
-    handle.propose(&|request| {
-        let (tables, conditions, operations) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Command { request, tables, conditions, operations }.encode())
-    })
+    handle.propose(&|ticket| Ok(Command::of(ticket).encode()))
 }

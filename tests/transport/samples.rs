@@ -49,7 +49,8 @@ pub fn bulky(number: u64, bytes: usize) -> Message {
 pub fn sized(bytes: usize) -> Message {
     let command = |length| EncodedCommand { request: request(), bytes: vec![5; length] };
     let forward = |length| {
-        Message::Forward(Forward { boot: BOOT, receiver: BOOT, commands: vec![command(length)] })
+        let commands = vec![command(length)];
+        Message::Forward(Forward { boot: BOOT, receiver: BOOT, attempt: 6, commands })
     };
     let overhead = indelible::transport::wire::HEADER_BYTES
         + indelible::types::codec::encode(&forward(0)).unwrap().len();
@@ -85,9 +86,10 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Forward(Forward {
             boot: BOOT,
             receiver: BOOT,
+            attempt: 6,
             commands: vec![EncodedCommand { request: request(), bytes: b"put d".to_vec() }],
         }),
-        Message::Bounced { boot: BOOT, requests: vec![request()] },
+        Message::Bounced { boot: BOOT, attempts: vec![6, 8] },
         Message::Introduce(Introduce {
             incarnation: Incarnation(9),
             address: "replica-1:7000".into(),

@@ -18,6 +18,7 @@
 //! | [`watermark`] | what a journal counts as chosen | D9 |
 //! | [`blocked`] | why a cluster stands still | V2 |
 //! | [`calm`] | a cluster that nobody asks for anything | V3, V5, V6 |
+//! | [`once`] | the final ledger, command by command | A3 |
 //! | [`replay`] | a history against the final ledger, in order of the ids | L1, O1, O4, R1, R2 |
 //! | [`search`] | a history alone; ids are mere names | L2 |
 //! | [`occ`] | a history alone, one rule after the other | O1 to O5 |
@@ -43,6 +44,7 @@ pub mod history;
 pub mod model;
 
 pub mod occ;
+pub mod once;
 pub mod replay;
 pub mod search;
 

@@ -1,8 +1,8 @@
 //! **I2, validity**: what is proposed was asked for by a caller of this run, or is a no-op, or is
 //! the membership in slot 0.
 //!
-//! A command keeps its content on its way, and changes its number where it bounces or is taken
-//! back; so what was asked for is known by its content alone. Every entry is judged when it is
+//! A command keeps its content on its way, and changes its number where its session was forgotten;
+//! so what was asked for is known by its content alone. Every entry is judged when it is
 //! first proposed, and every one of the ledger at the end of a run.
 
 use std::collections::BTreeSet;
@@ -50,13 +50,14 @@ impl Validity {
 
 /// What a command asks for, whatever its number is.
 fn content(command: &[u8]) -> u128 {
-    // The number comes first, and all else behind it has one encoding.
+    // By what it is known comes first, and all else behind it has one encoding.
     let asked = if Command::decode(command).is_ok() { &command[REQUEST_BYTES..] } else { command };
     ContentHash::of(asked).0
 }
 
-/// How many bytes of a command are its number: a session and a sequence.
-const REQUEST_BYTES: usize = 16 + 8;
+/// How many bytes of a command tell by what it is known: a session, a sequence, and below which
+/// sequence all is settled.
+const REQUEST_BYTES: usize = 16 + 8 + 8;
 
 #[cfg(test)]
 mod tests {
@@ -70,8 +71,7 @@ mod tests {
         use crate::types::command::{KeyKind, TableUse, ValueCodec};
         let request = RequestId { session: SessionId(1), sequence };
         let table = TableUse { name: table, key_kind: KeyKind("u64"), codec: ValueCodec::Raw };
-        Command { request, tables: vec![table], conditions: Vec::new(), operations: Vec::new() }
-            .encode()
+        Command { tables: vec![table], ..Command::of(request) }.encode()
     }
 
     fn entry(commands: &[Vec<u8>]) -> Entry {

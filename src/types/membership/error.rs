@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::types::ids::ReplicaId;
-use crate::types::limits::{ADDRESS_BYTES_MAX, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, VOTERS_MAX};
+use crate::types::limits::{
+    ADDRESS_BYTES_MAX, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, SESSIONS_MAX_MAX, VOTERS_MAX,
+};
 
 /// A membership that no cluster may have, or that may not follow the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum MembershipError {
     },
     /// A leader could propose nothing, or farther ahead than anybody keeps track of.
     Alpha(u64),
+    /// Nothing would be remembered of any session, or too much of all.
+    SessionsMax(u32),
     /// It is no member.
     NoMember(ReplicaId),
     /// It is no observer, and only an observer can become a voter.
@@ -74,6 +78,9 @@ impl fmt::Display for MembershipError {
                 f,
                 "alpha is {alpha}, wanted 1 to {ALPHA_MAX}, and always the same for one ledger"
             ),
+            Self::SessionsMax(sessions) => {
+                write!(f, "{sessions} sessions, wanted 1 to {SESSIONS_MAX_MAX}")
+            }
             Self::NoMember(id) => write!(f, "replica {id} is no member"),
             Self::NoObserver(id) => {
                 write!(f, "replica {id} is no observer, wanted one that has caught up")

@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::ids::{ClusterId, ContentHash, Incarnation, ReplicaId};
-use super::limits::{ADDRESS_BYTES_MAX, ALPHA, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, VOTERS_MAX};
+use super::limits::{
+    ADDRESS_BYTES_MAX, ALPHA, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, SESSIONS_MAX,
+    SESSIONS_MAX_MAX, VOTERS_MAX,
+};
 
 pub use error::MembershipError;
 
@@ -38,6 +41,8 @@ pub struct Membership {
     phase2: u32,
     /// A leader proposes only below `slot_chosen + alpha`. The same for the life of a ledger.
     alpha: u64,
+    /// How many sessions the state remembers, from the slot of this membership on.
+    sessions_max: u32,
 }
 
 /// A membership as it is decoded: nobody checked it yet.
@@ -49,6 +54,7 @@ struct Decoded {
     phase1: u32,
     phase2: u32,
     alpha: u64,
+    sessions_max: u32,
 }
 
 /// A replica that a membership names.
@@ -87,7 +93,17 @@ impl Membership {
     ) -> Result<Self, MembershipError> {
         voters.sort_by_key(|voter| voter.id);
         let (observers, removed) = (Vec::new(), Vec::new());
-        Self { voters, observers, removed, phase1, phase2, alpha }.checked()
+        let sessions_max = SESSIONS_MAX;
+        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max }.checked()
+    }
+
+    /// This membership, under which the state remembers so many sessions.
+    ///
+    /// # Errors
+    ///
+    /// Where it is none, or more than [`SESSIONS_MAX_MAX`].
+    pub fn with_sessions_max(&self, sessions_max: u32) -> Result<Self, MembershipError> {
+        Self { sessions_max, ..self.clone() }.checked()
     }
 
     /// This membership, with `member` as one more observer.
@@ -212,6 +228,9 @@ impl Membership {
         if self.alpha == 0 || self.alpha > ALPHA_MAX {
             return Err(MembershipError::Alpha(self.alpha));
         }
+        if self.sessions_max == 0 || self.sessions_max > SESSIONS_MAX_MAX {
+            return Err(MembershipError::SessionsMax(self.sessions_max));
+        }
         Ok(())
     }
 
@@ -335,6 +354,12 @@ impl Membership {
         self.alpha
     }
 
+    /// How many sessions the state remembers.
+    #[must_use]
+    pub fn sessions_max(&self) -> u32 {
+        self.sessions_max
+    }
+
     /// The id of the cluster that begins with this membership.
     ///
     /// # Panics
@@ -351,8 +376,8 @@ impl TryFrom<Decoded> for Membership {
     type Error = MembershipError;
 
     fn try_from(decoded: Decoded) -> Result<Self, MembershipError> {
-        let Decoded { voters, observers, removed, phase1, phase2, alpha } = decoded;
-        Self { voters, observers, removed, phase1, phase2, alpha }.checked()
+        let Decoded { voters, observers, removed, phase1, phase2, alpha, sessions_max } = decoded;
+        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max }.checked()
     }
 }
 

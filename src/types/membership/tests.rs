@@ -17,9 +17,8 @@ fn decode(bytes: &[u8]) -> Result<Membership, codec::DecodeError> {
 
 /// The encoding of a membership of three with these numbers, whatever they are.
 fn forged(phase1: u32, phase2: u32, alpha: u64) -> Vec<u8> {
-    let (observers, removed) = (Vec::new(), Vec::new());
-    let forged = Membership { voters: voters(3), observers, removed, phase1, phase2, alpha };
-    codec::encode(&forged).unwrap()
+    let three = Membership::majority(voters(3)).unwrap();
+    codec::encode(&Membership { phase1, phase2, alpha, ..three }).unwrap()
 }
 
 #[test]
@@ -34,6 +33,16 @@ fn a_forged_membership_is_refused() {
         let err = Membership::flexible(voters(3), 2, 2, alpha).unwrap_err();
         assert_eq!(err, MembershipError::Alpha(alpha));
     }
+    let three = Membership::majority(voters(3)).unwrap();
+    for sessions_max in [0, SESSIONS_MAX_MAX + 1, u32::MAX] {
+        let forged = Membership { sessions_max, ..three.clone() };
+        let text = decode(&codec::encode(&forged).unwrap()).unwrap_err().to_string();
+        assert!(text.contains(&format!("{sessions_max} sessions, wanted")), "{text}");
+        let err = three.with_sessions_max(sessions_max).unwrap_err();
+        assert_eq!(err, MembershipError::SessionsMax(sessions_max));
+    }
+    let few = three.with_sessions_max(1).unwrap();
+    assert_eq!(decode(&codec::encode(&few).unwrap()).unwrap().sessions_max(), 1);
     let quorums = [0, 1, 2, 3, 4, u32::MAX / 2, u32::MAX - 1, u32::MAX];
     for (phase1, phase2) in quorums.iter().flat_map(|one| quorums.map(|two| (*one, two))) {
         let can_be = (1..=3).contains(&phase1) && (1..=3).contains(&phase2);
