@@ -81,7 +81,8 @@ impl<D: Disk> Driver<D> {
         }
         let takes = self.leads() && !matches!(self.stage, Stage::Closing(_));
         let mut bounced = Vec::new();
-        for (attempt, command) in (forward.attempt..).zip(forward.commands) {
+        for (command, at) in forward.commands.into_iter().zip(0..) {
+            let attempt = forward.attempt.saturating_add(at);
             if !self.forwards.is_new(from, forward.boot, attempt, &command) {
                 reached!(ForwardSeen);
                 continue;
@@ -182,11 +183,13 @@ impl<D: Disk> Driver<D> {
     /// A verdict is known over a command of these bytes. Whoever waits for it here is answered.
     /// Returns whether the command is still in the queue, to no end.
     pub(super) fn tell(&mut self, request: RequestId, verdict: Verdict, bytes: &[u8]) -> bool {
-        if verdict == Verdict::Forgotten {
-            // Nothing of it would be applied any more.
+        let forgotten = verdict == Verdict::Forgotten;
+        let told = self.requests.writes.tell(request, verdict);
+        if forgotten && !matches!(told, Told::Nobody) {
+            // It was no copy of what was answered: nothing of its session is applied any more.
             self.tickets.expire(request.session);
         }
-        match self.requests.writes.tell(request, verdict) {
+        match told {
             Told::Nobody => false,
             Told::Renew => {
                 self.renew(request, bytes);

@@ -221,6 +221,11 @@ impl Writes {
         let sequence = request.sequence + u64::from(bugs::is_on(Bug::VerdictOfOther));
         let asked = RequestId { sequence, ..request };
         let Some(write) = self.writes.get(&asked) else { return Told::Nobody };
+        // Who wants to know of a request is not told of the request by which that is asked.
+        let resolves = matches!(write.asker, Asker::Resolve(_));
+        if resolves != matches!(verdict, Verdict::Resolved(_)) {
+            return Told::Nobody;
+        }
         let is_queued = matches!(write.state, State::Queued);
         // It arrived, by the one attempt that there was.
         if verdict == Verdict::Forgotten && !write.unsure && !is_queued {

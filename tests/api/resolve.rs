@@ -69,6 +69,27 @@ fn what_never_arrived_is_burned_and_what_is_forgotten_is_told_so() {
     assert_eq!(replica.resolve(first).wait().unwrap_err().kind(), ErrorKind::Closed);
 }
 
+/// A question is asked under a name of its own; to settle that name settles no question.
+#[test]
+fn a_question_is_not_a_transaction() {
+    let replica = Replica::in_memory().unwrap();
+    let first = replica.put(NOTES, 1, b"one").wait().unwrap().request;
+    let ahead = |by: u64| RequestId { sequence: first.sequence + by, ..first };
+    // Each settles the name under which the next one is asked.
+    let asked = (2..22).map(|by| replica.resolve(ahead(by))).collect::<Vec<_>>();
+    let told = asked.into_iter().map(|asked| asked.wait().unwrap()).collect::<Vec<_>>();
+    assert!(told.iter().all(|told| *told == Resolution::Burned), "{told:?}");
+    // Names that were settled are not used.
+    let next = loop {
+        match replica.put(NOTES, 1, b"two").wait() {
+            Ok(committed) => break committed,
+            Err(err) => assert_eq!(err.kind(), ErrorKind::Burned, "{err}"),
+        }
+    };
+    assert!(next.txid.is_some());
+    replica.close().unwrap();
+}
+
 #[test]
 fn a_request_outlives_its_process() {
     let directory = tempfile::tempdir().unwrap();
