@@ -7,7 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use indelible::store::Store;
 use indelible::store::versions::PageRequest;
 use indelible::types::command::{
-    Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
+    Command, Condition, Key, KeyKind, Operation, TableUse, Ticket, ValueCodec,
 };
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{RequestId, SessionId};
@@ -18,6 +18,8 @@ const TABLE: TableUse<'static> =
 const KEYS: u64 = 100_000;
 /// How many entries are applied in one measurement of an apply.
 const BATCH: u64 = 10_000;
+/// How many commands of the session are not answered.
+const UNDER_WAY: u64 = 64;
 const VALUE: [u8; 256] = [7; 256];
 
 /// 16 bytes; neighbouring numbers lie far apart.
@@ -26,14 +28,17 @@ fn key(number: u64) -> [u8; 16] {
     (u128::from(mixed) << 64 | u128::from(number)).to_be_bytes()
 }
 
-fn put(number: u64, version: Option<TxId>) -> Entry {
+fn put(number: u64, version: Option<TxId>, sequence: u64) -> Entry {
     let key = key(number);
     let key = Key { table: 0, bytes: &key };
+    // Of one session, with as many under way as a busy replica has.
+    let request = RequestId { session: SessionId(1), sequence };
+    let ticket = Ticket { request, settled_below: sequence.saturating_sub(UNDER_WAY) };
     let command = Command {
         tables: vec![TABLE],
         conditions: version.map(|version| Condition::Version(key, version)).into_iter().collect(),
         operations: vec![Operation::Put(key, &VALUE)],
-        ..Command::of(RequestId { session: SessionId(1), sequence: number })
+        ..Command::of(ticket)
     };
     let mut builder = EntryBuilder::new(Time(0), 512);
     builder.push(&command.encode());
@@ -47,7 +52,7 @@ fn apply(store: &Store, entry: &Entry) -> TxId {
 fn filled() -> Store {
     let store = Store::new();
     for number in 0..KEYS {
-        apply(&store, &put(number, None));
+        apply(&store, &put(number, None, number));
     }
     store
 }
@@ -56,7 +61,8 @@ fn applies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store/apply");
     group.throughput(Throughput::Elements(BATCH)).sample_size(20);
     group.bench_function("put of a new key", |bencher| {
-        let setup = || (filled(), (KEYS..KEYS + BATCH).map(|number| put(number, None)).collect());
+        let setup =
+            || (filled(), (KEYS..KEYS + BATCH).map(|number| put(number, None, number)).collect());
         let routine = |(store, entries): (Store, Vec<Entry>)| {
             entries.iter().for_each(|entry| {
                 black_box(apply(&store, entry));
@@ -66,7 +72,7 @@ fn applies(criterion: &mut Criterion) {
         bencher.iter_batched(setup, routine, BatchSize::PerIteration);
     });
     group.bench_function("put of a key at its version", |bencher| {
-        let entry = |number| put(number, TxId::from_number(number + 1));
+        let entry = |number| put(number, TxId::from_number(number + 1), KEYS + number);
         let setup = || (filled(), (0..BATCH).map(entry).collect());
         let routine = |(store, entries): (Store, Vec<Entry>)| {
             let mut last = TxId::ZERO;
