@@ -20,6 +20,7 @@ pub struct Builder {
     pub(crate) path: PathBuf,
     id: ReplicaId,
     peers: Option<Vec<(ReplicaId, String)>>,
+    quorums: Option<(u32, u32)>,
     listen: Option<String>,
     network: Option<Network>,
     config: Config,
@@ -32,6 +33,7 @@ impl Builder {
             path,
             id: ReplicaId(1),
             peers: None,
+            quorums: None,
             listen: None,
             network: None,
             config: Config::default(),
@@ -67,6 +69,30 @@ impl Builder {
     pub fn peers<A: Into<String>>(mut self, peers: impl IntoIterator<Item = (u64, A)>) -> Self {
         let peers = peers.into_iter().map(|(id, address)| (ReplicaId(id), address.into()));
         self.peers = Some(peers.collect());
+        self
+    }
+
+    /// How many replicas decide: `leaders` must agree to who leads, and `writes` must have each
+    /// write durably before it is acknowledged. Majorities if not set; the same at every replica.
+    ///
+    /// Any two such sets must share a replica, so `leaders + writes` is more than there are
+    /// replicas. With fewer for writes, these are faster and outlive the loss of more replicas while
+    /// the leader lives; to elect another leader then takes more of them. Of five replicas with
+    /// `quorums(4, 2)`, any three may be lost and the leader goes on writing with one other; to
+    /// replace a leader, only one may be. A write is acknowledged when `writes` disks have it: with
+    /// `writes` of 1, the loss of one disk may lose what was acknowledged. (Howard et al., *Flexible
+    /// Paxos*.)
+    ///
+    /// The ledger itself remembers its quorums; later they may be left out here, and must be the
+    /// same where they are given. [`open`](Self::open) refuses quorums that need not intersect.
+    ///
+    /// ```
+    /// let builder = indelible::Replica::builder("data")
+    ///     .peers([(1, "a:7400"), (2, "b:7400"), (3, "c:7400"), (4, "d:7400")])
+    ///     .quorums(3, 2);
+    /// ```
+    pub fn quorums(mut self, leaders: u32, writes: u32) -> Self {
+        self.quorums = Some((leaders, writes));
         self
     }
 
@@ -138,7 +164,11 @@ impl Builder {
             address: address.clone(),
         };
         let membership = Membership::majority(peers.iter().map(voter).collect());
-        membership.map_err(|err| invalid("peers", &err.to_string()))?;
+        let membership = membership.map_err(|err| invalid("peers", &err.to_string()))?;
+        if let Some((phase1, phase2)) = self.quorums {
+            let flexible = membership.with_quorums(phase1, phase2);
+            flexible.map_err(|err| invalid("quorums", &err.to_string()))?;
+        }
         let over_tcp = self.network.is_none() && peers.len() > 1;
         match peers.iter().find(|(_, address)| over_tcp && !has_port(address)) {
             Some((id, address)) => {
@@ -154,6 +184,7 @@ impl Builder {
         turn::Options {
             id: self.id,
             voters: self.peers.clone().unwrap_or_default(),
+            quorums: self.quorums,
             request_timeout: config.request_timeout,
             sessions_max: SESSIONS_MAX,
             session_window: SESSION_WINDOW,

@@ -20,6 +20,8 @@ mod leadership;
 mod ledger;
 #[path = "api/pending.rs"]
 mod pending;
+#[path = "api/quorums.rs"]
+mod quorums;
 #[path = "api/resolve.rs"]
 mod resolve;
 #[path = "api/together.rs"]

@@ -326,7 +326,7 @@ fn messages() -> Vec<Message> {
         Message::BarrierAt { boot: BOOT, read: 3, slot },
         Message::Forward(Forward { boot: BOOT, receiver, attempt: 6, commands: vec![command] }),
         Message::Bounced { boot: BOOT, attempts: vec![6, 8] },
-        Message::Introduce(Introduce { incarnation, address, voters }),
+        Message::Introduce(Introduce { incarnation, address, voters, phase1: 2, phase2: 2 }),
         Message::Agreed { membership: membership(), formed: true },
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },

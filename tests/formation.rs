@@ -42,14 +42,18 @@ fn open(id: ReplicaId, own: Introduce, agreed: Option<Membership>) -> Replica {
 fn interpret(replicas: &mut Replicas, command: &Command) -> String {
     let id = || ReplicaId(command.arg(0));
     match command.name.as_str() {
-        // open REPLICA voters=1,2,3 [address=] [incarnation=]: a blank directory.
+        // open REPLICA voters=1,2,3 [phase1= phase2=] [address=] [incarnation=]: a blank directory.
         "open" => {
             let id = id();
             let number: u64 = command.arg(0);
+            let voters = command.list("voters").into_iter().map(ReplicaId).collect::<Vec<_>>();
+            let majority = voters.len() as u32 / 2 + 1;
             let own = Introduce {
                 incarnation: Incarnation(command.option_or("incarnation", u128::from(number))),
                 address: command.option_or("address", format!("replica-{number}")),
-                voters: command.list("voters").into_iter().map(ReplicaId).collect(),
+                phase1: command.option_or("phase1", majority),
+                phase2: command.option_or("phase2", majority),
+                voters,
             };
             replicas.insert(id, open(id, own, None));
         }

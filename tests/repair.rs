@@ -50,6 +50,7 @@ impl World {
             voters: self.disks.keys().map(address).collect(),
             request_timeout: Duration::from_secs(3),
             queued_bytes_max: 1 << 20,
+            quorums: None,
             sessions_max: SESSIONS_MAX,
             session_window: SESSION_WINDOW,
             heartbeat_interval: Duration::from_millis(50),

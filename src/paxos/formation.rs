@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::types::ids::{Incarnation, ReplicaId};
-use crate::types::limits::SESSIONS_MAX;
+use crate::types::limits::{ALPHA, SESSIONS_MAX};
 use crate::types::membership::{Member, Membership};
 use crate::types::message::{Introduce, Message};
 
@@ -47,6 +47,8 @@ pub struct Formation {
 pub enum Trouble {
     /// A peer was opened with other voters.
     VotersDiffer(ReplicaId),
+    /// A peer was opened with other quorums.
+    QuorumsDiffer(ReplicaId),
     /// A peer agreed to a membership that does not name this directory: this one was wiped, or
     /// that one belongs to another cluster.
     NotNamed(ReplicaId),
@@ -76,6 +78,7 @@ impl Trouble {
     fn peer(&self) -> Option<ReplicaId> {
         match self {
             Self::VotersDiffer(peer)
+            | Self::QuorumsDiffer(peer)
             | Self::NotNamed(peer)
             | Self::Replaced(peer)
             | Self::MembershipsDiffer(peer)
@@ -90,6 +93,9 @@ impl fmt::Display for Trouble {
         match self {
             Self::VotersDiffer(peer) => {
                 write!(f, "replica {peer} was opened with other voters than this one")
+            }
+            Self::QuorumsDiffer(peer) => {
+                write!(f, "replica {peer} was opened with other quorums than this one")
             }
             Self::NotNamed(peer) => write!(
                 f,
@@ -181,7 +187,9 @@ impl Formation {
             true => Some(own.clone()),
             false => self.introduced.get(id).cloned(),
         });
-        let membership = Membership::majority(known.collect::<Option<Vec<_>>>()?).ok()?;
+        let Introduce { phase1, phase2, .. } = self.own;
+        let known = known.collect::<Option<Vec<_>>>()?;
+        let membership = Membership::flexible(known, phase1, phase2, ALPHA).ok()?;
         let membership = membership.with_sessions_max(self.sessions_max).ok()?;
         // Alone, the agreement of all is this one.
         let formed = membership.voters().len() == 1;
@@ -227,6 +235,10 @@ impl Formation {
             self.trouble = Some(Trouble::VotersDiffer(from));
             return None;
         }
+        if (introduce.phase1, introduce.phase2) != (self.own.phase1, self.own.phase2) {
+            self.trouble = Some(Trouble::QuorumsDiffer(from));
+            return None;
+        }
         let Introduce { incarnation, address, .. } = introduce;
         if let Some(agreed) = &self.agreed {
             if agreed.voter(from).is_none_or(|voter| voter.incarnation != incarnation) {
@@ -257,6 +269,10 @@ impl Formation {
         }
         if membership.voters().iter().map(|voter| voter.id).ne(self.own.voters.iter().copied()) {
             self.trouble = Some(Trouble::VotersDiffer(from));
+            return None;
+        }
+        if (membership.phase1(), membership.phase2()) != (self.own.phase1, self.own.phase2) {
+            self.trouble = Some(Trouble::QuorumsDiffer(from));
             return None;
         }
         if self.agreed.as_ref().is_some_and(|agreed| *agreed != membership) {

@@ -12,7 +12,7 @@ use crate::paxos::step::{self, Input};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Chain, ReplicaId, Slot};
-use crate::types::membership::Membership;
+use crate::types::membership::{Membership, majority_of};
 use crate::types::message::{Envelope, Introduce, Message};
 use crate::types::record::{Record, Recovered};
 use crate::types::slots::SlotSet;
@@ -20,8 +20,8 @@ use crate::types::slots::SlotSet;
 use super::driver::Driver;
 use super::turn::Options;
 
-/// Checks the voters given against those that the directory knows, and fills them in where none
-/// were given.
+/// Checks the voters and quorums given against those that the directory knows, and fills them in
+/// where none were given.
 pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Formation> {
     options.voters.sort();
     if let Some(membership) = &identity.membership {
@@ -32,14 +32,31 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         } else if options.voters != known {
             return Err(membership_mismatch(membership, &options.voters));
         }
+        let known = (membership.phase1(), membership.phase2());
+        if let Some(given) = options.quorums.filter(|given| *given != known) {
+            return Err(quorums_mismatch(known, given));
+        }
+        options.quorums = Some(known);
     } else if options.voters.is_empty() {
         options.voters = vec![(options.id, String::new())];
+        if let Some((phase1, phase2)) = options.quorums.filter(|given| *given != (1, 1)) {
+            let message = format!(
+                "quorums: {phase1} and {phase2} for a replica that is alone, wanted 1 and 1"
+            );
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
     }
     let Some((_, address)) = options.voters.iter().find(|(id, _)| *id == options.id) else {
         let message = format!("peers: replica {} itself is not among them", options.id);
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     };
+    let (phase1, phase2) = options.quorums.unwrap_or_else(|| {
+        let majority = majority_of(options.voters.len());
+        (majority, majority)
+    });
     let own = Introduce {
+        phase1,
+        phase2,
         incarnation: identity.incarnation,
         address: address.clone(),
         voters: options.voters.iter().map(|(id, _)| *id).collect(),
@@ -170,6 +187,14 @@ impl<D: Disk> Driver<D> {
 
 fn not_formed(why: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("file identity: the membership cannot be used: {why}"))
+}
+
+fn quorums_mismatch(known: (u32, u32), given: (u32, u32)) -> Error {
+    let message = format!(
+        "the ledger has quorums of {} and {}, but the replica was opened with {} and {}",
+        known.0, known.1, given.0, given.1
+    );
+    Error::new(ErrorKind::MembershipMismatch, message)
 }
 
 fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -> Error {

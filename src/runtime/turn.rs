@@ -24,6 +24,9 @@ pub struct Options {
     pub id: ReplicaId,
     /// All voters and where they listen, this replica included; empty where the caller named none.
     pub voters: Vec<(ReplicaId, String)>,
+    /// How many promises complete phase 1, and how many votes choose; `None` where the caller named
+    /// neither: as the directory has it, or majorities.
+    pub quorums: Option<(u32, u32)>,
     /// How many sessions the state of the ledger remembers, where this cluster is to be formed.
     pub sessions_max: u32,
     /// Every call is answered within this time.

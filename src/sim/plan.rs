@@ -14,6 +14,8 @@ use super::machine::Settings;
 pub struct Plan {
     /// How many replicas.
     pub replicas: u64,
+    /// See [`Builder::quorums`](crate::Builder::quorums); `None` for majorities.
+    pub quorums: Option<(u32, u32)>,
     /// How often a replica says that it is there.
     pub heartbeat_interval: Duration,
     /// See [`Config`](crate::Config).
@@ -40,6 +42,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             replicas: 3,
+            quorums: None,
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
@@ -71,6 +74,7 @@ impl Plan {
         let driver = turn::Options {
             id,
             voters: voters.collect(),
+            quorums: self.quorums,
             request_timeout: self.request_timeout,
             sessions_max: self.sessions_max,
             session_window: self.session_window,

@@ -386,6 +386,9 @@ fn draw_plan(rng: &mut Rng) -> Plan {
     // Few sessions, so that some are forgotten; and small windows, so that there are many.
     plan.sessions_max = *rng.pick(&[2, 3, 4, 8, SESSIONS_MAX, SESSIONS_MAX]);
     plan.session_window = *rng.pick(&[1, 2, 8, SESSION_WINDOW, SESSION_WINDOW]);
+    // Two votes choose, and nearly all must promise.
+    let all_but_one = (plan.replicas as u32).saturating_sub(1);
+    plan.quorums = (plan.replicas > 3 && rng.per_mille(400)).then_some((all_but_one, 2));
     plan.journal.inflight_max = rng.within(1..=3) as usize;
     // Small ones, so that what belongs together often stands in several groups.
     plan.journal.group_bytes_max = *rng.pick(&[1024, 4096, 32 * 1024]);

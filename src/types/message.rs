@@ -312,6 +312,10 @@ pub struct Introduce {
     pub address: String,
     /// The voters that the sender was told of, itself included, in increasing order.
     pub voters: Vec<ReplicaId>,
+    /// How many promises are to complete phase 1, as the sender was told.
+    pub phase1: u32,
+    /// How many votes are to choose.
+    pub phase2: u32,
 }
 
 /// The body of [`Message::TakeOver`].

@@ -202,6 +202,7 @@ fn options() -> turn::Options {
         voters: Vec::new(),
         request_timeout: Duration::from_millis(300),
         queued_bytes_max: 1 << 20,
+        quorums: None,
         sessions_max: SESSIONS_MAX,
         session_window: SESSION_WINDOW,
         heartbeat_interval: HEARTBEAT,

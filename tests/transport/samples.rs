@@ -94,6 +94,8 @@ pub fn one_of_each() -> Vec<Message> {
             incarnation: Incarnation(9),
             address: "replica-1:7000".into(),
             voters: vec![ReplicaId(1), ReplicaId(2)],
+            phase1: 2,
+            phase2: 2,
         }),
         Message::Agreed { membership, formed: true },
         Message::Unsure { boot: BOOT, from: Slot(7) },

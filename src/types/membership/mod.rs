@@ -403,7 +403,8 @@ impl fmt::Display for List<'_> {
     }
 }
 
-/// The smallest number of voters of which any two sets intersect.
-fn majority_of(voters: usize) -> u32 {
+/// The smallest number of so many voters of which any two sets intersect.
+#[must_use]
+pub fn majority_of(voters: usize) -> u32 {
     voters as u32 / 2 + 1
 }
