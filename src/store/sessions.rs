@@ -269,6 +269,7 @@ impl Sessions {
     }
 
     /// The session, used at `place`; `None` where it is not remembered, and may have been used.
+    /// What is settled in it follows, and with that its hash.
     fn touch(&mut self, id: SessionId, place: u64) -> Option<(&mut Session, &mut u128)> {
         if let Some(session) = self.sessions.get_mut(&id) {
             let before = self.by_use.remove(&session.used);
@@ -288,7 +289,6 @@ impl Sessions {
         self.by_use.insert(place + 1, id);
         self.evict();
         let session = self.sessions.get_mut(&id).expect("what was used last is not evicted");
-        session.rehash(id, &mut self.sum);
         Some((session, &mut self.sum))
     }
 
@@ -352,13 +352,11 @@ impl TryFrom<SessionsImage> for Sessions {
 }
 
 impl Session {
+    /// Everything below is answered. The session was just used, too.
     fn settle(&mut self, id: SessionId, settled_below: u64, sum: &mut u128) {
-        if settled_below <= self.settled_below {
-            return;
-        }
-        self.settled_below = settled_below;
+        self.settled_below = self.settled_below.max(settled_below);
         while let Some(first) = self.outcomes.first_entry()
-            && *first.key() < settled_below
+            && *first.key() < self.settled_below
         {
             let (sequence, outcome) = first.remove_entry();
             *sum = sum.wrapping_sub(outcome.hash(id, sequence));
