@@ -76,12 +76,12 @@ impl Builder {
     /// write durably before it is acknowledged. Majorities if not set; the same at every replica.
     ///
     /// Any two such sets must share a replica, so `leaders + writes` is more than there are
-    /// replicas. With fewer for writes, these are faster and outlive the loss of more replicas while
-    /// the leader lives; to elect another leader then takes more of them. Of five replicas with
-    /// `quorums(4, 2)`, any three may be lost and the leader goes on writing with one other; to
-    /// replace a leader, only one may be. A write is acknowledged when `writes` disks have it: with
-    /// `writes` of 1, the loss of one disk may lose what was acknowledged. (Howard et al., *Flexible
-    /// Paxos*.)
+    /// replicas. With fewer for writes, these are faster and outlive the loss of more replicas
+    /// while the leader lives; to elect another leader then takes more of them. Of five replicas
+    /// with `quorums(4, 2)`, any three may be lost and the leader goes on writing with one other;
+    /// to replace a leader, only one may be. A write is acknowledged when `writes` disks have it:
+    /// with `writes` of 1, the loss of one disk may lose what was acknowledged. (Howard et al.,
+    /// *Flexible Paxos*.)
     ///
     /// The ledger itself remembers its quorums; later they may be left out here, and must be the
     /// same where they are given. [`open`](Self::open) refuses quorums that need not intersect.

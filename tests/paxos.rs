@@ -97,13 +97,7 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
                 return format!("error: {} has no room for {text}", cores.name(id(0)));
             }
         }
-        // change REPLICA ID...: these vote, the replica asks; who voted before and is not named is
-        // gone. lose=: an observer that is gone.
-        "change" => {
-            let voters = command.args_from::<u64>(1).into_iter().map(ReplicaId).collect::<Vec<_>>();
-            let gone = command.list::<u64>("lose").into_iter().map(ReplicaId).collect::<Vec<_>>();
-            cores.change(id(0), succession(&cores.membership_of(id(0)), &voters, &gone));
-        }
+        "change" => change(cores, command),
         // sync REPLICA... [count=]: of each, the oldest records, or all.
         "sync" => {
             let count = command.option_or("count", usize::MAX);
@@ -203,6 +197,15 @@ fn cluster(command: &Command) -> Cores {
         cores.take_trace();
     }
     cores
+}
+
+/// change REPLICA ID... [lose=]: these vote, the replica asks; who voted before and is not named is
+/// gone, and so are the observers to be lost.
+fn change(cores: &mut Cores, command: &Command) {
+    let id = ReplicaId(command.arg(0));
+    let voters = command.args_from::<u64>(1).into_iter().map(ReplicaId).collect::<Vec<_>>();
+    let gone = command.list::<u64>("lose").into_iter().map(ReplicaId).collect::<Vec<_>>();
+    cores.change(id, succession(&cores.membership_of(id), &voters, &gone));
 }
 
 fn succession(before: &Membership, voters: &[ReplicaId], gone: &[ReplicaId]) -> Membership {

@@ -13,26 +13,26 @@
 //!     | proposes it in slot s, and nothing behind until s is chosen
 //! ```
 //!
-//! The entry chosen in slot *s* governs from *s* + 1 on. (Lamport lets it count alpha slots later, so
-//! that proposals need not wait; with an alpha of thousands that is a wait for thousands of no-ops.
-//! Here the leader waits for one round instead.)
+//! The entry chosen in slot *s* governs from *s* + 1 on. (Lamport lets it count alpha slots later,
+//! so that proposals need not wait; with an alpha of thousands that is a wait for thousands of
+//! no-ops. Here the leader waits for one round instead.)
 //!
-//! A membership is proposed at a ballot, also where phase 1 found it in its slot, only when a phase-1
-//! quorum of its own voters promised that ballot. From this follows what makes it safe:
+//! A membership is proposed at a ballot, also where phase 1 found it in its slot, only when a
+//! phase-1 quorum of its own voters promised that ballot. From this follows what makes it safe:
 //!
 //! *Nothing is chosen behind s at a ballot below the first one, b, at which s was chosen.* Before s
 //! was chosen nobody knew that the new membership governs there, so no set of votes cast until then
-//! is a choice; and when it was, a phase-1 quorum of the new voters had promised b, so no lower ballot
-//! gets a phase-2 quorum of them any more, whoever leads there, and whatever that one has learned
-//! since.
+//! is a choice; and when it was, a phase-1 quorum of the new voters had promised b, so no lower
+//! ballot gets a phase-2 quorum of them any more, whoever leads there, and whatever that one has
+//! learned since.
 //!
 //! So who proposed it first at its ballot has nothing to look for behind s. Who found it in phase 1
-//! does not know whether it was chosen before: it asks the new voters anew, and goes on with what is
-//! safe according to them.
+//! does not know whether it was chosen before: it asks the new voters anew, and goes on with what
+//! is safe according to them.
 //!
-//! Votes under the old membership behind s choose nothing, even where a quorum of the old voters cast
-//! them. Nobody ever acts on them: slots are learned in order, and s holds another entry than whoever
-//! counted them believes.
+//! Votes under the old membership behind s choose nothing, even where a quorum of the old voters
+//! cast them. Nobody ever acts on them: slots are learned in order, and s holds another entry than
+//! whoever counted them believes.
 //!
 //! Invariants:
 //! * A leader proposes behind a membership only when it knows that one to be chosen.
@@ -165,7 +165,7 @@ impl Paxos {
         let phase1 = Phase1::new(from, self.now);
         let votes_itself = quorum.is_voter(self.options.id);
         let ballot = leader.ballot;
-        leader.change = Some(Change { membership, quorum, phase1, since, stage });
+        leader.change = Some(Box::new(Change { membership, quorum, phase1, since, stage }));
         self.prepare_change();
         if votes_itself {
             self.answer_prepare(self.options.id, ballot, from);
@@ -299,7 +299,7 @@ impl Paxos {
 
     pub(super) fn change(&self) -> Option<&Change> {
         match &self.role {
-            Role::Leader(leader) => leader.change.as_ref(),
+            Role::Leader(leader) => leader.change.as_deref(),
             Role::Follower | Role::Candidate(_) => None,
         }
     }

@@ -133,7 +133,7 @@ impl Paxos {
     /// A voter is in doubt. A leader tells it from where on it need not be.
     pub(super) fn on_unsure(&mut self, from: ReplicaId, boot: Boot) {
         let Role::Leader(leader) = &self.role else { return };
-        if leader.change.as_ref().is_some_and(Change::hides_choices) {
+        if leader.change.as_deref().is_some_and(Change::hides_choices) {
             // Nothing is known yet of the slots behind.
             return;
         }

@@ -58,7 +58,7 @@ pub(super) struct Leader {
     /// While it lets another replica lead.
     pub(super) hand_over: Option<HandOver>,
     /// While it changes the membership.
-    pub(super) change: Option<Change>,
+    pub(super) change: Option<Box<Change>>,
 }
 
 impl Leader {
@@ -136,7 +136,7 @@ impl Paxos {
         let slots = self.options.inflight_slots_max.min(self.membership.alpha());
         leader.adopted.is_empty()
             && leader.hand_over.is_none()
-            && !leader.change.as_ref().is_some_and(Change::holds_back)
+            && !leader.change.as_deref().is_some_and(Change::holds_back)
             && (leader.window.len() as u64) < slots
             && (leader.window.is_empty() || leader.bytes < self.options.inflight_bytes_max)
     }
@@ -368,7 +368,7 @@ impl Paxos {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let hidden = leader.change.as_ref().is_some_and(Change::hides_choices);
+        let hidden = leader.change.as_deref().is_some_and(Change::hides_choices);
         leader.ready_at <= self.slot_chosen && !hidden
     }
 }

@@ -1,8 +1,8 @@
 //! What must hold, checked by someone who sees every journal at once.
 //!
-//! What is chosen is computed here from durable votes alone, whatever the cores believe. A quorum is
-//! one of the membership that governs the slot; where somebody proposed a membership in an earlier
-//! slot, that is known only when what is chosen there is.
+//! What is chosen is computed here from durable votes alone, whatever the cores believe. A quorum
+//! is one of the membership that governs the slot; where somebody proposed a membership in an
+//! earlier slot, that is known only when what is chosen there is.
 //!
 //! * **I1, agreement**: in each slot at most one entry ever has a phase-2 quorum of durable votes
 //!   at one ballot.

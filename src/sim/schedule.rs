@@ -4,10 +4,10 @@
 //! A seed draws a cluster, how often what happens, and then some hundred steps, each of which
 //! delivers, reorders, loses, doubles or replays a message, syncs in part, proposes, reads, lets
 //! time pass, crashes, restarts, tears, damages, cuts a link, makes somebody campaign or a leader
-//! hand over, or has members come and go. Then the faults end, and the cluster must come together ([`healing`]). A schedule
-//! takes about a millisecond, a hundredth of what a seed of the [`swarm`](super::swarm) takes, and
-//! meets rare interleavings of messages that much sooner. What stands above the core, and the bytes
-//! of the journal, it does not have.
+//! hand over, or has members come and go. Then the faults end, and the cluster must come together
+//! ([`healing`]). A schedule takes about a millisecond, a hundredth of what a seed of the
+//! [`swarm`](super::swarm) takes, and meets rare interleavings of messages that much sooner. What
+//! stands above the core, and the bytes of the journal, it does not have.
 //!
 //! ```
 //! use indelible::sim::schedule;

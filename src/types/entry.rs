@@ -163,8 +163,8 @@ impl Entry {
         })
     }
 
-    /// The membership that governs behind this entry where it is chosen, if it is one that may follow
-    /// `present`. Any other changes nothing.
+    /// The membership that governs behind this entry where it is chosen, if it is one that may
+    /// follow `present`. Any other changes nothing.
     #[must_use]
     pub fn membership_after(&self, present: &Membership) -> Option<Membership> {
         let next = self.as_membership()?;

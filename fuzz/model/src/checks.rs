@@ -2,10 +2,10 @@
 //!
 //! What is chosen is computed from durable votes alone, whatever the cores believe: an entry that a
 //! phase-2 quorum ever voted for, durably, at one ballot. Whose votes count is settled by what is
-//! chosen in the slots before. While that is open in a slot in which somebody voted for a membership,
-//! nothing behind it counts as chosen. Nor do votes count there below the ballot at which the
-//! membership was chosen: whoever asked for them did not know it. (That nobody acts on them is what
-//! [`learned_is_chosen`] asks.)
+//! chosen in the slots before. While that is open in a slot in which somebody voted for a
+//! membership, nothing behind it counts as chosen. Nor do votes count there below the ballot at
+//! which the membership was chosen: whoever asked for them did not know it. (That nobody acts on
+//! them is what [`learned_is_chosen`] asks.)
 
 use indelible::types::entry::{Entry, EntryKind};
 use indelible::types::ids::{Ballot, Slot};

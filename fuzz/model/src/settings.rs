@@ -7,8 +7,8 @@ use crate::bugs::Bug;
 /// How many replicas there are.
 pub const REPLICAS: usize = 4;
 
-/// How many of them vote at first. The last one observes, where the membership changes; otherwise it
-/// is not there.
+/// How many of them vote at first. The last one observes, where the membership changes; otherwise
+/// it is not there.
 pub const VOTERS: usize = 3;
 
 /// One configuration. Where a bound is zero, what it bounds does not happen.

@@ -6,9 +6,9 @@
 //! campaigns takes a ballot above every durable promise, and leads at no other one. So:
 //!
 //! * An answer to a candidate or leader that is past the ballot is not listened to.
-//! * A promise is not listened to by who leads already and does not change the membership, nor a vote
-//!   by who learned what it is for. (What a leader asks when it begins a change was never asked at
-//!   its ballot before.)
+//! * A promise is not listened to by who leads already and does not change the membership, nor a
+//!   vote by who learned what it is for. (What a leader asks when it begins a change was never
+//!   asked at its ballot before.)
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!

@@ -68,28 +68,8 @@ impl Turn<'_> {
                 self.count(|replica| &mut replica.campaigns, of(&settings.campaigns, index))?;
                 self.input(Input::Campaign);
             }
-            Step::Propose => {
-                let core = self.replica.core.as_ref()?;
-                // A membership that waits for promises gets a slot that is looked at, too.
-                let last = settings.slots - u64::from(core.changing_to().is_some());
-                if !core.has_room() || core.next_slot() > Slot(last) {
-                    return None;
-                }
-                let (id, slot) = (self.replica.id, core.next_slot());
-                let command = format!("{id}.{}.{slot}", self.replica.campaigns);
-                self.input(Input::Propose(entry(&command)));
-            }
-            Step::Change => {
-                let core = self.replica.core.as_ref()?;
-                let next = successor(settings);
-                let may = core.can_change() && *core.membership() != next;
-                // As with commands, it gets a slot that is looked at.
-                if !may || core.next_slot() > Slot(settings.slots) {
-                    return None;
-                }
-                self.replica.changes += 1;
-                self.input(Input::Change(next));
-            }
+            Step::Propose => self.propose()?,
+            Step::Change => self.change()?,
             Step::Sync => {
                 if self.replica.journal.volatile() == 0 {
                     return None;
@@ -139,6 +119,32 @@ impl Turn<'_> {
             }
             Step::Receive { from, message } => self.arrive(*from, message.clone()),
         }
+        Some(())
+    }
+
+    fn propose(&mut self) -> Option<()> {
+        let core = self.replica.core.as_ref()?;
+        // A membership that waits for promises gets a slot that is looked at, too.
+        let last = self.settings.slots - u64::from(core.changing_to().is_some());
+        if !core.has_room() || core.next_slot() > Slot(last) {
+            return None;
+        }
+        let (id, slot) = (self.replica.id, core.next_slot());
+        let command = format!("{id}.{}.{slot}", self.replica.campaigns);
+        self.input(Input::Propose(entry(&command)));
+        Some(())
+    }
+
+    fn change(&mut self) -> Option<()> {
+        let core = self.replica.core.as_ref()?;
+        let next = successor(self.settings);
+        let may = core.can_change() && *core.membership() != next;
+        // As with commands, it gets a slot that is looked at.
+        if !may || core.next_slot() > Slot(self.settings.slots) {
+            return None;
+        }
+        self.replica.changes += 1;
+        self.input(Input::Change(next));
         Some(())
     }
 

@@ -1,7 +1,7 @@
 //! Members that come and go: observers become voters, and voters go for good.
 //!
-//! Some are asked for at any time, by any leader that may. All sizes of quorums that a membership can
-//! have occur.
+//! Some are asked for at any time, by any leader that may. All sizes of quorums that a membership
+//! can have occur.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ impl Schedule {
         }
     }
 
-    /// Two campaign, and the one that leads changes the membership. The other one hears only that it
-    /// was changed, and is the first that the new voters hear.
+    /// Two campaign, and the one that leads changes the membership. The other one hears only that
+    /// it was changed, and is the first that the new voters hear.
     fn contest(&mut self) {
         let present = self.cores.checks().membership().clone();
         let ids = |members: &[Member]| members.iter().map(|member| member.id).collect::<Vec<_>>();
@@ -73,8 +73,8 @@ impl Schedule {
         self.propose(&[winner]);
     }
 
-    /// A leader changes the membership, and gets on with the new voters before the old ones hear that
-    /// the change is made. One of these leads next, and finds it half made.
+    /// A leader changes the membership, and gets on with the new voters before the old ones hear
+    /// that the change is made. One of these leads next, and finds it half made.
     fn overtake(&mut self, ids: &[ReplicaId]) {
         let present = self.cores.checks().membership().clone();
         let id = |member: &Member| member.id;
