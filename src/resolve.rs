@@ -20,12 +20,12 @@ impl Replica {
     /// # Errors
     ///
     /// Where what became of it is not remembered any more ([`SessionExpired`]): its caller was told
-    /// already, or too many sessions were used since. Where no leader took the question in time
-    /// ([`TimedOut`]), too much waits already, or the replica stopped: then no more is known of the
-    /// transaction than before, and it can be asked again.
+    /// already, or too many sessions were used since. Where no leader took the question in time,
+    /// too much waits already, or the replica stopped, the outcome is as unknown as it was
+    /// ([`OutcomeUnknown`], with the same request), and it can be asked again, here or elsewhere.
     ///
     /// [`SessionExpired`]: crate::ErrorKind::SessionExpired
-    /// [`TimedOut`]: crate::ErrorKind::TimedOut
+    /// [`OutcomeUnknown`]: crate::ErrorKind::OutcomeUnknown
     ///
     /// ```
     /// # use indelible::{RawTable, Replica, Resolution};
@@ -44,6 +44,6 @@ impl Replica {
     /// # }
     /// ```
     pub fn resolve(&self, request: RequestId) -> Pending<Resolution> {
-        self.handle.resolve(request)
+        self.handle.resolve(request).or_else(move |err| err.unresolved(request))
     }
 }

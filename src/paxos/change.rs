@@ -34,6 +34,11 @@
 //! cast them. Nobody ever acts on them: slots are learned in order, and s holds another entry than
 //! whoever counted them believes.
 //!
+//! Not here yet, and needed before an owner may ask for changes: that new voters have caught up,
+//! and are enough for phase 2 too, before a membership is proposed; that a leader which found one,
+//! and gets nowhere, tries a higher ballot or lets another try; that whoever was removed, or slept
+//! through several changes, is told so by those who know.
+//!
 //! Invariants:
 //! * A leader proposes behind a membership only when it knows that one to be chosen.
 //! * At its ballot it holds a phase-1 quorum of whatever membership governs the slots in which it

@@ -98,6 +98,22 @@ impl<T: 'static> Pending<T> {
     where
         F: FnOnce(T) -> Result<U> + Send + 'static,
     {
+        self.ended(|result: Result<T>| result.and_then(finish))
+    }
+
+    /// This answer; where it is an error, the one that `tell` makes of it.
+    #[doc(hidden)]
+    pub fn or_else<F>(self, tell: F) -> Self
+    where
+        F: FnOnce(Error) -> Error + Send + 'static,
+    {
+        self.ended(|result: Result<T>| result.map_err(tell))
+    }
+
+    fn ended<U, F>(self, finish: F) -> Pending<U>
+    where
+        F: FnOnce(Result<T>) -> Result<U> + Send + 'static,
+    {
         let then = Then { answer: self.answer, finish: Mutex::new(Some(finish)) };
         Pending { answer: Arc::new(then), helper: self.helper }
     }
@@ -258,15 +274,16 @@ impl<T: Send> Answer<T> for Oneshot<T> {
 
 impl<T, U, F> Answer<U> for Then<T, F>
 where
-    F: FnOnce(T) -> Result<U> + Send,
+    F: FnOnce(Result<T>) -> Result<U> + Send,
 {
     fn take(&self) -> Option<Result<U>> {
         let result = self.answer.take()?;
-        Some(result.and_then(|value| {
-            // The answer below is taken once, so this is reached once.
-            let finish = self.finish.lock().take().expect("an answer is taken once");
-            finish(value)
-        }))
+        let finish = self.finish.lock().take();
+        // Where it was taken before, the answer below is an error that says so.
+        match finish {
+            Some(finish) => Some(finish(result)),
+            None => result.err().map(Err),
+        }
     }
 
     fn park(&self, timeout: Option<Duration>) {

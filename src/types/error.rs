@@ -173,6 +173,16 @@ impl Error {
         Self::about(ErrorKind::OutcomeUnknown, request, message)
     }
 
+    /// Nobody could be asked what became of `request`, for this reason: that is as unknown as it
+    /// was.
+    #[must_use]
+    pub(crate) fn unresolved(self, request: RequestId) -> Self {
+        match self.kind() {
+            ErrorKind::SessionExpired => self,
+            _ => Self::outcome_unknown(request, &format!("it was not resolved: {self}")),
+        }
+    }
+
     /// What became of `request` is not known any more.
     #[must_use]
     pub(crate) fn session_expired(request: RequestId) -> Self {
