@@ -36,6 +36,7 @@ impl Run {
             returned: Some(span.end),
             call,
             outcome,
+            told_to: client,
         });
     }
 
@@ -416,6 +417,13 @@ fn r1_r2_stale_reads_are_states_that_do_not_go_back() {
     twins(["R2", "", ""], |run, bad| {
         writes(run);
         run.stale(if bad { 1 } else { 2 }, 40..50, 1, Some((1, "1")));
+    });
+    // Another one settled what became of the write, and knows it; the replica of its caller need
+    // not.
+    twins(["R2", "", ""], |run, bad| {
+        writes(run);
+        run.history.operations[1].told_to = 3;
+        run.stale(if bad { 3 } else { 1 }, 40..50, 1, Some((1, "1")));
     });
     // What a stale read saw has happened.
     twins(["L1", "", "O2"], |run, bad| {

@@ -207,6 +207,7 @@ impl Workload {
             returned: None,
             call,
             outcome: Outcome::Unknown,
+            told_to: name,
         };
         let place = self.history.operations.len();
         let submitted = RefCell::new(None);
@@ -306,6 +307,7 @@ impl Workload {
         }
         operation.returned = Some(now.0);
         operation.outcome = outcome;
+        operation.told_to = self.clients[index].name;
         self.committed += u64::from(matches!(operation.outcome, Outcome::Committed { .. }));
         self.clients[index].learn(operation);
         let happened = !matches!(operation.outcome, Outcome::NotHappened);

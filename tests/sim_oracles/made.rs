@@ -74,7 +74,8 @@ impl Made {
         }
         let invoked = now - self.random.below(1_000 * overlap);
         let returned = Some(now + self.random.below(1_000 * overlap));
-        let operation = Operation { client: 1, number, invoked, returned, call, outcome };
+        let operation =
+            Operation { client: 1, number, invoked, returned, call, outcome, told_to: 1 };
         self.history.operations.push(operation);
     }
 

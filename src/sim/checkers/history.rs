@@ -17,6 +17,7 @@
 //!     returned: Some(20),
 //!     call: Call::Transaction(Transaction { conditions: vec![], changes: vec![put] }),
 //!     outcome: Outcome::Committed { at: 1, txid: Some(1) },
+//!     told_to: 1,
 //! };
 //! let history = History { operations: vec![operation] };
 //! assert!(history.check_form().is_ok());
@@ -48,6 +49,8 @@ pub struct Operation {
     pub call: Call,
     /// What was told.
     pub outcome: Outcome,
+    /// To whom: who called, or who asked later what became of it, perhaps at another replica.
+    pub told_to: u64,
 }
 
 /// What is asked.
@@ -317,6 +320,7 @@ mod tests {
             returned: Some(9),
             call: Call::Read(vec![Key::new(0, "a")]),
             outcome: Outcome::Read { at: 0, values: vec![None] },
+            told_to: 1,
         };
         edit(&mut read);
         let history = History { operations: vec![read] };
@@ -344,6 +348,7 @@ mod tests {
             returned: None,
             call: Call::Transaction(Transaction::default()),
             outcome: Outcome::Unknown,
+            told_to: 1,
         };
         let history = History { operations: vec![operation.clone(), operation] };
         assert_eq!(

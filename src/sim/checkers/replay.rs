@@ -234,7 +234,8 @@ impl<'a> RealTime<'a> {
         let Some(place) = self.places[index] else { return };
         let placed = (place, Some(index));
         self.floor = self.floor.max(placed);
-        let floor = self.floors.entry(self.replay.operations[index].client).or_default();
+        // At the replica of whoever else called, it need not be applied yet.
+        let floor = self.floors.entry(self.replay.operations[index].told_to).or_default();
         *floor = placed.max(*floor);
     }
 
