@@ -70,9 +70,23 @@ pub struct Config {
     /// A leader with this many bytes in flight lets further transactions wait. Default 16 MiB.
     pub inflight_bytes_max: usize,
 
-    /// Where this many bytes of transactions wait for a slot, further ones are refused as busy.
-    /// Default 64 MiB.
+    /// Where this many bytes of transactions wait for a slot, further ones are refused as busy. On
+    /// top come those that came back: what was in flight when the lead was lost, and of what was
+    /// handed to a leader up to 4 MiB, each counted with 256 bytes besides its own. Default 64 MiB.
     pub queued_bytes_max: usize,
+
+    /// Where this many transactions wait for a slot, further ones are refused as busy, however
+    /// small they are. Default 131,072, which take about as much memory as the bytes above.
+    pub queued_transactions_max: usize,
+
+    /// Where this many calls wait for a read to be confirmed, or for a transaction to be applied,
+    /// further ones are refused as busy. Default 131,072.
+    pub waiting_reads_max: usize,
+
+    /// Where this many bytes wait for this replica's own disk, it proposes nothing as a leader, and
+    /// as a voter drops what it is sent to vote for, which is sent again later. On top comes what
+    /// one message holds. Default 64 MiB.
+    pub journal_backlog_bytes_max: usize,
 
     /// Most bytes that wait to be sent to a peer, half of them for new entries and half for
     /// catching it up; further messages to it are dropped, and sent again later. On top come about
@@ -104,6 +118,9 @@ impl Default for Config {
             inflight_slots_max: ALPHA / 2,
             inflight_bytes_max: 16 * 1024 * 1024,
             queued_bytes_max: 64 * 1024 * 1024,
+            queued_transactions_max: 128 * 1024,
+            waiting_reads_max: 128 * 1024,
+            journal_backlog_bytes_max: 64 * 1024 * 1024,
             peer_queue_bytes_max: 32 * 1024 * 1024,
             segment_bytes: 16 * 1024 * 1024,
             seal_after: Duration::from_millis(100),
@@ -157,6 +174,9 @@ impl Config {
             ("batch_transactions_max", self.batch_transactions_max),
             ("inflight_bytes_max", self.inflight_bytes_max),
             ("queued_bytes_max", self.queued_bytes_max),
+            ("queued_transactions_max", self.queued_transactions_max),
+            ("waiting_reads_max", self.waiting_reads_max),
+            ("journal_backlog_bytes_max", self.journal_backlog_bytes_max),
             ("peer_queue_bytes_max", self.peer_queue_bytes_max),
         ];
         for (field, value) in positive {

@@ -248,8 +248,9 @@ impl Replica {
     /// Where this replica does not lead ([`NotLeader`](ErrorKind::NotLeader)), `to` is no voter
     /// ([`InvalidArgument`](ErrorKind::InvalidArgument)), is not heard, lags too far or did not
     /// take over, so that this replica leads on ([`Unreachable`](ErrorKind::Unreachable)), this
-    /// replica hands over to another one already ([`Busy`](ErrorKind::Busy)), nobody leads in time,
-    /// or a third one does ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
+    /// replica hands over to another one already, or some thousand callers wait for that
+    /// ([`Busy`](ErrorKind::Busy)), nobody leads in time, or a third one does
+    /// ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -275,7 +276,8 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where the replica was closed, or stopped.
+    /// Where the replica was closed, or stopped; or some thousand callers wait already
+    /// ([`Busy`](ErrorKind::Busy)).
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {

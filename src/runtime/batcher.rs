@@ -43,6 +43,8 @@ pub struct Batcher {
     options: Options,
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// Bytes that left it so far.
+    left_bytes: u64,
     /// The commands of each batch in flight.
     inflight: VecDeque<usize>,
     /// How many commands are under way, when all who had an answer have come back.
@@ -82,6 +84,7 @@ impl Batcher {
             options,
             queue: VecDeque::new(),
             bytes: 0,
+            left_bytes: 0,
             inflight: VecDeque::new(),
             expected: 0,
             gather_until: Moment::ZERO,
@@ -116,13 +119,28 @@ impl Batcher {
     pub fn pop_first(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
         self.bytes -= queued.command.bytes.len();
+        self.left_bytes += queued.command.bytes.len() as u64;
         Some(queued)
     }
 
-    /// Whether a command of `bytes` may wait, where at most `bytes_max` may; one always may.
+    /// Whether a command of `bytes` may wait, where at most `bytes_max` and `commands_max` may; one
+    /// always may.
     #[must_use]
-    pub fn has_room(&self, bytes: usize, bytes_max: usize) -> bool {
-        self.queue.is_empty() || self.bytes + bytes <= bytes_max
+    pub fn has_room(&self, bytes: usize, bytes_max: usize, commands_max: usize) -> bool {
+        let fits = self.bytes + bytes <= bytes_max && self.queue.len() < commands_max;
+        self.queue.is_empty() || fits
+    }
+
+    /// How many commands wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes of all commands that left the queue to be proposed or forwarded.
+    #[must_use]
+    pub fn left_bytes(&self) -> u64 {
+        self.left_bytes
     }
 
     /// Takes everything that waits.
@@ -160,6 +178,7 @@ impl Batcher {
             origins.push((queued.command.request, queued.origin));
         }
         self.bytes -= bytes;
+        self.left_bytes += bytes as u64;
         self.inflight.push_back(count);
         Some((entry.finish(), origins))
     }

@@ -32,6 +32,12 @@ impl<D: Disk> Driver<D> {
         self.tickets.clone()
     }
 
+    /// Most bytes of commands that wait for a slot.
+    #[must_use]
+    pub fn queued_bytes_max(&self) -> usize {
+        self.options.queued_bytes_max
+    }
+
     /// Every call is answered within this time.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
@@ -46,10 +52,8 @@ impl<D: Disk> Driver<D> {
             Some(closing())
         } else if self.space.is_short() {
             Some(Error::new(ErrorKind::StorageFull, super::space::FULL))
-        } else if !self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max) {
-            let max = self.options.queued_bytes_max;
-            let message = format!("more than {max} bytes of transactions wait for a slot");
-            Some(Error::new(ErrorKind::Busy, message))
+        } else if let Some(err) = self.refuse_write(command.bytes.len()) {
+            Some(err)
         } else if again && self.requests.writes.contains(request) {
             Some(Error::new(ErrorKind::Busy, "the same transaction is under way here"))
         } else {
@@ -103,6 +107,10 @@ impl<D: Disk> Driver<D> {
             self.effects.answers.push(Answer::Read(completer, Err(closing())));
             return;
         }
+        if let Some(err) = self.refuse_read() {
+            self.effects.answers.push(Answer::Read(completer, Err(err)));
+            return;
+        }
         let read = self.requests.add_read(completer, self.now + timeout);
         self.step(Input::Read(read));
     }
@@ -113,6 +121,8 @@ impl<D: Disk> Driver<D> {
             Ok(())
         } else if matches!(self.stage, Stage::Closing(_)) {
             Err(closing())
+        } else if let Some(err) = self.refuse_read() {
+            Err(err)
         } else {
             return self.requests.add_wait(txid, completer, self.now + timeout);
         };

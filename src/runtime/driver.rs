@@ -22,7 +22,7 @@
 //! * Every slot is applied once, in order, before anyone hears that it is chosen.
 //! * After the journal failed, or the log diverged, nothing is sent, written or acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::journal::disk::Disk;
@@ -38,15 +38,16 @@ use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::message::{Envelope, Message};
-use crate::types::record::Held;
 use crate::types::time::{Moment, Time};
 
+use super::admission::Drain;
 use super::batcher::Batcher;
 use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
 use super::handover::HandOvers;
+use super::held::HeldMessages;
 use super::journaling::reversed;
 use super::next_leader::NextLeader;
 use super::priorities::Priorities;
@@ -68,7 +69,7 @@ pub struct Driver<D: Disk> {
     pub(super) journal: Journal<D>,
     pub(super) reader: Reader<D>,
     /// Messages that wait for a journal position, in its order.
-    pub(super) held: VecDeque<(Lsn, Held)>,
+    pub(super) held: HeldMessages,
     /// Below this slot, verdicts are in the journal.
     pub(super) verdicts_journaled: Slot,
     /// When the journal was last appended to.
@@ -93,6 +94,7 @@ pub struct Driver<D: Disk> {
     pub(super) tickets: Tickets,
     pub(super) requests: Requests,
     pub(super) batcher: Batcher,
+    pub(super) drain: Drain,
     /// What this replica proposed, and has not seen applied.
     pub(super) proposals: BTreeMap<Slot, Proposal>,
     pub(super) forwards: Forwards,
@@ -148,7 +150,7 @@ impl<D: Disk> Driver<D> {
         let mut driver = Self {
             now,
             reader: journal.reader(),
-            held: VecDeque::new(),
+            held: HeldMessages::new(options.id),
             verdicts_journaled: Slot::ZERO,
             appended_at: now,
             sealed: Lsn::ZERO,
@@ -165,6 +167,7 @@ impl<D: Disk> Driver<D> {
             tickets,
             requests: Requests::default(),
             batcher: Batcher::new(options.batcher),
+            drain: Drain::new(now),
             proposals: BTreeMap::new(),
             bounced: None,
             forwards: Forwards::default(),
@@ -252,6 +255,7 @@ impl<D: Disk> Driver<D> {
         self.hand_over_at_close();
         self.hand_over_to_preferred();
         self.work()?;
+        self.look_at_queue();
         self.settle_hand_overs();
         self.tell_leader();
         self.seal_when_idle()?;
@@ -404,7 +408,7 @@ impl<D: Disk> Driver<D> {
         }
         let lsn = self.journal.last_lsn();
         for held in output.send_when_durable {
-            self.held.push_back((lsn, held));
+            self.held.push(lsn, held);
         }
         self.effects.send(output.send_now);
         for (slot, entry) in output.chosen {

@@ -1,6 +1,6 @@
 //! Commands on their way to who leads: forwarded, taken or bounced, and forwarded again.
 //!
-//! A replica forwards only so many bytes at a time: of what waits here it can still be told for
+//! A replica forwards only so much at a time: of what waits here it can still be told for
 //! certain that it did not happen. What was forwarded is forwarded again where another replica
 //! comes to lead, the connection ended, or no verdict came for long: it happens once, however often
 //! it arrives (`store/sessions.rs`). A command that bounced waits again, and whoever bounced it is
@@ -38,12 +38,12 @@ use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
 
 use super::batcher::{Origin, Queued, Sender};
 use super::driver::{Driver, Stage};
-use super::writes::Told;
+use super::writes::{self, Told};
 
-/// Most bytes of commands that are on their way to a leader, or wait there, at once; a single
-/// larger one is always allowed. Far below what the transport queues for a peer, so that none is
-/// dropped.
-const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What the commands may weigh ([`writes::weight`]) that are on their way to a leader, or wait
+/// there, at once; a single heavier one is always allowed. Far below what the transport queues for
+/// a peer, so that none is dropped.
+const FORWARDED_WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
 /// Most attempts of a peer that are remembered one by one.
 const SEEN_MAX: usize = 1 << 14;
@@ -87,7 +87,7 @@ impl<D: Disk> Driver<D> {
                 reached!(ForwardSeen);
                 continue;
             }
-            let room = self.batcher.has_room(command.bytes.len(), self.options.queued_bytes_max);
+            let room = self.has_room_for(command.bytes.len());
             if !takes || !room {
                 bounced.push(attempt);
             } else if !self.forwards.under_way.insert(command.request) {
@@ -218,7 +218,7 @@ impl<D: Disk> Driver<D> {
     /// Hands on again what was forwarded, and is lost or late.
     pub(super) fn forward_again(&mut self) {
         let wait = self.options.election_timeout;
-        if self.requests.writes.forwarded_bytes() == 0 {
+        if self.requests.writes.forwarded_weight() == 0 {
             return;
         }
         if self.leads() {
@@ -239,11 +239,11 @@ impl<D: Disk> Driver<D> {
     /// here, where they can still be told for certain that they did not happen.
     pub(super) fn forward_queue(&mut self) {
         let leader = self.leader_to_forward_to();
-        let mut under_way = self.requests.writes.forwarded_bytes();
+        let mut under_way = self.requests.writes.forwarded_weight();
         let mut commands = Vec::new();
         while let Some(Queued { command, origin }) = self.batcher.first() {
-            let bytes = command.bytes.len();
-            let room = under_way == 0 || under_way + bytes <= FORWARDED_BYTES_MAX;
+            let weight = writes::weight(command);
+            let room = under_way == 0 || under_way + weight <= FORWARDED_WEIGHT_MAX;
             match *origin {
                 // Forwarded once only: its sender knows best whom to ask next.
                 Some(sender) => {
@@ -253,7 +253,7 @@ impl<D: Disk> Driver<D> {
                 }
                 None if leader.is_some() && room => {
                     let Some(Queued { command, .. }) = self.batcher.pop_first() else { break };
-                    under_way += bytes;
+                    under_way += weight;
                     commands.push((command, self.options.election_timeout));
                 }
                 None => break,

@@ -85,6 +85,9 @@ impl<D: Disk> Driver<D> {
             let leads = leader.map_or("no leader is heard".into(), |id| format!("{id} does"));
             return refuse(ErrorKind::NotLeader, format!("this replica does not lead: {leads}"));
         }
+        if let Some(err) = self.refuse_watcher(self.hand_overs.len()) {
+            return Err(err);
+        }
         if to == self.options.id {
             return Ok(());
         }

@@ -52,9 +52,10 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
-    /// Whether so much waits for the disk that nothing more is taken on.
+    /// Whether so much waits for the disk that nothing more is taken on: a leader proposes nothing,
+    /// and a voter drops what it is sent. Memory must not grow with what a slow disk is behind.
     pub(super) fn is_backlogged(&self) -> bool {
-        self.journal.backlog_bytes() > BACKLOG_BYTES_MAX
+        self.journal.backlog_bytes() > self.options.journal_backlog_bytes_max
     }
 
     /// Lets go of the messages whose records are durable. Those to this replica itself go on in
@@ -63,9 +64,7 @@ impl<D: Disk> Driver<D> {
         let frontier = self.journal.frontier();
         let mut any = false;
         let too_early = bugs::is_on(Bug::AckBeforeSync);
-        while self.held.front().is_some_and(|(lsn, _)| *lsn <= frontier.lsn() || too_early)
-            && let Some((_, held)) = self.held.pop_front()
-        {
+        while let Some(held) = self.held.pop_if(|lsn| lsn <= frontier.lsn() || too_early) {
             any = true;
             let mut envelope = held.release(frontier);
             if bugs::is_on(Bug::AckCurrentPromise)
@@ -146,7 +145,3 @@ pub(super) fn reversed(entry: &Entry) -> Entry {
     commands.into_iter().for_each(|command| builder.push(command));
     builder.finish()
 }
-
-/// Most bytes of groups that wait for the disk. Beyond, a leader proposes nothing, and a voter
-/// drops what it is sent: memory must not grow with what a slow disk is behind.
-const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;

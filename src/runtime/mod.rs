@@ -22,14 +22,16 @@
 //! Answers are given when the driver is free again: whoever is woken may call the replica at once.
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
-//!   turn and comes out. Parts of the driver: `calls`, `fence`, `forming`, `forwards`, `handover`,
-//!   `next_leader`, `journaling`, `priorities`, `repair`, `space`, `stalled`, [`report`], `events`;
-//!   [`batcher`], [`requests`] with [`writes`], [`tickets`] and [`tail`] are values that it owns.
+//!   turn and comes out. Parts of the driver: `admission`, `calls`, `fence`, `forming`, `forwards`,
+//!   `handover`, `next_leader`, `journaling`, `priorities`, `repair`, `space`, `stalled`,
+//!   [`report`], `events`; [`batcher`], `held`, [`requests`] with [`writes`], [`tickets`] and
+//!   [`tail`] are values that it owns. Events wait for it in the `inbox`.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
 //!   it gets back.
 
+mod admission;
 mod calls;
 pub mod driver;
 mod ending;
@@ -37,6 +39,7 @@ mod fence;
 mod forming;
 mod forwards;
 mod handover;
+mod held;
 mod journaling;
 mod next_leader;
 mod priorities;
@@ -57,6 +60,7 @@ pub mod handle;
 pub mod pending;
 
 mod events;
+mod inbox;
 pub mod opening;
 pub mod signals;
 pub mod threads;

@@ -39,8 +39,13 @@ impl<D: Disk> Driver<D> {
         known: Option<Ballot>,
         completer: Completer<Option<Ballot>>,
     ) {
-        self.next_leader.waiting.retain(|(_, completer)| completer.is_waited_for());
-        self.next_leader.waiting.push((known, completer));
+        let waiting = &mut self.next_leader.waiting;
+        waiting.retain(|(_, completer)| completer.is_waited_for());
+        let count = waiting.len();
+        match self.refuse_watcher(count) {
+            Some(err) => self.effects.answers.push(Answer::Leader(completer, Err(err))),
+            None => self.next_leader.waiting.push((known, completer)),
+        }
     }
 
     /// Answers those who know of another leader than this replica does.

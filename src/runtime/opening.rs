@@ -78,7 +78,12 @@ impl Opening {
         self.open_on(MemoryDisk::new())
     }
 
-    fn open_on<D: Disk>(self, disk: D) -> Result<Handle> {
+    /// Opens a replica on any disk.
+    ///
+    /// # Errors
+    ///
+    /// Where its content or an address cannot be used, or a thread cannot be started.
+    pub fn open_on<D: Disk>(self, disk: D) -> Result<Handle> {
         let Self { journal, driver: options, reach, close_timeout } = self;
         Driver::check(&disk, &options)?;
         let id = options.id;

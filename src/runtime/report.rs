@@ -39,6 +39,8 @@ pub struct Report {
     pub waiting: usize,
     /// Bytes of the journal's files.
     pub journal_bytes: u64,
+    /// Bytes of groups that wait for the disk.
+    pub backlog_bytes: usize,
     /// What the journal could not be read for, though it goes on.
     pub damage: Option<Error>,
     /// The chosen entries that it lost and fetches from its peers.
@@ -215,6 +217,7 @@ impl<D: Disk> Driver<D> {
             queued_bytes: self.batcher.bytes(),
             waiting: self.requests.len() + self.hand_overs.len(),
             journal_bytes: self.journal.bytes_on_disk(),
+            backlog_bytes: self.journal.backlog_bytes(),
             damage: self.damage.clone(),
             repair: self.repair.report(),
             doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),

@@ -80,6 +80,12 @@ impl Requests {
         self.writes.count() + self.reads.len() + self.waits.len()
     }
 
+    /// How many of them wait for a read, or for a transaction to be applied.
+    #[must_use]
+    pub fn waiting_reads(&self) -> usize {
+        self.reads.len() + self.waits.len()
+    }
+
     /// When the next deadline passes.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
@@ -132,6 +138,11 @@ impl Requests {
 
     /// All reads up to `read` may go on once every slot below `slot` is applied.
     pub fn add_barrier(&mut self, slot: Slot, read: u64) {
+        // Of those whose time was over before everything was applied, nothing is left to do.
+        match self.reads.keys().next() {
+            Some(first) => self.barriers.retain(|(_, last)| last >= first),
+            None => self.barriers.clear(),
+        }
         self.barriers.push((slot, read));
     }
 
@@ -223,5 +234,23 @@ impl Requests {
     fn add_deadline(&mut self, deadline: Moment, call: Call) {
         let place = self.deadlines.partition_point(|(earlier, _)| *earlier <= deadline);
         self.deadlines.insert(place, (deadline, call));
+        // Behind a call with a late deadline, those of calls that were answered would pile up.
+        if self.deadlines.len() > DEADLINES_MIN + 2 * self.len() {
+            let mut deadlines = std::mem::take(&mut self.deadlines);
+            deadlines.retain(|(_, call)| !self.is_over(*call));
+            self.deadlines = deadlines;
+        }
+    }
+
+    /// Whether a call was answered.
+    fn is_over(&self, call: Call) -> bool {
+        match call {
+            Call::Write(request) => !self.writes.contains(request),
+            Call::Read(number) => !self.reads.contains_key(&number),
+            Call::Wait(txid, number) => !self.waits.contains_key(&(txid, number)),
+        }
     }
 }
+
+/// So many deadlines are kept in any case.
+const DEADLINES_MIN: usize = 1024;

@@ -19,17 +19,20 @@ use crate::store::Store;
 use crate::store::verdict::{Committed, Resolution};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
-use crate::transport::{Link, PeerCounters, Refusal, Task, Transport};
+use crate::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::command::{Command, Ticket};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
 use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
+use super::admission::inbox_full;
 use super::driver::Driver;
+use super::ending::refusal;
 use super::events;
 use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
+use super::inbox::Inbox;
 use super::pending::{Helper, Pending};
 use super::report::Report;
 use super::requests::Answer;
@@ -43,6 +46,9 @@ const WRITERS: usize = 3;
 
 /// How long the end of a replica waits for its threads: a disk that hangs must not hang the host.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long who receives waits for the driver, before it looks whether the replica ended.
+const INBOX_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a replica is started with.
 pub struct Start<D: Disk> {
@@ -72,7 +78,7 @@ struct Engine<D: Disk> {
     reader: Reader<D>,
     tail: Tail,
 
-    inbox: Mutex<Vec<Event<D>>>,
+    inbox: Inbox<D>,
     /// Fewer events than this are left in the inbox by callers: somebody else will look at them.
     worth_a_turn: AtomicUsize,
     driver: Mutex<Driver<D>>,
@@ -99,7 +105,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         store: Arc::clone(driver.store()),
         reader: driver.reader(),
         tail: driver.tail(),
-        inbox: Mutex::new(Vec::new()),
+        inbox: Inbox::new(driver.queued_bytes_max()),
         worth_a_turn: AtomicUsize::new(0),
         gate: Gate::new(&driver.standing()),
         driver: Mutex::new(driver),
@@ -125,13 +131,53 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
 impl<D: Disk> Engine<D> {
     /// Brings an event, and drives if nobody does.
     fn push(&self, event: Event<D>) {
-        self.inbox.lock().push(event);
+        self.inbox.push(event);
         self.drive();
+    }
+
+    /// Brings a call. Transactions of which there are too few for a turn are left to somebody else.
+    /// Where there is no room, the caller takes a turn if nobody does; if somebody does, the call
+    /// is refused at once.
+    fn call(&self, event: Event<D>) {
+        let gathers = matches!(event, Event::Propose { .. });
+        let brought = self.inbox.push_call(event).or_else(|event| {
+            self.drive();
+            self.inbox.push_call(*event)
+        });
+        match brought {
+            Ok(waiting) if gathers && waiting < self.worth_a_turn.load(Ordering::SeqCst) => {}
+            Ok(_) => self.drive(),
+            Err(event) => self.refuse(*event),
+        }
+    }
+
+    /// Answers a call that not even the inbox has room for.
+    fn refuse(&self, event: Event<D>) {
+        if let Event::Propose { command, again: false, .. } | Event::Resolve { command, .. } =
+            &event
+        {
+            self.tickets.settle([command.request]);
+        }
+        if let Some(answer) = refusal(event, inbox_full()) {
+            answer.give();
+        }
+    }
+
+    /// Brings what arrived from peers. Whoever receives waits here while the inbox is full, so that
+    /// what a peer sends on stays there, and not in memory.
+    fn push_arrivals(&self, arrivals: Vec<Arrival>) {
+        self.inbox.push_arrivals(arrivals);
+        self.drive();
+        while self.inbox.is_full() && !self.life.is_stopped() {
+            if let Some(driver) = self.driver.try_lock_for(INBOX_PATIENCE) {
+                self.take_turn(driver, false);
+            }
+        }
     }
 
     /// Takes turns until no event is left, unless somebody else does.
     fn drive(&self) {
-        while !self.inbox.lock().is_empty() {
+        while !self.inbox.is_empty() {
             // Who holds the driver looks at the inbox again after letting go.
             let Some(driver) = self.driver.try_lock() else { return };
             self.take_turn(driver, false);
@@ -147,7 +193,7 @@ impl<D: Disk> Engine<D> {
     /// Takes all events there are, and does what they bring about. Callers are answered without the
     /// driver: whom they wake may call this replica at once.
     fn take_turn(&self, mut driver: MutexGuard<'_, Driver<D>>, even_without_events: bool) {
-        let events = std::mem::take(&mut *self.inbox.lock());
+        let events = self.inbox.take();
         if events.is_empty() && !even_without_events {
             return;
         }
@@ -244,7 +290,7 @@ impl<D: Disk> Engine<D> {
     /// Whether to talk to a peer that says this. What the gate learns stands in the inbox before
     /// anything that arrives from there, also over a second connection: the gate is held meanwhile.
     fn admit(&self, hello: &Hello) -> std::result::Result<(), Refusal> {
-        let met = |sighting| self.inbox.lock().push(Event::Met(sighting));
+        let met = |sighting| self.inbox.push(Event::Met(sighting));
         let verdict = self.gate.admit(hello, met);
         self.drive();
         verdict
@@ -276,8 +322,7 @@ impl<D: Disk> Engine<D> {
             deliver: Arc::new(move |arrivals| {
                 if let Some(engine) = receiver.upgrade() {
                     arrivals.iter().for_each(|arrival| engine.gate.note(arrival));
-                    engine.inbox.lock().extend(arrivals.into_iter().map(Event::Arrived));
-                    engine.drive();
+                    engine.push_arrivals(arrivals);
                 }
             }),
             admit: Arc::new(move |hello| match gate.upgrade() {
@@ -345,14 +390,7 @@ impl<D: Disk> Calls for Engine<D> {
         let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
         let command = EncodedCommand { request, bytes };
         let (pending, completer) = Pending::new();
-        let gathers = {
-            let mut inbox = self.inbox.lock();
-            inbox.push(Event::Propose { command, completer, again: false });
-            inbox.len() < self.worth_a_turn.load(Ordering::SeqCst)
-        };
-        if !gathers {
-            self.drive();
-        }
+        self.call(Event::Propose { command, completer, again: false });
         Ok(pending)
     }
 
@@ -367,32 +405,32 @@ impl<D: Disk> Calls for Engine<D> {
         let own = self.draw().request;
         let bytes = Command::resolving(request, own).encode();
         let (pending, completer) = Pending::new();
-        self.push(Event::Resolve { command: EncodedCommand { request: own, bytes }, completer });
+        self.call(Event::Resolve { command: EncodedCommand { request: own, bytes }, completer });
         pending
     }
 
     fn read(&self, timeout: Option<Duration>) -> Pending<()> {
         let (pending, completer) = Pending::new();
         let timeout = timeout.unwrap_or(self.request_timeout);
-        self.push(Event::Read { completer, timeout });
+        self.call(Event::Read { completer, timeout });
         pending
     }
 
     fn wait_for(&self, txid: TxId) -> Pending<()> {
         let (pending, completer) = Pending::new();
-        self.push(Event::WaitFor { txid, completer, timeout: self.request_timeout });
+        self.call(Event::WaitFor { txid, completer, timeout: self.request_timeout });
         pending
     }
 
     fn hand_over(&self, to: ReplicaId) -> Pending<()> {
         let (pending, completer) = Pending::new();
-        self.push(Event::HandOver { to, completer });
+        self.call(Event::HandOver { to, completer });
         pending
     }
 
     fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
         let (pending, completer) = Pending::new();
-        self.push(Event::NextLeader { known, completer });
+        self.call(Event::NextLeader { known, completer });
         pending
     }
 

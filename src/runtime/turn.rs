@@ -36,6 +36,12 @@ pub struct Options {
     pub session_window: u64,
     /// Most bytes of commands that wait for a slot; more are refused as busy.
     pub queued_bytes_max: usize,
+    /// Most commands that wait for a slot.
+    pub queued_transactions_max: usize,
+    /// Most calls that wait for a read, or for a transaction to be applied.
+    pub waiting_reads_max: usize,
+    /// Most bytes of groups that wait for the disk; beyond, nothing more is taken on.
+    pub journal_backlog_bytes_max: usize,
     /// See [`step::Options`](crate::paxos::step::Options).
     pub heartbeat_interval: Duration,
     /// See [`step::Options`](crate::paxos::step::Options).

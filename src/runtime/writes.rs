@@ -42,7 +42,8 @@ pub struct Writes {
     forwarded_to: Option<(ReplicaId, Boot)>,
     /// Nothing forwarded waits for its verdict too long before.
     again_at: Option<Moment>,
-    forwarded_bytes: usize,
+    /// What is forwarded weighs so much.
+    forwarded_weight: usize,
     /// Who was answered for good since the last call of [`Writes::take_settled`].
     settled: Vec<RequestId>,
 }
@@ -145,17 +146,17 @@ impl Writes {
             self.forwarded_to = Some(leader);
         }
         self.attempts.insert(attempt, request);
-        self.forwarded_bytes += command.bytes.len();
+        self.forwarded_weight += weight(&command);
         let again_at = now + wait;
         self.again_at = Some(self.again_at.map_or(again_at, |at| at.min(again_at)));
         write.state = State::Forwarded { attempt, command, again_at, wait };
     }
 
-    /// Bytes of commands that were forwarded to a leader and are not answered: they are on their
-    /// way, or wait there.
+    /// What the commands [weigh](weight) that were forwarded to a leader and are not answered: they
+    /// are on their way, or wait there.
     #[must_use]
-    pub fn forwarded_bytes(&self) -> usize {
-        self.forwarded_bytes
+    pub fn forwarded_weight(&self) -> usize {
+        self.forwarded_weight
     }
 
     /// `from` did not propose what came with this attempt, and never will: it waits again.
@@ -282,7 +283,7 @@ impl Writes {
             answers.push(self.fail(request, write, definite.clone(), why));
         }
         self.attempts.clear();
-        self.forwarded_bytes = 0;
+        self.forwarded_weight = 0;
     }
 
     /// The requests that were answered for good since the last call.
@@ -334,7 +335,7 @@ impl Writes {
         match std::mem::replace(&mut write.state, State::Queued) {
             State::Forwarded { attempt, command, .. } => {
                 self.attempts.remove(&attempt);
-                self.forwarded_bytes -= command.bytes.len();
+                self.forwarded_weight -= weight(&command);
                 Some(command)
             }
             other => {
@@ -344,6 +345,15 @@ impl Writes {
         }
     }
 }
+
+/// What a forwarded command takes here: its bytes, and besides them what is kept of who waits for
+/// it and where it was sent. Of small ones that is the larger part.
+#[must_use]
+pub fn weight(command: &EncodedCommand) -> usize {
+    COMMAND_BYTES + command.bytes.len()
+}
+
+const COMMAND_BYTES: usize = 256;
 
 impl Asker {
     /// The answer to who was refused. Where the same was submitted before, what became of that is

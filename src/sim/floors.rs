@@ -27,9 +27,9 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
     DiskFault::NameLost,
 ];
 
-/// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet.
-/// Scripts reach them (`tests/paxos/`, `tests/repair.rs`).
-const SCRIPTED: [Mark; 2] = [Mark::LeaderOverruled, Mark::RepairedBesideServing];
+/// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
+/// or hours. Tests reach them (`tests/paxos/`, `tests/repair.rs`, `tests/overload.rs`).
+const SCRIPTED: [Mark; 3] = [Mark::LeaderOverruled, Mark::RepairedBesideServing, Mark::HeldDropped];
 
 /// Marks that are reached in a few of ten thousand runs.
 const RARE: [Mark; 5] = [

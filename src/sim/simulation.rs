@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use crate::replica::Replica;
-use crate::runtime::report::Report;
+use crate::runtime::report::{Report, Unfinished};
 use crate::runtime::turn::Event;
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::limits::VOTERS_MAX;
@@ -201,6 +201,12 @@ impl Simulation {
     #[must_use]
     pub fn report(&self, id: impl Into<ReplicaId>) -> Option<Report> {
         Some(self.machine("report", id).life.as_ref()?.driver.report())
+    }
+
+    /// What replica `id` has still to do; `None` while it is down.
+    #[must_use]
+    pub fn unfinished(&self, id: impl Into<ReplicaId>) -> Option<Unfinished> {
+        Some(self.machine("unfinished", id).life.as_ref()?.driver.unfinished())
     }
 
     /// Who leads and may serve, of those that are up: the one with the highest ballot.

@@ -324,7 +324,7 @@ impl Endpoint {
 }
 
 /// About how many bytes a message keeps in memory.
-fn weight(message: &Message) -> usize {
+pub fn weight(message: &Message) -> usize {
     let entries = |entries: &[Entry]| entries.iter().map(|entry| entry.bytes().len()).sum();
     let carried: usize = match message {
         Message::Accept(accept) => entries(&accept.entries),

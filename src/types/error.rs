@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ids::{RequestId, TxId};
 
@@ -39,6 +40,7 @@ struct Inner {
     message: String,
     request: Option<RequestId>,
     conflict: Option<Conflict>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -146,6 +148,7 @@ impl Error {
             message: message.into(),
             request: None,
             conflict: None,
+            retry_after: None,
             source: None,
         }))
     }
@@ -162,6 +165,7 @@ impl Error {
             message: message.into(),
             request: None,
             conflict: None,
+            retry_after: None,
             source: Some(source.into()),
         }))
     }
@@ -211,6 +215,20 @@ impl Error {
             message,
             request: Some(request),
             conflict: None,
+            retry_after: None,
+            source: None,
+        }))
+    }
+
+    /// Too much waits already; after `retry_after` it may be less.
+    #[must_use]
+    pub(crate) fn busy(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Busy,
+            message: message.into(),
+            request: None,
+            conflict: None,
+            retry_after: Some(retry_after),
             source: None,
         }))
     }
@@ -223,6 +241,7 @@ impl Error {
             message: conflict.to_string(),
             request: Some(request),
             conflict: Some(conflict),
+            retry_after: None,
             source: None,
         }))
     }
@@ -315,6 +334,27 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind(), ErrorKind::Busy | ErrorKind::TimedOut)
+    }
+
+    /// After what time to try again where too much was waiting ([`Busy`](ErrorKind::Busy)): about
+    /// half of it will have gone by then, as far as can be told. At most an
+    /// [election timeout](crate::Config::election_timeout).
+    ///
+    /// ```
+    /// use indelible::{Committed, Pending, Result};
+    /// fn patient(mut call: impl FnMut() -> Pending<Committed>) -> Result<Committed> {
+    ///     loop {
+    ///         let result = call().wait();
+    ///         match result.as_ref().err().and_then(|err| err.retry_after()) {
+    ///             Some(time) => std::thread::sleep(time),
+    ///             None => return result,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// Whether the disk of this replica is full. The call had no effect, and may succeed at another

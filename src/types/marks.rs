@@ -155,6 +155,8 @@ marks! {
     DiskFull = "disk-full",
     /// There is space again.
     DiskHealed = "disk-healed",
+    /// More messages wait for the disk than are kept.
+    HeldDropped = "held-dropped",
     /// An attempt to forward a command comes a second time.
     ForwardSeen = "forward-seen",
     /// A command is forwarded again while it is under way here.

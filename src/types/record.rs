@@ -145,6 +145,21 @@ impl Held {
         Self { to, message }
     }
 
+    /// To whom it goes.
+    #[must_use]
+    pub fn to(&self) -> ReplicaId {
+        self.to
+    }
+
+    /// One, and one more for each vote that it tells.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match &self.message {
+            Message::Promise(promise) => 1 + promise.votes.len(),
+            _ => 1,
+        }
+    }
+
     /// The message, stamped with how far the journal is durable.
     #[must_use]
     pub fn release(self, frontier: DurableFrontier) -> Envelope {

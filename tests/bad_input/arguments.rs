@@ -175,6 +175,9 @@ fn a_setting_that_cannot_work_is_refused_by_name() {
         ("inflight_slots_max", Config { inflight_slots_max: 4097, ..config() }),
         ("inflight_bytes_max", Config { inflight_bytes_max: 0, ..config() }),
         ("queued_bytes_max", Config { queued_bytes_max: 0, ..config() }),
+        ("queued_transactions_max", Config { queued_transactions_max: 0, ..config() }),
+        ("waiting_reads_max", Config { waiting_reads_max: 0, ..config() }),
+        ("journal_backlog_bytes_max", Config { journal_backlog_bytes_max: 0, ..config() }),
         ("peer_queue_bytes_max", Config { peer_queue_bytes_max: 0, ..config() }),
     ];
     for (field, config) in bad {
