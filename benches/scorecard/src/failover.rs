@@ -1,8 +1,5 @@
 //! Three processes, of which the leader is killed: how long until the next commit?
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +7,10 @@ use indelible::Config;
 
 use crate::git_history::build_example;
 use crate::ledger::addresses;
+use crate::process::{PATIENCE, PAUSE, Process, leader};
 use crate::report::{Goal, Latencies, Result, Row};
 
 const KILLS: u32 = 100;
-const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// Kills the leader again and again, with default settings.
 pub fn kill() -> Result<Row> {
@@ -88,76 +84,4 @@ fn first_commit(processes: &mut [Process], kill: u32, killed: Instant) -> Result
         }
         fastest
     })
-}
-
-/// The leader that all of them agree on.
-fn leader(processes: &mut [Process]) -> Result<u64> {
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until {
-        let answers = processes
-            .iter_mut()
-            .map(|process| process.ask("leader"))
-            .collect::<Result<Vec<_>>>()?;
-        let first = answers[0].strip_prefix("ok ").and_then(|leader| leader.parse().ok());
-        match first {
-            Some(leader) if answers.iter().all(|answer| *answer == answers[0]) => {
-                return Ok(leader);
-            }
-            _ => thread::sleep(PAUSE),
-        }
-    }
-    Err("no leader that all agree on".into())
-}
-
-/// A replica in a process of its own. It is killed when it is dropped.
-struct Process {
-    id: u64,
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(program: &Path, directory: &Path, id: u64, peers: &[(u64, String)]) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.arg("--dir").arg(directory.join(id.to_string())).args(["--id", &id.to_string()]);
-        for (id, address) in peers {
-            command.args(["--peer", &format!("{id}={address}")]);
-        }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let input = child.stdin.take().ok_or("no standard input")?;
-        let output = BufReader::new(child.stdout.take().ok_or("no standard output")?);
-        Ok(Self { id, child, input, output })
-    }
-
-    fn ask(&mut self, request: &str) -> Result<String> {
-        writeln!(self.input, "{request}")?;
-        let mut answer = String::new();
-        self.output.read_line(&mut answer)?;
-        if answer.is_empty() {
-            return Err(format!("replica {} ended", self.id).into());
-        }
-        Ok(answer.trim_end().to_owned())
-    }
-
-    /// Asks until the answer is `ok`.
-    fn expect(&mut self, request: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.ask(request)?;
-            if answer.starts_with("ok ") {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err(format!("replica {}: {request}: {answer}", self.id).into());
-            }
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -29,13 +29,14 @@ pub fn key(number: u64) -> [u8; 16] {
 pub struct Caller {
     replica: Replica,
     written: u64,
+    read: u64,
     value: [u8; VALUE_BYTES],
 }
 
 impl Caller {
     /// Calls this replica.
     pub fn new(replica: Replica) -> Self {
-        Self { replica, written: 0, value: [0xa5; VALUE_BYTES] }
+        Self { replica, written: 0, read: 0, value: [0xa5; VALUE_BYTES] }
     }
 
     /// Submits a put of the next key.
@@ -67,6 +68,37 @@ impl Caller {
             }
             if let Some((submitted, pending)) = waiting.pop_front() {
                 pending.wait()?;
+                latencies.push(submitted.elapsed());
+                count += 1;
+            }
+        }
+        for (_, pending) in waiting {
+            pending.wait()?;
+            count += 1;
+        }
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+impl Caller {
+    /// So many linearizable reads outstanding, for a while, of keys that were written. Returns
+    /// reads a second.
+    pub fn reads(
+        &mut self,
+        slice: Duration,
+        outstanding: usize,
+        latencies: &mut Latencies,
+    ) -> Result<f64> {
+        let mut waiting = VecDeque::with_capacity(outstanding);
+        let (began, mut count) = (Instant::now(), 0_u64);
+        while began.elapsed() < slice {
+            while waiting.len() < outstanding {
+                self.read += 1;
+                let number = 1 + self.read.wrapping_mul(7919) % self.written.max(1);
+                waiting.push_back((Instant::now(), self.replica.get(TABLE, &key(number))));
+            }
+            if let Some((submitted, pending)) = waiting.pop_front() {
+                pending.wait()?.ok_or("a key that was written is not there")?;
                 latencies.push(submitted.elapsed());
                 count += 1;
             }

@@ -17,8 +17,10 @@ mod git_history;
 mod handover;
 mod latency;
 mod ledger;
+mod process;
 mod reopen;
 mod report;
+mod slow_follower;
 mod throughput;
 
 use std::process::ExitCode;
@@ -33,10 +35,12 @@ const ROWS: &[(&str, Measure)] = &[
     ("one.latency", latency::one),
     ("three.latency", latency::three),
     ("three.throughput64", throughput::three),
+    ("get.linearizable", throughput::reads),
     ("core.pump1024", core::pump),
     ("reopen.1e6", reopen::million),
     ("failover.p99", failover::kill),
     ("handover", handover::planned),
+    ("slow_follower", slow_follower::stopped),
     ("git_history", git_history::five_thousand),
 ];
 

@@ -1,4 +1,5 @@
-//! Many commits outstanding, against three files that are synced in groups.
+//! Many commits outstanding, against three files that are synced in groups; and many reads, against
+//! the commits.
 
 use std::time::Duration;
 
@@ -40,6 +41,39 @@ pub fn three() -> Result<Row> {
     Ok(Row::new(median(ratios), "ratio", Goal::AtLeast(0.25))
         .with("commits_per_second", median(ours))
         .with("floor_per_second", median(floors))
+        .with_latencies("", &latencies)
+        .note(note))
+}
+
+/// The leader of three, with 64 linearizable reads outstanding. No clock is trusted: the others
+/// confirm each round of reads.
+pub fn reads() -> Result<Row> {
+    let directory = tempfile::tempdir()?;
+    let replicas = ledger::three(directory.path())?;
+    let mut caller = Caller::new(replicas[0].clone());
+    let mut latencies = Latencies::new()?;
+    let (mut ratios, mut commits, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (mut ignored, mut latencies_now) = (Latencies::new()?, Latencies::new()?);
+        let commits_now = caller.throughput(SLICE, OUTSTANDING, &mut ignored)?;
+        let reads_now = caller.reads(SLICE, OUTSTANDING, &mut latencies_now)?;
+        if round == 0 {
+            continue; // Both sides are cold.
+        }
+        ratios.push(reads_now / commits_now);
+        commits.push(commits_now);
+        reads.push(reads_now);
+        latencies.add(&latencies_now)?;
+    }
+    replicas.iter().try_for_each(Replica::close)?;
+    let note = format!(
+        "median of {ROUNDS} rounds; reads at the leader with {OUTSTANDING} outstanding, over \
+                        commits there with as many outstanding, as in three.throughput64; per \
+                        second; no lease"
+    );
+    Ok(Row::new(median(ratios), "ratio", Goal::AtLeast(5.0))
+        .with("reads_per_second", median(reads))
+        .with("commits_per_second", median(commits))
         .with_latencies("", &latencies)
         .note(note))
 }
