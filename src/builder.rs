@@ -56,7 +56,8 @@ impl Builder {
     /// At the first opening, all must be there, blank, before the cluster forms. Later the ledger
     /// itself names its voters; they may then be left out here, and must be the same, addresses
     /// included, where they are given. Left out at the first opening, the replica is a cluster by
-    /// itself, for good.
+    /// itself. It listens only where it is told at which address it is to be reached: if it alone is
+    /// named here, at the first opening or a later one, or by [`listen`](Self::listen).
     ///
     /// Ids are positive. There are at most 63 voters, and an address is at most 255 bytes long. An
     /// address is a name or number and a port; a name is resolved at each attempt to connect.
@@ -96,7 +97,8 @@ impl Builder {
         self
     }
 
-    /// Where to listen, if that is not the address that the others connect to.
+    /// Where to listen, if that is not the address that the others connect to. A replica that is
+    /// alone listens, too, if this is set.
     ///
     /// ```
     /// let builder = indelible::Replica::builder("data")
@@ -169,8 +171,10 @@ impl Builder {
             let flexible = membership.with_quorums(phase1, phase2);
             flexible.map_err(|err| invalid("quorums", &err.to_string()))?;
         }
-        let over_tcp = self.network.is_none() && peers.len() > 1;
-        match peers.iter().find(|(_, address)| over_tcp && !has_port(address)) {
+        // Alone, a replica needs no address; but one that it has must be one.
+        let is_needed = |address: &String| peers.len() > 1 || !address.is_empty();
+        let wrong = |address: &String| is_needed(address) && !has_port(address);
+        match peers.iter().find(|(_, address)| self.network.is_none() && wrong(address)) {
             Some((id, address)) => {
                 let found = format!("replica {id} has the address {address:?}, wanted host:port");
                 Err(invalid("peers", &found))

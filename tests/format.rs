@@ -355,6 +355,7 @@ fn messages_on_the_wire() {
         incarnation: HOME.incarnation,
         boot: BOOT,
         frontier: Lsn(6),
+        address: "c.example:7400".into(),
     };
     golden("hello", &codec::encode(&hello).unwrap());
 }

@@ -21,7 +21,7 @@
 //!
 //! Invariants:
 //! * A promise, a vote or a confirmation counts only if the opening that the gate let in last is
-//!   remembered durably, and the directory is not fenced.
+//!   remembered durably, and the directory is not fenced. That of a stranger never counts.
 //! * What is remembered of an opening never goes back.
 
 use std::collections::BTreeMap;
@@ -70,6 +70,11 @@ impl Fence {
         self.peers.insert(sighting.replica, Peer { sighting, recorded: None });
     }
 
+    /// Of who is no member nothing is remembered.
+    pub(super) fn forget_others(&mut self, is_member: impl Fn(ReplicaId) -> bool) {
+        self.peers.retain(|id, _| is_member(*id));
+    }
+
     /// Whether a message counts. What it says of its sender's journal is remembered.
     pub(super) fn counts(&mut self, from: ReplicaId, message: &Message, durable: Lsn) -> bool {
         let frontier = match message {
@@ -78,7 +83,7 @@ impl Fence {
             Message::Confirmed { .. } => Lsn::ZERO,
             _ => return true,
         };
-        let Some(peer) = self.peers.get_mut(&from) else { return true };
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
         if peer.sighting.frontier < frontier {
             peer.sighting.frontier = frontier;
             self.is_stale = true;

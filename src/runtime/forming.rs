@@ -29,7 +29,7 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         let known = known.collect::<Vec<_>>();
         if options.voters.is_empty() {
             options.voters = known;
-        } else if options.voters != known {
+        } else if options.voters != known && !gives_address(&known, &options.voters) {
             return Err(membership_mismatch(membership, &options.voters));
         }
         let known = (membership.phase1(), membership.phase2());
@@ -65,6 +65,11 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
     Ok(formation.with_sessions_max(options.sessions_max))
 }
 
+/// Whether a lone replica, which needed no address until now, is given one.
+fn gives_address(known: &[(ReplicaId, String)], given: &[(ReplicaId, String)]) -> bool {
+    matches!((known, given), ([(known, address)], [(given, _)]) if known == given && address.is_empty())
+}
+
 impl<D: Disk> Driver<D> {
     /// Formation messages while this replica forms; afterwards, the answer that it has formed.
     pub(super) fn on_formation_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
@@ -90,7 +95,7 @@ impl<D: Disk> Driver<D> {
             self.formation.agreed(agreement);
             next = self.formation.next_agreement();
         }
-        self.effects.standing = Some(self.standing());
+        self.tell_standing();
         self.announce();
         match self.formation.is_formed() {
             true => self.begin_serving(),

@@ -1,4 +1,4 @@
-//! Whom this replica talks to: the identity fence at hello.
+//! Whom this replica talks to: members, strangers, and the identity fence at hello.
 //!
 //! A peer is known by its id, and once the cluster is formed by its directory. Every opening of a
 //! directory has a higher boot counter than the one before, a nonce of its own, and recovers at
@@ -11,9 +11,19 @@
 //! voted before for certain: from then on both are refused, with whatever count they come. A lower
 //! count alone is no proof: it may be a late hello of an opening that is gone.
 //!
+//! Who is no *member* is a *stranger*, and let in if it knows this cluster by its id: it may want to
+//! join, or it was away while the membership changed, or was removed. The fence is the same for it,
+//! but what is remembered of strangers is bounded and is never told, so that it is not journaled:
+//! nothing that they say counts.
+//!
 //! Invariants:
-//! * The boot of a peer that is remembered never goes back, nor its frontier within one boot.
+//! * The boot of a member that is remembered never goes back, nor its frontier within one boot.
 //! * A refused hello changes nothing but what is told of refusals.
+//! * At most [`STRANGERS_MAX`] strangers are remembered. Who is gone is forgotten first, then who was
+//!   let in before all others; the transport, which knows who is there, lets in no more than that.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -21,12 +31,14 @@ use parking_lot::Mutex;
 
 use crate::transport::{Arrival, Refusal};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
+use crate::types::limits::STRANGERS_MAX;
+use crate::types::membership::Member;
 use crate::types::message::{Hello, Message};
 use crate::types::record::Sighting;
 
 use super::events;
 
-/// What is known of the peers.
+/// What is known of the others.
 #[derive(Debug)]
 pub struct Gate {
     own: ReplicaId,
@@ -36,7 +48,10 @@ pub struct Gate {
 #[derive(Debug)]
 struct Known {
     cluster: ClusterId,
-    peers: BTreeMap<ReplicaId, Peer>,
+    members: BTreeMap<ReplicaId, Peer>,
+    strangers: BTreeMap<ReplicaId, Stranger>,
+    /// How often a stranger was let in.
+    admissions: u64,
     /// The refusal that was told last: who is refused tries again and again.
     told: Option<(ReplicaId, Refusal)>,
 }
@@ -49,45 +64,128 @@ struct Peer {
     seen: Option<Sighting>,
 }
 
-/// What this replica says of itself, and whom it expects. It changes when the cluster forms.
+/// Who was let in without being a member.
+#[derive(Debug)]
+struct Stranger {
+    peer: Peer,
+    address: String,
+    /// It was the so-manieth that was let in.
+    admission: u64,
+    /// Its last connection ended, as far as it was told.
+    gone: bool,
+}
+
+/// What this replica says of itself, and whom it expects. It changes when the cluster forms, and
+/// with the membership.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// What connections say.
     pub hello: Hello,
-    /// The voters, with their directories once they are agreed upon.
-    pub voters: Vec<(ReplicaId, Option<Incarnation>)>,
+    /// Voters and observers, this replica included as long as it is one.
+    pub members: Vec<Expected>,
     /// What was seen of their directories.
     pub sightings: Vec<Sighting>,
+}
+
+/// A member, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The member.
+    pub id: ReplicaId,
+    /// Its directory, once it is agreed upon.
+    pub incarnation: Option<Incarnation>,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Standing {
+    /// The other members, and where they listen.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(ReplicaId, String)> {
+        let others = self.members.iter().filter(|member| member.id != self.hello.replica);
+        others.map(|member| (member.id, member.address.clone())).collect()
+    }
+}
+
+impl From<&Member> for Expected {
+    fn from(Member { id, incarnation, address }: &Member) -> Self {
+        Self { id: *id, incarnation: Some(*incarnation), address: address.clone() }
+    }
+}
+
+impl From<&(ReplicaId, String)> for Expected {
+    fn from((id, address): &(ReplicaId, String)) -> Self {
+        Self { id: *id, incarnation: None, address: address.clone() }
+    }
 }
 
 impl Gate {
     /// A gate for this replica.
     #[must_use]
     pub fn new(standing: &Standing) -> Self {
-        let known = Known { cluster: ClusterId::UNFORMED, peers: BTreeMap::new(), told: None };
+        let known = Known {
+            cluster: ClusterId::UNFORMED,
+            members: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            admissions: 0,
+            told: None,
+        };
         let gate = Self { own: standing.hello.replica, known: Mutex::new(known) };
-        gate.update(standing);
+        let news = gate.update(standing);
+        assert!(news.is_empty(), "a new gate has seen {news:?}");
         for sighting in &standing.sightings {
             let mut known = gate.known.lock();
-            if let Some(peer) = known.peers.get_mut(&sighting.replica) {
+            if let Some(peer) = known.members.get_mut(&sighting.replica) {
                 peer.seen = Some(*sighting);
             }
         }
         gate
     }
 
-    /// The cluster was formed, or agreed upon.
-    pub fn update(&self, standing: &Standing) {
+    /// The cluster was formed, or agreed upon, or its membership changed. Who is no member any more
+    /// is forgotten; who stays, or was a stranger, keeps what was seen. Returns what was seen of
+    /// those who were strangers: it is to be remembered from now on, before anything that they say
+    /// counts.
+    #[must_use]
+    pub fn update(&self, standing: &Standing) -> Vec<Sighting> {
         let mut known = self.known.lock();
         known.cluster = standing.hello.cluster;
-        for (id, incarnation) in &standing.voters {
-            let peer = known.peers.entry(*id).or_default();
-            peer.incarnation = incarnation.or(peer.incarnation);
+        let mut before = std::mem::take(&mut known.members);
+        let mut news = Vec::new();
+        for Expected { id, incarnation, .. } in &standing.members {
+            let peer = match (before.remove(id), known.strangers.remove(id)) {
+                (Some(peer), _) => peer,
+                (None, Some(stranger)) => {
+                    // Of another directory than the one that is the member, nothing is worth it.
+                    let is_it =
+                        |seen: &Sighting| incarnation.is_none_or(|it| it == seen.incarnation);
+                    let seen = stranger.peer.seen.filter(is_it);
+                    news.extend(seen);
+                    Peer { incarnation: None, seen }
+                }
+                (None, None) => Peer::default(),
+            };
+            let incarnation = incarnation.or(peer.incarnation);
+            known.members.insert(*id, Peer { incarnation, ..peer });
         }
+        news
+    }
+
+    /// The strangers that were let in and are not known to be gone: who they say that they are, and
+    /// where they are to be reached.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Member> {
+        let known = self.known.lock();
+        let here = known.strangers.iter().filter(|(_, stranger)| !stranger.gone);
+        let member = |(id, stranger): (&ReplicaId, &Stranger)| {
+            let Sighting { incarnation, .. } = stranger.peer.seen.filter(|seen| !seen.fenced)?;
+            Some(Member { id: *id, incarnation, address: stranger.address.clone() })
+        };
+        here.filter_map(member).collect()
     }
 
     /// Whether to talk to a peer that says this. `met` is told, before anybody is let in on the
-    /// strength of it, what was not known before.
+    /// strength of it, what was not known of a member before.
     ///
     /// # Errors
     ///
@@ -118,8 +216,8 @@ impl Gate {
             return Err(Refusal::WrongReceiver);
         }
         let cluster = known.cluster;
-        let Some(peer) = known.peers.get_mut(&hello.replica) else {
-            return Err(Refusal::UnknownReplica);
+        let Some(peer) = known.members.get_mut(&hello.replica) else {
+            return known.judge_stranger(hello);
         };
         if hello.cluster.is_formed() && cluster.is_formed() && hello.cluster != cluster {
             return Err(Refusal::WrongCluster);
@@ -127,8 +225,84 @@ impl Gate {
         if peer.incarnation.is_some_and(|expected| expected != hello.incarnation) {
             return Err(Refusal::WrongIncarnation);
         }
+        peer.judge_opening(hello, met)
+    }
+
+    /// Remembers how far a peer says that its journal is durable, and which stranger is gone.
+    pub fn note(&self, arrival: &Arrival) {
+        let (from, frontier) = match arrival {
+            Arrival::Message { from, message: Message::Accepted(accepted) } => {
+                (from, accepted.frontier)
+            }
+            Arrival::Message { from, message: Message::Promise(promise) } => {
+                (from, promise.frontier)
+            }
+            Arrival::Down { peer } => {
+                if let Some(stranger) = self.known.lock().strangers.get_mut(peer) {
+                    stranger.gone = true;
+                }
+                return;
+            }
+            Arrival::Message { .. } | Arrival::Fenced { .. } => return,
+        };
+        let mut known = self.known.lock();
+        if let Some(seen) = known.peer(*from).and_then(|peer| peer.seen.as_mut()) {
+            seen.frontier = seen.frontier.max(frontier);
+        }
+    }
+}
+
+impl Known {
+    /// The member or stranger with this id.
+    fn peer(&mut self, id: ReplicaId) -> Option<&mut Peer> {
+        let stranger = self.strangers.get_mut(&id).map(|stranger| &mut stranger.peer);
+        self.members.get_mut(&id).or(stranger)
+    }
+
+    /// Whether to talk to who is no member. Where this replica belongs to no cluster yet, it does
+    /// not know who could.
+    fn judge_stranger(&mut self, hello: &Hello) -> Result<(), Refusal> {
+        if !self.cluster.is_formed() || !hello.cluster.is_formed() {
+            return Err(Refusal::UnknownReplica);
+        }
+        if hello.cluster != self.cluster {
+            return Err(Refusal::WrongCluster);
+        }
+        let admission = self.admissions + 1;
+        let address = hello.address.clone();
+        match self.strangers.get_mut(&hello.replica) {
+            Some(stranger) => {
+                stranger.peer.judge_opening(hello, |_| ())?;
+                (stranger.address, stranger.admission, stranger.gone) = (address, admission, false);
+            }
+            None => {
+                let mut peer = Peer::default();
+                peer.judge_opening(hello, |_| ())?;
+                if self.strangers.len() >= STRANGERS_MAX {
+                    self.forget_stranger();
+                }
+                let stranger = Stranger { peer, address, admission, gone: false };
+                self.strangers.insert(hello.replica, stranger);
+            }
+        }
+        self.admissions = admission;
+        Ok(())
+    }
+
+    fn forget_stranger(&mut self) {
+        let order = |(_, stranger): &(&ReplicaId, &Stranger)| (!stranger.gone, stranger.admission);
+        let last = self.strangers.iter().min_by_key(order).map(|(id, _)| *id);
+        if let Some(last) = last {
+            self.strangers.remove(&last);
+        }
+    }
+}
+
+impl Peer {
+    /// Whether the opening that says this may follow what was seen of its directory.
+    fn judge_opening(&mut self, hello: &Hello, met: impl FnOnce(Sighting)) -> Result<(), Refusal> {
         let Hello { replica, incarnation, boot, frontier, .. } = *hello;
-        let seen = peer.seen.as_mut().filter(|seen| seen.incarnation == incarnation);
+        let seen = self.seen.as_mut().filter(|seen| seen.incarnation == incarnation);
         if let Some(seen) = seen {
             if seen.fenced {
                 return Err(Refusal::Regressed);
@@ -148,120 +322,8 @@ impl Gate {
             }
         }
         let sighting = Sighting { replica, incarnation, boot, frontier, fenced: false };
-        peer.seen = Some(sighting);
+        self.seen = Some(sighting);
         met(sighting);
         Ok(())
-    }
-
-    /// Remembers how far a peer says that its journal is durable.
-    pub fn note(&self, arrival: &Arrival) {
-        let (from, frontier) = match arrival {
-            Arrival::Message { from, message: Message::Accepted(accepted) } => {
-                (from, accepted.frontier)
-            }
-            Arrival::Message { from, message: Message::Promise(promise) } => {
-                (from, promise.frontier)
-            }
-            Arrival::Message { .. } | Arrival::Down { .. } | Arrival::Fenced { .. } => return,
-        };
-        let mut known = self.known.lock();
-        if let Some(seen) = known.peers.get_mut(from).and_then(|peer| peer.seen.as_mut()) {
-            seen.frontier = seen.frontier.max(frontier);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::ids::{Ballot, Boot, Lsn, SlotRange};
-    use crate::types::message::Accepted;
-
-    fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
-        Hello {
-            cluster: ClusterId(5),
-            replica: ReplicaId(replica),
-            receiver: ReplicaId(1),
-            incarnation: Incarnation(u128::from(replica)),
-            boot: Boot { sequence: boot, nonce: boot },
-            frontier: Lsn(frontier),
-        }
-    }
-
-    fn gate() -> Gate {
-        let voter = |id| (ReplicaId(id), Some(Incarnation(u128::from(id))));
-        let voters = vec![voter(1), voter(2)];
-        Gate::new(&Standing { hello: hello(1, 1, 0), voters, sightings: Vec::new() })
-    }
-
-    fn admit(gate: &Gate, hello: &Hello) -> Result<(), Refusal> {
-        gate.admit(hello, |_| ())
-    }
-
-    #[test]
-    fn strangers_are_refused_with_a_reason() {
-        let gate = gate();
-        assert_eq!(admit(&gate, &hello(2, 1, 0)), Ok(()));
-        assert_eq!(admit(&gate, &hello(1, 1, 0)), Err(Refusal::SelfConnection));
-        assert_eq!(admit(&gate, &hello(3, 1, 0)), Err(Refusal::UnknownReplica));
-        let stranger = Hello { receiver: ReplicaId(2), ..hello(2, 1, 0) };
-        assert_eq!(admit(&gate, &stranger), Err(Refusal::WrongReceiver));
-        let stranger = Hello { cluster: ClusterId(6), ..hello(2, 1, 0) };
-        assert_eq!(admit(&gate, &stranger), Err(Refusal::WrongCluster));
-        let stranger = Hello { incarnation: Incarnation(9), ..hello(2, 1, 0) };
-        assert_eq!(admit(&gate, &stranger), Err(Refusal::WrongIncarnation));
-    }
-
-    #[test]
-    fn a_directory_that_was_set_back_or_copied_is_refused() {
-        let gate = gate();
-        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
-        assert_eq!(admit(&gate, &hello(2, 3, 12)), Ok(()), "the same opening connects again");
-        assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
-        assert_eq!(admit(&gate, &hello(2, 4, 11)), Err(Refusal::Regressed));
-        assert_eq!(admit(&gate, &hello(2, 4, 12)), Ok(()));
-    }
-
-    #[test]
-    fn two_openings_under_one_count_fence_both() {
-        let gate = gate();
-        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
-        let copied = Hello { boot: Boot { sequence: 3, nonce: 99 }, ..hello(2, 3, 12) };
-        let mut news = Vec::new();
-        assert_eq!(gate.admit(&copied, |it| news.push(it)), Err(Refusal::Regressed));
-        assert!(news[0].fenced, "it is to be remembered");
-        assert_eq!(admit(&gate, &hello(2, 3, 10)), Err(Refusal::Regressed));
-        assert_eq!(admit(&gate, &hello(2, 9, 99)), Err(Refusal::Regressed));
-    }
-
-    #[test]
-    fn what_is_remembered_outlives_the_gate() {
-        let before = gate();
-        let mut sightings = Vec::new();
-        assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
-        assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
-        assert_eq!(sightings.len(), 1, "an opening is news once");
-        let voters = vec![(ReplicaId(1), None), (ReplicaId(2), Some(Incarnation(2)))];
-        let gate = Gate::new(&Standing { hello: hello(1, 2, 0), voters, sightings });
-        assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
-        assert_eq!(admit(&gate, &hello(2, 4, 9)), Err(Refusal::Regressed));
-        assert_eq!(admit(&gate, &hello(2, 4, 10)), Ok(()));
-    }
-
-    #[test]
-    fn a_directory_that_lost_what_it_acknowledged_is_refused() {
-        let gate = gate();
-        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
-        let accepted = Accepted {
-            ballot: Ballot::ZERO,
-            incarnation: Incarnation(2),
-            slots: SlotRange::default(),
-            frontier: Lsn(20),
-        };
-        let message = Message::Accepted(accepted);
-        gate.note(&Arrival::Message { from: ReplicaId(2), message });
-        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()), "it said so when it was opened");
-        assert_eq!(admit(&gate, &hello(2, 4, 19)), Err(Refusal::Regressed));
-        assert_eq!(admit(&gate, &hello(2, 4, 20)), Ok(()));
     }
 }

@@ -11,6 +11,7 @@ use crate::types::command::Ticket;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
+use crate::types::membership::Member;
 #[cfg(feature = "sim")]
 use crate::types::message::EncodedCommand;
 
@@ -55,6 +56,8 @@ pub trait Calls: Helper {
     fn entries(&self, from: Slot, end: Slot) -> EntryIterator;
     /// See [`Handle::report`].
     fn report(&self) -> (Report, Vec<PeerCounters>);
+    /// See [`Handle::strangers`].
+    fn strangers(&self) -> Vec<Member>;
     /// See [`Handle::close`].
     ///
     /// # Errors
@@ -128,6 +131,12 @@ impl Handle {
     #[must_use]
     pub fn report(&self) -> (Report, Vec<PeerCounters>) {
         self.calls.report()
+    }
+
+    /// Replicas of this cluster that are connected and no members, as they say of themselves.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Member> {
+        self.calls.strangers()
     }
 
     /// Takes no calls any more, lets what was proposed end, syncs, and ends all threads.

@@ -95,22 +95,24 @@ impl Opening {
 }
 
 impl Reach {
-    /// The way to the peers; `None` where there are none.
+    /// The way to the peers. `None` where there are none, and nobody could reach this replica: then
+    /// it stays alone as long as it is open.
     fn transport<D: Disk>(self, driver: &Driver<D>) -> Result<Option<Arc<dyn Transport>>> {
-        let voters = driver.voters().to_vec();
-        if voters.len() == 1 {
+        let standing = driver.standing();
+        let (peers, hello) = (standing.peers(), standing.hello);
+        let listen = match &self {
+            Self::Tcp { listen: Some(listen), .. } => listen.clone(),
+            Self::Tcp { listen: None, .. } | Self::Memory(_) => hello.address.clone(),
+        };
+        if peers.is_empty() && listen.is_empty() {
             return Ok(None);
         }
-        let hello = driver.standing().hello;
-        let (listen, peer_queue_bytes_max) = match self {
+        let peer_queue_bytes_max = match self {
             Self::Memory(network) => return Ok(Some(Arc::new(network.transport(hello)))),
-            Self::Tcp { listen, peer_queue_bytes_max } => (listen, peer_queue_bytes_max),
+            Self::Tcp { peer_queue_bytes_max, .. } => peer_queue_bytes_max,
         };
-        let own = voters.iter().find(|(id, _)| *id == hello.replica);
-        let own = own.map(|(_, address)| address.clone());
-        let listen = listen.or(own).unwrap_or_default();
         let options = TcpOptions { peer_queue_bytes_max, ..TcpOptions::default() };
-        let tcp = Tcp::new(hello, listen.clone(), voters, options).map_err(|err| {
+        let tcp = Tcp::new(hello, listen.clone(), peers, options).map_err(|err| {
             Error::caused(ErrorKind::Io, format!("cannot listen on {listen}"), err)
         })?;
         Ok(Some(Arc::new(tcp)))

@@ -1,6 +1,7 @@
 //! What a replica tells about itself, layer by layer; `status.rs` makes it readable.
 
 use crate::journal::disk::Disk;
+use crate::paxos::Paxos;
 use crate::paxos::formation::Trouble;
 pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
@@ -13,7 +14,7 @@ use crate::types::message::Hello;
 use crate::types::record::Doubts;
 
 use super::driver::{Driver, Stage};
-use super::gate::Standing;
+use super::gate::{Expected, Standing};
 pub use super::repair::RepairReport;
 
 /// What a replica can tell about itself.
@@ -141,6 +142,12 @@ impl<D: Disk> Driver<D> {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let identity = self.journal.identity();
+        let governing = self.paxos.as_ref().map(Paxos::membership);
+        let membership = governing.or(identity.membership.as_ref());
+        let members = match membership {
+            Some(membership) => membership.members().map(Expected::from).collect(),
+            None => self.options.voters.iter().map(Expected::from).collect::<Vec<_>>(),
+        };
         let hello = Hello {
             cluster: identity.cluster,
             replica: self.options.id,
@@ -148,10 +155,25 @@ impl<D: Disk> Driver<D> {
             incarnation: identity.incarnation,
             boot: identity.boot,
             frontier: self.journal.found_through(),
+            address: self.own_address(&members),
         };
-        let incarnation = |id| Some(identity.membership.as_ref()?.voter(id)?.incarnation);
-        let voters = self.options.voters.iter().map(|(id, _)| (*id, incarnation(*id)));
-        Standing { hello, voters: voters.collect(), sightings: self.fence.sightings() }
+        Standing { hello, members, sightings: self.fence.sightings() }
+    }
+
+    /// As the settings say; where they say nothing, as the membership does.
+    fn own_address(&self, members: &[Expected]) -> String {
+        let id = self.options.id;
+        let given = self.options.voters.iter().find(|(voter, _)| *voter == id);
+        let given = given.map(|(_, address)| address).filter(|address| !address.is_empty());
+        let known = || members.iter().find(|member| member.id == id).map(|member| &member.address);
+        given.or_else(known).cloned().unwrap_or_default()
+    }
+
+    /// The standing is another one from now on.
+    pub(super) fn tell_standing(&mut self) {
+        let Standing { members, .. } = self.standing();
+        self.fence.forget_others(|id| members.iter().any(|member| member.id == id));
+        self.effects.standing = Some(self.standing());
     }
 
     /// The membership that this replica agreed to.

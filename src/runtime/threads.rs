@@ -23,6 +23,7 @@ use crate::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::command::{Command, Ticket};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
+use crate::types::membership::Member;
 use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
@@ -96,8 +97,9 @@ struct Engine<D: Disk> {
 /// Where a thread or the listening address is refused.
 pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
     let Start { driver, transport, close_timeout } = start;
+    let standing = driver.standing();
     let engine = Arc::new(Engine {
-        id: driver.standing().hello.replica,
+        id: standing.hello.replica,
         request_timeout: driver.request_timeout(),
         close_timeout,
         started: Instant::now(),
@@ -107,7 +109,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         tail: driver.tail(),
         inbox: Inbox::new(driver.queued_bytes_max()),
         worth_a_turn: AtomicUsize::new(0),
-        gate: Gate::new(&driver.standing()),
+        gate: Gate::new(&standing),
         driver: Mutex::new(driver),
         jobs: Jobs::new(),
         clock: Clock::default(),
@@ -121,6 +123,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
     }
     engine.spawn("clock", |engine| engine.keep_time())?;
     if let Some(transport) = &engine.transport {
+        transport.set_peers(standing.peers());
         let listens = transport.start(engine.link());
         listens.map_err(|err| Error::caused(ErrorKind::Io, "cannot listen for peers", err))?;
     }
@@ -233,17 +236,22 @@ impl<D: Disk> Engine<D> {
     /// Carries out what a turn decided, but for the answers. Under the driver's lock, so that
     /// messages keep the order of the turns; nothing here blocks.
     fn perform(&self, effects: Effects<D>) -> Vec<Answer> {
-        if let Some(standing) = effects.standing {
-            self.gate.update(&standing);
-            if let Some(transport) = &self.transport {
+        let standing = effects.standing;
+        if let Some(standing) = &standing {
+            let news = self.gate.update(standing);
+            // Before whatever has arrived from there: it counts from now on, but not before that.
+            self.inbox.lock().splice(0..0, news.into_iter().map(Event::Met));
+        }
+        if let Some(transport) = &self.transport {
+            if !effects.sends.is_empty() {
+                effects.sends.into_iter().for_each(|envelope| transport.send(envelope));
+                transport.flush();
+            }
+            if let Some(standing) = standing {
+                // Behind the last messages to who leaves.
+                transport.set_peers(standing.peers());
                 transport.set_hello(standing.hello);
             }
-        }
-        if let Some(transport) = &self.transport
-            && !effects.sends.is_empty()
-        {
-            effects.sends.into_iter().for_each(|envelope| transport.send(envelope));
-            transport.flush();
         }
         self.jobs.add(effects.jobs);
         self.clock.set(effects.wake_at);
@@ -446,6 +454,14 @@ impl<D: Disk> Calls for Engine<D> {
         let report = self.report_now();
         let counters = self.transport.as_ref().map(|transport| transport.counters());
         (report, counters.unwrap_or_default())
+    }
+
+    fn strangers(&self) -> Vec<Member> {
+        let Some(transport) = &self.transport else { return Vec::new() };
+        let here = transport.counters().into_iter().filter(|row| row.stranger && row.connected);
+        let here = here.map(|row| row.peer).collect::<Vec<_>>();
+        let strangers = self.gate.strangers().into_iter();
+        strangers.filter(|stranger| here.contains(&stranger.id)).collect()
     }
 
     fn close(&self) -> Result<()> {

@@ -23,6 +23,7 @@ use crate::types::command::{Command, Ticket};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
+use crate::types::membership::Member;
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -190,6 +191,12 @@ impl Calls for SimulatedCalls {
         let life = self.life(&world);
         let life = life.unwrap_or_else(|| panic!("status: replica {} is down", self.id));
         (life.driver.report(), Vec::new())
+    }
+
+    fn strangers(&self) -> Vec<Member> {
+        let Some(world) = self.world.upgrade() else { return Vec::new() };
+        let world = enter(&world, "strangers");
+        self.life(&world).map(|life| life.gate.strangers()).unwrap_or_default()
     }
 
     fn close(&self) -> Result<()> {

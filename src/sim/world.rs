@@ -302,8 +302,12 @@ impl World {
     fn perform(&mut self, id: ReplicaId, effects: Effects<Mount>) {
         let Effects { sends, jobs, answers, standing, wake_at, stopped } = effects;
         let life = self.machine_mut(id).life.as_mut().expect("it took a turn");
+        let mut news = Vec::new();
         if let Some(standing) = standing {
-            life.gate.update(&standing);
+            news.extend(life.gate.update(&standing).into_iter().map(Event::Met));
+            // The connection of who left has ended: it is judged anew.
+            let is_member = |id| standing.members.iter().any(|member| member.id == id);
+            life.admitted.retain(|(id, _)| is_member(*id));
             life.hello = standing.hello;
         }
         for envelope in sends {
@@ -335,6 +339,9 @@ impl World {
             let life = self.machine_mut(id).life.as_mut().expect("it took a turn");
             life.wake_at = wake_at;
             self.set_alarm(id);
+        }
+        if !news.is_empty() {
+            self.turn(id, news);
         }
     }
 

@@ -6,13 +6,17 @@
 //! each direction by itself.
 //!
 //! Hellos count as they do on other transports: two replicas are connected while each admits what
-//! the other says, judged when one of them starts and again when a hello changes. Only the delivery
-//! task calls [`Link::admit`], never the thread that changed a hello.
+//! the other says, judged when one of them starts and again when a hello changes or peers do. Only
+//! the delivery task calls [`Link::admit`], never the thread that changed something.
+//!
+//! Addresses mean nothing here: who is on the network is reached. Until peers are named, all who
+//! are admitted are peers.
 //!
 //! Invariants:
+//! * At most [`STRANGERS_MAX`] strangers are admitted by one replica.
 //! * What one sender has in one inbox is bounded in messages and in bytes; beyond that is dropped.
-//! * Lock order: `topology`, then one `inbox` or `counters`. None is held during a call to
-//!   [`Link`].
+//! * Lock order: `topology`, then `peers`, then one `inbox` or `counters`. None is held during a
+//!   call to [`Link`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,7 +29,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
 use crate::types::entry::Entry;
 use crate::types::ids::ReplicaId;
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{MESSAGE_BYTES_MAX, STRANGERS_MAX};
 use crate::types::message::{Envelope, Hello, Message};
 
 /// Messages of one sender that wait for one receiver, at most.
@@ -64,6 +68,8 @@ struct Topology {
 struct Endpoint {
     replica: ReplicaId,
     hello: Mutex<Hello>,
+    /// Who is no stranger; `None` while that is everyone.
+    peers: Mutex<Option<BTreeSet<ReplicaId>>>,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     /// Something was put into the inbox and nobody has rung yet.
@@ -94,6 +100,7 @@ impl MemoryNetwork {
         let endpoint = Arc::new(Endpoint {
             replica: hello.replica,
             hello: Mutex::new(hello),
+            peers: Mutex::new(None),
             inbox: Mutex::default(),
             arrived: Condvar::new(),
             unflushed: AtomicBool::new(false),
@@ -165,6 +172,19 @@ impl Transport for MemoryTransport {
         topology.replicas.values().for_each(|endpoint| endpoint.judge_again());
     }
 
+    fn set_peers(&self, peers: Vec<(ReplicaId, String)>) {
+        let peers: BTreeSet<_> = peers.into_iter().map(|(id, _)| id).collect();
+        let mut topology = self.topology.write();
+        let before = self.endpoint.peers.lock().replace(peers.clone());
+        let id = self.endpoint.replica;
+        let is_removed = |whom: &ReplicaId| {
+            !peers.contains(whom) && before.as_ref().is_none_or(|before| before.contains(whom))
+        };
+        topology.admitted.retain(|(by, whom)| *by != id || !is_removed(whom));
+        topology.refresh();
+        self.endpoint.judge_again();
+    }
+
     fn close(&self) {
         let mut topology = self.topology.write();
         let mut inbox = self.endpoint.inbox.lock();
@@ -190,6 +210,7 @@ impl Transport for MemoryTransport {
             receiver.inbox.lock().senders.get(&id).map(|(_, bytes)| *bytes as u64)
         };
         let complete = |row: PeerCounters| PeerCounters {
+            stranger: row.peer != ReplicaId::default() && !self.endpoint.is_peer(row.peer),
             connected: topology.links.contains(&(id, row.peer))
                 && topology.links.contains(&(row.peer, id)),
             queued_bytes: queued(row.peer).unwrap_or(0),
@@ -258,7 +279,11 @@ impl Endpoint {
         for other in others.iter().filter(|other| other.replica != self.replica) {
             let mut hello = other.hello.lock().clone();
             hello.receiver = self.replica;
-            let verdict = (link.admit)(&hello);
+            // Before it is judged: who admits somebody remembers it, and has no more room than this.
+            let verdict = match self.has_room(&topology.read(), other.replica) {
+                true => (link.admit)(&hello),
+                false => Err(Refusal::TooManyStrangers),
+            };
             let mut topology = topology.write();
             let here = |endpoint: &Arc<Self>| {
                 let present = topology.replicas.get(&endpoint.replica);
@@ -268,10 +293,10 @@ impl Endpoint {
             if !here(other) || !here(self) {
                 continue;
             }
-            self.count(other.replica, |_| ());
             match verdict {
                 Ok(()) => {
                     topology.admitted.insert((self.replica, other.replica));
+                    self.count(other.replica, |_| ());
                 }
                 Err(refusal) => {
                     topology.admitted.remove(&(self.replica, other.replica));
@@ -283,6 +308,38 @@ impl Endpoint {
                 }
             }
             topology.refresh();
+        }
+        self.forget_counters(&topology.read());
+    }
+
+    fn is_peer(&self, id: ReplicaId) -> bool {
+        self.peers.lock().as_ref().is_none_or(|peers| peers.contains(&id))
+    }
+
+    /// Whether `id` is a peer or a stranger already, or one more stranger can be admitted.
+    fn has_room(&self, topology: &Topology, id: ReplicaId) -> bool {
+        let own = topology.admitted.iter().filter(|(by, _)| *by == self.replica);
+        let strangers = own.filter(|(_, whom)| !self.is_peer(*whom)).count();
+        let is_admitted = topology.admitted.contains(&(self.replica, id));
+        self.is_peer(id) || is_admitted || strangers < STRANGERS_MAX
+    }
+
+    /// Of who is neither peer nor stranger, only the last refusal is kept, as of nobody by name.
+    fn forget_counters(&self, topology: &Topology) {
+        let peers = self.peers.lock().clone();
+        let Some(peers) = peers else { return };
+        let mut counters = self.counters.lock();
+        let rows = std::mem::take(&mut *counters);
+        let (kept, others): (BTreeMap<_, _>, BTreeMap<_, _>) = rows.into_iter().partition(|row| {
+            peers.contains(&row.0) || topology.admitted.contains(&(self.replica, row.0))
+        });
+        *counters = kept;
+        drop(counters);
+        for row in others.into_values() {
+            self.count(ReplicaId::default(), |counters| {
+                counters.dropped += row.dropped;
+                counters.refused = row.refused.or(counters.refused.take());
+            });
         }
     }
 

@@ -4,6 +4,17 @@
 //! says that a message came from another replica than the one that the connection's hello named.
 //! It spawns nothing, reads no clock, and calls nothing in the layers above but the functions in
 //! [`Link`]: its loops are [`Task`]s, and `runtime/threads.rs` runs them and tells them the time.
+//!
+//! It connects to its *peers*, the other members of the cluster, who may change while it runs. A
+//! *stranger* is who is no peer, dials this replica, and is admitted all the same: a replica that
+//! wants to join, one that slept through changes of the membership, or one that was removed and does
+//! not know. It is talked to as a peer is, but only as long as it is there. At most [`STRANGERS_MAX`]
+//! are let in at a time. One that is gone makes room for another, the one that is gone for longest
+//! first; but where all are there the newcomer is refused: otherwise a few too many of them would
+//! push one another out without end, a thread or two each time, and none of them would ever get what
+//! it came for.
+//!
+//! [`STRANGERS_MAX`]: crate::types::limits::STRANGERS_MAX
 
 pub mod memory;
 pub mod tcp;
@@ -19,6 +30,7 @@ use crate::types::time::Moment;
 /// Sends messages to peers, and delivers what they send.
 pub trait Transport: Send + Sync + 'static {
     /// Begins to listen and to connect. What must run meanwhile is handed to [`Link::spawn`].
+    /// Peers are those that [`Transport::set_peers`] named, or the transport was made with.
     ///
     /// # Errors
     ///
@@ -35,6 +47,12 @@ pub trait Transport: Send + Sync + 'static {
     /// What later connections say of this replica.
     fn set_hello(&self, hello: Hello);
 
+    /// From now on these are the peers, with where they listen; the own id among them is passed
+    /// over. New ones are connected to; the connections of those that are missing end; who listens
+    /// elsewhere now is connected to there. All others are not disturbed, and a stranger that
+    /// becomes a peer neither. Never blocks.
+    fn set_peers(&self, peers: Vec<(ReplicaId, String)>);
+
     /// Ends all connections and makes every task return soon.
     fn close(&self);
 
@@ -47,7 +65,8 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Link {
     /// Takes what arrived, in order for one connection. May run a turn of the replica.
     pub deliver: Arc<dyn Fn(Vec<Arrival>) + Send + Sync>,
-    /// Whether to talk to a peer that says this hello.
+    /// Whether to talk to a replica that says this hello. One that is admitted and is no peer is a
+    /// stranger: it is connected to at the address of its hello, as long as it is there.
     pub admit: Arc<Admit>,
     /// Runs a task on a thread of its own.
     pub spawn: Arc<dyn Fn(Task) + Send + Sync>,
@@ -96,7 +115,7 @@ pub enum Arrival {
 pub enum Refusal {
     /// The peer belongs to another cluster.
     WrongCluster,
-    /// The peer is no voter of this cluster.
+    /// The peer is no member of this cluster, and does not know which cluster it is.
     UnknownReplica,
     /// The peer meant to reach another replica.
     WrongReceiver,
@@ -107,6 +126,8 @@ pub enum Refusal {
     /// The peer's directory was seen with a higher boot counter or a later frontier: it is a copy
     /// or an old state.
     Regressed,
+    /// The peer is no member of this cluster, and as many strangers as there may be are there.
+    TooManyStrangers,
 }
 
 /// A hello that was refused, and by whom.
@@ -121,8 +142,10 @@ pub struct Refused {
 /// What a transport counted for one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerCounters {
-    /// The peer. A row for 0 stands for everyone who is no peer, or never said who it is.
+    /// The peer. A row for 0 stands for everyone who was not let in, or never said who it is.
     pub peer: ReplicaId,
+    /// Whether it is no peer, but was let in.
+    pub stranger: bool,
     /// Whether connections stand, both ways.
     pub connected: bool,
     /// Bytes waiting to be sent.
@@ -155,11 +178,14 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::WrongCluster => "it belongs to another cluster",
-            Self::UnknownReplica => "it is no voter of this cluster",
+            Self::UnknownReplica => "it is no member of this cluster",
             Self::WrongReceiver => "it meant to reach another replica",
             Self::SelfConnection => "the address leads back to this replica",
             Self::WrongIncarnation => "its directory is not the one that the membership names",
             Self::Regressed => "its directory is a copy, or was set back to an earlier state",
+            Self::TooManyStrangers => {
+                "it is no member of this cluster, and too many others are not"
+            }
         })
     }
 }

@@ -32,7 +32,7 @@ use std::fmt;
 use super::Refusal;
 use crate::types::codec::{self, DecodeError};
 use crate::types::ids::ClusterId;
-use crate::types::limits::MESSAGE_BYTES_MAX;
+use crate::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::types::message::{Hello, Message};
 
 /// The version that this build speaks; it talks to no other.
@@ -51,6 +51,7 @@ const READ_BYTES: usize = 64 * 1024;
 const RETAINED_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!(HELLO_BYTES_MAX < READ_BYTES);
+const _: () = assert!(HEADER_BYTES + ADDRESS_BYTES_MAX + 1024 <= HELLO_BYTES_MAX, "a hello fits");
 const _: () = assert!(MESSAGE_BYTES_MAX <= u32::MAX as usize);
 
 /// What a frame holds.
@@ -212,9 +213,11 @@ impl Decoder {
 ///
 /// # Panics
 ///
-/// Never: a hello consists of types that always encode, in far less than the maximum.
+/// Where the address is longer than one may be: the settings that it comes from are checked.
 #[must_use]
 pub fn encode_hello(hello: &Hello) -> Vec<u8> {
+    let address = hello.address.len();
+    assert!(address <= ADDRESS_BYTES_MAX, "a hello with an address of {address} bytes");
     let mut bytes = vec![0; HEADER_BYTES];
     codec::encode_into(hello, &mut bytes).expect("plain data always encodes");
     assert!(bytes.len() <= HELLO_BYTES_MAX, "a hello of {} bytes", bytes.len());
@@ -362,6 +365,7 @@ fn refusal_code(refusal: &Refusal) -> u8 {
         Refusal::SelfConnection => 4,
         Refusal::WrongIncarnation => 5,
         Refusal::Regressed => 6,
+        Refusal::TooManyStrangers => 7,
     }
 }
 
@@ -373,6 +377,7 @@ fn refusal_from(code: u8) -> Result<Refusal, WireError> {
         4 => Ok(Refusal::SelfConnection),
         5 => Ok(Refusal::WrongIncarnation),
         6 => Ok(Refusal::Regressed),
+        7 => Ok(Refusal::TooManyStrangers),
         other => Err(WireError::Body(format!("cannot decode refusal: unknown code {other}"))),
     }
 }

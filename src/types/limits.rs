@@ -38,6 +38,10 @@ pub const REMOVED_MAX: usize = 4096;
 /// Longest address of a replica, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 255;
 
+/// Most strangers that a replica talks to at a time: replicas of its cluster that are no members.
+/// Who is gone makes room for one more; where all are there, one more is refused.
+pub const STRANGERS_MAX: usize = 16;
+
 /// How far ahead of `slot_chosen` a leader may propose: the protocol's alpha. It is part of the
 /// first membership, so every replica of a cluster agrees on it.
 pub const ALPHA: u64 = 4096;

@@ -26,12 +26,14 @@
 //! The transport vouches for who sent it and that its bytes are whole; what it says is the world's,
 //! and is checked. Append only: a variant's place is its number on the wire.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::entry::Entry;
 use super::ids::{
     Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange,
 };
+use super::limits::ADDRESS_BYTES_MAX;
 use super::membership::Membership;
 
 /// A message and the replica it goes to.
@@ -349,6 +351,21 @@ pub struct Hello {
     /// The last frame that the sender found in its journal at this opening. Where that is below
     /// what it said was durable in an earlier one, it was set back.
     pub frontier: Lsn,
+    /// Where the sender is to be reached, as its own settings say; empty where they say nothing.
+    /// At most [`ADDRESS_BYTES_MAX`] bytes.
+    #[serde(deserialize_with = "bounded_address")]
+    pub address: String,
+}
+
+fn bounded_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let address = String::deserialize(deserializer)?;
+    if address.len() <= ADDRESS_BYTES_MAX {
+        return Ok(address);
+    }
+    let found = address.len();
+    Err(D::Error::custom(format!(
+        "an address of {found} bytes, wanted at most {ADDRESS_BYTES_MAX}"
+    )))
 }
 
 impl Message {

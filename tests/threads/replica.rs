@@ -166,6 +166,10 @@ impl Transport for Quiet {
 
     fn set_hello(&self, _: Hello) {}
 
+    fn set_peers(&self, peers: Vec<(ReplicaId, String)>) {
+        assert!(peers.is_empty(), "there are none: {peers:?}");
+    }
+
     fn close(&self) {
         *self.closing.0.lock() = true;
         self.closing.1.notify_all();

@@ -26,6 +26,7 @@ pub fn hello(replica: u64) -> Hello {
         incarnation: Incarnation(u128::from(replica)),
         boot: Boot { sequence: 1, nonce: replica },
         frontier: Lsn(17),
+        address: String::new(),
     }
 }
 

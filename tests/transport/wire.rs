@@ -95,6 +95,7 @@ fn hello_and_refusal_come_before_messages_and_not_after() {
         Refusal::SelfConnection,
         Refusal::WrongIncarnation,
         Refusal::Regressed,
+        Refusal::TooManyStrangers,
     ] {
         let mut decoder = Decoder::new();
         decoder.feed(&wire::encode_refusal(&refusal, CLUSTER));
@@ -105,16 +106,44 @@ fn hello_and_refusal_come_before_messages_and_not_after() {
 #[test]
 fn the_bytes_are_those_of_the_documentation() {
     let hello = wire::encode_hello(&samples::hello(3));
-    assert_eq!(hello.len(), HEADER_BYTES + 72);
-    assert_eq!(hello[..12], *b"IDLP\x01\x00\x01\x00\x48\x00\x00\x00");
+    assert_eq!(hello.len(), HEADER_BYTES + 80);
+    assert_eq!(hello[..12], *b"IDLP\x01\x00\x01\x00\x50\x00\x00\x00");
     assert_eq!(hello[12..16], crc32fast::hash(&hello[36..]).to_le_bytes());
     assert_eq!(hello[16..32], CLUSTER.0.to_le_bytes());
     assert_eq!(hello[32..36], crc32fast::hash(&hello[..32]).to_le_bytes());
     assert_eq!(hello[36..52], CLUSTER.0.to_le_bytes());
     assert_eq!(hello[52..60], 3_u64.to_le_bytes());
-    assert_eq!(hello[100..], 17_u64.to_le_bytes());
+    assert_eq!(hello[100..108], 17_u64.to_le_bytes());
+    assert_eq!(hello[108..], 0_u64.to_le_bytes());
+    let addressed = Hello { address: "c:7400".into(), ..samples::hello(3) };
+    let addressed = wire::encode_hello(&addressed);
+    assert_eq!(addressed[108..116], 6_u64.to_le_bytes());
+    assert_eq!(addressed[116..], *b"c:7400");
     let refusal = wire::encode_refusal(&Refusal::SelfConnection, CLUSTER);
     assert_eq!((refusal.len(), refusal[6], refusal[36]), (HEADER_BYTES + 1, 2, 4));
+}
+
+#[test]
+fn a_hello_with_a_longer_address_than_there_may_be_is_no_hello() {
+    let longest = "h".repeat(ADDRESS_BYTES_MAX);
+    let hello = wire::encode_hello(&Hello { address: longest.clone(), ..samples::hello(3) });
+    let mut decoder = Decoder::new();
+    decoder.feed(&hello);
+    let Ok(Some(Frame::Hello(decoded))) = decoder.next_frame() else { panic!("no hello") };
+    assert_eq!(decoded.address, longest);
+    // One byte more, in a frame that is whole.
+    let mut longer = hello;
+    longer.push(b'h');
+    longer[108..116].copy_from_slice(&(ADDRESS_BYTES_MAX as u64 + 1).to_le_bytes());
+    let length = (longer.len() - HEADER_BYTES) as u32;
+    longer[8..12].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32fast::hash(&longer[HEADER_BYTES..]);
+    longer[12..16].copy_from_slice(&crc.to_le_bytes());
+    reseal(&mut longer);
+    let mut decoder = Decoder::new();
+    decoder.feed(&longer);
+    let err = decoder.next_frame().unwrap_err();
+    assert!(err.to_string().contains("an address of 256 bytes"), "{err}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The incoming side: accepts connections, hears their hellos, and hands them to their readers.
 //!
 //! One task accepts and greets, with one `poll` over everything; a connection gets a task of its
-//! own only once its hello was accepted. So strangers cost no threads, at most [`GREETINGS_MAX`]
-//! sockets, and for each at most one hello's worth of memory, until the handshake deadline. Where
-//! one more connects, the oldest that has not said hello is dropped: a peer says hello at once, so
-//! it is greeted however many others only hold their connections open.
+//! own only once its hello was accepted. So who is not let in costs no threads, at most
+//! [`GREETINGS_MAX`] sockets, and for each at most one hello's worth of memory, until the handshake
+//! deadline. Where one more connects, the oldest that has not said hello is dropped: a peer says hello
+//! at once, so it is greeted however many others only hold their connections open.
+//!
+//! The same task retires strangers that are gone.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -18,7 +20,7 @@ use super::Shared;
 use super::peer::{Peer, Place};
 use super::socket::{self, Received};
 use crate::transport::wire::{self, Decoder, Frame};
-use crate::transport::{Arrival, Clock, Link, Refusal, Task};
+use crate::transport::{Arrival, Clock, Link, Task};
 use crate::types::message::Hello;
 use crate::types::time::Moment;
 
@@ -45,8 +47,9 @@ pub fn run(shared: &Arc<Shared>, link: &Link, listener: &TcpListener) {
         let sockets = greetings.iter().map(|greeting| &greeting.socket);
         fds.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
         // All have the same time, so the oldest is the first whose time is over.
-        let oldest = greetings.front();
-        socket::poll(&mut fds, oldest.map(|greeting| greeting.deadline.since(clock())));
+        let oldest = greetings.front().map(|greeting| greeting.deadline);
+        let due = oldest.into_iter().chain(shared.retire_gone(clock())).min();
+        socket::poll(&mut fds, due.map(|due| due.since(clock())));
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
             shared.accept_waker.drain();
@@ -102,7 +105,7 @@ fn hear(shared: &Arc<Shared>, link: &Link, mut greeting: Greeting) -> Option<Gre
         Ok(None) => return Some(greeting),
         Ok(Some(Frame::Hello(hello))) => greet(shared, link, greeting, &hello),
         Ok(Some(Frame::Refused(_) | Frame::Message(_))) | Err(_) => {
-            shared.strangers.count_garbage();
+            shared.unknown.count_garbage();
         }
     }
     None
@@ -111,14 +114,13 @@ fn hear(shared: &Arc<Shared>, link: &Link, mut greeting: Greeting) -> Option<Gre
 /// Answers a hello, and has what follows received where it is accepted.
 fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
     let Greeting { socket, mut decoder, .. } = greeting;
-    let peer = match (shared.judge(hello), shared.peer(hello.replica)) {
-        (Ok(()), Some(peer)) => peer,
-        (verdict, peer) => {
-            let refusal = verdict.err().unwrap_or(Refusal::UnknownReplica);
+    let peer = match shared.let_in(hello, (link.clock)()) {
+        Ok(peer) => peer,
+        Err(refusal) => {
             let _ = socket::send_first(&socket, &wire::encode_refusal(&refusal, shared.cluster()));
-            match peer {
+            match shared.peer(hello.replica) {
                 Some(peer) => peer.note_refusal(refusal, false),
-                None => shared.strangers.note_refusal(refusal),
+                None => shared.unknown.note_refusal(refusal),
             }
             return;
         }
@@ -129,15 +131,25 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
         .and_then(|()| socket.set_nonblocking(false))
         .and_then(|()| socket::send_first(&socket, &wire::encode_hello(&answer)));
     if usable.is_err() {
+        // It was admitted, and nobody else would tell that it is gone.
+        if peer.is_stranger() && peer.gone_since((link.clock)()).is_some() {
+            (link.deliver)(vec![Arrival::Down { peer: peer.id }]);
+        }
         return;
     }
     let socket = Arc::new(socket);
     let Some(place) = peer.admit(&socket, hello.boot) else { return };
     decoder.expect_messages(hello.cluster);
     peer.nudge();
-    let deliver = Arc::clone(&link.deliver);
+    let (shared, deliver) = (Arc::clone(shared), Arc::clone(&link.deliver));
     let name = format!("from-{}", peer.id);
-    let run = move || receive(&peer, place, &socket, decoder, &*deliver);
+    let run = move || {
+        receive(&peer, place, &socket, decoder, &*deliver);
+        if peer.is_stranger() {
+            // The time that it lingers begins.
+            shared.accept_waker.wake();
+        }
+    };
     (link.spawn)(Task { name, run: Box::new(run) });
 }
 

@@ -11,7 +11,7 @@
 //!
 //! Every replica dials every peer, sends on the connection that it dialed, and receives on the one
 //! that it accepted. So nobody has to agree whose connection counts, and a link that works in one
-//! direction only carries that direction.
+//! direction only carries that direction. A stranger is dialed, too, at the address of its hello.
 //!
 //! The thread that flushes writes to the socket itself. A hand-over to another thread would cost a
 //! wake-up, tens of microseconds, on the path of every commit; it happens only when the socket is
@@ -19,18 +19,19 @@
 //! brought, so many messages cost one turn.
 //!
 //! Invariants:
-//! * Everything that is held for a peer, or for a stranger, has a bound: see [`TcpOptions`],
-//!   `outbox` and `acceptor`.
+//! * Everything that is held for a peer, for a stranger, or for who is neither, has a bound: see
+//!   [`TcpOptions`], `outbox`, `peers` and `acceptor`.
 //! * A peer that ends, lies in its bytes, or does not read costs its own connection and no other.
 //! * After [`Tcp::close`] every task returns as soon as what it called returns.
 //!
-//! Not here: encryption and proof of identity. A hello is believed, so the network between the
-//! replicas must be one that only replicas can reach.
+//! Not here: encryption and proof of identity. A hello is believed, and its address is dialed, so
+//! the network between the replicas must be one that only replicas can reach.
 
 mod acceptor;
 mod dialer;
 mod outbox;
 mod peer;
+mod peers;
 mod socket;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use self::peer::Peer;
+use self::peers::spawn_dialer;
 use self::socket::Waker;
 use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
 use crate::types::ids::{ClusterId, ReplicaId};
@@ -78,7 +80,12 @@ pub struct TcpOptions {
     /// How long sent bytes may stay without acknowledgement before the connection is given up.
     /// Only where the system can do that (Linux).
     pub unacknowledged_timeout: Duration,
+    /// How long a stranger whose connection ended is still dialed, and keeps its place.
+    pub stranger_linger: Duration,
 }
+
+/// Longer than any pause before connecting again: who only lost its connection is back by then.
+const STRANGER_LINGER: Duration = Duration::from_secs(10);
 
 enum Listen {
     At(String),
@@ -91,17 +98,18 @@ struct Shared {
     replica: ReplicaId,
     options: TcpOptions,
     hello: Mutex<Hello>,
+    /// Peers and strangers.
     peers: RwLock<BTreeMap<ReplicaId, Arc<Peer>>>,
-    strangers: Strangers,
+    unknown: Unknown,
     /// From the start to the end; dropped then, because what it calls may own this transport.
     link: Mutex<Option<Link>>,
     accept_waker: Waker,
     closing: AtomicBool,
 }
 
-/// Counts for connections whose peer is not known.
+/// Counts for connections of who is not let in, or not known.
 #[derive(Default)]
-struct Strangers {
+struct Unknown {
     dropped: AtomicU64,
     garbage: AtomicU64,
     refused: Mutex<Option<Refusal>>,
@@ -144,40 +152,6 @@ impl Tcp {
         self.local_address.get().copied()
     }
 
-    /// From now on these are the peers. Who is not among them is disconnected; a connection to who
-    /// stays is kept, also where its address is another one.
-    ///
-    /// # Errors
-    ///
-    /// Where there are no file descriptors left; nothing has changed then.
-    pub fn set_peers(&self, peers: Vec<(ReplicaId, String)>) -> io::Result<()> {
-        let mut current = self.shared.peers.write();
-        let mut next = BTreeMap::new();
-        let mut added = Vec::new();
-        for (id, address) in peers.into_iter().filter(|(id, _)| *id != self.shared.replica) {
-            if let Some(peer) = current.get(&id) {
-                peer.set_address(address);
-                next.insert(id, Arc::clone(peer));
-                continue;
-            }
-            let peer = Arc::new(Peer::new(id, address, self.shared.options.peer_queue_bytes_max)?);
-            added.push(Arc::clone(&peer));
-            next.insert(id, peer);
-        }
-        let removed: Vec<Arc<Peer>> =
-            current.values().filter(|peer| !next.contains_key(&peer.id)).cloned().collect();
-        *current = next;
-        // Under the lock under which starting and closing look at the peers. Where there is no
-        // link, starting will spawn, or it is all over.
-        let link = self.shared.link.lock().clone();
-        drop(current);
-        removed.iter().for_each(|peer| peer.retire());
-        if let Some(link) = link {
-            added.iter().for_each(|peer| spawn_dialer(&self.shared, &link, peer));
-        }
-        Ok(())
-    }
-
     fn build(
         hello: Hello,
         listen: Listen,
@@ -189,14 +163,14 @@ impl Tcp {
             options,
             hello: Mutex::new(hello),
             peers: RwLock::default(),
-            strangers: Strangers::default(),
+            unknown: Unknown::default(),
             link: Mutex::new(None),
             accept_waker: Waker::new()?,
             closing: AtomicBool::new(false),
         };
         let (listen, local_address) = (Mutex::new(listen), OnceLock::new());
         let tcp = Self { shared: Arc::new(shared), listen, local_address };
-        tcp.set_peers(peers)?;
+        tcp.set_peers(peers);
         Ok(tcp)
     }
 }
@@ -232,7 +206,7 @@ impl Transport for Tcp {
         match self.shared.peers.read().get(&envelope.to) {
             Some(peer) => peer.push(&envelope.message),
             None => {
-                self.shared.strangers.dropped.fetch_add(1, Ordering::Relaxed);
+                self.shared.unknown.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -251,6 +225,10 @@ impl Transport for Tcp {
         *self.shared.hello.lock() = hello;
     }
 
+    fn set_peers(&self, peers: Vec<(ReplicaId, String)>) {
+        self.shared.set_peers(peers);
+    }
+
     fn close(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         // A port that was never listened at is given back too.
@@ -265,9 +243,9 @@ impl Transport for Tcp {
     }
 
     fn counters(&self) -> Vec<PeerCounters> {
-        let strangers = self.shared.strangers.counters();
+        let unknown = self.shared.unknown.counters();
         let known: Vec<_> = self.shared.peers.read().values().cloned().collect();
-        strangers.into_iter().chain(known.iter().map(|peer| peer.counters())).collect()
+        unknown.into_iter().chain(known.iter().map(|peer| peer.counters())).collect()
     }
 }
 
@@ -290,21 +268,23 @@ impl Shared {
         self.hello.lock().cluster
     }
 
-    fn peer(&self, id: ReplicaId) -> Option<Arc<Peer>> {
-        self.peers.read().get(&id).cloned()
-    }
-
     /// Whether to talk to who says this hello.
     fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
+        self.check_ends(hello)?;
+        // Without a link everything is ending, and nothing is received or sent any more.
+        let link = self.link.lock().clone();
+        link.map_or(Ok(()), |link| (link.admit)(hello))
+    }
+
+    /// Whether a hello is somebody else's, and meant for this replica.
+    fn check_ends(&self, hello: &Hello) -> Result<(), Refusal> {
         if hello.replica == self.replica {
             return Err(Refusal::SelfConnection);
         }
         if hello.receiver != self.replica {
             return Err(Refusal::WrongReceiver);
         }
-        // Without a link everything is ending, and nothing is received or sent any more.
-        let link = self.link.lock().clone();
-        link.map_or(Ok(()), |link| (link.admit)(hello))
+        Ok(())
     }
 
     /// A peer remembers a later state of this replica's directory.
@@ -316,7 +296,7 @@ impl Shared {
     }
 }
 
-impl Strangers {
+impl Unknown {
     fn count_garbage(&self) {
         self.garbage.fetch_add(1, Ordering::Relaxed);
     }
@@ -337,14 +317,6 @@ impl Strangers {
     }
 }
 
-fn spawn_dialer(shared: &Arc<Shared>, link: &Link, peer: &Arc<Peer>) {
-    let (shared, peer) = (Arc::clone(shared), Arc::clone(peer));
-    let clock = Arc::clone(&link.clock);
-    let name = format!("to-{}", peer.id);
-    let run = Box::new(move || dialer::run(&shared, &peer, &*clock));
-    (link.spawn)(Task { name, run });
-}
-
 impl Default for TcpOptions {
     fn default() -> Self {
         Self {
@@ -354,6 +326,7 @@ impl Default for TcpOptions {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
             unacknowledged_timeout: Duration::from_secs(10),
+            stranger_linger: STRANGER_LINGER,
         }
     }
 }

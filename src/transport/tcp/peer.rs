@@ -1,4 +1,5 @@
-//! One peer as this replica sees it: the outgoing connection, the incoming one, and the counts.
+//! One peer or stranger as this replica sees it: the outgoing connection, the incoming one, and the
+//! counts.
 //!
 //! Invariants:
 //! * At most one incoming connection of a peer is *current*: the newest. Only what the current one
@@ -7,10 +8,9 @@
 //!   brought, and its end, is delivered before anything of a newer one. No other lock is held then,
 //!   and nothing but the peer's own receiving tasks waits for it.
 
-use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -19,17 +19,22 @@ use super::socket::Waker;
 use crate::transport::{PeerCounters, Refusal, Refused};
 use crate::types::ids::{Boot, ReplicaId};
 use crate::types::message::Message;
+use crate::types::time::Moment;
 
-/// A peer.
+/// A peer, or a stranger.
 pub struct Peer {
     /// Who it is.
     pub id: ReplicaId,
-    /// Wakes the task that connects and, where there is a backlog, sends.
-    pub waker: Waker,
-    /// Where it listens, as it was given; resolved at each attempt to connect.
-    address: Mutex<String>,
+    /// Wakes the task that connects and, where there is a backlog, sends. That task makes it: it
+    /// takes file descriptors, and can wait for some.
+    pub waker: OnceLock<Waker>,
+    /// It is no peer, but was let in.
+    stranger: AtomicBool,
+    address: Mutex<Address>,
     /// No task shall go on for this peer.
     retired: AtomicBool,
+    /// It is no peer any more, while others are.
+    removed: AtomicBool,
     /// The peer was heard of: it is worth connecting now.
     nudged: AtomicBool,
     outbox: Mutex<Outbox>,
@@ -40,11 +45,22 @@ pub struct Peer {
     refused: Mutex<Option<Refused>>,
 }
 
+/// Where a peer listens.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// As it was given; resolved at each attempt to connect.
+    pub text: String,
+    /// How often it became another one.
+    pub moves: u64,
+}
+
 #[derive(Default)]
 struct Incoming {
     /// The number of the newest connection; none has the number 0.
     newest: u64,
     current: Option<(Arc<TcpStream>, Boot)>,
+    /// When it was first noticed that there is none.
+    gone_since: Option<Moment>,
 }
 
 /// A place among the incoming connections of a peer.
@@ -57,12 +73,14 @@ pub struct Place {
 
 impl Peer {
     /// A peer to which nothing is connected yet.
-    pub fn new(id: ReplicaId, address: String, queue_bytes_max: usize) -> io::Result<Self> {
-        Ok(Self {
+    pub fn new(id: ReplicaId, address: String, queue_bytes_max: usize) -> Self {
+        Self {
             id,
-            waker: Waker::new()?,
-            address: Mutex::new(address),
+            waker: OnceLock::new(),
+            stranger: AtomicBool::new(false),
+            address: Mutex::new(Address { text: address, moves: 0 }),
             retired: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
             outbox: Mutex::new(Outbox::new(queue_bytes_max)),
             incoming: Mutex::default(),
@@ -70,17 +88,46 @@ impl Peer {
             received: AtomicU64::new(0),
             garbage: AtomicU64::new(0),
             refused: Mutex::new(None),
-        })
+        }
+    }
+
+    /// A stranger to which nothing is connected yet.
+    pub fn stranger(id: ReplicaId, address: String, queue_bytes_max: usize) -> Self {
+        let stranger = AtomicBool::new(true);
+        Self { stranger, ..Self::new(id, address, queue_bytes_max) }
+    }
+
+    /// Whether it is no peer.
+    pub fn is_stranger(&self) -> bool {
+        self.stranger.load(Ordering::SeqCst)
+    }
+
+    /// It is a peer from now on.
+    pub fn become_peer(&self) {
+        self.stranger.store(false, Ordering::SeqCst);
     }
 
     /// Where it listens.
-    pub fn address(&self) -> String {
+    pub fn address(&self) -> Address {
         self.address.lock().clone()
     }
 
-    /// It listens elsewhere. A connection that stands is kept.
-    pub fn set_address(&self, address: String) {
-        *self.address.lock() = address;
+    /// Whether it listens elsewhere than after so many moves.
+    pub fn has_moved(&self, moves: u64) -> bool {
+        self.address.lock().moves != moves
+    }
+
+    /// It listens here. Where it was elsewhere, the connection to there ends.
+    pub fn set_address(&self, text: String) {
+        let mut address = self.address.lock();
+        if address.text == text {
+            return;
+        }
+        let moves = address.moves + 1;
+        *address = Address { text, moves };
+        drop(address);
+        // A connection to the old address is installed before this, or not at all: see `dialer`.
+        self.outbox.lock().disconnect();
         self.nudge();
     }
 
@@ -98,14 +145,21 @@ impl Peer {
     pub fn flush(&self) {
         match self.outbox.lock().flush() {
             Flushed::Everything => {}
-            Flushed::Part | Flushed::Ended => self.waker.wake(),
+            Flushed::Part | Flushed::Ended => self.wake(),
+        }
+    }
+
+    /// Has the task look what there is to do; before it has a waker, it is about to look anyway.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
         }
     }
 
     /// Worth connecting to now, rather than after the pause.
     pub fn nudge(&self) {
         self.nudged.store(true, Ordering::Release);
-        self.waker.wake();
+        self.wake();
     }
 
     /// Whether it was nudged since last asked.
@@ -120,7 +174,13 @@ impl Peer {
         if let Some((socket, _)) = &self.incoming.lock().current {
             let _ = socket.shutdown(Shutdown::Both);
         }
-        self.waker.wake();
+        self.wake();
+    }
+
+    /// Like [`Peer::retire`], where the transport goes on: the end of its connection is told still.
+    pub fn remove(&self) {
+        self.removed.store(true, Ordering::SeqCst);
+        self.retire();
     }
 
     /// Whether [`Peer::retire`] was called.
@@ -163,9 +223,19 @@ impl Peer {
             return;
         }
         drop(incoming);
-        if !self.is_retired() {
+        if !self.is_retired() || self.removed.load(Ordering::SeqCst) {
             down();
         }
+    }
+
+    /// Since when no connection of it stands, as far as anybody looked; `None` where one does.
+    pub fn gone_since(&self, now: Moment) -> Option<Moment> {
+        let mut incoming = self.incoming.lock();
+        if incoming.current.is_some() {
+            incoming.gone_since = None;
+            return None;
+        }
+        Some(*incoming.gone_since.get_or_insert(now))
     }
 
     /// Counts messages that arrived.
@@ -190,6 +260,7 @@ impl Peer {
         let (sent, dropped) = outbox.counts();
         PeerCounters {
             peer: self.id,
+            stranger: self.is_stranger(),
             connected: incoming && outbox.is_connected(),
             queued_bytes: outbox.queued_bytes() as u64,
             sent,
