@@ -175,7 +175,8 @@ impl PeerStatus {
 fn trouble(report: &Report, counters: &[PeerCounters]) -> Option<String> {
     let leaderless = report.view.is_none_or(|view| view.leader.is_none());
     let refused = || {
-        let refused = counters.iter().filter(|counters| counters.peer != ReplicaId::default());
+        let is_peer = |row: &&PeerCounters| row.peer != ReplicaId::default() && !row.stranger;
+        let refused = counters.iter().filter(is_peer);
         let told = |counters: &PeerCounters| {
             let refusal = counters.refused.as_ref()?;
             Some(format!("no connection with replica {}: {refusal}", counters.peer))

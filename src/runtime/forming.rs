@@ -67,7 +67,8 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
 
 /// Whether a lone replica, which needed no address until now, is given one.
 fn gives_address(known: &[(ReplicaId, String)], given: &[(ReplicaId, String)]) -> bool {
-    matches!((known, given), ([(known, address)], [(given, _)]) if known == given && address.is_empty())
+    let ([(known, address)], [(given, _)]) = (known, given) else { return false };
+    known == given && address.is_empty()
 }
 
 impl<D: Disk> Driver<D> {

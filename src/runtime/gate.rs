@@ -11,16 +11,16 @@
 //! voted before for certain: from then on both are refused, with whatever count they come. A lower
 //! count alone is no proof: it may be a late hello of an opening that is gone.
 //!
-//! Who is no *member* is a *stranger*, and let in if it knows this cluster by its id: it may want to
-//! join, or it was away while the membership changed, or was removed. The fence is the same for it,
-//! but what is remembered of strangers is bounded and is never told, so that it is not journaled:
-//! nothing that they say counts.
+//! Who is no *member* is a *stranger*, and let in if it knows this cluster by its id: it may want
+//! to join, or it was away while the membership changed, or was removed. The fence is the same for
+//! it, but what is remembered of strangers is bounded and is never told, so that it is not
+//! journaled: nothing that they say counts.
 //!
 //! Invariants:
 //! * The boot of a member that is remembered never goes back, nor its frontier within one boot.
 //! * A refused hello changes nothing but what is told of refusals.
-//! * At most [`STRANGERS_MAX`] strangers are remembered. Who is gone is forgotten first, then who was
-//!   let in before all others; the transport, which knows who is there, lets in no more than that.
+//! * At most [`STRANGERS_MAX`] strangers are remembered. Who is gone is forgotten first, then who
+//!   was let in before all others; the transport, which knows who is there, lets in no more.
 
 #[cfg(test)]
 mod tests;

@@ -198,6 +198,8 @@ impl Transport for MemoryTransport {
             topology.replicas.remove(&id);
             topology.admitted.retain(|(by, whom)| *by != id && *whom != id);
             topology.refresh();
+            // A stranger that found no room may find some now.
+            topology.replicas.values().for_each(|endpoint| endpoint.judge_again());
         }
     }
 
@@ -279,7 +281,7 @@ impl Endpoint {
         for other in others.iter().filter(|other| other.replica != self.replica) {
             let mut hello = other.hello.lock().clone();
             hello.receiver = self.replica;
-            // Before it is judged: who admits somebody remembers it, and has no more room than this.
+            // Before it is judged: who admits somebody remembers it, and has no more room.
             let verdict = match self.has_room(&topology.read(), other.replica) {
                 true => (link.admit)(&hello),
                 false => Err(Refusal::TooManyStrangers),

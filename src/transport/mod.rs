@@ -7,12 +7,12 @@
 //!
 //! It connects to its *peers*, the other members of the cluster, who may change while it runs. A
 //! *stranger* is who is no peer, dials this replica, and is admitted all the same: a replica that
-//! wants to join, one that slept through changes of the membership, or one that was removed and does
-//! not know. It is talked to as a peer is, but only as long as it is there. At most [`STRANGERS_MAX`]
-//! are let in at a time. One that is gone makes room for another, the one that is gone for longest
-//! first; but where all are there the newcomer is refused: otherwise a few too many of them would
-//! push one another out without end, a thread or two each time, and none of them would ever get what
-//! it came for.
+//! wants to join, one that slept through changes of the membership, or one that was removed and
+//! does not know. It is talked to as a peer is, but only as long as it is there. At most
+//! [`STRANGERS_MAX`] are let in at a time. One that is gone makes room for another, the one that is
+//! gone for longest first; but where all are there the newcomer is refused: otherwise a few too
+//! many of them would push one another out without end, a thread or two each time, and none of them
+//! would ever get what it came for.
 //!
 //! [`STRANGERS_MAX`]: crate::types::limits::STRANGERS_MAX
 

@@ -8,7 +8,7 @@ use indelible::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{NOTES, PATIENCE, config, ledger, until};
+use crate::cluster::{NOTES, PATIENCE, addresses, config, ledger, until};
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 struct Account {
@@ -52,6 +52,40 @@ fn opening_again_finds_everything() {
         assert_eq!(replica.snapshot().wait().unwrap().range(NOTES, ..).count(), model.len());
         replica.close().unwrap();
     }
+}
+
+#[test]
+fn one_that_is_told_where_it_is_reached_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = addresses(1)[0].1.clone();
+    let builder = || Replica::builder(directory.path()).config(config());
+    let listens = |builder: indelible::Builder| {
+        let replica = builder.open().unwrap();
+        replica.wait_ready(PATIENCE).unwrap();
+        replica.put(NOTES, 1, b"x").wait().unwrap();
+        let listens = std::net::TcpStream::connect(&address).is_ok();
+        replica.close().unwrap();
+        listens
+    };
+    assert!(!listens(builder()), "nobody was told where");
+    assert!(listens(builder().listen(&address)));
+    // What was formed without an address may be given one.
+    assert!(listens(builder().peers([(1, &address)])));
+    assert!(listens(builder().peers([(1, "name.invalid:1")]).listen(&address)));
+    assert!(!listens(builder()));
+    let err = builder().peers([(1, "no port")]).open().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+    let err = builder().peers([(1, &address), (2, &"b:1".into())]).open().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::MembershipMismatch, "{err}");
+
+    // One that was formed with an address keeps to it.
+    let directory = tempfile::tempdir().unwrap();
+    let builder = || Replica::builder(directory.path()).config(config());
+    for builder in [builder().peers([(1, &address)]), builder()] {
+        assert!(listens(builder));
+    }
+    let err = builder().peers([(1, "b:1")]).open().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::MembershipMismatch, "{err}");
 }
 
 #[test]

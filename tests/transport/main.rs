@@ -4,6 +4,8 @@
 
 mod hostile;
 mod memory;
+mod opened;
+mod peers;
 mod samples;
 mod support;
 mod tcp;

@@ -6,6 +6,7 @@ use indelible::ReplicaId;
 use indelible::transport::memory::{MemoryNetwork, MemoryTransport};
 use indelible::transport::{Refusal, Transport};
 use indelible::types::ids::ClusterId;
+use indelible::types::limits::STRANGERS_MAX;
 use indelible::types::message::Hello;
 
 use crate::samples;
@@ -141,5 +142,73 @@ fn a_receiver_that_does_not_take_costs_bounded_memory() {
     assert!(counters.dropped > 0 && counters.sent > 0, "{counters:?}");
     drop(release);
     two.close();
+    one.close();
+}
+
+fn set_peers(node: &Node<MemoryTransport>, peers: &[u64]) {
+    let peers = peers.iter().map(|id| (ReplicaId(*id), String::new()));
+    node.transport.set_peers(peers.collect());
+}
+
+#[test]
+fn who_is_removed_may_come_back_as_a_stranger_and_become_a_peer_undisturbed() {
+    let network = MemoryNetwork::new();
+    let nodes = cluster(&network);
+    set_peers(&nodes[0], &[1, 2, 3]);
+    set_peers(&nodes[0], &[1, 2]);
+    until("both were told", || nodes[0].downs(3) == 1 && nodes[2].downs(1) == 1);
+    until("it came back", || nodes[0].is_connected(3) && nodes[2].is_connected(1));
+    assert!(nodes[0].counters(3).stranger && !nodes[0].counters(2).stranger);
+    nodes[0].send(3, samples::numbered(1));
+    nodes[2].send(1, samples::numbered(1));
+    set_peers(&nodes[0], &[1, 2, 3]);
+    assert!(!nodes[0].counters(3).stranger);
+    nodes[0].send(3, samples::numbered(2));
+    nodes[2].send(1, samples::numbered(2));
+    let expected = [samples::numbered(1), samples::numbered(2)];
+    for (node, from) in [(&nodes[0], 3), (&nodes[2], 1)] {
+        until("all arrived", || node.messages(from) == expected);
+        assert_eq!(node.downs(from), 1);
+    }
+    assert_eq!((nodes[0].downs(2), nodes[1].downs(1)), (0, 0));
+    support::close(nodes);
+}
+
+#[test]
+fn only_so_many_strangers_are_admitted_and_who_is_gone_makes_room() {
+    let network = MemoryNetwork::new();
+    let one = start(&network, 1, anyone());
+    set_peers(&one, &[2]);
+    let mut strangers: Vec<_> =
+        (0..STRANGERS_MAX as u64).map(|id| start(&network, 101 + id, anyone())).collect();
+    until("connected", || strangers.iter().all(|stranger| stranger.is_connected(1)));
+    let one_more = start(&network, 200, anyone());
+    until("refused", || one_more.refused(1) == Some(Refusal::TooManyStrangers));
+    until("counted", || one.refused(0) == Some(Refusal::TooManyStrangers));
+    let two = start(&network, 2, anyone());
+    until("a peer is connected", || one.is_connected(2) && two.is_connected(1));
+    assert!(!one_more.is_connected(1));
+    strangers.pop().unwrap().close();
+    until("gone", || one.downs(100 + STRANGERS_MAX as u64) == 1);
+    until("there is room", || one_more.is_connected(1) && one.is_connected(200));
+    support::close(strangers);
+    support::close(vec![one, two, one_more]);
+}
+
+#[test]
+fn strangers_that_come_and_go_leave_nothing_behind() {
+    let network = MemoryNetwork::new();
+    let one = start(&network, 1, anyone());
+    set_peers(&one, &[]);
+    for id in 101..401 {
+        let stranger = start(&network, id, anyone());
+        until("connected", || stranger.is_connected(1) && one.is_connected(id));
+        stranger.close();
+        until("gone", || one.downs(id) == 1);
+    }
+    let last = start(&network, 500, anyone());
+    until("connected", || last.is_connected(1) && one.is_connected(500));
+    until("forgotten", || one.transport.counters().len() <= 2);
+    last.close();
     one.close();
 }

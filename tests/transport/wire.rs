@@ -3,8 +3,8 @@
 use indelible::transport::Refusal;
 use indelible::transport::wire::{self, Decoder, Frame, HEADER_BYTES, HELLO_BYTES_MAX, WireError};
 use indelible::types::ids::ClusterId;
-use indelible::types::limits::MESSAGE_BYTES_MAX;
-use indelible::types::message::Message;
+use indelible::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
+use indelible::types::message::{Hello, Message};
 use proptest::prelude::*;
 
 use crate::samples::{self, CLUSTER};

@@ -3,8 +3,8 @@
 //! One task accepts and greets, with one `poll` over everything; a connection gets a task of its
 //! own only once its hello was accepted. So who is not let in costs no threads, at most
 //! [`GREETINGS_MAX`] sockets, and for each at most one hello's worth of memory, until the handshake
-//! deadline. Where one more connects, the oldest that has not said hello is dropped: a peer says hello
-//! at once, so it is greeted however many others only hold their connections open.
+//! deadline. Where one more connects, the oldest that has not said hello is dropped: a peer says
+//! hello at once, so it is greeted however many others only hold their connections open.
 //!
 //! The same task retires strangers that are gone.
 

@@ -74,7 +74,7 @@ impl Shared {
     /// Who says this hello, where it is let in: a peer, or a stranger.
     pub fn let_in(self: &Arc<Self>, hello: &Hello, now: Moment) -> Result<Arc<Peer>, Refusal> {
         self.check_ends(hello)?;
-        // Before it is judged: who admits somebody remembers it, and has no more room than this.
+        // Before it is judged: who admits somebody remembers it, and has no more room.
         if self.peer(hello.replica).is_none() && !self.has_room(now) {
             return Err(Refusal::TooManyStrangers);
         }
