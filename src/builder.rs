@@ -56,8 +56,9 @@ impl Builder {
     /// At the first opening, all must be there, blank, before the cluster forms. Later the ledger
     /// itself names its voters; they may then be left out here, and must be the same, addresses
     /// included, where they are given. Left out at the first opening, the replica is a cluster by
-    /// itself. It listens only where it is told at which address it is to be reached: if it alone is
-    /// named here, at the first opening or a later one, or by [`listen`](Self::listen).
+    /// itself. A lone replica listens only if it is told where it is to be reached: where it alone
+    /// is named here, at the first opening or a later one, or where [`listen`](Self::listen) is
+    /// set.
     ///
     /// Ids are positive. There are at most 63 voters, and an address is at most 255 bytes long. An
     /// address is a name or number and a port; a name is resolved at each attempt to connect.
