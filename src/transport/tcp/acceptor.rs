@@ -141,10 +141,11 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
     let Some(place) = peer.admit(&socket, hello.boot) else { return };
     decoder.expect_messages(hello.cluster);
     peer.nudge();
-    let (shared, deliver) = (Arc::clone(shared), Arc::clone(&link.deliver));
+    let (shared, deliver, clock) =
+        (Arc::clone(shared), Arc::clone(&link.deliver), Arc::clone(&link.clock));
     let name = format!("from-{}", peer.id);
     let run = move || {
-        receive(&peer, place, &socket, decoder, &*deliver);
+        receive(&peer, place, &socket, decoder, &*deliver, &*clock);
         if peer.is_stranger() {
             // The time that it lingers begins.
             shared.accept_waker.wake();
@@ -160,6 +161,7 @@ fn receive(
     mut socket: &TcpStream,
     mut decoder: Decoder,
     deliver: &(dyn Fn(Vec<Arrival>) + Send + Sync),
+    clock: &Clock,
 ) {
     let down = || deliver(vec![Arrival::Down { peer: peer.id }]);
     let mut going = !place.replaced_boot || peer.deliver(place, down);
@@ -190,5 +192,5 @@ fn receive(
         }
     }
     let _ = socket.shutdown(Shutdown::Both);
-    peer.end(place, down);
+    peer.end(place, clock(), down);
 }

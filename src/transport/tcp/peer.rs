@@ -59,7 +59,7 @@ struct Incoming {
     /// The number of the newest connection; none has the number 0.
     newest: u64,
     current: Option<(Arc<TcpStream>, Boot)>,
-    /// When it was first noticed that there is none.
+    /// When the last one ended; where there never was any, when somebody first looked.
     gone_since: Option<Moment>,
 }
 
@@ -197,6 +197,7 @@ impl Peer {
             return None;
         }
         incoming.newest += 1;
+        incoming.gone_since = None;
         let replaced = incoming.current.replace((Arc::clone(socket), boot));
         if let Some((old, _)) = &replaced {
             let _ = old.shutdown(Shutdown::Both);
@@ -215,27 +216,27 @@ impl Peer {
         current
     }
 
-    /// The connection at `place` ended; calls `down` where it was the last one.
-    pub fn end(&self, place: Place, down: impl FnOnce()) {
+    /// The connection at `place` ended at `now`; calls `down` where it was the last one.
+    pub fn end(&self, place: Place, now: Moment, down: impl FnOnce()) {
         let _turn = self.turn.lock();
         let mut incoming = self.incoming.lock();
         if incoming.newest != place.number || incoming.current.take().is_none() {
             return;
         }
+        incoming.gone_since = Some(now);
         drop(incoming);
         if !self.is_retired() || self.removed.load(Ordering::SeqCst) {
             down();
         }
     }
 
-    /// Since when no connection of it stands, as far as anybody looked; `None` where one does.
+    /// Since when no connection of it stands, where none does at `now`.
     pub fn gone_since(&self, now: Moment) -> Option<Moment> {
         let mut incoming = self.incoming.lock();
-        if incoming.current.is_some() {
-            incoming.gone_since = None;
-            return None;
+        match incoming.current {
+            Some(_) => None,
+            None => Some(*incoming.gone_since.get_or_insert(now)),
         }
-        Some(*incoming.gone_since.get_or_insert(now))
     }
 
     /// Counts messages that arrived.
