@@ -282,7 +282,8 @@ impl Endpoint {
             let mut hello = other.hello.lock().clone();
             hello.receiver = self.replica;
             // Before it is judged: who admits somebody remembers it, and has no more room.
-            let verdict = match self.has_room(&topology.read(), other.replica) {
+            let has_room = self.has_room(&topology.read(), other.replica);
+            let verdict = match has_room {
                 true => (link.admit)(&hello),
                 false => Err(Refusal::TooManyStrangers),
             };

@@ -1,6 +1,7 @@
 //! Replicas in one process: the same rules without sockets.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use indelible::ReplicaId;
 use indelible::transport::memory::{MemoryNetwork, MemoryTransport};
@@ -172,6 +173,29 @@ fn who_is_removed_may_come_back_as_a_stranger_and_become_a_peer_undisturbed() {
     }
     assert_eq!((nodes[0].downs(2), nodes[1].downs(1)), (0, 0));
     support::close(nodes);
+}
+
+#[test]
+fn peers_may_change_while_a_hello_is_judged() {
+    let network = MemoryNetwork::new();
+    let transport: Arc<OnceLock<Weak<MemoryTransport>>> = Arc::default();
+    let (judging, calls) = (Arc::clone(&transport), AtomicUsize::new(0));
+    // As where the turn that admitting leads to changes the membership.
+    let admit: Admit = Arc::new(move |_: &Hello| {
+        if let Some(one) = judging.get().and_then(Weak::upgrade)
+            && calls.fetch_add(1, Ordering::SeqCst) < 10
+        {
+            one.set_peers(vec![(ReplicaId(2), String::new())]);
+            one.set_hello(samples::hello(1));
+        }
+        Ok(())
+    });
+    let one = start(&network, 1, admit);
+    transport.set(Arc::downgrade(&one.transport)).unwrap();
+    let (two, three) = (start(&network, 2, anyone()), start(&network, 3, anyone()));
+    until("connected", || one.is_connected(2) && one.is_connected(3));
+    assert!(one.counters(3).stranger && !one.counters(2).stranger);
+    support::close(vec![one, two, three]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use indelible::ReplicaId;
@@ -211,6 +211,26 @@ fn a_stranger_is_dialed_back_and_becomes_a_peer_undisturbed() {
         one.send(2, samples::numbered(3));
         !two.messages(1).is_empty()
     });
+    one.close();
+    two.close();
+}
+
+#[test]
+fn peers_may_change_while_a_hello_is_judged() {
+    let transport: Arc<OnceLock<Weak<Tcp>>> = Arc::default();
+    let judging = Arc::clone(&transport);
+    // As where the turn that admitting leads to changes the membership.
+    let admit: Admit = Arc::new(move |hello: &Hello| {
+        if let Some(one) = judging.get().and_then(Weak::upgrade) {
+            one.set_peers(vec![(hello.replica, hello.address.clone())]);
+        }
+        Ok(())
+    });
+    let (one, one_at) = start(1, &[], admit);
+    transport.set(Arc::downgrade(&one.transport)).unwrap();
+    let (two, _) = start(2, &[(1, one_at)], anyone());
+    talk(&one, 1, &two, 2, 1);
+    assert!(!one.counters(2).stranger);
     one.close();
     two.close();
 }
