@@ -19,7 +19,8 @@ use indelible::transport::Arrival;
 use indelible::types::command::Command;
 use indelible::types::ids::Slot;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
-use indelible::types::message::EncodedCommand;
+use indelible::types::message::{EncodedCommand, Hello};
+use indelible::types::record::Sighting;
 use indelible::types::time::{Moment, Time};
 use indelible::{Committed, ErrorKind, ReplicaId};
 
@@ -81,6 +82,15 @@ impl World {
         let journal = journal.expect("the directory is usable");
         let driver = Driver::open(journal, self.options(id), self.now);
         let driver = driver.expect("the replica can begin");
+        // Each gate lets the other in: what a replica votes that was never met does not count.
+        let sighting = |hello: Hello| {
+            let Hello { replica, incarnation, boot, frontier, .. } = hello;
+            Event::Met(Sighting { replica, incarnation, boot, frontier, fenced: false })
+        };
+        for (other_id, other) in self.drivers.iter().filter(|(other, _)| **other != id) {
+            self.events.push_back((id, sighting(other.standing().hello)));
+            self.events.push_back((*other_id, sighting(driver.standing().hello)));
+        }
         self.drivers.insert(id, driver);
     }
 
