@@ -121,3 +121,11 @@ pub(super) fn diverged(divergence: Divergence) -> Error {
     );
     Error::new(ErrorKind::Poisoned, message)
 }
+
+/// What a panic that was caught is told as.
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "no message".into());
+    Error::new(ErrorKind::Poisoned, format!("the replica stopped on its own mistake: {text}"))
+}

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::transport::{Arrival, Refusal};
+use crate::transport::{Arrival, PeerCounters, Refusal};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::STRANGERS_MAX;
 use crate::types::membership::Member;
@@ -182,6 +182,16 @@ impl Gate {
             Some(Member { id: *id, incarnation, address: stranger.address.clone() })
         };
         here.filter_map(member).collect()
+    }
+
+    /// The strangers that are connected, both ways.
+    #[must_use]
+    pub fn strangers_among(&self, counters: &[PeerCounters]) -> Vec<Member> {
+        let here = |stranger: &Member| {
+            let row = counters.iter().find(|row| row.peer == stranger.id);
+            row.is_some_and(|row| row.stranger && row.connected)
+        };
+        self.strangers().into_iter().filter(here).collect()
     }
 
     /// Whether to talk to a peer that says this. `met` is told, before anybody is let in on the

@@ -48,6 +48,11 @@ impl<D: Disk> Inbox<D> {
         self.waiting.lock().events.push(event);
     }
 
+    /// Brings what must be taken before all that waits.
+    pub(super) fn push_first(&self, events: impl Iterator<Item = Event<D>>) {
+        self.waiting.lock().events.splice(0..0, events);
+    }
+
     /// Brings a call. Returns how many events wait with it; or gives it back where that is too
     /// much.
     pub(super) fn push_call(&self, event: Event<D>) -> Result<usize, Box<Event<D>>> {

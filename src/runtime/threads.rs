@@ -29,6 +29,7 @@ use crate::types::time::{Moment, Time};
 
 use super::admission::inbox_full;
 use super::driver::Driver;
+use super::ending::panicked;
 use super::ending::refusal;
 use super::events;
 use super::gate::Gate;
@@ -73,7 +74,6 @@ struct Engine<D: Disk> {
     request_timeout: Duration,
     close_timeout: Duration,
     started: Instant,
-
     tickets: Tickets,
     store: Arc<Store>,
     reader: Reader<D>,
@@ -236,18 +236,17 @@ impl<D: Disk> Engine<D> {
     /// Carries out what a turn decided, but for the answers. Under the driver's lock, so that
     /// messages keep the order of the turns; nothing here blocks.
     fn perform(&self, effects: Effects<D>) -> Vec<Answer> {
-        let standing = effects.standing;
-        if let Some(standing) = &standing {
+        if let Some(standing) = &effects.standing {
             let news = self.gate.update(standing);
             // Before whatever has arrived from there: it counts from now on, but not before that.
-            self.inbox.lock().splice(0..0, news.into_iter().map(Event::Met));
+            self.inbox.push_first(news.into_iter().map(Event::Met));
         }
         if let Some(transport) = &self.transport {
             if !effects.sends.is_empty() {
                 effects.sends.into_iter().for_each(|envelope| transport.send(envelope));
                 transport.flush();
             }
-            if let Some(standing) = standing {
+            if let Some(standing) = effects.standing {
                 // Behind the last messages to who leaves.
                 transport.set_peers(standing.peers());
                 transport.set_hello(standing.hello);
@@ -451,17 +450,13 @@ impl<D: Disk> Calls for Engine<D> {
     }
 
     fn report(&self) -> (Report, Vec<PeerCounters>) {
-        let report = self.report_now();
         let counters = self.transport.as_ref().map(|transport| transport.counters());
-        (report, counters.unwrap_or_default())
+        (self.report_now(), counters.unwrap_or_default())
     }
 
     fn strangers(&self) -> Vec<Member> {
-        let Some(transport) = &self.transport else { return Vec::new() };
-        let here = transport.counters().into_iter().filter(|row| row.stranger && row.connected);
-        let here = here.map(|row| row.peer).collect::<Vec<_>>();
-        let strangers = self.gate.strangers().into_iter();
-        strangers.filter(|stranger| here.contains(&stranger.id)).collect()
+        let counters = self.transport.as_ref().map(|transport| transport.counters());
+        self.gate.strangers_among(&counters.unwrap_or_default())
     }
 
     fn close(&self) -> Result<()> {
@@ -502,11 +497,4 @@ fn wall() -> Time {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let millis = since_1970.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
     Time(millis)
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    let text = text.unwrap_or_else(|| "no message".into());
-    Error::new(ErrorKind::Poisoned, format!("the replica stopped on its own mistake: {text}"))
 }

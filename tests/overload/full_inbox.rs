@@ -69,6 +69,8 @@ impl Transport for Blocking {
         drop(self.changed.wait_while(stage, |stage| *stage == Stage::Holds).unwrap());
     }
 
+    fn set_peers(&self, _: Vec<(ReplicaId, String)>) {}
+
     fn set_hello(&self, _: Hello) {}
 
     fn close(&self) {}
