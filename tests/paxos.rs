@@ -159,14 +159,15 @@ fn ask(cores: &Cores, command: &Command) -> Option<String> {
     }
 }
 
-/// cluster [replicas=] [observers=] [phase1= phase2=] [alpha=] [bytes=] [inflight=] [forgets=]
-/// [heartbeats=] [priorities=] [leader=]
+/// cluster [replicas=] [observers=] [outsiders=] [phase1= phase2=] [alpha=] [bytes=] [inflight=]
+/// [forgets=] [heartbeats=] [priorities=] [leader=]
 fn cluster(command: &Command) -> Cores {
     command.expect(
         0,
         &[
             "replicas",
             "observers",
+            "outsiders",
             "phase1",
             "phase2",
             "alpha",
@@ -184,6 +185,7 @@ fn cluster(command: &Command) -> Cores {
         (command.option_or("phase1", majority), command.option_or("phase2", majority));
     let mut cluster = Cluster::flexible(count, phase1, phase2, command.option_or("alpha", 64))
         .observed(command.option_or("observers", 0));
+    cluster.outsiders = command.option_or("outsiders", 0);
     cluster.message_bytes_max = command.option_or("bytes", cluster.message_bytes_max);
     cluster.inflight_slots_max = command.option_or("inflight", cluster.inflight_slots_max);
     cluster.remembers_chosen = !command.option_or("forgets", false);
@@ -199,13 +201,20 @@ fn cluster(command: &Command) -> Cores {
     cores
 }
 
-/// change REPLICA ID... [lose=]: these vote, the replica asks; who voted before and is not named is
-/// gone, and so are the observers to be lost.
+/// change REPLICA ID... [lose=] [observe=]: these vote, the replica asks; who voted before and is
+/// not named is gone, and so are the observers to be lost.
 fn change(cores: &mut Cores, command: &Command) {
     let id = ReplicaId(command.arg(0));
     let voters = command.args_from::<u64>(1).into_iter().map(ReplicaId).collect::<Vec<_>>();
     let gone = command.list::<u64>("lose").into_iter().map(ReplicaId).collect::<Vec<_>>();
-    cores.change(id, succession(&cores.membership_of(id), &voters, &gone));
+    let added = command.list::<u64>("observe");
+    let mut present = cores.membership_of(id);
+    for stranger in cores.cluster().strangers() {
+        if added.contains(&stranger.id.0) {
+            present = present.with_observer(stranger).expect("the script adds who is none");
+        }
+    }
+    cores.change(id, succession(&present, &voters, &gone));
 }
 
 fn succession(before: &Membership, voters: &[ReplicaId], gone: &[ReplicaId]) -> Membership {

@@ -8,6 +8,7 @@
 //!   ballot is never used again after a restart.
 
 use crate::types::bugs::{self, Bug};
+use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, ReplicaId};
 use crate::types::marks::reached;
 use crate::types::message::{Message, Promise};
@@ -94,7 +95,8 @@ impl Paxos {
         }
         // Too many abstain somewhere: another answer is needed before anything can be proposed.
         let alpha = self.membership.alpha();
-        let safe = phase1.safe_entries(&self.quorum, self.slot_chosen, alpha);
+        let changes = |entry: &Entry| entry.membership_after(&self.membership).is_some();
+        let safe = phase1.safe_entries(&self.quorum, self.slot_chosen, alpha, changes);
         let Some(safe) = safe else { return };
         let ballot = *ballot;
         self.become_leader(ballot, safe);

@@ -34,10 +34,10 @@
 //! cast them. Nobody ever acts on them: slots are learned in order, and s holds another entry than
 //! whoever counted them believes.
 //!
-//! Not here yet, and needed before an owner may ask for changes: that new voters have caught up,
-//! and are enough for phase 2 too, before a membership is proposed; that a leader which found one,
-//! and gets nowhere, tries a higher ballot or lets another try; that whoever was removed, or slept
-//! through several changes, is told so by those who know.
+//! That it can go on after the change, also without those who leave, is seen to before: who asks
+//! for a membership waits until its voters are enough for both phases, and enough of them to choose
+//! know what the leader knew when it was asked. A leader that found one, and gets nowhere with it
+//! for an election timeout, tries a higher ballot, or lets another try.
 //!
 //! Invariants:
 //! * A leader proposes behind a membership only when it knows that one to be chosen.
@@ -55,7 +55,7 @@ use crate::types::message::{Message, Promise};
 use crate::types::time::Moment;
 
 use super::phase1::Phase1;
-use super::quorum::Quorum;
+use super::quorum::{Quorum, VoterSet};
 use super::{Paxos, Role};
 
 /// Where nothing is to be told but the promise.
@@ -68,6 +68,9 @@ pub(super) struct Change {
     quorum: Quorum,
     /// What its voters answered.
     phase1: Phase1,
+    /// What its voters have to know before it is proposed.
+    known: Slot,
+    /// When it began, or was last answered.
     since: Moment,
     stage: Stage,
 }
@@ -98,10 +101,13 @@ impl Change {
         self.hides_choices().then_some(&self.quorum)
     }
 
-    /// Whether the voters of the new membership let the leader propose it.
+    /// Whether the voters of the new membership let the leader propose it. What is proposed anew
+    /// must be able to go on: then they are enough for phase 2, too.
     fn is_prepared(&self) -> bool {
         let promised = self.phase1.promised(&self.quorum);
-        self.quorum.is_phase1(promised) || bugs::is_on(Bug::ChangeUnprepared)
+        let is_new = self.stage == Stage::Announced;
+        let enough = self.quorum.is_phase1(promised);
+        enough && (!is_new || self.quorum.is_phase2(promised)) || bugs::is_on(Bug::ChangeUnprepared)
     }
 }
 
@@ -167,10 +173,11 @@ impl Paxos {
     fn begin_change(&mut self, membership: Membership, from: Slot, stage: Stage) {
         let Role::Leader(leader) = &mut self.role else { return };
         let (quorum, since) = (Quorum::of(&membership), self.now);
-        let phase1 = Phase1::new(from, self.now);
+        let (phase1, known) = (Phase1::new(from, self.now), self.slot_chosen);
         let votes_itself = quorum.is_voter(self.options.id);
         let ballot = leader.ballot;
-        leader.change = Some(Box::new(Change { membership, quorum, phase1, since, stage }));
+        let change = Change { membership, quorum, phase1, known, since, stage };
+        leader.change = Some(Box::new(change));
         self.prepare_change();
         if votes_itself {
             self.answer_prepare(self.options.id, ballot, from);
@@ -187,16 +194,23 @@ impl Paxos {
         self.hold_prepare(&prepare, asked);
     }
 
-    /// Asks again, or gives up what nobody heard of yet.
+    /// Asks again, gives up what nobody heard of yet, or what another leader may get on with.
     pub(super) fn retransmit_change(&mut self) {
-        let Some(change) = self.change().filter(|change| change.stage != Stage::Proposed) else {
-            return;
-        };
-        let announced = change.stage == Stage::Announced;
-        if announced && self.now.since(change.since) >= self.options.election_timeout {
-            self.end_change();
-        } else if self.now.since(change.phase1.sent_at) >= self.options.retransmit_interval {
-            self.prepare_change();
+        let Some(change) = self.change() else { return };
+        let idle = self.now.since(change.since.max(self.learned_at));
+        let patience = self.election.patience();
+        let asks_again = self.now.since(change.phase1.sent_at) >= self.options.retransmit_interval;
+        match change.stage {
+            Stage::Announced if self.options.election_timeout <= self.now.since(change.since) => {
+                self.end_change();
+            }
+            // Who told of it may be gone, and whose answer abstains is not asked again.
+            Stage::Found(_) if patience <= idle => match self.can_reach_quorums() {
+                true => self.campaign(),
+                false => self.become_follower(),
+            },
+            Stage::Announced | Stage::Found(_) if asks_again => self.prepare_change(),
+            Stage::Announced | Stage::Found(_) | Stage::Proposed => {}
         }
     }
 
@@ -204,9 +218,14 @@ impl Paxos {
     pub(super) fn on_promise_to_leader(&mut self, from: ReplicaId, promise: Promise) {
         let Role::Leader(leader) = &mut self.role else { return };
         let same_ballot = promise.ballot == leader.ballot;
+        let known = promise.slot_chosen;
         if let Some(change) = leader.change.as_mut().filter(|_| same_ballot)
             && change.phase1.add(from, promise)
         {
+            if change.hides_choices() {
+                change.since = self.now;
+            }
+            self.election.note_known(from, known);
             self.go_on_changing();
             self.propose_adopted();
         }
@@ -220,7 +239,7 @@ impl Paxos {
             return self.fetch_from(informant, chosen);
         }
         match change.stage {
-            Stage::Announced if self.has_room() => {
+            Stage::Announced if self.has_room() && self.have_caught_up(change) => {
                 let entry = Entry::membership(&change.membership);
                 self.set_stage(Stage::Proposed);
                 self.propose(entry);
@@ -230,7 +249,9 @@ impl Paxos {
                 if bugs::is_on(Bug::FoundChangeTrusted) {
                     return self.end_change();
                 }
-                let safe = change.phase1.safe_entries(&self.quorum, self.slot_chosen, alpha);
+                let changes = |entry: &Entry| entry.membership_after(&self.membership).is_some();
+                let first = self.slot_chosen;
+                let safe = change.phase1.safe_entries(&self.quorum, first, alpha, changes);
                 let Some(safe) = safe else { return };
                 self.end_change();
                 self.adopt(safe);
@@ -238,6 +259,45 @@ impl Paxos {
             }
             Stage::Announced | Stage::Proposed | Stage::Found(_) => {}
         }
+    }
+
+    /// Whether enough voters of the new membership to choose know what this leader knew when it
+    /// was asked for the change. Otherwise the old ones might go, and nobody left could go on.
+    fn have_caught_up(&self, change: &Change) -> bool {
+        let mut known = VoterSet::default();
+        let knows = |id: &&ReplicaId| match **id == self.options.id {
+            true => true,
+            false => self.election.peer(**id).is_some_and(|peer| change.known <= peer.slot_chosen),
+        };
+        let ids = change.quorum.ids().iter().filter(knows);
+        ids.for_each(|id| change.quorum.insert(&mut known, *id));
+        change.quorum.is_phase2(known)
+    }
+
+    /// Whether this replica leads, and enough voters to choose know of the membership that governs
+    /// now: then nothing of the one before is needed any more.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        let mut known = VoterSet::default();
+        let knows = |id: &&ReplicaId| match **id == self.options.id {
+            true => true,
+            false => self.election.peer(**id).is_some_and(|peer| self.governs <= peer.slot_chosen),
+        };
+        let ids = self.quorum.ids().iter().filter(knows);
+        ids.for_each(|id| self.quorum.insert(&mut known, *id));
+        matches!(self.role, Role::Leader(_)) && self.quorum.is_phase2(known)
+    }
+
+    /// Whether this replica and those that can be reached both ways are enough for both phases of
+    /// `membership`.
+    #[must_use]
+    pub fn can_carry(&self, membership: &Membership) -> bool {
+        let quorum = Quorum::of(membership);
+        let mut reached = VoterSet::default();
+        let own = self.options.id;
+        let ids = quorum.ids().iter().filter(|id| **id == own || self.reaches(**id));
+        ids.for_each(|id| quorum.insert(&mut reached, *id));
+        quorum.is_phase1(reached) && quorum.is_phase2(reached)
     }
 
     /// Whether this leader may propose `entry` next, which phase 1 found.
@@ -248,16 +308,20 @@ impl Paxos {
 
     /// The slot before `slot_chosen` is chosen and holds `entry`: what it says counts from here on.
     pub(super) fn learn_membership(&mut self, entry: &Entry) {
-        let Some(membership) = entry.membership_after(&self.membership) else { return };
-        if matches!(self.role, Role::Leader(_)) {
-            self.take_leave(&membership);
-        }
+        let Some(membership) = entry.membership_after(&self.membership) else {
+            return self.end_overtaken_change();
+        };
         let keeps = matches!(self.role, Role::Candidate(_));
         if !keeps || !bugs::is_on(Bug::CandidateKeepsQuorum) {
             self.quorum = Quorum::of(&membership);
         }
-        self.election.set_members(&membership, self.options.id);
+        if matches!(self.role, Role::Leader(_)) {
+            self.take_leave();
+        }
         self.membership = membership;
+        self.election.set_peers(&self.peers());
+        self.governs = self.slot_chosen;
+        self.leave_removed_leader();
         let (votes, own) = (self.is_voter(), self.made_change());
         match &self.role {
             Role::Follower => {}
@@ -292,14 +356,36 @@ impl Paxos {
         }
     }
 
-    /// The last that those hear from this leader who belong no longer. Where it is one of them, the
-    /// best prepared of the others is to lead at once.
-    fn take_leave(&mut self, next: &Membership) {
-        let successor = self.successor(|id| next.voter(id).is_none());
-        if let Some(to) = successor.filter(|_| next.voter(self.options.id).is_none()) {
+    /// Something else is chosen in the slot in which phase 1 found a membership: somebody leads at
+    /// a higher ballot.
+    fn end_overtaken_change(&mut self) {
+        let last = self.slot_chosen;
+        let overtaken = self.change().is_some_and(|change| match change.stage {
+            Stage::Found(slot) => slot.next() == last,
+            Stage::Announced | Stage::Proposed => false,
+        });
+        if overtaken {
+            self.become_follower();
+        }
+    }
+
+    /// The last that those hear from this leader who belong no longer: the new voters count
+    /// already, and the old members are told. Where it is one of those who leave, the best prepared
+    /// of the voters is to lead at once.
+    fn take_leave(&mut self) {
+        let successor = self.successor(|_| false);
+        if let Some(to) = successor.filter(|_| !self.is_voter()) {
             self.send_take_over(to, false);
         }
         self.send_heartbeats();
+    }
+
+    /// Who led does not vote any more, and says nothing further.
+    fn leave_removed_leader(&mut self) {
+        let leader = self.election.leader(self.now).map(|ballot| ballot.leader);
+        if let Some(leader) = leader.filter(|id| !self.quorum.is_voter(*id)) {
+            self.leader_gone(leader);
+        }
     }
 
     pub(super) fn change(&self) -> Option<&Change> {

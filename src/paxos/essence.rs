@@ -4,8 +4,9 @@
 //! All moments are equal then, and hash equally. What else is left out decides only *when* a timer
 //! fires, or whether one that fired leads to a campaign: the random timeouts, how many campaigns
 //! failed, when this core last campaigned or outbid another leader, what it knows of its links, and
-//! since when it waits for a leader to fill slots. Whoever explores a core asks for every campaign
-//! itself ([`Input::Campaign`](super::step::Input)).
+//! since when it waits for a leader to fill slots, and since which slot its membership governs.
+//! Whoever explores a core asks for every campaign itself
+//! ([`Input::Campaign`](super::step::Input)).
 //!
 //! Invariants:
 //! * Two cores of one membership and with equal settings, at one moment, with equal essences: the
@@ -23,6 +24,7 @@ impl Paxos {
         let Self {
             options,
             membership,
+            governs: _,
             quorum: _,
             now: _,
             promised,

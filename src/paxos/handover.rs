@@ -191,6 +191,8 @@ impl Paxos {
             reached!(TakeOverIgnored);
             return;
         }
+        // It may tell of the membership in which this replica votes, and the leader does not.
+        self.learn_from_leader(from, ballot, slot_chosen, chain);
         let can_lead = self.takes_part() && self.is_voter();
         if !can_lead || !self.reaches_quorums(|id| !stalled || id != from) {
             reached!(TakeOverRefused);
@@ -198,7 +200,6 @@ impl Paxos {
             return;
         }
         reached!(TookOver);
-        self.learn_from_leader(from, ballot, slot_chosen, chain);
         self.campaign();
     }
 }

@@ -104,6 +104,9 @@ impl Paxos {
         });
         self.election.lead(ballot, self.now);
         self.adopt(safe);
+        if self.change().is_none() {
+            self.election.campaign_succeeded();
+        }
         self.send_heartbeats();
         self.reads_may_begin();
     }

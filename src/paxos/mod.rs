@@ -61,6 +61,7 @@ mod handover;
 mod peer;
 mod random;
 mod read;
+mod strangers;
 
 pub mod formation;
 
@@ -96,6 +97,9 @@ pub struct Paxos {
     options: Options,
     /// What governs `slot_chosen`.
     membership: Membership,
+    /// The first slot that it governs; where it was in force at the opening, the first slot that
+    /// was not known to be chosen then.
+    governs: Slot,
     quorum: Quorum,
     /// Never goes back: a clock that does is clamped.
     now: Moment,
@@ -159,6 +163,7 @@ impl Paxos {
         Self {
             options,
             membership,
+            governs: slot_chosen,
             quorum,
             now,
             promised,
@@ -240,11 +245,18 @@ impl Paxos {
         Some((heard, state.boot, state.slot_chosen))
     }
 
-    /// Every other member: voters, then observers.
+    /// Every other member: voters, then observers. Nobody where this replica was removed.
     #[must_use]
     pub fn peers(&self) -> Vec<ReplicaId> {
         let members = self.membership.members().map(|member| member.id);
-        members.filter(|id| *id != self.options.id).collect()
+        members.filter(|id| *id != self.options.id && !self.is_removed()).collect()
+    }
+
+    /// Whether this replica knows that it was removed: it tells nobody anything but what it is
+    /// asked for.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.membership.removed().binary_search(&self.options.id).is_ok()
     }
 
     /// Every other voter, in increasing order.
@@ -258,8 +270,11 @@ impl Paxos {
     }
 
     fn on_message(&mut self, from: ReplicaId, message: Message) {
-        if self.membership.member(from).is_none() || !self.is_plausible(&message) {
+        if !self.is_plausible(&message) {
             return;
+        }
+        if self.membership.member(from).is_none() || self.is_removed() {
+            return self.on_stranger(from, message);
         }
         match message {
             Message::Heartbeat(heartbeat) => {

@@ -99,15 +99,18 @@ impl Phase1 {
     /// doubts and forgeries say of those slots does not matter: who proposes there at a ballot *b*
     /// knows the first slot to be chosen, at this ballot or above. Its leader had a quorum's
     /// promises before, so at *b*, below, nothing is chosen any more that is proposed after.
+    ///
+    /// Behind an entry that `ends` the search other voters decide; what these say does not matter.
     pub(super) fn safe_entries(
         &self,
         quorum: &Quorum,
         first: Slot,
         alpha: u64,
+        ends: impl Fn(&Entry) -> bool,
     ) -> Option<Vec<Entry>> {
         let mut safe = Vec::new();
         let (mut slot, mut holes) = (first, 0);
-        while holes < alpha {
+        while holes < alpha && !safe.last().is_some_and(&ends) {
             if let Some(entry) = self.safe_entry(quorum, slot)? {
                 reached!(VoteAdopted);
                 if holes > 0 {
@@ -120,7 +123,7 @@ impl Phase1 {
             } else {
                 // All answers say the same of the slots up to the next one that some of them names.
                 // Doubts reach far; they are not gone through slot by slot.
-                let end = self.next_named(slot).min(slot.plus(alpha - holes));
+                let end = self.next_named(quorum, slot).min(slot.plus(alpha - holes));
                 holes += slot.count_to(end).max(1);
                 slot = end;
             }
@@ -139,14 +142,14 @@ impl Phase1 {
     /// lost; it is never counted.
     fn safe_entry(&self, quorum: &Quorum, slot: Slot) -> Option<Option<&Entry>> {
         if bugs::is_on(Bug::AdoptLongestLog) {
-            let answers = self.whole().map(|(_, answer)| answer);
+            let answers = self.speaking(quorum).map(|(_, answer)| answer);
             let longest = answers.max_by_key(|answer| answer.votes.last().map(|vote| vote.slot))?;
             return Some(longest.vote(slot).map(|vote| &vote.entry));
         }
         let (mut answered, mut speaking, mut voteless) = Default::default();
         let (mut newest, mut floor) = (None, None);
         let mut faulty = false;
-        for (id, answer) in self.whole() {
+        for (id, answer) in self.speaking(quorum) {
             let vote = answer.vote(slot);
             quorum.insert(&mut answered, id);
             floor = newer(floor, vote);
@@ -189,9 +192,14 @@ impl Phase1 {
         whole.map(|(id, answer)| (*id, answer))
     }
 
+    /// The answers that count here: those of voters.
+    fn speaking(&self, quorum: &Quorum) -> impl Iterator<Item = (ReplicaId, &Answer)> {
+        self.whole().filter(|(id, _)| quorum.is_voter(*id))
+    }
+
     /// The first slot behind `slot` that a vote is in, or where a doubt begins or ends.
-    fn next_named(&self, slot: Slot) -> Slot {
-        let named = self.whole().filter_map(|(_, answer)| answer.next_named(slot));
+    fn next_named(&self, quorum: &Quorum, slot: Slot) -> Slot {
+        let named = self.speaking(quorum).filter_map(|(_, answer)| answer.next_named(slot));
         named.min().unwrap_or(Slot(u64::MAX))
     }
 }

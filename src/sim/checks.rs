@@ -147,6 +147,29 @@ impl Checks {
         newest.map(|(_, membership)| membership).expect("slot 0 holds a membership")
     }
 
+    /// The memberships that somebody proposed to follow the present one.
+    pub fn proposed(&self) -> impl Iterator<Item = Membership> + '_ {
+        let of_slot = |slot: &Slot| self.votes.range((*slot, Ballot::ZERO)..=(*slot, HIGHEST));
+        let entries = self.changes.iter().flat_map(of_slot).map(|(_, (entry, _))| entry);
+        entries.filter_map(|entry| entry.membership_after(self.membership()))
+    }
+
+    /// The memberships that decide in slots from `slot` on, or may.
+    #[must_use]
+    pub fn deciding_from(&self, slot: Slot) -> Vec<Membership> {
+        let first = self.memberships.range(..=slot).next_back().map_or(slot, |(first, _)| *first);
+        let chosen = self.memberships.range(first..).map(|(_, (_, membership))| membership.clone());
+        chosen.chain(self.proposed()).collect()
+    }
+
+    /// The fewest votes that choose, or may choose, in some slot.
+    #[must_use]
+    pub fn smallest_phase2(&self) -> u32 {
+        let chosen = self.memberships.values().map(|(_, membership)| membership.phase2());
+        let proposed = self.proposed().map(|membership| membership.phase2());
+        chosen.chain(proposed).min().unwrap_or_default()
+    }
+
     fn governing(&self, slot: Slot) -> Option<&(Ballot, Membership)> {
         if self.changes.range(..slot).next().is_some() {
             return None;

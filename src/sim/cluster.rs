@@ -9,8 +9,10 @@ use crate::types::membership::{Member, Membership};
 /// How a cluster is made.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Who votes.
+    /// Who belongs at first.
     pub membership: Membership,
+    /// How many more replicas there are, which may be made to belong. Their ids follow.
+    pub outsiders: u64,
     /// Where the random timeouts of all cores come from.
     pub seed: u64,
     /// How often a replica says that it is there.
@@ -56,6 +58,7 @@ impl Cluster {
             Membership::flexible((1..=count).map(member).collect(), phase1, phase2, alpha);
         Self {
             membership: membership.expect("the caller asks for a possible membership"),
+            outsiders: 0,
             seed: 1,
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
@@ -82,12 +85,28 @@ impl Cluster {
     /// Where there cannot be so many.
     #[must_use]
     pub fn observed(mut self, count: u64) -> Self {
-        let first = self.membership.members().map(|member| member.id.0).max().unwrap_or_default();
+        let first = self.last_member();
         for id in (1..=count).map(|place| first + place) {
             let membership = self.membership.with_observer(member(id));
             self.membership = membership.expect("the caller asks for a possible membership");
         }
         self
+    }
+
+    /// All replicas: members, then those that do not belong at first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        (1..=self.last_member() + self.outsiders).map(ReplicaId).collect()
+    }
+
+    /// The replicas that do not belong at first.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<Member> {
+        (1..=self.outsiders).map(|place| member(self.last_member() + place)).collect()
+    }
+
+    fn last_member(&self) -> u64 {
+        self.membership.members().map(|member| member.id.0).max().unwrap_or_default()
     }
 }
 

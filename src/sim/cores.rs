@@ -66,13 +66,12 @@ pub(super) struct Replica {
 }
 
 impl Cores {
-    /// A formed cluster whose log holds only the membership, all its members up.
+    /// A formed cluster whose log holds only the membership, all replicas up.
     #[must_use]
     pub fn new(cluster: Cluster) -> Self {
         let first = Entry::membership(&cluster.membership);
         let checks = Checks::new(cluster.membership.clone());
-        let members = cluster.membership.members();
-        let replicas = members.map(|member| (member.id, Replica::default())).collect();
+        let replicas = cluster.ids().into_iter().map(|id| (id, Replica::default())).collect();
         let (links, trace) = (Links::default(), Vec::new());
         let now = Moment::ZERO;
         let mut cores =

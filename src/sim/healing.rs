@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use crate::types::ids::ReplicaId;
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::membership::Membership;
 
 use super::checkers::blocked::{Quorums, SLOTS_AHEAD, Voter, blocked_at};
 use super::cores::Cores;
@@ -33,18 +34,17 @@ pub fn heal(cores: &mut Cores) -> bool {
         // Who lacks entries waits until the others know them.
         cores.ids().into_iter().for_each(|id| cores.restart(id));
         cores.run(Duration::from_millis(50));
-        // Who was removed need not hear of it.
         let members = cores.checks().membership().members();
-        let ids = members.map(|member| member.id).collect::<Vec<_>>();
-        let leader = ids.iter().copied().find(|id| is_ready(cores, *id));
+        let members = members.map(|member| member.id).collect::<Vec<_>>();
+        let leader = members.iter().copied().find(|id| is_ready(cores, *id));
         let ballot = leader.and_then(|leader| cores.view(leader)?.leader);
         match (leader, proposed) {
-            (Some(leader), None) => proposed = ballot.filter(|_| propose(cores, leader, &ids)),
+            (Some(leader), None) => proposed = ballot.filter(|_| propose(cores, leader, &members)),
             // It was lost with who led.
             (Some(leader), Some(_)) if ballot != proposed && !is_fresh(cores, leader) => {
                 proposed = None;
             }
-            _ if is_fresh(cores, ids[0]) && is_one(cores, &ids) => return true,
+            _ if is_fresh(cores, members[0]) && is_one(cores, &members) => return true,
             _ => {}
         }
     }
@@ -69,25 +69,35 @@ fn is_fresh(cores: &Cores, id: ReplicaId) -> bool {
     chosen.any(|entry| entry.commands().any(|command| command == b"fresh"))
 }
 
-/// Whether all know as much as the others, and no read waits.
-fn is_one(cores: &Cores, ids: &[ReplicaId]) -> bool {
-    let count = cores.chosen(ids[0]).len();
-    ids.iter().all(|id| cores.chosen(*id).len() == count && cores.checks().reads_waiting(*id) == 0)
+/// Whether all know as much as the members do, or that they were removed, and no read of a member
+/// waits.
+fn is_one(cores: &Cores, members: &[ReplicaId]) -> bool {
+    let count = cores.chosen(members[0]).len();
+    let knows = |id: &ReplicaId| {
+        let was_removed = || cores.membership_of(*id).removed().contains(id);
+        cores.chosen(*id).len() == count || was_removed()
+    };
+    cores.ids().iter().all(knows) && members.iter().all(|id| cores.checks().reads_waiting(*id) == 0)
 }
 
 /// Whether the damage, though nothing chosen can be lost by it, is more than a cluster can go on
 /// with before an operator replaces a replica: too few vote, or their answers about some slot do
-/// not let any of them lead ([`blocked_at`]).
+/// not let any of them lead ([`blocked_at`]). Also where that holds of voters of whom it is not
+/// known whether they are those who decide.
 fn is_blocked(cores: &Cores) -> bool {
-    let ids = cores.checks().membership().voters().iter().map(|voter| voter.id).collect::<Vec<_>>();
+    let known = cores.ids().into_iter().filter_map(|id| Some(cores.view(id)?.slot_chosen));
+    let next = known.max().unwrap_or_default();
+    let mut deciding = cores.checks().deciding_from(next).into_iter();
+    deciding.any(|membership| is_blocked_in(cores, &membership, next))
+}
+
+fn is_blocked_in(cores: &Cores, membership: &Membership, next: Slot) -> bool {
+    let ids = membership.voters().iter().map(|voter| voter.id).collect::<Vec<_>>();
     let Some(doubts) = ids.iter().map(|id| cores.doubts(*id)).collect::<Option<Vec<_>>>() else {
         // It lost what nobody else knows to be chosen.
         return true;
     };
-    let membership = cores.checks().membership();
     let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
-    let next = ids.iter().filter_map(|id| Some(cores.view(*id)?.slot_chosen)).max();
-    let next = next.unwrap_or_default();
     let voters = ids.iter().zip(doubts).map(|(id, doubts)| {
         let voted = cores.checks().voted_from(*id, next).collect();
         Voter { doubts: doubts.clone(), voted }

@@ -102,6 +102,7 @@ impl Paxos {
         }
         self.on_preempted_while_leading(heartbeat.promised);
         self.ask_successor();
+        self.go_on_changing();
     }
 
     fn on_preempted_while_leading(&mut self, promised: Ballot) {
@@ -114,6 +115,11 @@ impl Paxos {
     pub(in crate::paxos) fn on_peer_down(&mut self, peer: ReplicaId) {
         let Some(state) = self.election.peers.get_mut(&peer) else { return };
         state.echoed = None;
+        self.leader_gone(peer);
+    }
+
+    /// Where `peer` led, it does not come back soon.
+    pub(in crate::paxos) fn leader_gone(&mut self, peer: ReplicaId) {
         let lost = self.election.leader.map(|(ballot, _)| ballot);
         let Some(ballot) = lost.filter(|ballot| ballot.leader == peer) else { return };
         reached!(LeaderHungUp);

@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use crate::types::ids::{Ballot, ReplicaId, Slot};
 use crate::types::marks::reached;
-use crate::types::membership::Membership;
 use crate::types::time::Moment;
 
 use super::change::Change;
@@ -99,7 +98,7 @@ impl Election {
     }
 
     /// The highest ballot of which a leader was ever heard.
-    fn leader_ballot(&self) -> Ballot {
+    pub(super) fn leader_ballot(&self) -> Ballot {
         self.leader.map_or(Ballot::ZERO, |(ballot, _)| ballot)
     }
 
@@ -111,8 +110,18 @@ impl Election {
     pub(super) fn lead(&mut self, ballot: Ballot, now: Moment) {
         self.leader = Some((ballot, now));
         self.leading_since = now;
-        self.failed_campaigns = 0;
         self.peers.values_mut().for_each(|peer| peer.voted_below = Slot::ZERO);
+    }
+
+    /// What this replica campaigned for it has: it can go on from what phase 1 found.
+    pub(super) fn campaign_succeeded(&mut self) {
+        self.failed_campaigns = 0;
+    }
+
+    /// How long one who leads waits for answers without which it cannot go on. As between
+    /// campaigns, that is longer and longer.
+    pub(super) fn patience(&self) -> Duration {
+        self.election_timeout * (1 << self.failed_campaigns.min(CAMPAIGN_DOUBLINGS_MAX))
     }
 
     /// The next campaign comes after a random part of the timeout, so that two replicas seldom
@@ -200,11 +209,18 @@ impl Election {
         }
     }
 
-    /// These belong now. What is known of those who stay is kept.
-    pub(super) fn set_members(&mut self, membership: &Membership, own: ReplicaId) {
-        self.peers.retain(|id, _| membership.member(*id).is_some());
-        for member in membership.members().filter(|member| member.id != own) {
-            self.peers.entry(member.id).or_default();
+    /// A peer said how far it knows the log.
+    pub(super) fn note_known(&mut self, peer: ReplicaId, slot: Slot) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.slot_chosen = peer.slot_chosen.max(slot);
+        }
+    }
+
+    /// These are the peers now. What is known of those who stay is kept.
+    pub(super) fn set_peers(&mut self, peers: &[ReplicaId]) {
+        self.peers.retain(|id, _| peers.contains(id));
+        for peer in peers {
+            self.peers.entry(*peer).or_default();
         }
     }
 
@@ -307,8 +323,11 @@ impl Paxos {
         if self.now.since(election.leading_since) < election.election_timeout {
             return false;
         }
-        let needed = self.change().and_then(Change::needs);
-        std::iter::once(&self.quorum).chain(needed).any(|quorum| {
+        // A new leader is needed where phase 2 does not end; one that looks for what was chosen
+        // needs phase 1 of others, too.
+        let present = (&self.quorum, false);
+        let needed = self.change().and_then(Change::needs).map(|quorum| (quorum, true));
+        std::iter::once(present).chain(needed).any(|(quorum, asks)| {
             let mut heard = VoterSet::default();
             quorum.insert(&mut heard, self.options.id);
             for (id, peer) in &election.peers {
@@ -316,7 +335,7 @@ impl Paxos {
                     quorum.insert(&mut heard, *id);
                 }
             }
-            !quorum.is_phase2(heard)
+            !quorum.is_phase2(heard) || asks && !quorum.is_phase1(heard)
         })
     }
 

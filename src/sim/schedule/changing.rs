@@ -135,7 +135,14 @@ impl Schedule {
             let voters = next.voters().len() as u64;
             let members = next.members().map(|member| member.id).collect::<Vec<_>>();
             let observers = next.observers().iter().map(|member| member.id).collect::<Vec<_>>();
-            next = match self.rng.below(4) {
+            let strangers = self.cores.cluster().strangers().into_iter();
+            let strangers =
+                strangers.filter(|stranger| next.with_observer(stranger.clone()).is_ok());
+            let strangers = strangers.collect::<Vec<_>>();
+            next = match self.rng.below(6) {
+                4 | 5 if !strangers.is_empty() => {
+                    next.with_observer(self.rng.pick(&strangers).clone())?
+                }
                 0 | 1 if !observers.is_empty() => next.with_voter(*self.rng.pick(&observers))?,
                 2 => next.without(*self.rng.pick(&members))?,
                 _ => {
