@@ -9,7 +9,7 @@ use crate::network::Network;
 use crate::runtime::opening::{Opening, Reach};
 use crate::runtime::{batcher, turn};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use crate::types::membership::{Member, Membership};
 
@@ -21,6 +21,7 @@ pub struct Builder {
     id: ReplicaId,
     peers: Option<Vec<(ReplicaId, String)>>,
     quorums: Option<(u32, u32)>,
+    join: Option<ClusterId>,
     listen: Option<String>,
     network: Option<Network>,
     config: Config,
@@ -34,6 +35,7 @@ impl Builder {
             id: ReplicaId(1),
             peers: None,
             quorums: None,
+            join: None,
             listen: None,
             network: None,
             config: Config::default(),
@@ -98,6 +100,27 @@ impl Builder {
         self
     }
 
+    /// Joins a cluster that is formed, instead of forming one: [`peers`](Self::peers) names this
+    /// replica, with an id that none of the cluster ever had, and one or more of its members.
+    ///
+    /// The replica asks them for the ledger and follows it. It belongs when a leader is asked to
+    /// [`add_observer`](crate::Replica::add_observer), and votes when it is
+    /// [promoted](crate::Replica::promote). Once it was told of the cluster, later openings go on
+    /// by themselves, with this or without; then the peers may be left out, too.
+    ///
+    /// ```
+    /// # fn builder(cluster: indelible::ClusterId) -> indelible::Builder {
+    /// indelible::Replica::builder("data")
+    ///     .id(4)
+    ///     .peers([(1, "a:7400"), (4, "d:7400")])
+    ///     .join(cluster)
+    /// # }
+    /// ```
+    pub fn join(mut self, cluster: ClusterId) -> Self {
+        self.join = Some(cluster);
+        self
+    }
+
     /// Where to listen, if that is not the address that the others connect to. A replica that is
     /// alone listens, too, if this is set.
     ///
@@ -157,6 +180,9 @@ impl Builder {
         if self.id == ReplicaId(0) {
             return Err(invalid("id", "is 0, wanted a positive number"));
         }
+        if self.join.is_some_and(|cluster| !cluster.is_formed()) {
+            return Err(invalid("join", "is no cluster"));
+        }
         let Some(peers) = &self.peers else { return Ok(()) };
         if !peers.iter().any(|(id, _)| *id == self.id) {
             return Err(invalid("peers", &format!("replica {} itself is not named", self.id)));
@@ -189,6 +215,7 @@ impl Builder {
         turn::Options {
             id: self.id,
             voters: self.peers.clone().unwrap_or_default(),
+            join: self.join,
             quorums: self.quorums,
             request_timeout: config.request_timeout,
             sessions_max: SESSIONS_MAX,

@@ -276,6 +276,7 @@ mod config;
 mod history;
 mod key;
 mod leader;
+mod members;
 mod network;
 mod record;
 mod replica;
@@ -336,7 +337,11 @@ pub use store::verdict::{Committed, Resolution};
 pub use table::{KeyOf, Puts, RawTable, Table, TableRef};
 pub use transaction::Transaction;
 pub use types::error::{Conflict, Error, ErrorKind, Expectation, Result};
-pub use types::ids::{ParseRequestIdError, ReplicaId, RequestId, SessionId, TxId};
+pub use types::ids::{
+    ClusterId, Incarnation, ParseClusterIdError, ParseRequestIdError, ReplicaId, RequestId,
+    SessionId, TxId,
+};
+pub use types::membership::{Member, Membership, MembershipError};
 pub use types::time::Time;
 
 /// The documents of the repository, as they were when this version was made.

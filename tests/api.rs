@@ -18,6 +18,8 @@ mod failover;
 mod leadership;
 #[path = "api/ledger.rs"]
 mod ledger;
+#[path = "api/membership.rs"]
+mod membership;
 #[path = "api/pending.rs"]
 mod pending;
 #[path = "api/quorums.rs"]

@@ -85,6 +85,7 @@ fn options() -> turn::Options {
         voters: Vec::new(),
         request_timeout: Duration::from_millis(300),
         queued_bytes_max: 1 << 20,
+        join: None,
         quorums: None,
         sessions_max: SESSIONS_MAX,
         session_window: SESSION_WINDOW,

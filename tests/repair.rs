@@ -51,6 +51,7 @@ impl World {
             voters: self.disks.keys().map(address).collect(),
             request_timeout: Duration::from_secs(3),
             queued_bytes_max: 1 << 20,
+            join: None,
             quorums: None,
             sessions_max: SESSIONS_MAX,
             session_window: SESSION_WINDOW,

@@ -45,6 +45,7 @@ const FACADE: &[(&str, usize)] = &[
     ("snapshot", 3),
     ("history", 4),
     ("replica", 5),
+    ("members", 6),
     ("resolve", 6),
 ];
 

@@ -192,7 +192,9 @@ fn scan<D: Disk>(
     let membership = identity.membership.as_ref();
     let known = Known {
         home: identity.home(),
-        alone: membership.is_none_or(|membership| membership.voters().len() == 1),
+        alone: membership.is_none_or(|membership| {
+            membership.voters().len() == 1 && membership.voter(identity.replica).is_some()
+        }),
         segment_last: identity.segment_last,
         segment_made: identity.segment_made,
     };

@@ -11,6 +11,10 @@
 //!                                                                  +----------------------+
 //! ```
 //!
+//! A blank replica can also be told to join a cluster that is formed. It takes the membership that
+//! the cluster began with from anyone whose cluster id is that membership's hash, and learns the
+//! rest from the log. It belongs when the log says so, and not before.
+//!
 //! Unanimity is what makes this safe. A directory that was wiped meanwhile comes back as another
 //! incarnation, which the agreed membership does not name; no second membership can then find all
 //! its voters, so a blank replica never joins a formed cluster, and two clusters never share one.
@@ -22,7 +26,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::types::ids::{Incarnation, ReplicaId};
+use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::{ALPHA, SESSIONS_MAX};
 use crate::types::membership::{Member, Membership};
 use crate::types::message::{Introduce, Message};
@@ -34,6 +38,8 @@ pub struct Formation {
     id: ReplicaId,
     /// How many sessions the state is to remember.
     sessions_max: u32,
+    /// The cluster that it joins, where it forms none.
+    joins: Option<ClusterId>,
     introduced: BTreeMap<ReplicaId, Member>,
     agreed: Option<Membership>,
     /// Who is known to have agreed to `agreed`.
@@ -129,6 +135,7 @@ impl Formation {
             own,
             id,
             sessions_max: SESSIONS_MAX,
+            joins: None,
             introduced: BTreeMap::new(),
             agreed,
             agreements: BTreeMap::new(),
@@ -141,6 +148,15 @@ impl Formation {
     #[must_use]
     pub fn with_sessions_max(self, sessions_max: u32) -> Self {
         Self { sessions_max, ..self }
+    }
+
+    /// The same, of a replica that joins this cluster.
+    #[must_use]
+    pub fn joining(mut self, cluster: ClusterId) -> Self {
+        self.joins = Some(cluster);
+        // It agrees to nothing with anybody.
+        self.own.voters.clear();
+        self
     }
 
     /// What to send to every peer, now and again on a timer.
@@ -169,7 +185,7 @@ impl Formation {
     /// What must be made durable when nobody has to be waited for.
     #[must_use]
     pub fn next_agreement(&self) -> Option<Agreement> {
-        if self.formed {
+        if self.formed || self.joins.is_some() {
             return None;
         }
         if let Some(membership) = &self.agreed {
@@ -260,6 +276,10 @@ impl Formation {
         membership: Membership,
         formed: bool,
     ) -> Option<Agreement> {
+        if let Some(cluster) = self.joins {
+            let is_meant = formed && !self.formed && membership.cluster_id() == cluster;
+            return is_meant.then_some(Agreement { membership, formed });
+        }
         if membership.check().is_err() || membership.voter(from).is_none() {
             return None;
         }

@@ -31,10 +31,10 @@ impl Paxos {
     /// anybody, where that membership does not name this one any more.
     pub(super) fn on_stranger(&mut self, from: ReplicaId, message: Message) {
         match message {
-            Message::Heartbeat(heartbeat) if self.slot_chosen < heartbeat.slot_chosen => {
-                if !self.is_removed() {
-                    self.learn_from_peer(from, heartbeat.slot_chosen);
-                }
+            Message::Heartbeat(heartbeat)
+                if self.slot_chosen < heartbeat.slot_chosen && !self.is_removed() =>
+            {
+                self.learn_from_peer(from, heartbeat.slot_chosen);
             }
             Message::Heartbeat(Heartbeat { slot_chosen: known, .. })
             | Message::Prepare { from: known, .. } => self.answer_stranger(from, known),

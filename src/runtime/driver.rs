@@ -11,10 +11,11 @@
 //! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
-//! `calls` (what callers ask), `fence` (openings of peers), `forwards` (commands for another
-//! leader), `handover` (another one is to lead), `next_leader` (who wants to hear of it),
-//! `journaling` (records in, messages out), `priorities` (a peer is preferred), `stalled` (a disk
-//! that hangs), `space` (one that is full), `repair` (what the journal lost), `report`.
+//! `applying` (what is chosen), `calls` (what callers ask), `changes` (who is to belong), `fence`
+//! (openings of peers), `forwards` (commands for another leader), `handover` (another one is to
+//! lead), `next_leader` (who wants to hear of it), `journaling` (records in, messages out),
+//! `priorities` (a peer is preferred), `stalled` (a disk that hangs), `space` (one that is full),
+//! `repair` (what the journal lost), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -31,10 +32,7 @@ use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
 use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
-use crate::store::verdict::Verdict;
 use crate::transport::Arrival;
-use crate::types::bugs::{self, Bug};
-use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::message::{Envelope, Message};
@@ -42,13 +40,13 @@ use crate::types::time::{Moment, Time};
 
 use super::admission::Drain;
 use super::batcher::Batcher;
+use super::changes::Changes;
 use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
 use super::handover::HandOvers;
 use super::held::HeldMessages;
-use super::journaling::reversed;
 use super::next_leader::NextLeader;
 use super::priorities::Priorities;
 use super::repair::Repair;
@@ -99,6 +97,7 @@ pub struct Driver<D: Disk> {
     pub(super) proposals: BTreeMap<Slot, Proposal>,
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
+    pub(super) changes: Changes,
     pub(super) next_leader: NextLeader,
     pub(super) stalled: Stalled,
     pub(super) priorities: Priorities,
@@ -172,6 +171,7 @@ impl<D: Disk> Driver<D> {
             bounced: None,
             forwards: Forwards::default(),
             hand_overs: HandOvers::default(),
+            changes: Changes::default(),
             next_leader: NextLeader::default(),
             stalled: Stalled::new(now),
             priorities: Priorities::new(options.election_timeout, now),
@@ -254,9 +254,12 @@ impl<D: Disk> Driver<D> {
         self.hand_over_if_stalled();
         self.hand_over_at_close();
         self.hand_over_to_preferred();
+        self.begin_changes();
         self.work()?;
         self.look_at_queue();
         self.settle_hand_overs();
+        self.settle_changes();
+        self.leave_if_removed();
         self.tell_leader();
         self.seal_when_idle()?;
         while let Some(job) = self.journal.next_job()? {
@@ -287,6 +290,7 @@ impl<D: Disk> Driver<D> {
                 self.on_wait_for(txid, completer, timeout);
             }
             Event::HandOver { to, completer } => self.on_hand_over(to, completer),
+            Event::Change { edit, completer } => self.on_change(edit, completer),
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
             Event::Arrived(Arrival::Down { peer }) => {
                 self.requests.writes.peer_down(peer);
@@ -343,6 +347,7 @@ impl<D: Disk> Driver<D> {
     fn tick(&mut self) -> Result<()> {
         self.step(Input::Tick);
         self.announce_when_forming();
+        self.knock_when_outside();
         let late = self.requests.next_deadline().is_some_and(|deadline| deadline <= self.now);
         let why = if late { self.report().why_late() } else { String::new() };
         let answers = &mut self.effects.answers;
@@ -426,39 +431,6 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
-    pub(super) fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
-        // Before the state shows it: who reads the ledger finds every applied slot.
-        self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
-        let turned = bugs::is_on(Bug::ApplyByBoot)
-            && self.journal.identity().boot.nonce & 1 == 1
-            && entry.command_count() > 1;
-        let reversed = turned.then(|| reversed(entry));
-        let entry = reversed.as_ref().unwrap_or(entry);
-        #[cfg(feature = "sim")]
-        if bugs::is_on(Bug::EvictByClock) && self.now.0.is_multiple_of(64) {
-            self.store.forget_session();
-        }
-        let applied = self.store.apply(slot, entry).map_err(|err| {
-            Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
-        })?;
-        self.time = self.time.max(applied.time);
-        if let Some(proposal) = self.proposals.remove(&slot) {
-            self.end_proposal(proposal, entry);
-        }
-        let mut in_vain = false;
-        for (ended, bytes) in applied.verdicts.into_iter().zip(entry.commands()) {
-            if let Some(burned) = ended.verdict.burned() {
-                in_vain |= self.tell(burned, Verdict::Burned, &[]);
-            }
-            in_vain |= self.tell(ended.request, ended.verdict, bytes);
-        }
-        if in_vain {
-            // They were about to be proposed once more.
-            self.drop_unwaited();
-        }
-        Ok(())
-    }
-
     pub(super) fn step(&mut self, input: Input) {
         if let Some(paxos) = &mut self.paxos {
             paxos.step(self.now, input);
@@ -491,9 +463,10 @@ impl<D: Disk> Driver<D> {
         let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
         let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
         let preferred = self.priorities.due_at();
+        let change = self.changes.next_deadline();
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
-            hand_over, stalled, preferred,
+            hand_over, stalled, preferred, change,
         ];
         due.iter().flatten().min().copied()
     }

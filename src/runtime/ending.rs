@@ -11,6 +11,7 @@ use crate::paxos::Paxos;
 use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
 
+use super::changes::Changes;
 use super::driver::{Driver, Stage};
 use super::events;
 use super::handover::HandOvers;
@@ -44,7 +45,8 @@ impl<D: Disk> Driver<D> {
         let sealed = self.journal.is_idle() && self.seal_at().is_none();
         let idle = self.batcher.is_empty() && self.proposals.is_empty() && sealed;
         let hands_over = self.handing_over().is_some() || !self.hand_overs.is_empty();
-        self.requests.is_empty() && idle && inflight == 0 && !hands_over
+        let waited_for = !self.requests.is_empty() || !self.changes.is_empty();
+        !waited_for && idle && inflight == 0 && !hands_over
     }
 
     /// Whether this replica closes, nobody waits for anything that it could still learn, and the
@@ -63,6 +65,7 @@ impl<D: Disk> Driver<D> {
         self.stage = Stage::Stopped(err);
         self.requests = Requests::default();
         self.hand_overs = HandOvers::default();
+        self.changes = Changes::default();
         self.next_leader = NextLeader::default();
     }
 
@@ -74,6 +77,7 @@ impl<D: Disk> Driver<D> {
         };
         self.requests.fail_all(&err, why, &mut self.effects.answers);
         self.hand_overs.fail_all(&err, &mut self.effects.answers);
+        self.changes.fail_all(&err, &mut self.effects.answers);
         self.next_leader.fail_all(&err, &mut self.effects.answers);
         self.batcher.take_all();
         self.proposals.clear();
@@ -104,6 +108,7 @@ pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
             Some(Answer::Read(completer, Err(err)))
         }
         Event::HandOver { completer, .. } => Some(Answer::HandOver(completer, Err(err))),
+        Event::Change { completer, .. } => Some(Answer::Membership(completer, Err(err))),
         Event::NextLeader { completer, .. } => Some(Answer::Leader(completer, Err(err))),
         Event::Met(_)
         | Event::Arrived(_)

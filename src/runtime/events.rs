@@ -75,7 +75,8 @@ mod emitted {
             }
             let Some(view) = self.view() else { return };
             if !self.told.formed {
-                let (cluster, voters) = (self.journal.identity().cluster, self.voters().len());
+                let cluster = self.journal.identity().cluster;
+                let voters = self.members().map_or(0, |members| members.voters().len());
                 tracing::info!(%replica, %cluster, voters, "cluster formed");
                 self.told.formed = true;
             }

@@ -27,9 +27,11 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
     if let Some(membership) = &identity.membership {
         let known = membership.voters().iter().map(|voter| (voter.id, voter.address.clone()));
         let known = known.collect::<Vec<_>>();
+        // Who joined was told of some members.
+        let joined = membership.voter(options.id).is_none();
         if options.voters.is_empty() {
             options.voters = known;
-        } else if options.voters != known && !gives_address(&known, &options.voters) {
+        } else if options.voters != known && !joined && !gives_address(&known, &options.voters) {
             return Err(membership_mismatch(membership, &options.voters));
         }
         let known = (membership.phase1(), membership.phase2());
@@ -46,7 +48,10 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
     }
-    let Some((_, address)) = options.voters.iter().find(|(id, _)| *id == options.id) else {
+    let address = options.voters.iter().find(|(id, _)| *id == options.id);
+    let address = address.map(|(_, address)| address.clone());
+    let joined = identity.membership.as_ref().is_some_and(|it| it.voter(options.id).is_none());
+    let Some(address) = address.or_else(|| joined.then(String::new)) else {
         let message = format!("peers: replica {} itself is not among them", options.id);
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     };
@@ -58,11 +63,16 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         phase1,
         phase2,
         incarnation: identity.incarnation,
-        address: address.clone(),
+        address,
         voters: options.voters.iter().map(|(id, _)| *id).collect(),
     };
     let formation = Formation::new(options.id, own, identity.membership.clone());
-    Ok(formation.with_sessions_max(options.sessions_max))
+    let formation = formation.with_sessions_max(options.sessions_max);
+    let joins = options.join.or_else(|| joined.then_some(identity.cluster));
+    Ok(match joins {
+        Some(cluster) => formation.joining(cluster),
+        None => formation,
+    })
 }
 
 /// Whether a lone replica, which needed no address until now, is given one.
@@ -113,6 +123,22 @@ impl<D: Disk> Driver<D> {
     pub(super) fn announce_when_forming(&mut self) {
         if self.is_forming() && self.now >= self.announce_at {
             self.announce();
+        }
+    }
+
+    /// A replica that does not belong asks those that it was told of for what it lacks, now and
+    /// then: nobody else knows that it is there.
+    pub(super) fn knock_when_outside(&mut self) {
+        let Some(paxos) = self.paxos.as_ref().filter(|_| self.now >= self.announce_at) else {
+            return;
+        };
+        if paxos.is_removed() || paxos.membership().member(self.options.id).is_some() {
+            return;
+        }
+        self.announce_at = self.now + self.options.election_timeout;
+        let from = paxos.view().slot_chosen;
+        for (to, _) in self.options.voters.iter().filter(|(id, _)| *id != self.options.id) {
+            self.effects.sends.push(Envelope { to: *to, message: Message::Fetch { from } });
         }
     }
 
@@ -181,6 +207,7 @@ impl<D: Disk> Driver<D> {
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
         self.space.core_begins();
+        self.tell_standing();
         if self.fence.told_by().is_some() {
             self.step(Input::Fenced);
         }

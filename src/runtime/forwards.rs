@@ -79,7 +79,9 @@ impl<D: Disk> Driver<D> {
             reached!(ForwardLate);
             return;
         }
-        let takes = self.leads() && !matches!(self.stage, Stage::Closing(_));
+        // Who does not belong may not know it: its callers are told when it does.
+        let belongs = self.members().is_some_and(|members| members.member(from).is_some());
+        let takes = belongs && self.leads() && !matches!(self.stage, Stage::Closing(_));
         let mut bounced = Vec::new();
         for (command, at) in forward.commands.into_iter().zip(0..) {
             let attempt = forward.attempt.saturating_add(at);

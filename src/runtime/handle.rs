@@ -11,10 +11,11 @@ use crate::types::command::Ticket;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
-use crate::types::membership::Member;
+use crate::types::membership::{Member, Membership};
 #[cfg(feature = "sim")]
 use crate::types::message::EncodedCommand;
 
+use super::changes::Edit;
 use super::pending::{Helper, Pending};
 use super::report::Report;
 
@@ -48,6 +49,8 @@ pub trait Calls: Helper {
     fn wait_for(&self, txid: TxId) -> Pending<()>;
     /// See [`Handle::hand_over`].
     fn hand_over(&self, to: ReplicaId) -> Pending<()>;
+    /// See [`Handle::change`].
+    fn change(&self, edit: Edit) -> Pending<Membership>;
     /// See [`Handle::next_leader`].
     fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>>;
     /// See [`Handle::store`].
@@ -108,6 +111,11 @@ impl Handle {
     /// Waits until `to` leads in place of this replica.
     pub fn hand_over(&self, to: ReplicaId) -> Pending<()> {
         self.calls.hand_over(to).helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Waits until another membership counts, which this leader makes of the present one.
+    pub fn change(&self, edit: Edit) -> Pending<Membership> {
+        self.calls.change(edit).helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// Waits until another replica leads than `known`, or the same at another ballot, or nobody.

@@ -77,14 +77,10 @@ impl<D: Disk> Driver<D> {
         if matches!(self.stage, Stage::Closing(_)) {
             return Err(closing());
         }
-        if !self.options.voters.iter().any(|(id, _)| *id == to) {
+        if self.members().is_some_and(|members| members.voter(to).is_none()) {
             return refuse(ErrorKind::InvalidArgument, format!("there is no voter {to}"));
         }
-        if !self.leads() {
-            let leader = self.view().and_then(|view| view.leader).map(|ballot| ballot.leader);
-            let leads = leader.map_or("no leader is heard".into(), |id| format!("{id} does"));
-            return refuse(ErrorKind::NotLeader, format!("this replica does not lead: {leads}"));
-        }
+        self.check_leads()?;
         if let Some(err) = self.refuse_watcher(self.hand_overs.len()) {
             return Err(err);
         }
@@ -102,6 +98,16 @@ impl<D: Disk> Driver<D> {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Whether this replica leads; else the error names who does.
+    pub(super) fn check_leads(&self) -> Result<(), Error> {
+        if self.leads() {
+            return Ok(());
+        }
+        let leader = self.view().and_then(|view| view.leader).map(|ballot| ballot.leader);
+        let leads = leader.map_or("no leader is heard".into(), |id| format!("{id} does"));
+        Err(Error::new(ErrorKind::NotLeader, format!("this replica does not lead: {leads}")))
     }
 
     /// Hands over to `to`, if this replica leads and that one can. Returns whether. A `stalled`

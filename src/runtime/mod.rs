@@ -22,17 +22,20 @@
 //! Answers are given when the driver is free again: whoever is woken may call the replica at once.
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
-//!   turn and comes out. Parts of the driver: `admission`, `calls`, `fence`, `forming`, `forwards`,
-//!   `handover`, `next_leader`, `journaling`, `priorities`, `repair`, `space`, `stalled`,
-//!   [`report`], `events`; [`batcher`], `held`, [`requests`] with [`writes`], [`tickets`] and
-//!   [`tail`] are values that it owns. Events wait for it in the `inbox`.
+//!   turn and comes out. Parts of the driver: `admission`, `applying`, `calls`, [`changes`],
+//!   `fence`, `forming`, `forwards`, `handover`, `next_leader`, `journaling`, `priorities`,
+//!   `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`], `held`, [`requests`] with
+//!   [`writes`], [`tickets`] and [`tail`] are values that it owns. Events wait for it in the
+//!   `inbox`.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
 //!   it gets back.
 
 mod admission;
+mod applying;
 mod calls;
+pub mod changes;
 pub mod driver;
 mod ending;
 mod fence;

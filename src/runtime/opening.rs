@@ -16,7 +16,7 @@ use crate::types::time::Moment;
 use super::driver::Driver;
 use super::events;
 use super::handle::Handle;
-use super::threads::{self, Start};
+use super::threads;
 use super::turn;
 
 /// Everything that a replica is opened with, but its disk.
@@ -44,6 +44,16 @@ pub enum Reach {
     },
     /// Within this process.
     Memory(MemoryNetwork),
+}
+
+/// What a replica is started with.
+pub struct Start<D: Disk> {
+    /// The replica.
+    pub driver: Driver<D>,
+    /// How it reaches its peers; `None` alone.
+    pub transport: Option<Arc<dyn Transport>>,
+    /// How long closing waits for what was proposed.
+    pub close_timeout: Duration,
 }
 
 impl Opening {

@@ -122,7 +122,7 @@ impl<D: Disk> Driver<D> {
             let read = |slot: Slot| Some((slot, self.reader.read(slot, slot.next(), 0).err()?));
             if let Some((slot, err)) = slots.into_iter().find_map(read) {
                 self.damage = Some(err.into());
-                if self.options.voters.len() > 1 {
+                if !self.others().is_empty() {
                     self.repair_beside_serving(slot, range.end);
                 }
             }
@@ -173,8 +173,7 @@ impl<D: Disk> Driver<D> {
     /// One peer after the other, in a circle.
     fn ask_next(&mut self, from: Slot) {
         self.repair.ask_at = self.now + self.options.retransmit_interval;
-        let ids = self.options.voters.iter().map(|(id, _)| *id);
-        let others = ids.filter(|id| *id != self.options.id).collect::<Vec<_>>();
+        let others = self.others();
         let next = others.iter().find(|id| self.repair.asked < **id).or(others.first());
         if let Some(peer) = next.copied() {
             self.ask(peer, from);

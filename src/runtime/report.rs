@@ -8,7 +8,7 @@ use crate::paxos::step::View;
 use crate::types::error::Error;
 #[cfg(feature = "sim")]
 use crate::types::ids::Ballot;
-use crate::types::ids::{ReplicaId, Slot};
+use crate::types::ids::{ClusterId, ReplicaId, Slot};
 use crate::types::membership::Membership;
 use crate::types::message::Hello;
 use crate::types::record::Doubts;
@@ -24,10 +24,16 @@ pub struct Report {
     pub id: ReplicaId,
     /// What the protocol core tells; `None` while the cluster forms.
     pub view: Option<View>,
+    /// The cluster; `None` while it is not formed, or not told.
+    pub cluster: Option<ClusterId>,
+    /// Who belongs to it.
+    pub membership: Option<Membership>,
     /// What keeps the cluster from forming.
     pub trouble: Option<Trouble>,
     /// Voters that were not heard while the cluster forms.
     pub missing: Vec<ReplicaId>,
+    /// The cluster that it joins, while it was not told of it.
+    pub joins: Option<ClusterId>,
     /// What this replica was told of how gladly it is to lead.
     pub priority: u32,
     /// The other voters.
@@ -110,6 +116,10 @@ impl Report {
         let lost = || self.doubts.promise_lost.then(|| format!("{PROMISE_LOST}. {MUTE}"));
         let damage = || self.damage.as_ref().map(ToString::to_string);
         let forming = || self.trouble.as_ref().map(ToString::to_string);
+        let joins = || {
+            let cluster = self.joins?;
+            Some(format!("waiting to hear of cluster {cluster}"))
+        };
         let missing = || {
             let missing = self.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
             let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
@@ -117,7 +127,7 @@ impl Report {
         };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
-        own.or_else(forming).or_else(missing)
+        own.or_else(forming).or_else(joins).or_else(missing)
     }
 
     /// Why calls wait, for those who waited in vain.
@@ -145,11 +155,12 @@ impl<D: Disk> Driver<D> {
         let governing = self.paxos.as_ref().map(Paxos::membership);
         let membership = governing.or(identity.membership.as_ref());
         let members = match membership {
-            Some(membership) => membership.members().map(Expected::from).collect(),
-            None => self.options.voters.iter().map(Expected::from).collect::<Vec<_>>(),
+            Some(membership) => self.expected(membership),
+            None => self.options.voters.iter().map(Expected::from).collect(),
         };
+        let unformed = !identity.cluster.is_formed();
         let hello = Hello {
-            cluster: identity.cluster,
+            cluster: self.options.join.filter(|_| unformed).unwrap_or(identity.cluster),
             replica: self.options.id,
             receiver: ReplicaId::default(),
             incarnation: identity.incarnation,
@@ -160,13 +171,33 @@ impl<D: Disk> Driver<D> {
         Standing { hello, members, sightings: self.fence.sightings() }
     }
 
+    /// Whom a member of `membership` expects. Who does not belong may be able to reach those only
+    /// whom it was told of: others than these, or a lone one at an address that no entry says yet.
+    fn expected(&self, membership: &Membership) -> Vec<Expected> {
+        let members = membership.members().map(Expected::from);
+        if membership.member(self.options.id).is_some() {
+            return members.collect();
+        }
+        let told = self.options.voters.iter().map(Expected::from);
+        let others = told.filter(|told| membership.member(told.id).is_none());
+        let addressed = members.map(|member| match member.address.is_empty() {
+            true => Expected { address: self.told_address(member.id), ..member },
+            false => member,
+        });
+        addressed.chain(others).collect()
+    }
+
+    fn told_address(&self, id: ReplicaId) -> String {
+        let told = self.options.voters.iter().find(|(told, _)| *told == id);
+        told.map(|(_, address)| address.clone()).unwrap_or_default()
+    }
+
     /// As the settings say; where they say nothing, as the membership does.
     fn own_address(&self, members: &[Expected]) -> String {
         let id = self.options.id;
-        let given = self.options.voters.iter().find(|(voter, _)| *voter == id);
-        let given = given.map(|(_, address)| address).filter(|address| !address.is_empty());
-        let known = || members.iter().find(|member| member.id == id).map(|member| &member.address);
-        given.or_else(known).cloned().unwrap_or_default()
+        let known = members.iter().find(|member| member.id == id);
+        let known = || known.map(|member| member.address.as_str());
+        self.given_address().or_else(known).unwrap_or_default().to_owned()
     }
 
     /// The standing is another one from now on.
@@ -188,6 +219,22 @@ impl<D: Disk> Driver<D> {
         &self.options.voters
     }
 
+    /// Where this replica is to be reached, as its settings say.
+    pub(super) fn given_address(&self) -> Option<&str> {
+        let own = self.options.voters.iter().find(|(id, _)| *id == self.options.id);
+        own.map(|(_, address)| address.as_str()).filter(|address| !address.is_empty())
+    }
+
+    /// The other members; while the cluster forms, or this replica is about to learn who belongs,
+    /// those that it was told of.
+    pub(super) fn others(&self) -> Vec<ReplicaId> {
+        let told = || self.options.voters.iter().map(|(id, _)| *id).collect();
+        let ids: Vec<ReplicaId> = self
+            .members()
+            .map_or_else(told, |members| members.members().map(|member| member.id).collect());
+        ids.into_iter().filter(|id| *id != self.options.id).collect()
+    }
+
     /// What this replica has still to do.
     #[cfg(feature = "sim")]
     #[must_use]
@@ -197,7 +244,7 @@ impl<D: Disk> Driver<D> {
             proposals: self.proposals.len(),
             inflight_slots: self.paxos.as_ref().map_or(0, |paxos| paxos.inflight_slots()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len() + self.hand_overs.len(),
+            waiting: self.requests.len() + self.hand_overs.len() + self.changes.len(),
             tail: self.tail.count(),
             writes: !self.journal.is_idle(),
         }
@@ -213,8 +260,7 @@ impl<D: Disk> Driver<D> {
     /// What this replica can tell about itself.
     #[must_use]
     pub fn report(&self) -> Report {
-        let peers = self.options.voters.iter().map(|(id, _)| *id);
-        let peers = peers.filter(|id| *id != self.options.id).map(|id| {
+        let peers = self.others().into_iter().map(|id| {
             let peer = self.paxos.as_ref().and_then(|paxos| paxos.peer(id));
             let (heard, slot_chosen) =
                 peer.map_or((false, Slot::ZERO), |(heard, _, chosen)| (heard, chosen));
@@ -223,21 +269,25 @@ impl<D: Disk> Driver<D> {
         });
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();
-        let live = 1 + peers.iter().filter(|peer| peer.heard).count();
-        let needed =
-            self.journal.identity().membership.as_ref().map_or(usize::MAX, |membership| {
-                membership.phase1().max(membership.phase2()) as usize
-            });
+        let votes = |id| self.members().is_some_and(|members| members.voter(id).is_some());
+        let heard = peers.iter().filter(|peer| peer.heard && votes(peer.id)).count();
+        let live = heard + usize::from(votes(self.options.id));
+        let needed = self
+            .members()
+            .map_or(usize::MAX, |membership| membership.phase1().max(membership.phase2()) as usize);
         Report {
             id: self.options.id,
             view: self.view(),
+            cluster: Some(self.journal.identity().cluster).filter(|_| !forming),
+            membership: self.members().cloned(),
             trouble: self.formation.trouble().filter(|_| forming).cloned(),
             missing: if forming { self.formation.missing() } else { Vec::new() },
+            joins: self.options.join.filter(|_| forming),
             priority: self.options.priority,
             peers,
             failures_tolerated: live.checked_sub(needed).filter(|_| self.paxos.is_some()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len() + self.hand_overs.len(),
+            waiting: self.requests.len() + self.hand_overs.len() + self.changes.len(),
             journal_bytes: self.journal.bytes_on_disk(),
             backlog_bytes: self.journal.backlog_bytes(),
             damage: self.damage.clone(),

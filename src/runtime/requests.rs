@@ -11,6 +11,7 @@ use crate::store::verdict::{Committed, Resolution};
 use crate::types::bugs::{self, Bug};
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{Ballot, RequestId, Slot, TxId};
+use crate::types::membership::Membership;
 use crate::types::time::Moment;
 
 use super::pending::Completer;
@@ -49,6 +50,8 @@ pub enum Answer {
     Read(Completer<()>, Result<(), Error>),
     /// To who asked for a hand-over.
     HandOver(Completer<()>, Result<(), Error>),
+    /// To who asked for another membership.
+    Membership(Completer<Membership>, Result<Membership, Error>),
     /// To who waited for another leader.
     Leader(Completer<Option<Ballot>>, Result<Option<Ballot>, Error>),
 }
@@ -62,6 +65,7 @@ impl Answer {
             Self::Read(completer, result) | Self::HandOver(completer, result) => {
                 completer.complete(result);
             }
+            Self::Membership(completer, result) => completer.complete(result),
             Self::Leader(completer, result) => completer.complete(result),
         }
     }

@@ -23,11 +23,12 @@ use crate::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::command::{Command, Ticket};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
-use crate::types::membership::Member;
+use crate::types::membership::{Member, Membership};
 use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
 use super::admission::inbox_full;
+use super::changes::Edit;
 use super::driver::Driver;
 use super::ending::panicked;
 use super::ending::refusal;
@@ -35,6 +36,7 @@ use super::events;
 use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
 use super::inbox::Inbox;
+pub use super::opening::Start;
 use super::pending::{Helper, Pending};
 use super::report::Report;
 use super::requests::Answer;
@@ -51,16 +53,6 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long who receives waits for the driver, before it looks whether the replica ended.
 const INBOX_PATIENCE: Duration = Duration::from_millis(100);
-
-/// What a replica is started with.
-pub struct Start<D: Disk> {
-    /// The replica.
-    pub driver: Driver<D>,
-    /// How it reaches its peers; `None` alone.
-    pub transport: Option<Arc<dyn Transport>>,
-    /// How long closing waits for what was proposed.
-    pub close_timeout: Duration,
-}
 
 impl<D: Disk> fmt::Debug for Start<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -426,6 +418,12 @@ impl<D: Disk> Calls for Engine<D> {
     fn wait_for(&self, txid: TxId) -> Pending<()> {
         let (pending, completer) = Pending::new();
         self.call(Event::WaitFor { txid, completer, timeout: self.request_timeout });
+        pending
+    }
+
+    fn change(&self, edit: Edit) -> Pending<Membership> {
+        let (pending, completer) = Pending::new();
+        self.call(Event::Change { edit, completer });
         pending
     }
 

@@ -7,12 +7,14 @@ use crate::journal::{Done, Job};
 use crate::store::verdict::{Committed, Resolution};
 use crate::transport::Arrival;
 use crate::types::error::Error;
-use crate::types::ids::{Ballot, ReplicaId, TxId};
+use crate::types::ids::{Ballot, ClusterId, ReplicaId, TxId};
+use crate::types::membership::Membership;
 use crate::types::message::{EncodedCommand, Envelope};
 use crate::types::record::Sighting;
 use crate::types::time::Moment;
 
 use super::batcher;
+use super::changes::Edit;
 use super::gate::Standing;
 use super::pending::Completer;
 use super::requests::Answer;
@@ -23,7 +25,10 @@ pub struct Options {
     /// This replica.
     pub id: ReplicaId,
     /// All voters and where they listen, this replica included; empty where the caller named none.
+    /// Of a cluster to be joined, some members, and this replica.
     pub voters: Vec<(ReplicaId, String)>,
+    /// The cluster that a blank directory joins; it forms one where that is `None`.
+    pub join: Option<ClusterId>,
     /// How many promises complete phase 1, and how many votes choose; `None` where the caller named
     /// neither: as the directory has it, or majorities.
     pub quorums: Option<(u32, u32)>,
@@ -103,6 +108,13 @@ pub enum Event<D: Disk> {
         to: ReplicaId,
         /// Who waits until it does.
         completer: Completer<()>,
+    },
+    /// A caller wants another membership.
+    Change {
+        /// What makes it of the present one.
+        edit: Edit,
+        /// Who waits until it counts.
+        completer: Completer<Membership>,
     },
     /// A caller waits for another leader than the one that it knows.
     NextLeader {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::Reader;
+use crate::runtime::changes::Edit;
 use crate::runtime::handle::{Calls, EntryIterator, Handle};
 use crate::runtime::pending::{Helper, Pending};
 use crate::runtime::report::Report;
@@ -23,7 +24,7 @@ use crate::types::command::{Command, Ticket};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
-use crate::types::membership::Member;
+use crate::types::membership::{Member, Membership};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
@@ -159,6 +160,12 @@ impl Calls for SimulatedCalls {
     fn wait_for(&self, txid: TxId) -> Pending<()> {
         let (pending, completer) = Pending::new();
         self.push(Event::WaitFor { txid, completer, timeout: self.request_timeout });
+        pending
+    }
+
+    fn change(&self, edit: Edit) -> Pending<Membership> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::Change { edit, completer });
         pending
     }
 

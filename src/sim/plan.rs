@@ -74,6 +74,7 @@ impl Plan {
         let driver = turn::Options {
             id,
             voters: voters.collect(),
+            join: None,
             quorums: self.quorums,
             request_timeout: self.request_timeout,
             sessions_max: self.sessions_max,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ids::{RequestId, TxId};
+use super::membership::MembershipError;
 
 /// The result of a fallible call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -83,6 +84,10 @@ pub enum ErrorKind {
     /// The replica that is to lead is not heard, lags too far, or did not take over when it was
     /// asked. The leader is the same as before; another one may be the better choice.
     Unreachable,
+    /// A replica that is to vote has not caught up. Nothing was done.
+    NotCaughtUp,
+    /// This replica was removed from its cluster, for good.
+    Removed,
     /// The replica was closed before the call was carried out. A transaction did not and will not
     /// happen.
     Closed,
@@ -168,6 +173,12 @@ impl Error {
             retry_after: None,
             source: Some(source.into()),
         }))
+    }
+
+    /// A membership cannot be.
+    #[must_use]
+    pub(crate) fn membership(kind: ErrorKind, err: MembershipError) -> Self {
+        Self::caused(kind, "the membership cannot be changed", err)
     }
 
     /// The outcome of `request` is not known.
@@ -389,7 +400,7 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Closed | ErrorKind::Poisoned)
+        matches!(self.kind(), ErrorKind::Closed | ErrorKind::Poisoned | ErrorKind::Removed)
     }
 
     /// The condition that failed, where [`Error::is_refused`].
@@ -411,6 +422,19 @@ impl Error {
     #[must_use]
     pub fn conflict(&self) -> Option<&Conflict> {
         self.0.conflict.as_ref()
+    }
+
+    /// Why the membership cannot be as it was asked for, where that is what failed.
+    ///
+    /// ```
+    /// use indelible::{Error, MembershipError};
+    /// fn lags(err: &Error) -> bool {
+    ///     matches!(err.membership_error(), Some(MembershipError::NotCaughtUp { .. }))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn membership_error(&self) -> Option<&MembershipError> {
+        self.0.source.as_ref()?.downcast_ref()
     }
 
     /// The identity of the transaction that this error speaks of, where it was refused or burned,

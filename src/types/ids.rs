@@ -61,6 +61,29 @@ impl fmt::Display for ClusterId {
     }
 }
 
+impl FromStr for ClusterId {
+    type Err = ParseClusterIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_hex = text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit());
+        let id = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
+        id.map(Self).filter(|id| id.is_formed()).ok_or(ParseClusterIdError)
+    }
+}
+
+/// A text that is no [`ClusterId`]. One is printed as 32 hexadecimal digits, and read so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseClusterIdError;
+
+impl fmt::Display for ParseClusterIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a cluster: wanted 32 hexadecimal digits, not all zero")
+    }
+}
+
+impl std::error::Error for ParseClusterIdError {}
+
 /// A replica's life on one disk: random, drawn when its directory is made.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

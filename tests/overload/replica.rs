@@ -20,6 +20,7 @@ pub fn options(id: u64, voters: Vec<(ReplicaId, String)>) -> turn::Options {
     turn::Options {
         id: ReplicaId(id),
         voters,
+        join: None,
         quorums: None,
         // What sessions keep is part of the state: it is to be there after a first flood.
         sessions_max: 32,

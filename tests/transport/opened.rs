@@ -24,6 +24,7 @@ fn options() -> turn::Options {
     turn::Options {
         id: ReplicaId(1),
         voters: Vec::new(),
+        join: None,
         quorums: None,
         sessions_max: SESSIONS_MAX,
         request_timeout: Duration::from_secs(10),

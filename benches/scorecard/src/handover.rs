@@ -51,18 +51,23 @@ pub fn planned() -> Result<Row> {
 }
 
 /// What came of writes.
-struct Writes {
-    latencies: Latencies,
-    longest: Duration,
-    failed: u64,
+pub struct Writes {
+    /// How long they took.
+    pub latencies: Latencies,
+    /// The longest.
+    pub longest: Duration,
+    /// How many failed.
+    pub failed: u64,
 }
 
 impl Writes {
-    fn new() -> Result<Self> {
+    /// None yet.
+    pub fn new() -> Result<Self> {
         Ok(Self { latencies: Latencies::new()?, longest: Duration::ZERO, failed: 0 })
     }
 
-    fn add(&mut self, other: &Self) -> Result<()> {
+    /// Takes in those of another writer.
+    pub fn add(&mut self, other: &Self) -> Result<()> {
         self.longest = self.longest.max(other.longest);
         self.failed += other.failed;
         self.latencies.add(&other.latencies)
@@ -70,7 +75,7 @@ impl Writes {
 }
 
 /// Writes until it is over.
-fn write(replica: &Replica, writer: u64, is_over: &AtomicBool) -> Result<Writes> {
+pub fn write(replica: &Replica, writer: u64, is_over: &AtomicBool) -> Result<Writes> {
     let mut writes = Writes::new()?;
     for count in 0.. {
         if is_over.load(Ordering::Relaxed) {

@@ -18,6 +18,7 @@ mod handover;
 mod latency;
 mod ledger;
 mod process;
+mod reconfigure;
 mod reopen;
 mod report;
 mod slow_follower;
@@ -41,6 +42,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("failover.p99", failover::kill),
     ("handover", handover::planned),
     ("slow_follower", slow_follower::stopped),
+    ("reconfigure", reconfigure::five_and_back),
     ("git_history", git_history::five_thousand),
 ];
 

@@ -7,8 +7,22 @@ use crate::types::limits::{
     ADDRESS_BYTES_MAX, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, SESSIONS_MAX_MAX, VOTERS_MAX,
 };
 
-/// A membership that no cluster may have, or that may not follow the one before.
+/// A membership that no cluster may have, that may not follow the one before, or that could not go
+/// on now.
+///
+/// ```
+/// use indelible::{MembershipError, Replica, ReplicaId};
+///
+/// # fn main() -> indelible::Result<()> {
+/// let replica = Replica::in_memory()?;
+/// replica.wait_ready(std::time::Duration::from_secs(10))?;
+/// let err = replica.promote(7).wait().expect_err("there is no observer 7");
+/// assert_eq!(err.membership_error(), Some(&MembershipError::NoObserver(ReplicaId(7))));
+/// # replica.close()
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MembershipError {
     /// There is no voter, or there are more than a membership can hold.
     VoterCount(usize),
@@ -48,6 +62,19 @@ pub enum MembershipError {
     OtherIncarnation(ReplicaId),
     /// A removed id would be forgotten.
     Forgotten(ReplicaId),
+    /// The replica did not ask to join, as far as the one that was called knows.
+    NotHeard(ReplicaId),
+    /// It is to vote, and lags.
+    NotCaughtUp {
+        /// The replica.
+        id: ReplicaId,
+        /// By how many slots it lags, as far as it was heard lately.
+        lag: Option<u64>,
+    },
+    /// Too few of the voters to be are heard to go on with.
+    TooFewHeard,
+    /// Too few of the voters to be answered in time.
+    NotAnswered,
 }
 
 impl fmt::Display for MembershipError {
@@ -89,6 +116,17 @@ impl fmt::Display for MembershipError {
                 write!(f, "replica {id} would be another directory, wanted the one that joined")
             }
             Self::Forgotten(id) => write!(f, "it would be forgotten that replica {id} was removed"),
+            Self::NotHeard(id) => {
+                write!(f, "replica {id} did not ask to join, wanted one that was opened to join")
+            }
+            Self::NotCaughtUp { id, lag: Some(lag) } => {
+                write!(f, "replica {id} lags by {lag} slots, wanted one that has caught up")
+            }
+            Self::NotCaughtUp { id, lag: None } => {
+                write!(f, "replica {id} is not heard, wanted one that has caught up")
+            }
+            Self::TooFewHeard => f.write_str("too few of the voters to be are heard to go on"),
+            Self::NotAnswered => f.write_str("too few of the voters to be answered in time"),
         }
     }
 }

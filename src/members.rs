@@ -1,0 +1,163 @@
+//! Who belongs to the cluster: asked, and changed.
+
+use crate::replica::Replica;
+use crate::runtime::changes::Edit;
+use crate::runtime::pending::Pending;
+use crate::types::ids::{ClusterId, ReplicaId};
+use crate::types::membership::{Membership, MembershipError};
+
+impl Replica {
+    /// The cluster that this replica belongs to: what another one needs, besides an address, to
+    /// [join](crate::Builder::join) it. `None` until the cluster is formed, or told.
+    ///
+    /// ```
+    /// # fn main() -> indelible::Result<()> {
+    /// let replica = indelible::Replica::in_memory()?;
+    /// replica.wait_ready(std::time::Duration::from_secs(10))?;
+    /// println!("join {}", replica.cluster().expect("it is formed"));
+    /// # replica.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.handle.report().0.cluster
+    }
+
+    /// Who belongs to the cluster, as far as this replica knows; it may lag. `None` until the
+    /// cluster is formed, or told.
+    ///
+    /// ```
+    /// # fn main() -> indelible::Result<()> {
+    /// let replica = indelible::Replica::in_memory()?;
+    /// replica.wait_ready(std::time::Duration::from_secs(10))?;
+    /// let membership = replica.membership().expect("it is formed");
+    /// assert_eq!(membership.voters().len(), 1);
+    /// # replica.close()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        self.handle.report().0.membership
+    }
+
+    /// Changes who belongs to the cluster, and how many decide: `edit` makes the next membership of
+    /// the present one. Several replicas may come and go at once. Only the leader can do it.
+    ///
+    /// Changes are made one after the other, each through the log: writes go on, and wait for one
+    /// round while the change is decided. The leader first makes sure that the voters to be can go
+    /// on by themselves: those that are new have caught up, and enough of all of them answer. It
+    /// may leave out itself; then it lets another one lead. Better [hand
+    /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
+    /// others have heard of it. Ends when the change counts and enough of its voters know of it to
+    /// choose, so that the replicas that were left out may be closed and wiped. What was changed to
+    /// is the answer; where the edit changes nothing, that is so at once.
+    ///
+    /// # Errors
+    ///
+    /// Where this replica does not lead ([`NotLeader`](ErrorKind::NotLeader)), or the membership
+    /// cannot be, or not follow the present one ([`InvalidArgument`](ErrorKind::InvalidArgument));
+    /// a voter to be lags ([`NotCaughtUp`](ErrorKind::NotCaughtUp)), or too few of them are heard
+    /// or answer ([`Unreachable`](ErrorKind::Unreachable)): then nothing was changed, and
+    /// [`Error::membership_error`] tells why. Where it takes longer than
+    /// [`request_timeout`](crate::Config::request_timeout), or another replica leads meanwhile, it
+    /// may be changed yet ([`TimedOut`](ErrorKind::TimedOut)). Or the replica stopped.
+    ///
+    /// ```
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::in_memory()?;
+    /// # replica.wait_ready(std::time::Duration::from_secs(10))?;
+    /// // Five voters, of whom two choose, would be `with_quorums(4, 2)`.
+    /// let changed = replica.change_membership(|present| present.with_quorums(1, 1)).wait()?;
+    /// assert_eq!(Some(changed), replica.membership());
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn change_membership(
+        &self,
+        edit: impl FnOnce(&Membership) -> Result<Membership, MembershipError> + Send + 'static,
+    ) -> Pending<Membership> {
+        self.handle.change(Edit::new(edit))
+    }
+
+    /// Makes a replica that was opened to [join](crate::Builder::join) an observer: it follows, and
+    /// serves reads, and nobody counts it. See [`change_membership`](Replica::change_membership).
+    ///
+    /// # Errors
+    ///
+    /// As there; and where this replica was not asked by `id`
+    /// ([`NotHeard`](MembershipError::NotHeard)).
+    ///
+    /// ```no_run
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::open("data")?;
+    /// replica.add_observer(4).wait()?;
+    /// replica.promote(4).wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_observer(&self, id: impl Into<ReplicaId>) -> Pending<Membership> {
+        let id = id.into();
+        let mut strangers = self.handle.strangers().into_iter();
+        let stranger = strangers.find(|stranger| stranger.id == id);
+        self.change_membership(move |present| match stranger {
+            _ if present.member(id).is_some() => Ok(present.clone()),
+            Some(stranger) => present.with_observer(stranger),
+            None if present.removed().contains(&id) => Err(MembershipError::RemovedId(id)),
+            None => Err(MembershipError::NotHeard(id)),
+        })
+    }
+
+    /// Makes an observer that has caught up a voter. Majorities stay majorities; see
+    /// [`Membership::with_voter`]. See [`change_membership`](Replica::change_membership).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn promote(&self, id: impl Into<ReplicaId>) -> Pending<Membership> {
+        let id = id.into();
+        self.change_membership(move |present| match present.voter(id) {
+            Some(_) => Ok(present.clone()),
+            None => present.with_voter(id),
+        })
+    }
+
+    /// Removes a replica for good: its id never comes back. Of a voter, majorities stay majorities;
+    /// see [`Membership::without`] and [`change_membership`](Replica::change_membership). A removed
+    /// replica that hears of it stops, as [`Removed`](ErrorKind::Removed).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn remove(&self, id: impl Into<ReplicaId>) -> Pending<Membership> {
+        let id = id.into();
+        self.change_membership(move |present| match present.removed().contains(&id) {
+            true => Ok(present.clone()),
+            false => present.without(id),
+        })
+    }
+
+    /// Replaces a voter by an observer that has caught up, in one change: there are as many voters
+    /// at any time. See [`change_membership`](Replica::change_membership).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// ```no_run
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::open("data")?;
+    /// // The disk of replica 3 is gone; replica 4 was opened to join.
+    /// replica.add_observer(4).wait()?;
+    /// replica.replace(3, 4).wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replace(
+        &self,
+        lost: impl Into<ReplicaId>,
+        by: impl Into<ReplicaId>,
+    ) -> Pending<Membership> {
+        let (lost, by) = (lost.into(), by.into());
+        self.change_membership(move |present| present.with_voter(by)?.without(lost))
+    }
+}

@@ -1,0 +1,54 @@
+//! How a chosen entry reaches the state, and those who wait for what became of its commands.
+//!
+//! Invariants:
+//! * Whoever reads the ledger finds every slot that the state shows.
+
+use crate::journal::disk::Disk;
+use crate::store::verdict::Verdict;
+use crate::types::bugs::{self, Bug};
+use crate::types::entry::{Entry, EntryKind};
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::Slot;
+
+use super::driver::Driver;
+use super::journaling::reversed;
+
+impl<D: Disk> Driver<D> {
+    /// Applies the entry of the next slot.
+    pub(super) fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
+        // Before the state shows it: who reads the ledger finds every applied slot.
+        self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
+        let turned = bugs::is_on(Bug::ApplyByBoot)
+            && self.journal.identity().boot.nonce & 1 == 1
+            && entry.command_count() > 1;
+        let reversed = turned.then(|| reversed(entry));
+        let entry = reversed.as_ref().unwrap_or(entry);
+        #[cfg(feature = "sim")]
+        if bugs::is_on(Bug::EvictByClock) && self.now.0.is_multiple_of(64) {
+            self.store.forget_session();
+        }
+        let applied = self.store.apply(slot, entry).map_err(|err| {
+            Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
+        })?;
+        self.time = self.time.max(applied.time);
+        if let Some(proposal) = self.proposals.remove(&slot) {
+            self.end_proposal(proposal, entry);
+        }
+        if entry.kind() == EntryKind::Membership && self.paxos.is_some() {
+            // The core knows it already, if it changes anything.
+            self.tell_standing();
+        }
+        let mut in_vain = false;
+        for (ended, bytes) in applied.verdicts.into_iter().zip(entry.commands()) {
+            if let Some(burned) = ended.verdict.burned() {
+                in_vain |= self.tell(burned, Verdict::Burned, &[]);
+            }
+            in_vain |= self.tell(ended.request, ended.verdict, bytes);
+        }
+        if in_vain {
+            // They were about to be proposed once more.
+            self.drop_unwaited();
+        }
+        Ok(())
+    }
+}

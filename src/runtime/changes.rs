@@ -1,0 +1,278 @@
+//! Who asks this leader to change the membership, and waits until the change counts. How that comes
+//! about is the core's (`paxos/change.rs`).
+//!
+//! ```text
+//!   caller      this leader
+//!     | edit       |  the edit of the present membership is allowed, those who would vote have
+//!     |----------->|  caught up, and enough of them are heard: asks the core
+//!     |            |  ... chosen, and enough of the new voters know it
+//!     |<-----------|
+//! ```
+//!
+//! Invariants:
+//! * One change at a time, in the order in which they were asked for; each is an edit of what the
+//!   one before made.
+//! * Whoever is refused, nothing was proposed for.
+//! * A caller is answered once: when the change counts, when it came to nothing, or at its
+//!   deadline.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use crate::journal::disk::Disk;
+use crate::paxos::Paxos;
+use crate::paxos::step::Input;
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::ReplicaId;
+use crate::types::membership::{Membership, MembershipError};
+use crate::types::time::Moment;
+
+use super::driver::{Driver, Stage};
+use super::ending::closing;
+use super::pending::Completer;
+use super::requests::Answer;
+use super::turn::Effects;
+
+/// What makes the next membership of the present one.
+pub struct Edit(Box<EditFn>);
+
+type EditFn = dyn FnOnce(&Membership) -> Result<Membership, MembershipError> + Send;
+
+impl Edit {
+    /// An edit that is made by `edit`.
+    #[must_use]
+    pub fn new(
+        edit: impl FnOnce(&Membership) -> Result<Membership, MembershipError> + Send + 'static,
+    ) -> Self {
+        Self(Box::new(edit))
+    }
+}
+
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edit").finish_non_exhaustive()
+    }
+}
+
+/// Callers who wait for a change. The first one's is under way.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    waiting: VecDeque<Waiting>,
+    /// When this replica stops, since it was removed.
+    leaves_at: Option<Moment>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    step: Step,
+    until: Moment,
+    completer: Completer<Membership>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Not looked at yet.
+    Asked(Edit),
+    /// The core makes it.
+    Made(Membership),
+}
+
+impl Changes {
+    /// When the next caller is answered at the latest, or this replica stops.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.waiting.iter().map(|waiting| waiting.until).chain(self.leaves_at).min()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// How many callers wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Answers the first caller, or lets it wait on.
+    fn settle<D: Disk>(
+        &mut self,
+        waiting: Waiting,
+        answer: Option<Result<Membership>>,
+        effects: &mut Effects<D>,
+    ) {
+        match answer {
+            Some(answer) => effects.answers.push(Answer::Membership(waiting.completer, answer)),
+            None => self.waiting.push_front(waiting),
+        }
+    }
+
+    /// Answers everyone with `err`.
+    pub(super) fn fail_all(&mut self, err: &Error, answers: &mut Vec<Answer>) {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        answers.extend(waiting.map(|it| Answer::Membership(it.completer, Err(err.clone()))));
+    }
+}
+
+impl<D: Disk> Driver<D> {
+    /// A caller wants the membership changed.
+    pub(super) fn on_change(&mut self, edit: Edit, completer: Completer<Membership>) {
+        if matches!(self.stage, Stage::Closing(_)) {
+            self.effects.answers.push(Answer::Membership(completer, Err(closing())));
+            return;
+        }
+        if let Some(err) = self.refuse_watcher(self.changes.len()) {
+            self.effects.answers.push(Answer::Membership(completer, Err(err)));
+            return;
+        }
+        let until = self.now + self.options.request_timeout;
+        self.changes.waiting.push_back(Waiting { step: Step::Asked(edit), until, completer });
+    }
+
+    /// Begins the next change, where none is under way.
+    pub(super) fn begin_changes(&mut self) {
+        while let Some(Waiting { step: Step::Asked(_), .. }) = self.changes.waiting.front()
+            && let Some(Waiting { step: Step::Asked(edit), until, completer }) =
+                self.changes.waiting.pop_front()
+        {
+            let (step, answer) = self.begin_change(edit);
+            let begun = answer.is_none();
+            self.changes.settle(Waiting { step, until, completer }, answer, &mut self.effects);
+            if begun {
+                return;
+            }
+        }
+    }
+
+    /// Answers those whose change has ended, or for whom it is too late.
+    pub(super) fn settle_changes(&mut self) {
+        while let Some(waiting) = self.changes.waiting.pop_front() {
+            let ended = match &waiting.step {
+                Step::Asked(_) => None,
+                Step::Made(next) => self.change_ended(next),
+            };
+            let late = waiting.until <= self.now;
+            let answer = ended.or_else(|| late.then(|| Err(self.change_is_late(&waiting.step))));
+            let open = answer.is_none();
+            self.changes.settle(waiting, answer, &mut self.effects);
+            if open {
+                return;
+            }
+        }
+    }
+
+    /// Asks the core for the change, if that can be asked now.
+    fn begin_change(&mut self, edit: Edit) -> (Step, Option<Result<Membership>>) {
+        if let Err(err) = self.check_leads() {
+            return (Step::Asked(edit), Some(Err(err)));
+        }
+        let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.can_change()) else {
+            return (Step::Asked(edit), None);
+        };
+        let present = self.with_own_address(paxos.membership());
+        let next = edit.0(&present).and_then(|next| {
+            next.check_successor(paxos.membership())?;
+            Ok(next)
+        });
+        let next = match next {
+            Ok(next) => next,
+            Err(err) => {
+                let step = Step::Made(present);
+                return (step, Some(Err(Error::membership(ErrorKind::InvalidArgument, err))));
+            }
+        };
+        if let Err(err) = self.check_prepared(paxos, &next) {
+            return (Step::Made(next), Some(Err(err)));
+        }
+        if next != *paxos.membership() {
+            self.step(Input::Change(next.clone()));
+        }
+        let answer = self.change_ended(&next);
+        (Step::Made(next), answer)
+    }
+
+    /// A ledger that began without an address gets the one that its replica was opened with, so
+    /// that others can join.
+    fn with_own_address(&self, present: &Membership) -> Membership {
+        let unknown = present.member(self.options.id).is_some_and(|own| own.address.is_empty());
+        let own = self.given_address().filter(|_| unknown);
+        let addressed = own.and_then(|own| present.with_address(self.options.id, own).ok());
+        addressed.unwrap_or_else(|| present.clone())
+    }
+
+    /// Whether those who are to vote have caught up, and enough of all voters are heard to go on.
+    fn check_prepared(&self, paxos: &Paxos, next: &Membership) -> Result<()> {
+        let (present, chosen) = (paxos.membership(), paxos.view().slot_chosen);
+        let mut promoted = next.voters().iter().map(|voter| voter.id);
+        let lag = |id: ReplicaId| {
+            let known = paxos.peer(id).filter(|(heard, ..)| *heard).map(|(_, _, known)| known);
+            known.map(|known| known.count_to(chosen))
+        };
+        let lags = promoted.find_map(|id| match lag(id) {
+            _ if present.voter(id).is_some() || id == self.options.id => None,
+            Some(lag) if lag < present.alpha() => None,
+            lag => Some((id, lag)),
+        });
+        if let Some((id, lag)) = lags {
+            let err = MembershipError::NotCaughtUp { id, lag };
+            return Err(Error::membership(ErrorKind::NotCaughtUp, err));
+        }
+        if !paxos.can_carry(next) {
+            let err = MembershipError::TooFewHeard;
+            return Err(Error::membership(ErrorKind::Unreachable, err));
+        }
+        Ok(())
+    }
+
+    /// What became of the change to `next`; `None` while that is open.
+    fn change_ended(&self, next: &Membership) -> Option<Result<Membership>> {
+        let paxos = self.paxos.as_ref()?;
+        let counts = paxos.membership() == next;
+        // Whoever leads next sees to it that all hear of it.
+        if counts && (paxos.is_established() || !self.leads()) {
+            return Some(Ok(next.clone()));
+        }
+        if !counts && self.check_leads().is_err() {
+            let message = "this replica leads no longer; whether the membership changed, \
+                           membership() shows where it was learned";
+            return Some(Err(Error::new(ErrorKind::TimedOut, message)));
+        }
+        if !counts && paxos.changing_to().is_none() {
+            return Some(Err(Error::membership(
+                ErrorKind::Unreachable,
+                MembershipError::NotAnswered,
+            )));
+        }
+        None
+    }
+
+    fn change_is_late(&self, step: &Step) -> Error {
+        let counts = match step {
+            Step::Asked(_) => "it was not begun",
+            Step::Made(next) if self.members().is_some_and(|members| members == next) => {
+                "it counts, and too few voters are known to have heard of it"
+            }
+            Step::Made(_) => "it may count yet",
+        };
+        let message = format!("the change of the membership took too long: {counts}");
+        Error::new(ErrorKind::TimedOut, message)
+    }
+
+    /// Who belongs as far as this replica knows; `None` while the cluster forms.
+    #[must_use]
+    pub fn members(&self) -> Option<&Membership> {
+        self.paxos.as_ref().map(Paxos::membership)
+    }
+
+    /// A replica that was removed answers those who know less for another while, and stops.
+    pub(super) fn leave_if_removed(&mut self) {
+        if !matches!(self.stage, Stage::Serving)
+            || !self.paxos.as_ref().is_some_and(Paxos::is_removed)
+        {
+            return;
+        }
+        let linger = self.now + self.options.election_timeout;
+        if *self.changes.leaves_at.get_or_insert(linger) <= self.now {
+            let message = format!("replica {} was removed from its cluster", self.options.id);
+            self.stop(Error::new(ErrorKind::Removed, message));
+        }
+    }
+}
