@@ -6,10 +6,13 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use indelible::journal::frame::{BadFrame, Header, Home, Kind};
 use indelible::journal::segment::{BadSuperheader, End, Superheader};
 use indelible::journal::{Identity, JournalError};
+use indelible::store::Store;
+use indelible::store::image::{Image, ImageReader};
 use indelible::store::sessions::{Outcome, SessionImage, SessionsImage};
 use indelible::types::codec;
 use indelible::types::command::{
@@ -268,6 +271,40 @@ fn entries_and_commands() {
     golden("content_hash", &content.0.to_le_bytes());
     golden("chain", &Chain::EMPTY.extend(content).0.to_le_bytes());
     golden("cluster_id", &membership().cluster_id().0.to_le_bytes());
+}
+
+/// The pieces of an image of a state with a key, a deleted one, and a transaction that was refused.
+#[test]
+fn images() {
+    let store = Arc::new(Store::new());
+    let key = |bytes| Key { table: 0, bytes };
+    let mut requests = 0;
+    let mut put = |conditions: Vec<Condition<'static>>, operations: Vec<Operation<'static>>| {
+        let tables = command().tables[..1].to_vec();
+        requests += 1;
+        let request = RequestId { sequence: requests, ..REQUEST };
+        Command { tables, conditions, operations, ..Command::of(request) }.encode()
+    };
+    let mut builder = EntryBuilder::new(Time(1_700_000_000_123), 16);
+    let both = vec![Operation::Put(key(b"a"), b"value"), Operation::Put(key(b"b"), b"")];
+    builder.push(&put(Vec::new(), both));
+    builder.push(&put(vec![Condition::Absent(key(b"a"))], vec![Operation::Delete(key(b"a"))]));
+    builder.push(&put(Vec::new(), vec![Operation::Delete(key(b"b"))]));
+    store.apply(Slot(0), &builder.finish()).unwrap();
+    store.apply(Slot(1), &Entry::no_op()).unwrap();
+    let pieces = Image::of(&store, Slot::ZERO).collect::<Vec<_>>();
+    let names = ["head", "table", "keys", "ledger", "sessions", "end"];
+    assert_eq!(pieces.len(), names.len());
+    let mut reader = ImageReader::new();
+    for (name, piece) in names.iter().zip(&pieces) {
+        golden(&format!("image_{name}"), piece);
+        reader.take(piece).unwrap();
+    }
+    assert_eq!(reader.finish().unwrap().applied(), store.applied());
+    let mut other = pieces[0].clone();
+    other[0] += 1;
+    let err = ImageReader::new().take(&other).unwrap_err();
+    assert_eq!(err.to_string(), "piece 0: image version 2, supported is 1");
 }
 
 fn messages() -> Vec<Message> {

@@ -29,6 +29,8 @@
 //! * A transaction happens as a whole or not at all, and once, however often it arrives.
 //! * The time of the boundary never goes back, whatever time an entry carries.
 //!
+//! A store need not begin with nothing: an image of another one will do (image.rs).
+//!
 //! Not here: discarding old versions.
 
 pub mod verdict;
@@ -41,6 +43,8 @@ pub mod ledger;
 pub mod sessions;
 
 mod apply;
+
+pub mod image;
 
 use std::fmt;
 
@@ -71,6 +75,8 @@ struct State {
     boundary: Boundary,
     /// The newest id given; above the boundary's while an entry is applied.
     txid: TxId,
+    /// The oldest id that can be read at.
+    oldest: TxId,
     tables: Tables,
     digest: Digest,
     places: apply::Places,
@@ -199,7 +205,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Where `at` is above the boundary.
+    /// Where `at` is above the boundary, or below the state that the store began with.
     pub fn get(
         &self,
         table: &TableUse<'_>,
@@ -219,7 +225,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Where `at` is above the boundary.
+    /// Where `at` is above the boundary, or below the state that the store began with.
     pub fn page(
         &self,
         table: &TableUse<'_>,
@@ -245,7 +251,8 @@ impl Store {
         state.ledger.find_after(txid, state.boundary.txid)
     }
 
-    /// How the commands of an applied slot ended, or `None` where it is not applied.
+    /// How the commands of an applied slot ended, or `None` where it is not applied or was
+    /// forgotten.
     #[must_use]
     pub fn outcome(&self, slot: Slot) -> Option<SlotOutcome> {
         let state = self.state.read();
@@ -256,7 +263,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Where one of the slots is not applied.
+    /// Where one of the slots is not applied, or was forgotten.
     #[must_use]
     pub fn verdicts(&self, slots: SlotRange) -> Verdicts {
         let state = self.state.read();
@@ -282,6 +289,18 @@ impl Store {
         self.state.write().sessions.forget_one();
     }
 
+    /// The newest id whose transaction cannot be found any more: those after it can.
+    #[must_use]
+    pub fn floor(&self) -> TxId {
+        let state = self.state.read();
+        state.ledger.floor(state.boundary.txid)
+    }
+
+    /// Forgets which transactions are in the slots below `first`.
+    pub fn trim_ledger(&self, first: Slot) {
+        self.state.write().ledger.trim(first);
+    }
+
     /// The digest of the state, with the slot and the id that it stands for.
     #[must_use]
     pub fn digest(&self) -> (Slot, TxId, u128) {
@@ -294,6 +313,8 @@ impl State {
     /// The table as it was registered at `at`, if it was.
     fn table_at(&self, table: &TableUse<'_>, at: TxId) -> Result<Option<&Table>, TableMismatch> {
         assert!(at <= self.boundary.txid, "a read at {at}, above {}", self.boundary.txid);
+        // Whoever reads began to when the store was there.
+        assert!(self.oldest <= at, "a read at {at}, below {}", self.oldest);
         match self.tables.find(table.name) {
             Some(id) if self.tables[id].created <= at => {
                 self.tables[id].check(table)?;

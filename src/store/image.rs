@@ -1,0 +1,532 @@
+//! The store as bytes and back, for checkpoints.
+//!
+//! An image is the state at a boundary, in pieces of bounded size, each made when it is asked for:
+//!
+//! ```text
+//!   Head    which boundary: slot, newest id, time, digest; where the index of the ledger begins
+//!   Table   a name and its types                                      one piece each, in order
+//!   Keys    some keys of a table: the version that each had           in order; deleted ones too
+//!   Ledger  what is known of some slots (`ledger.rs`)                 in order, up to the boundary
+//!   Sessions  numbers, and some sessions with what became of their requests      in order
+//!   End     how many pieces came before, and the hash of them all
+//! ```
+//!
+//! **Taking one stops nobody.** The boundary is pinned when it begins; a version, once written,
+//! stays where it is found by its id, so entries may be applied between two pieces. Sessions have no
+//! versions, and are few: they are copied at the beginning. What they write
+//! has later ids and is not seen. The lock is held for one piece at a time.
+//!
+//! **Reading one trusts nobody.** Bytes from a disk or a peer may be anything: each piece is
+//! decoded strictly, the digest of the state is computed anew from what was read, and nothing is
+//! handed out before all of it is there and equal.
+//!
+//! Invariants:
+//! * The store that is read answers every later entry as the one that was written, and has its
+//!   digest.
+//! * Equal states have equal images, whatever replicas they are of, if they begin the index of the
+//!   ledger at one slot.
+//! * A piece holds at most [`PIECE_BYTES_MAX`] bytes; no more than that is held at a time.
+//!
+//! Not here: older versions (nobody can ask for them who opens the replica later), the file
+//! (`journal/checkpoint.rs`).
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
+
+use super::ledger::{Ledger, Run};
+use super::sessions::{SessionImage, SessionsImage};
+use super::versions::{Behind, Version};
+use super::{Boundary, State, Store};
+use crate::types::codec::{self, DecodeError};
+use crate::types::command::TableUse;
+use crate::types::ids::{ContentHash, Slot, TxId};
+use crate::types::limits::COMMAND_BYTES_MAX;
+use crate::types::time::Time;
+
+/// The version of the format, which every piece begins with.
+pub const IMAGE_VERSION: u8 = 1;
+
+/// Most bytes of a piece: what is enough, or one key and its value on top.
+pub const PIECE_BYTES_MAX: usize = PIECE_BYTES + COMMAND_BYTES_MAX;
+
+/// A piece of keys ends when it has so many bytes of keys and values, and one of sessions when it
+/// has about as many.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// About how long a session is, and an outcome. Of one session there are few outcomes.
+const SESSION_BYTES: usize = 48;
+const OUTCOME_BYTES: usize = 32;
+
+/// What stands in a piece, behind the version. Append only: a variant's place is its number.
+#[derive(Debug, Serialize, Deserialize)]
+enum Piece<'a> {
+    Head(Head),
+    #[serde(borrow)]
+    Table(TableAt<'a>),
+    #[serde(borrow)]
+    Keys(Keys<'a>),
+    Ledger(Run),
+    Sessions(SessionsImage),
+    End {
+        pieces: u64,
+        hash: ContentHash,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    slot: Slot,
+    txid: TxId,
+    time: Time,
+    digest: u128,
+    ledger_first: Slot,
+}
+
+/// A table, and the transaction that registered it.
+#[derive(Debug, Serialize, Deserialize)]
+struct TableAt<'a> {
+    #[serde(borrow)]
+    used: TableUse<'a>,
+    created: TxId,
+}
+
+/// Keys of the table with this place among all.
+#[derive(Debug, Serialize, Deserialize)]
+struct Keys<'a> {
+    table: u32,
+    #[serde(borrow)]
+    keys: Vec<KeyAt<'a>>,
+}
+
+/// A key, with the version that it had.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeyAt<'a> {
+    #[serde(borrow)]
+    key: &'a Bytes,
+    txid: TxId,
+    created: TxId,
+    writes: u32,
+    #[serde(borrow)]
+    value: Option<&'a Bytes>,
+}
+
+/// The pieces of an image, one after the other.
+#[derive(Debug)]
+pub struct Image {
+    store: Arc<Store>,
+    at: Boundary,
+    ledger_first: Slot,
+    /// What is still to be written of the sessions.
+    sessions: SessionsImage,
+    next: Next,
+    sum: Sum,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Next {
+    Head,
+    Table(usize),
+    Keys(usize, Option<Vec<u8>>),
+    Ledger(Slot),
+    Sessions,
+    End,
+    Nothing,
+}
+
+/// How many pieces there were, and one hash for all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    pieces: u64,
+    hash: ContentHash,
+}
+
+impl Image {
+    /// An image of the state as it stands now, with what is known of the slots from `ledger_first`
+    /// on, or from a later one where less is known.
+    #[must_use]
+    pub fn of(store: &Arc<Store>, ledger_first: Slot) -> Self {
+        let (at, known, sessions) = {
+            let state = store.state.read();
+            let whole = state.sessions.commands() == state.boundary.commands;
+            assert!(whole, "an image is begun between two entries");
+            (state.boundary, state.ledger.first(), state.sessions.to_image())
+        };
+        let ledger_first = ledger_first.max(known).min(at.slot);
+        let store = Arc::clone(store);
+        Self { store, at, ledger_first, sessions, next: Next::Head, sum: Sum::default() }
+    }
+
+    /// The state that it is an image of.
+    #[must_use]
+    pub fn boundary(&self) -> Boundary {
+        self.at
+    }
+
+    fn head(&self) -> Head {
+        let Boundary { slot, txid, time, digest, .. } = self.at;
+        Head { slot, txid, time, digest, ledger_first: self.ledger_first }
+    }
+
+    /// The table at this place, if it was registered by then.
+    fn table(&mut self, place: usize) -> Option<Vec<u8>> {
+        let state = self.store.state.read();
+        let table = state.tables.all().get(place).filter(|table| table.created <= self.at.txid)?;
+        self.next = Next::Table(place + 1);
+        let (used, created) = (table.as_used(), table.created);
+        Some(encode(&Piece::Table(TableAt { used, created })))
+    }
+
+    /// The keys of the table at this place that come next; `None` where it has no more.
+    fn keys(&mut self, place: usize, after: Option<&[u8]>) -> Option<Vec<u8>> {
+        let Behind { versions, resume } = {
+            let state = self.store.state.read();
+            let at = self.at.txid;
+            let table = state.tables.all().get(place).filter(|table| table.created <= at)?;
+            table.versions.versions_behind(after, at, PIECE_BYTES)
+        };
+        let is_last = resume.is_none();
+        self.next = if is_last { Next::Keys(place + 1, None) } else { Next::Keys(place, resume) };
+        let keys = versions.iter().map(|(key, version)| KeyAt {
+            key: Bytes::new(key),
+            txid: version.txid,
+            created: version.created,
+            writes: version.writes,
+            value: version.value.as_deref().map(Bytes::new),
+        });
+        let table = u32::try_from(place).expect("a ledger has few tables");
+        Some(encode(&Piece::Keys(Keys { table, keys: keys.collect() })))
+    }
+
+    fn ledger(&mut self, first: Slot) -> Option<Vec<u8>> {
+        if self.at.slot <= first {
+            return None;
+        }
+        let run = self.store.state.read().ledger.run(first, self.at.slot);
+        self.next = Next::Ledger(first.plus(run.after.len() as u64));
+        Some(encode(&Piece::Ledger(run)))
+    }
+
+    /// The next sessions; without any of them at least the numbers.
+    fn sessions(&mut self) -> Vec<u8> {
+        let sessions = &mut self.sessions;
+        let mut left = PIECE_BYTES;
+        let mut fits = |session: &&SessionImage| {
+            let fits = left > 0;
+            left = left.saturating_sub(SESSION_BYTES + session.outcomes.len() * OUTCOME_BYTES);
+            fits
+        };
+        let count = sessions.sessions.iter().take_while(&mut fits).count();
+        let rest = sessions.sessions.split_off(count);
+        let piece = encode(&Piece::Sessions(sessions.clone()));
+        self.next = if rest.is_empty() { Next::End } else { Next::Sessions };
+        sessions.sessions = rest;
+        piece
+    }
+
+    fn next_piece(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match std::mem::replace(&mut self.next, Next::Nothing) {
+                Next::Head => {
+                    self.next = Next::Table(0);
+                    return Some(encode(&Piece::Head(self.head())));
+                }
+                Next::Table(place) => match self.table(place) {
+                    Some(piece) => return Some(piece),
+                    None => self.next = Next::Keys(0, None),
+                },
+                Next::Keys(place, after) => match self.keys(place, after.as_deref()) {
+                    Some(piece) => return Some(piece),
+                    None => self.next = Next::Ledger(self.ledger_first),
+                },
+                Next::Ledger(first) => match self.ledger(first) {
+                    Some(piece) => return Some(piece),
+                    None => self.next = Next::Sessions,
+                },
+                Next::Sessions => return Some(self.sessions()),
+                Next::End => {
+                    let Sum { pieces, hash } = self.sum;
+                    return Some(encode(&Piece::End { pieces, hash }));
+                }
+                Next::Nothing => return None,
+            }
+        }
+    }
+}
+
+impl Iterator for Image {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let piece = self.next_piece()?;
+        assert!(piece.len() <= PIECE_BYTES_MAX, "a piece of {} bytes", piece.len());
+        self.sum.add(&piece);
+        Some(piece)
+    }
+}
+
+impl Sum {
+    fn add(&mut self, piece: &[u8]) {
+        let mut both = [0; 32];
+        both[..16].copy_from_slice(&self.hash.0.to_le_bytes());
+        both[16..].copy_from_slice(&ContentHash::of(piece).0.to_le_bytes());
+        self.hash = ContentHash::of(&both);
+        self.pieces += 1;
+    }
+}
+
+fn encode(piece: &Piece<'_>) -> Vec<u8> {
+    let mut bytes = vec![IMAGE_VERSION];
+    codec::encode_into(piece, &mut bytes).expect("a piece is plain data");
+    bytes
+}
+
+/// Makes a store of an image, piece by piece.
+#[derive(Debug)]
+pub struct ImageReader {
+    head: Option<Head>,
+    state: State,
+    /// The table whose keys come.
+    table: usize,
+    /// What was read of the sessions.
+    sessions: Option<SessionsImage>,
+    stage: Stage,
+    sum: Sum,
+}
+
+/// What was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Nothing,
+    Tables,
+    Keys,
+    Ledger,
+    Sessions,
+    End,
+}
+
+/// Why bytes are no image.
+#[derive(Debug)]
+pub struct ImageError {
+    /// Which piece, from 0.
+    pub piece: u64,
+    /// What is wrong with it.
+    pub fault: ImageFault,
+}
+
+/// What is wrong with a piece.
+#[derive(Debug)]
+pub enum ImageFault {
+    /// It is of a version that is not known here.
+    Version(u8),
+    /// It cannot be decoded.
+    Undecodable(DecodeError),
+    /// No image has this in that place.
+    Impossible(&'static str),
+    /// The state that was read has another digest than the one that was written.
+    Digest {
+        /// The one that was written.
+        wanted: u128,
+        /// The one that was read.
+        found: u128,
+    },
+}
+
+impl Default for ImageReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ImageReader {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let (state, sum) = (State::default(), Sum::default());
+        Self { head: None, state, table: 0, sessions: None, stage: Stage::Nothing, sum }
+    }
+
+    /// Takes in the next piece.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not what comes next in an image. Then nothing more may be asked of this reader.
+    pub fn take(&mut self, piece: &[u8]) -> Result<(), ImageError> {
+        let result = self.take_piece(piece);
+        result.map_err(|fault| ImageError { piece: self.sum.pieces, fault })?;
+        self.sum.add(piece);
+        Ok(())
+    }
+
+    /// The store, once all pieces are taken in.
+    ///
+    /// # Errors
+    ///
+    /// Where pieces are missing, or do not add up to the digest.
+    pub fn finish(mut self) -> Result<Store, ImageError> {
+        let piece = self.sum.pieces;
+        let error = |fault| ImageError { piece, fault };
+        let Some(head) = self.head.filter(|_| self.stage == Stage::End) else {
+            return Err(error(ImageFault::Impossible("an end that comes too early")));
+        };
+        let Head { slot, txid, time, digest, .. } = head;
+        let Some(sessions) = self.sessions.take() else {
+            return Err(error(ImageFault::Impossible("no sessions")));
+        };
+        self.state.sessions =
+            sessions.try_into().map_err(|err| error(ImageFault::Undecodable(err)))?;
+        let commands = self.state.sessions.commands();
+        let found = self.state.digest.value().wrapping_add(self.state.sessions.digest());
+        if found != digest {
+            return Err(error(ImageFault::Digest { wanted: digest, found }));
+        }
+        if !self.state.ledger.is_whole(slot, txid) {
+            return Err(error(ImageFault::Impossible("an index that does not reach the boundary")));
+        }
+        self.state.boundary = Boundary { slot, txid, time, commands, digest };
+        (self.state.txid, self.state.oldest) = (txid, txid);
+        Ok(Store { state: self.state.into() })
+    }
+
+    fn take_piece(&mut self, piece: &[u8]) -> Result<(), ImageFault> {
+        let (version, bytes) = piece.split_first().ok_or(ImageFault::Impossible("no bytes"))?;
+        if *version != IMAGE_VERSION {
+            return Err(ImageFault::Version(*version));
+        }
+        let piece = codec::decode("a piece of an image", bytes).map_err(ImageFault::Undecodable)?;
+        let stage = match &piece {
+            Piece::Head(_) | Piece::Table(_) => Stage::Tables,
+            Piece::Keys(_) => Stage::Keys,
+            Piece::Ledger(_) => Stage::Ledger,
+            Piece::Sessions(_) => Stage::Sessions,
+            Piece::End { .. } => Stage::End,
+        };
+        if stage < self.stage || self.stage == Stage::End {
+            return Err(ImageFault::Impossible("a piece out of order"));
+        }
+        self.stage = stage;
+        let result = match (piece, self.head) {
+            (Piece::Head(head), None) => self.begin(head),
+            (_, None) => Err("no head"),
+            (piece, Some(head)) => self.take_behind(piece, head),
+        };
+        result.map_err(ImageFault::Impossible)
+    }
+
+    /// Takes in what comes behind the head.
+    fn take_behind(&mut self, piece: Piece<'_>, head: Head) -> Result<(), &'static str> {
+        match piece {
+            Piece::Head(_) => Err("a second head"),
+            Piece::Table(TableAt { used, created }) => self.take_table(&used, created, head),
+            Piece::Keys(Keys { table, keys }) => self.take_keys(table as usize, &keys, head),
+            Piece::Ledger(run) => self.state.ledger.restore(run, head.txid),
+            Piece::Sessions(sessions) => self.take_sessions(sessions),
+            Piece::End { pieces, hash } => match (Sum { pieces, hash }) == self.sum {
+                true => Ok(()),
+                false => Err("another sum of the pieces"),
+            },
+        }
+    }
+
+    fn begin(&mut self, head: Head) -> Result<(), &'static str> {
+        if head.slot < head.ledger_first {
+            return Err("an index that begins behind the boundary");
+        }
+        self.state.ledger = Ledger::beginning_with(head.ledger_first);
+        self.head = Some(head);
+        Ok(())
+    }
+
+    fn take_table(
+        &mut self,
+        used: &TableUse<'_>,
+        created: TxId,
+        head: Head,
+    ) -> Result<(), &'static str> {
+        let State { tables, digest, .. } = &mut self.state;
+        let last = tables.all().last().map_or(TxId::ZERO, |table| table.created);
+        if created < last || created == TxId::ZERO || head.txid < created {
+            return Err("a table that was registered by no transaction");
+        }
+        if tables.find(used.name).is_some() {
+            return Err("a table that was registered before");
+        }
+        let id = tables.register(used, created);
+        digest.add_table(tables[id].hash, created);
+        Ok(())
+    }
+
+    fn take_sessions(&mut self, more: SessionsImage) -> Result<(), &'static str> {
+        let Some(known) = &mut self.sessions else {
+            self.sessions = Some(more);
+            return Ok(());
+        };
+        let numbers = |it: &SessionsImage| (it.commands, it.floor, it.sessions_max);
+        if numbers(known) != numbers(&more) || more.sessions.is_empty() {
+            return Err("sessions of another state");
+        }
+        known.sessions.extend(more.sessions);
+        match known.sessions.len() <= known.sessions_max as usize {
+            true => Ok(()),
+            false => Err("more sessions than are remembered"),
+        }
+    }
+
+    fn take_keys(
+        &mut self,
+        table: usize,
+        keys: &[KeyAt<'_>],
+        head: Head,
+    ) -> Result<(), &'static str> {
+        let State { tables, digest, .. } = &mut self.state;
+        if table < self.table {
+            return Err("keys of a table that was read before");
+        }
+        self.table = table;
+        let table = tables.all_mut().get_mut(table).ok_or("keys of no table")?;
+        for KeyAt { key, txid, created, writes, value } in keys {
+            let (txid, created, writes) = (*txid, *created, *writes);
+            let is_whole = match value {
+                Some(_) => TxId::ZERO < created && created <= txid && 0 < writes,
+                None => created == TxId::ZERO && writes == 0,
+            };
+            if !is_whole || txid < table.created || head.txid < txid {
+                return Err("a version that no transaction wrote");
+            }
+            let value = value.map(|value| Arc::from(&value[..]));
+            let version = Version { txid, created, writes, value };
+            let restored = table.versions.restore(key, version);
+            let version = restored.map_err(|_| "keys that are not in order")?;
+            digest.add(table.hash, key, version);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "piece {}: ", self.piece)?;
+        match &self.fault {
+            ImageFault::Version(version) => {
+                write!(f, "image version {version}, supported is {IMAGE_VERSION}")
+            }
+            ImageFault::Undecodable(source) => source.fmt(f),
+            ImageFault::Impossible(what) => f.write_str(what),
+            ImageFault::Digest { wanted, found } => {
+                write!(f, "the state has digest {found:032x}, written was {wanted:032x}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ImageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.fault {
+            ImageFault::Undecodable(source) => Some(source),
+            ImageFault::Version(_) | ImageFault::Impossible(_) | ImageFault::Digest { .. } => None,
+        }
+    }
+}
