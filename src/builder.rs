@@ -200,6 +200,7 @@ impl Builder {
             inflight_bytes_max: config.inflight_bytes_max,
             message_bytes_max: ENTRIES_PER_MESSAGE_BYTES,
             seal_after: config.seal_after,
+            checkpoint_bytes: config.checkpoint_bytes,
             batcher: batcher::Options {
                 commands_max: config.batch_transactions_max,
                 bytes_max: config.batch_bytes_max,

@@ -99,6 +99,12 @@ pub struct Config {
     /// 4 KiB, between 64 KiB and 1 GiB.
     pub segment_bytes: u64,
 
+    /// A checkpoint of the state is written, in the background, when this many bytes of
+    /// transactions were applied behind the newest one: an opening reads the checkpoint, and
+    /// applies what is behind it. Smaller makes openings faster, and writes more; a checkpoint is
+    /// about as large as all keys and values. Two are kept. Default 256 MiB, not zero.
+    pub checkpoint_bytes: u64,
+
     /// A journal that was idle for so long writes down that it is durable; then damage to its end
     /// can be told from a torn write. Default 100 ms.
     pub seal_after: Duration,
@@ -123,6 +129,7 @@ impl Default for Config {
             journal_backlog_bytes_max: 64 * 1024 * 1024,
             peer_queue_bytes_max: 32 * 1024 * 1024,
             segment_bytes: 16 * 1024 * 1024,
+            checkpoint_bytes: 256 * 1024 * 1024,
             seal_after: Duration::from_millis(100),
         }
     }
@@ -183,6 +190,9 @@ impl Config {
             if value == 0 {
                 return Err(invalid(field, "is 0, wanted a positive number"));
             }
+        }
+        if self.checkpoint_bytes == 0 {
+            return Err(invalid("checkpoint_bytes", "is 0, wanted a positive number"));
         }
         if self.inflight_slots_max == 0 || self.inflight_slots_max > ALPHA {
             let found = format!("is {}, wanted 1 to {ALPHA}", self.inflight_slots_max);

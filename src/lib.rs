@@ -276,6 +276,7 @@ mod config;
 mod history;
 mod key;
 mod leader;
+mod maintenance;
 mod network;
 mod record;
 mod replica;

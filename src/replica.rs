@@ -47,6 +47,10 @@ pub struct Replica {
 }
 
 impl Replica {
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// The replica that answers this handle.
     #[cfg(feature = "sim")]
     pub(crate) fn of(handle: Handle) -> Self {

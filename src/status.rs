@@ -40,6 +40,8 @@ pub struct Status {
     pub slot_chosen: u64,
     /// The slots below are applied here.
     pub slot_applied: u64,
+    /// The state below this slot is in a checkpoint: an opening applies only what is behind it.
+    pub slot_checkpointed: u64,
     /// The newest transaction that is applied here.
     pub txid: TxId,
     /// The digest of the state: replicas with the same `slot_applied` have the same digest.
@@ -136,6 +138,7 @@ impl Status {
             priority: report.priority,
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
+            slot_checkpointed: report.slot_checkpointed.0,
             txid,
             digest,
             failures_tolerated: report.failures_tolerated,
@@ -197,6 +200,7 @@ impl fmt::Display for Status {
             write!(f, " priority={}", self.priority)?;
         }
         write!(f, " txid={txid} chosen={slot_chosen} applied={slot_applied}")?;
+        write!(f, " checkpointed={}", self.slot_checkpointed)?;
         match self.failures_tolerated {
             Some(more) => write!(f, " tolerates={more}")?,
             None => f.write_str(" tolerates=none, no quorum")?,

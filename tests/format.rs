@@ -8,9 +8,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use indelible::journal::checkpoint::checkpoint_name;
 use indelible::journal::frame::{BadFrame, Header, Home, Kind};
+use indelible::journal::identity::IDENTITY_NAME;
 use indelible::journal::segment::{BadSuperheader, End, Superheader};
-use indelible::journal::{Identity, JournalError};
+use indelible::journal::{Disk, File, Identity, Journal, JournalError, MemoryDisk, Options};
 use indelible::store::Store;
 use indelible::store::image::{Image, ImageReader};
 use indelible::store::sessions::{Outcome, SessionImage, SessionsImage};
@@ -28,7 +30,7 @@ use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
     Introduce, Message, Promise, TakeOver, Vote,
 };
-use indelible::types::record::{Doubts, Sighting, Verdicts};
+use indelible::types::record::{Doubts, Record, Sighting, Verdicts};
 use indelible::types::time::Time;
 
 const HOME: Home = Home {
@@ -271,6 +273,33 @@ fn entries_and_commands() {
     golden("content_hash", &content.0.to_le_bytes());
     golden("chain", &Chain::EMPTY.extend(content).0.to_le_bytes());
     golden("cluster_id", &membership().cluster_id().0.to_le_bytes());
+}
+
+/// A checkpoint, with pieces of any bytes: what is in them is not its business.
+#[test]
+fn checkpoints() {
+    let disk = MemoryDisk::new();
+    let blank = Identity {
+        cluster: ClusterId::UNFORMED,
+        membership: None,
+        formed: false,
+        segment_last: 0,
+        segment_made: 0,
+        ..identity()
+    };
+    disk.create(IDENTITY_NAME).unwrap().write_at(0, &blank.encode()).unwrap();
+    let mut journal = Journal::open(disk.clone(), Options::default(), ReplicaId(3)).unwrap();
+    journal.agree(&membership(), true).unwrap();
+    journal.append(&[Record::Chosen { slot: Slot(0), entry: entry() }], Slot(1)).unwrap();
+    let pieces = [b"piece".to_vec(), vec![7; 8]].into_iter();
+    journal.begin_checkpoint(Slot(1), Chain(0x2a), Box::new(pieces));
+    while let Some(job) = journal.next_job().unwrap() {
+        let _ = journal.complete(job.run()).unwrap();
+    }
+    let name = checkpoint_name(Slot(1));
+    let mut bytes = vec![0; 4096];
+    let count = disk.open(&name).unwrap().read_at(0, &mut bytes).unwrap();
+    golden("checkpoint", &bytes[..count]);
 }
 
 /// The pieces of an image of a state with a key, a deleted one, and a transaction that was refused.

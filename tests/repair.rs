@@ -64,6 +64,7 @@ impl World {
             inflight_bytes_max: 1 << 24,
             message_bytes_max: 1 << 10,
             seal_after: Duration::from_millis(100),
+            checkpoint_bytes: u64::MAX,
             batcher: batcher::Options {
                 commands_max: 1000,
                 bytes_max: 1 << 20,
@@ -234,6 +235,40 @@ fn replicas_that_lost_different_entries_heal_each_other() {
         assert_eq!(world.report(id).repair, None);
         world.assert_readable(id);
     }
+}
+
+#[test]
+fn what_is_lost_behind_a_checkpoint_is_fetched_and_what_is_before_later() {
+    let mut world = World::of(3);
+    world.commit_some(1, 6);
+    let (mut pending, completer) = Pending::new();
+    world.events.push_back((2, Event::Checkpoint { completer }));
+    world.run(500);
+    pending.wait_timeout(Duration::ZERO).expect("it is answered").expect("it is taken");
+    let held = world.report(2).slot_checkpointed;
+    assert!(Slot(6) < held, "{held}");
+    world.commit_some(1, 6);
+    world.run(500);
+    (1..=3).for_each(|id| world.kill(id));
+    world.damage(2, 3);
+    world.damage(2, held.0 + 2);
+
+    // It begins with the state of the checkpoint, and waits for what is behind it, and for no more.
+    world.open(2);
+    world.run(1000);
+    let repair = world.report(2).repair.expect("entries are missing");
+    assert!(repair.before_serving && Some(held) <= repair.first, "{repair:?}");
+    assert_eq!(world.drivers[&2].store().applied().slot, held);
+
+    // Then it serves, and fetches the rest of the history beside.
+    world.open(1);
+    world.open(3);
+    world.run(3000);
+    assert_eq!(world.report(2).repair, None);
+    world.assert_readable(2);
+    let digests = world.digests();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    world.commit_some(2, 1);
 }
 
 #[test]

@@ -46,6 +46,7 @@ const FACADE: &[(&str, usize)] = &[
     ("history", 4),
     ("replica", 5),
     ("resolve", 6),
+    ("maintenance", 6),
 ];
 
 /// The deterministic middle: what the simulator runs must be what ships.

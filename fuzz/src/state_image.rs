@@ -2,9 +2,9 @@
 //!
 //! The bytes are pieces, each behind its length (2 bytes). They are taken as they are; and once
 //! more with an end whose sum is right and, where that is all that is wrong then, the digest of
-//! what was read. Asserted: nothing but an error comes of what is no image; what is read of one stands where
-//! it says, with that digest, can be asked for every slot and id, goes on, and has an image itself,
-//! which is the same state.
+//! what was read. Asserted: nothing but an error comes of what is no image; what is read of one
+//! stands where it says, with that digest, can be asked for every slot and id, goes on, and has an
+//! image itself, which is the same state.
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::types::ids::Lsn;
+use crate::types::ids::{Lsn, Slot};
 
 use super::disk::{File, fill};
 use super::error::JournalError;
@@ -60,6 +60,10 @@ pub(super) struct Known {
     pub(super) segment_last: u64,
     /// This segment, or a later one, was prepared.
     pub(super) segment_made: u64,
+    /// The state below this slot is in a checkpoint.
+    pub(super) slot_checkpointed: Slot,
+    /// The journal was durable so far, as a checkpoint says.
+    pub(super) durable_through: Lsn,
 }
 
 /// The segments that are the journal, and those that may be.

@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
 
+use super::checkpointing::{Step, Stepped};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::{self, Identity};
 use super::segment::{BLOCK_BYTES, prepare, segment_name};
 use super::spare::Former;
 
-/// Work on the disk: one group to write and sync, or a segment to prepare.
+/// Work on the disk: one group to write and sync, a segment to prepare, or a step of taking a
+/// checkpoint.
 #[must_use = "a job that is dropped leaves the journal waiting for ever"]
 pub struct Job<D: Disk>(pub(super) Task<D>);
 
@@ -35,6 +37,7 @@ pub(super) enum Task<D: Disk> {
         former: Former,
         identity: Identity,
     },
+    Checkpoint(Step<D>),
 }
 
 /// What became of a job.
@@ -57,6 +60,7 @@ pub(super) enum Outcome<D: Disk> {
         former: Former,
         err: JournalError,
     },
+    Checkpoint(Result<Stepped<D>, JournalError>),
 }
 
 /// A job whose bytes are written, and not synced: what a power cut can tear.
@@ -78,32 +82,34 @@ impl<D: Disk> Job<D> {
             Task::Write { segment, file, offset, buffer, .. } => file
                 .write_at(*offset, buffer.bytes())
                 .map_err(|err| JournalError::io("write", &segment_name(*segment))(err)),
-            Task::Prepare { .. } => Ok(()),
+            Task::Prepare { .. } | Task::Checkpoint(_) => Ok(()),
         };
         Begun { task: self.0, written }
     }
 
-    /// The bytes of the group that it writes; none where it prepares a segment.
+    /// The bytes of the group that it writes; none where it writes none.
     #[must_use]
     pub fn group(&self) -> &[u8] {
         match &self.0 {
             Task::Write { buffer, .. } => buffer.bytes(),
-            Task::Prepare { .. } => &[],
+            Task::Prepare { .. } | Task::Checkpoint(_) => &[],
         }
     }
 
-    /// Whether this is the slow kind of job that nobody waits for: preparing the next segment.
+    /// Whether this is the slow kind of job that no commit waits for: preparing the next segment,
+    /// and taking a checkpoint.
     #[must_use]
-    pub fn is_prepare(&self) -> bool {
-        matches!(self.0, Task::Prepare { .. })
+    pub fn is_background(&self) -> bool {
+        matches!(self.0, Task::Prepare { .. } | Task::Checkpoint(_))
     }
 
-    /// How many bytes it writes.
+    /// How many bytes it writes to the journal.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match &self.0 {
             Task::Write { buffer, .. } => buffer.bytes().len() as u64,
             Task::Prepare { length, .. } => *length,
+            Task::Checkpoint(_) => 0,
         }
     }
 }
@@ -125,6 +131,7 @@ impl<D: Disk> Begun<D> {
                 };
                 Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
             }
+            Task::Checkpoint(step) => Outcome::Checkpoint(step.run()),
             Task::Prepare { disk, number, length, lanes, former, identity } => {
                 let (result, former) = make(&*disk, number, length, lanes, former, identity);
                 match result {
@@ -197,6 +204,7 @@ impl<D: Disk> fmt::Debug for Job<D> {
             Task::Prepare { number, length, .. } => {
                 write!(f, "prepare segment {number} of {length} bytes")
             }
+            Task::Checkpoint(step) => step.fmt(f),
         }
     }
 }
@@ -214,6 +222,7 @@ impl<D: Disk> Done<D> {
         match &self.0 {
             Outcome::Written { result, .. } => result.is_ok(),
             Outcome::Prepared { result, .. } => result.is_ok(),
+            Outcome::Checkpoint(result) => result.is_ok(),
             Outcome::Full { .. } => false,
         }
     }
@@ -224,6 +233,9 @@ impl<D: Disk> fmt::Debug for Done<D> {
         match &self.0 {
             Outcome::Written { number, result, .. } => write!(f, "write {number}: {result:?}"),
             Outcome::Full { err, .. } => write!(f, "no space: {err}"),
+            Outcome::Checkpoint(result) => {
+                write!(f, "checkpoint: {:?}", result.as_ref().map(|_| ()))
+            }
             Outcome::Prepared { number, result, .. } => {
                 write!(f, "prepare segment {number}: {:?}", result.as_ref().map(|_| ()))
             }

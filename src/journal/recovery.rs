@@ -10,8 +10,8 @@
 //! 3. Write its superheader, which says where the kept part of the segments before it ends; sync.
 //!    *This* is the moment from which the tail counts as cut.
 //! 4. Replace the identity: one boot more, and the number of the new segment.
-//! 5. Give back what is no longer counted: the rest of the last segment, and segments without a
-//!    place in the chain.
+//! 5. Give back what is no longer counted: the rest of the last segment, segments without a
+//!    place in the chain, and a checkpoint that was begun or is old.
 //!
 //! Why the tail is written again rather than synced where it stands: if this process, or the one
 //! before, was told that a sync failed, the kernel may hold the lost blocks as clean. They read
@@ -29,12 +29,14 @@ use parking_lot::RwLock;
 
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot};
+use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
 use super::chain::Known;
+use super::checkpoint::{self, Checkpoint, CheckpointHeader};
+use super::checkpointing;
 use super::collector::Collector;
 use super::disk::{Disk, File};
 use super::error::JournalError;
@@ -60,6 +62,8 @@ pub(super) struct Opened<D: Disk> {
     pub(super) found_through: Lsn,
     /// `None` where no segment was ever in use.
     pub(super) writer: Option<Writer<D>>,
+    /// The whole checkpoints, newest first.
+    pub(super) checkpoints: Vec<Checkpoint<D>>,
 }
 
 /// What a new segment begins with.
@@ -105,8 +109,12 @@ pub(super) fn open<D: Disk>(
     {
         return Err(no_segment(*last));
     }
-    let mut scan = scan(&**disk, &identity, &numbers)?;
-    let recovered = recovered(&mut scan)?;
+    let checkpoints = checkpoint::find(&**disk, identity.home(), who)?;
+    let newest = checkpoints.whole.first().map(Checkpoint::header);
+    let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
+    let mut scan = scan(&**disk, &identity, newest, &numbers)?;
+    let chain = newest.map_or(Chain::EMPTY, |newest| newest.chain);
+    let recovered = recovered(&mut scan, slot_checkpointed, chain)?;
     let tail = tail_items(&mut scan)?;
     // All checks have passed; from here on the directory is written to.
     let shared = Arc::new(Shared {
@@ -132,12 +140,13 @@ pub(super) fn open<D: Disk>(
     if scan.is_begun {
         give_back(&**disk, &shared, &numbers, scan.kept)?;
     }
+    let checkpoints = checkpointing::tidy(&**disk, checkpoints)?;
     if let Some(writer) = &mut writer {
         writer.count_bytes()?;
         writer.set_identity(&identity);
     }
     let found_through = scan.lsn_seen;
-    Ok(Opened { lock, identity, shared, recovered, found_through, writer })
+    Ok(Opened { lock, identity, shared, recovered, found_through, writer, checkpoints })
 }
 
 /// Makes the first segment of a directory that has just become part of a cluster.
@@ -187,6 +196,7 @@ fn no_segment(number: u64) -> JournalError {
 fn scan<D: Disk>(
     disk: &D,
     identity: &Identity,
+    checkpoint: Option<CheckpointHeader>,
     numbers: &[u64],
 ) -> Result<Scan<D::File>, JournalError> {
     let membership = identity.membership.as_ref();
@@ -195,20 +205,37 @@ fn scan<D: Disk>(
         alone: membership.is_none_or(|membership| membership.voters().len() == 1),
         segment_last: identity.segment_last,
         segment_made: identity.segment_made,
+        slot_checkpointed: checkpoint.map_or(Slot::ZERO, |newest| newest.slot),
+        durable_through: checkpoint.map_or(Lsn::ZERO, |newest| newest.durable_through),
     };
     Scan::run(disk, known, membership.map(Membership::alpha), numbers)
 }
 
-fn recovered<F: File>(scan: &mut Scan<F>) -> Result<Recovered, JournalError> {
+fn recovered<F: File>(
+    scan: &mut Scan<F>,
+    slot_checkpointed: Slot,
+    chain: Chain,
+) -> Result<Recovered, JournalError> {
     let mut votes = Vec::with_capacity(scan.found.votes.len());
     for (slot, (ballot, place)) in std::mem::take(&mut scan.found.votes) {
         let entry = entry(scan, slot, place)?;
         votes.push((slot, ballot, entry));
     }
     let (promised, slot_chosen) = (scan.promised, scan.found.slot_chosen);
-    let (missing, doubts) = (scan.damage.missing.clone(), scan.damage.doubts.clone());
-    let (chain, sightings) = (Chain::default(), scan.found.sightings.clone());
-    Ok(Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings })
+    let (mut missing, mut unreadable) = (scan.damage.missing.clone(), scan.damage.missing.clone());
+    missing.remove_below(slot_checkpointed);
+    unreadable.remove(SlotRange { first: slot_checkpointed, end: Slot(u64::MAX) });
+    Ok(Recovered {
+        promised,
+        slot_chosen,
+        slot_checkpointed,
+        chain,
+        votes,
+        missing,
+        unreadable,
+        doubts: scan.damage.doubts.clone(),
+        sightings: scan.found.sightings.clone(),
+    })
 }
 
 /// What no evidence covers, to be written again, and what is in doubt. The promise is not in it: it

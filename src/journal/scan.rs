@@ -49,6 +49,7 @@ use super::walk::{Seen, Whole};
 pub(super) struct Scan<F> {
     pub(super) source: Source<F>,
     alone: bool,
+    slot_checkpointed: Slot,
     /// What the frames say.
     pub(super) found: Findings,
     /// What damage there is, when all is read.
@@ -114,6 +115,7 @@ impl<F: File> Scan<F> {
         Self {
             source: Source::new(known.home, known.alone),
             alone: known.alone,
+            slot_checkpointed: known.slot_checkpointed,
             found: Findings::new(alpha),
             damage: Damage::default(),
             kept: End::default(),
@@ -123,7 +125,7 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             is_ours: false,
             lsn_seen: Lsn::ZERO,
-            evidence: Lsn::ZERO,
+            evidence: known.durable_through,
             vouched: Lsn::ZERO,
             longest: Options::default().segment_bytes,
             end: End::default(),
@@ -293,6 +295,8 @@ impl<F: File> Scan<F> {
 
     /// The journal ends behind the last whole group. What else there is was never counted.
     pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
+        // All that was durable when a checkpoint came is whole: nothing below it is torn.
+        self.found.end_group(self.slot_checkpointed);
         let (length, offset) = (self.source.length(link.number)?, self.end.offset);
         let made =
             link.superheader.map_or(0, |(superheader, _)| superheader.length.min(LENGTH_MAX));
@@ -435,10 +439,12 @@ impl<F: File> Scan<F> {
         if self.lsn_seen.0 > COUNT_MAX || self.found.next_promise() > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }
-        let chosen = self.found.slot_chosen;
+        let chosen = self.found.slot_chosen.max(self.slot_checkpointed);
         if !self.found.index.can_hold(chosen) {
             return Err(corrupt(number, 0, Some(chosen), "a slot out of range"));
         }
+        // What a checkpoint holds is chosen, whatever the journal says.
+        self.found.end_group(self.slot_checkpointed);
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
         self.damage = self.found.damage(promise_lost);
         if self.damage.doubts.promise_lost && self.alone {

@@ -185,6 +185,7 @@ impl<D: Disk> Writer<D> {
                 self.spare.set_ready(Ready { number, length, lanes });
             }
             Outcome::Full { former, .. } => self.spare.set_full(former),
+            Outcome::Checkpoint(_) => unreachable!("the journal takes these in by itself"),
             Outcome::Written { number, buffer, result } => {
                 result.map_err(|err| self.poison_with(err))?;
                 if self.buffers.len() < self.options.inflight_max {
@@ -221,6 +222,11 @@ impl<D: Disk> Writer<D> {
 
     pub(super) fn retry_prepare(&mut self) {
         self.spare.retry();
+    }
+
+    /// One behind the highest slot that was ever appended.
+    pub(super) fn slot_end(&self) -> Slot {
+        self.slot_end
     }
 
     /// The segment that is written to.
@@ -390,13 +396,13 @@ impl<D: Disk> Writer<D> {
         buffer
     }
 
-    fn check_poison(&self) -> Result<(), JournalError> {
+    pub(super) fn check_poison(&self) -> Result<(), JournalError> {
         self.poison.as_ref().map_or(Ok(()), |poison| Err(poison.again()))
     }
 
     /// Remembers the first failure. It is never retried: after a failed sync the kernel may hold
     /// the lost blocks as clean, and a second sync would succeed without writing them.
-    fn poison_with(&mut self, err: JournalError) -> JournalError {
+    pub(super) fn poison_with(&mut self, err: JournalError) -> JournalError {
         let poison = err.for_good();
         reached!(JournalPoisoned);
         let returned = poison.again();

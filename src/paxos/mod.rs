@@ -39,7 +39,7 @@
 //!
 //! # Caveats
 //!
-//! Leases and checkpoints are not here. A replica that lacks chosen entries does not get here: its
+//! Leases are not here, nor is any state. A replica that lacks chosen entries does not get here: its
 //! owner fetches them first. An observer does all that a voter does but campaign, and nobody counts
 //! it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
 //! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;

@@ -13,7 +13,8 @@
 //! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
 //! `calls` (what callers ask), `fence` (openings of peers), `forwards` (commands for another
 //! leader), `handover` (another one is to lead), `next_leader` (who wants to hear of it),
-//! `journaling` (records in, messages out), `priorities` (a peer is preferred), `stalled` (a disk
+//! `journaling` (records in, messages out), `checkpoints` (the state, as a file),
+//! `priorities` (a peer is preferred), `stalled` (a disk
 //! that hangs), `space` (one that is full), `repair` (what the journal lost), `report`.
 //!
 //! Invariants:
@@ -42,6 +43,7 @@ use crate::types::time::{Moment, Time};
 
 use super::admission::Drain;
 use super::batcher::Batcher;
+use super::checkpoints::Checkpoints;
 use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
@@ -80,6 +82,7 @@ pub struct Driver<D: Disk> {
     pub(super) damage: Option<Error>,
     pub(super) repair: Repair,
     pub(super) space: Space,
+    pub(super) checkpoints: Checkpoints,
     pub(super) fence: Fence,
 
     pub(super) formation: Formation,
@@ -157,6 +160,7 @@ impl<D: Disk> Driver<D> {
             damage: None,
             repair: Repair::new(now),
             space: Space::default(),
+            checkpoints: Checkpoints::default(),
             fence: Fence::default(),
             formation,
             announce_at: now,
@@ -256,6 +260,7 @@ impl<D: Disk> Driver<D> {
         self.hand_over_to_preferred();
         self.work()?;
         self.look_at_queue();
+        self.go_on_with_checkpoints();
         self.settle_hand_overs();
         self.tell_leader();
         self.seal_when_idle()?;
@@ -288,6 +293,7 @@ impl<D: Disk> Driver<D> {
             }
             Event::HandOver { to, completer } => self.on_hand_over(to, completer),
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
+            Event::Checkpoint { completer } => self.on_checkpoint(completer),
             Event::Arrived(Arrival::Down { peer }) => {
                 self.requests.writes.peer_down(peer);
                 self.step(Input::PeerDown(peer));
@@ -442,6 +448,7 @@ impl<D: Disk> Driver<D> {
             Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
         })?;
         self.time = self.time.max(applied.time);
+        self.checkpoints.count(entry);
         if let Some(proposal) = self.proposals.remove(&slot) {
             self.end_proposal(proposal, entry);
         }
@@ -490,10 +497,10 @@ impl<D: Disk> Driver<D> {
         let bounced = self.bounced.map(|(_, until)| until).filter(waits);
         let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
         let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
-        let preferred = self.priorities.due_at();
+        let (preferred, checkpoint) = (self.priorities.due_at(), self.checkpoints.wake_at());
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
-            hand_over, stalled, preferred,
+            hand_over, stalled, preferred, checkpoint,
         ];
         due.iter().flatten().min().copied()
     }

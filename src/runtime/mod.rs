@@ -33,6 +33,7 @@
 
 mod admission;
 mod calls;
+mod checkpoints;
 pub mod driver;
 mod ending;
 mod fence;

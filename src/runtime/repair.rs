@@ -84,6 +84,11 @@ impl Repair {
         }
     }
 
+    /// Wants these as well.
+    pub(super) fn want(&mut self, slots: SlotSet) {
+        slots.ranges().iter().for_each(|range| self.missing.insert(*range));
+    }
+
     /// Whether the core waits for it.
     pub(super) fn is_opening(&self) -> bool {
         self.opening.is_some()

@@ -41,6 +41,8 @@ pub struct Report {
     pub journal_bytes: u64,
     /// Bytes of groups that wait for the disk.
     pub backlog_bytes: usize,
+    /// Every slot below is in a checkpoint.
+    pub slot_checkpointed: Slot,
     /// What the journal could not be read for, though it goes on.
     pub damage: Option<Error>,
     /// The chosen entries that it lost and fetches from its peers.
@@ -215,9 +217,10 @@ impl<D: Disk> Driver<D> {
             peers,
             failures_tolerated: live.checked_sub(needed).filter(|_| self.paxos.is_some()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len() + self.hand_overs.len(),
+            waiting: self.requests.len() + self.hand_overs.len() + self.checkpoints.waiting(),
             journal_bytes: self.journal.bytes_on_disk(),
             backlog_bytes: self.journal.backlog_bytes(),
+            slot_checkpointed: self.slot_checkpointed(),
             damage: self.damage.clone(),
             repair: self.repair.report(),
             doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),

@@ -49,6 +49,8 @@ pub enum Answer {
     Read(Completer<()>, Result<(), Error>),
     /// To who asked for a hand-over.
     HandOver(Completer<()>, Result<(), Error>),
+    /// To who asked for a checkpoint.
+    Checkpoint(Completer<()>, Result<(), Error>),
     /// To who waited for another leader.
     Leader(Completer<Option<Ballot>>, Result<Option<Ballot>, Error>),
 }
@@ -59,9 +61,9 @@ impl Answer {
         match self {
             Self::Write(completer, result) => completer.complete(result),
             Self::Resolution(completer, result) => completer.complete(result),
-            Self::Read(completer, result) | Self::HandOver(completer, result) => {
-                completer.complete(result);
-            }
+            Self::Read(completer, result)
+            | Self::HandOver(completer, result)
+            | Self::Checkpoint(completer, result) => completer.complete(result),
             Self::Leader(completer, result) => completer.complete(result),
         }
     }

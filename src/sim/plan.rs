@@ -33,6 +33,8 @@ pub struct Plan {
     pub sessions_max: u32,
     /// Most bytes of entries in one message.
     pub message_bytes_max: usize,
+    /// A checkpoint is taken when so many bytes of entries were applied behind the newest one.
+    pub checkpoint_bytes: u64,
     /// How the journals are laid out.
     pub journal: journal::Options,
 }
@@ -51,6 +53,7 @@ impl Default for Plan {
             session_window: SESSION_WINDOW,
             sessions_max: SESSIONS_MAX,
             message_bytes_max: 32 * 1024,
+            checkpoint_bytes: 64 * 1024,
             journal: journal::Options {
                 segment_bytes: 64 * 1024,
                 inflight_max: 2,
@@ -90,6 +93,7 @@ impl Plan {
             inflight_bytes_max: 1 << 20,
             message_bytes_max: self.message_bytes_max,
             seal_after: self.heartbeat_interval * 4,
+            checkpoint_bytes: self.checkpoint_bytes,
             batcher: batcher::Options {
                 commands_max: 64,
                 bytes_max: 32 * 1024,

@@ -381,6 +381,7 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
         request_timeout: Duration::from_millis(rng.within(1000..=8000)),
         message_bytes_max: *rng.pick(&[500, 4096, 32 * 1024]),
+        checkpoint_bytes: *rng.pick(&[1024, 8 * 1024, 64 * 1024, u64::MAX]),
         ..Plan::default()
     };
     // Few sessions, so that some are forgotten; and small windows, so that there are many.

@@ -310,7 +310,7 @@ impl World {
             self.send(id, envelope);
         }
         for job in jobs {
-            let prepares = job.is_prepare();
+            let prepares = job.is_background();
             let machine = &mut self.machines[index(id)];
             let life = machine.life.as_mut().expect("it took a turn");
             let flight = life.begin(job);

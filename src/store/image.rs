@@ -40,6 +40,7 @@ use super::ledger::{Ledger, Run};
 use super::sessions::{SessionImage, SessionsImage};
 use super::versions::{Behind, Version};
 use super::{Boundary, State, Store};
+use crate::types::bugs::{self, Bug};
 use crate::types::codec::{self, DecodeError};
 use crate::types::command::TableUse;
 use crate::types::ids::{ContentHash, Slot, TxId};
@@ -182,7 +183,7 @@ impl Image {
 
     /// The keys of the table at this place that come next; `None` where it has no more.
     fn keys(&mut self, place: usize, after: Option<&[u8]>) -> Option<Vec<u8>> {
-        let Behind { versions, resume } = {
+        let Behind { mut versions, resume } = {
             let state = self.store.state.read();
             let at = self.at.txid;
             let table = state.tables.all().get(place).filter(|table| table.created <= at)?;
@@ -190,6 +191,9 @@ impl Image {
         };
         let is_last = resume.is_none();
         self.next = if is_last { Next::Keys(place + 1, None) } else { Next::Keys(place, resume) };
+        if bugs::is_on(Bug::CheckpointWithoutTombstones) {
+            versions.retain(|(_, version)| version.value.is_some());
+        }
         let keys = versions.iter().map(|(key, version)| KeyAt {
             key: Bytes::new(key),
             txid: version.txid,

@@ -185,6 +185,13 @@ bugs! {
     BestPromiseLeft = "best-promise-left",
     /// That a promise is lost is written down once: where that one frame rots, it is forgotten.
     LossToldOnce = "loss-told-once",
+    /// A checkpoint gets its name before it is synced. (Pillai et al., OSDI'14: a rename that
+    /// overtakes the data.)
+    CheckpointNotSynced = "checkpoint-not-synced",
+    /// A checkpoint leaves out which keys were deleted.
+    CheckpointWithoutTombstones = "checkpoint-without-tombstones",
+    /// A checkpoint counts before the journal is durable as far as it reaches.
+    CheckpointBeforeJournal = "checkpoint-before-journal",
     /// The next opening forgets what was in doubt.
     DoubtsForgotten = "doubts-forgotten",
     /// A leader proposes behind a membership that is not chosen yet.
