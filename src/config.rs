@@ -105,6 +105,14 @@ pub struct Config {
     /// about as large as all keys and values. Two are kept. Default 256 MiB, not zero.
     pub checkpoint_bytes: u64,
 
+    /// At least this many bytes of the journal are kept for [`Replica::transactions`], whether they
+    /// are needed otherwise or not. What is older is removed, segment by segment, once two
+    /// checkpoints of this replica and of each other voter hold what it did. Default [`u64::MAX`]:
+    /// all history is kept, and the journal grows for ever.
+    ///
+    /// [`Replica::transactions`]: crate::Replica::transactions
+    pub history_bytes_min: u64,
+
     /// A journal that was idle for so long writes down that it is durable; then damage to its end
     /// can be told from a torn write. Default 100 ms.
     pub seal_after: Duration,
@@ -130,6 +138,7 @@ impl Default for Config {
             peer_queue_bytes_max: 32 * 1024 * 1024,
             segment_bytes: 16 * 1024 * 1024,
             checkpoint_bytes: 256 * 1024 * 1024,
+            history_bytes_min: u64::MAX,
             seal_after: Duration::from_millis(100),
         }
     }

@@ -387,7 +387,8 @@ impl Replica {
     /// replica: after [`Replica::wait_ready`] it holds everything that was acknowledged before.
     ///
     /// Each step may read from the disk. A step is an error, and the last one, where that fails or
-    /// what it finds is damaged.
+    /// what it finds is damaged; or the first one, where `after` is older than what is kept
+    /// ([`Trimmed`](ErrorKind::Trimmed), [`history_bytes_min`](crate::Config::history_bytes_min)).
     ///
     /// ```
     /// # use indelible::{RawTable, Replica, TxId};

@@ -40,6 +40,8 @@ pub struct Status {
     pub slot_chosen: u64,
     /// The slots below are applied here.
     pub slot_applied: u64,
+    /// The slots below were trimmed: their transactions cannot be read here any more.
+    pub slot_trimmed: u64,
     /// The state below this slot is in a checkpoint: an opening applies only what is behind it.
     pub slot_checkpointed: u64,
     /// The newest transaction that is applied here.
@@ -138,6 +140,7 @@ impl Status {
             priority: report.priority,
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
+            slot_trimmed: report.slot_trimmed.0,
             slot_checkpointed: report.slot_checkpointed.0,
             txid,
             digest,
@@ -200,7 +203,7 @@ impl fmt::Display for Status {
             write!(f, " priority={}", self.priority)?;
         }
         write!(f, " txid={txid} chosen={slot_chosen} applied={slot_applied}")?;
-        write!(f, " checkpointed={}", self.slot_checkpointed)?;
+        write!(f, " checkpointed={} trimmed={}", self.slot_checkpointed, self.slot_trimmed)?;
         match self.failures_tolerated {
             Some(more) => write!(f, " tolerates={more}")?,
             None => f.write_str(" tolerates=none, no quorum")?,

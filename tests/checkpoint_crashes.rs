@@ -1,8 +1,8 @@
-//! Crash points of taking checkpoints, exhaustively: at every boundary of a life in which three are
-//! taken, beside commits, the power goes or the operation fails; what is left is opened, with
-//! another crash at every boundary of that opening, and opened again. Found is the newest
-//! checkpoint that was told to be taken, or the one that was just being taken; it is whole, and so
-//! is all that was acknowledged.
+//! Crash points of taking checkpoints and of trimming, exhaustively: at every boundary of a life in
+//! which three are taken, beside commits, the power goes or the operation fails; what is left is
+//! opened, with another crash at every boundary of that opening, and opened again. Found is the
+//! newest checkpoint that was told to be taken, or the one that was just being taken; it is whole,
+//! and so is all that was acknowledged.
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
@@ -31,6 +31,9 @@ struct Told {
     taking: u64,
     /// Every slot below is durable.
     durable: u64,
+    /// Every slot below is trimmed, and was to be.
+    trimmed: u64,
+    limit: u64,
     formed: bool,
 }
 
@@ -38,11 +41,14 @@ struct Life {
     disk: SimDisk,
     voters: u64,
     told: Told,
+    /// Every slot below is appended.
+    appended: u64,
 }
 
 fn entry(slot: u64) -> Entry {
     let mut builder = EntryBuilder::new(Time(1), 0);
-    builder.push(&[slot as u8; 700]);
+    // Three of them fill a segment.
+    builder.push(&[slot as u8; 14_000]);
     builder.finish()
 }
 
@@ -72,7 +78,7 @@ fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
 
 impl Life {
     fn new(voters: u64) -> Self {
-        Self { disk: SimDisk::new(), voters, told: Told::default() }
+        Self { disk: SimDisk::new(), voters, told: Told::default(), appended: 0 }
     }
 
     /// Appends one entry after the other, does one job after the other, and begins a checkpoint
@@ -88,6 +94,7 @@ impl Life {
                 records.insert(0, Record::Promise { ballot: BALLOT });
             }
             journal.append(&records, Slot(slot))?;
+            self.appended = slot + 1;
             let is_due = |at: &u64| *at <= slot + 1 && !journal.is_taking_checkpoint();
             if let Some(at) = wanted.next_if(is_due) {
                 let image = image(at).into_iter();
@@ -105,16 +112,18 @@ impl Life {
     fn work(&mut self, journal: &mut Journal<Mount>) -> Result<bool, JournalError> {
         let Some(job) = journal.next_job()? else { return Ok(false) };
         let frontier = journal.complete(job.run())?;
-        // The first segment begins with two frames of a group and a promise, each further slot has
-        // a group of its own or shares one: what can be read is what counts.
-        let _ = frontier;
-        let mut durable = self.told.durable;
-        while journal.reader().read(Slot(durable), Slot(durable + 1), 0)?.len() == 1 {
-            durable += 1;
+        if frontier.lsn() == journal.last_lsn() {
+            self.told.durable = self.appended;
         }
-        self.told.durable = durable;
         self.told.checkpoint =
             journal.checkpoint().map_or(0, |checkpoint| checkpoint.header().slot.0);
+        self.told.trimmed = journal.slot_trimmed().0;
+        if let Some(older) = journal.checkpoints().get(1).map(|older| older.header().slot)
+            && journal.can_trim(older, 0)
+        {
+            self.told.limit = older.0;
+            journal.trim(older, 0);
+        }
         Ok(true)
     }
 
@@ -122,7 +131,11 @@ impl Life {
     fn check(&self) -> (u64, usize) {
         let mut journal = open(self.disk.mount(), self.voters).unwrap();
         let recovered = journal.recovered();
-        let Told { checkpoint, taking, durable, .. } = self.told;
+        let Told { checkpoint, taking, durable, trimmed, limit, .. } = self.told;
+        let first = journal.slot_trimmed().0;
+        assert!(first <= limit, "told {:?}, found {first} trimmed", self.told);
+        // The readers are told before the identity is.
+        assert!(first == 0 || first == trimmed || limit > trimmed, "{:?}, {first}", self.told);
         let found = recovered.slot_checkpointed.0;
         let fits = checkpoint <= found && [0, checkpoint, taking].contains(&found);
         assert!(fits, "told {:?}, found a checkpoint of {found}", self.told);
@@ -140,9 +153,14 @@ impl Life {
         assert!(recovered.missing.is_empty() && recovered.unreadable.is_empty());
         let known = recovered.slot_chosen.0 as usize + recovered.votes.len();
         assert!(durable as usize <= known, "told {:?}, found {known} slots", self.told);
-        for slot in 0..durable {
+        assert!(first == 0 || 1 < journal.checkpoints().len(), "trimmed with {found} alone");
+        for slot in first..durable {
+            if let Some(vote) = recovered.votes.iter().find(|(voted, ..)| voted.0 == slot) {
+                assert_eq!(vote.2, entry(slot), "slot {slot}");
+                continue;
+            }
             let read = journal.reader().read(Slot(slot), Slot(slot + 1), 0).unwrap();
-            assert_eq!(read, [entry(slot)], "slot {slot}");
+            assert_eq!(read, [entry(slot)], "slot {slot}, told {:?}", self.told);
         }
         let names = self.disk.names();
         let checkpoints = names.iter().filter(|name| name.starts_with("checkpoint"));
@@ -170,6 +188,7 @@ fn boundaries(voters: u64) -> u64 {
     life.run().unwrap();
     assert_eq!(life.told.checkpoint, 9, "all checkpoints are taken");
     assert_eq!(life.told.durable, 12);
+    assert!(life.told.trimmed > 0, "some are trimmed");
     life.disk.boundaries()
 }
 
@@ -230,11 +249,11 @@ fn every_sync_fails_once() {
 
 #[test]
 fn seeded_mistakes_are_noticed() {
-    for bug in [Bug::CheckpointNotSynced, Bug::SkipDirectorySync] {
+    for bug in [Bug::CheckpointNotSynced, Bug::SkipDirectorySync, Bug::TrimBeforeIdentity] {
         let count = boundaries(3);
         bugs::switch(Some(bug));
         let noticed = (0..count).any(|boundary| {
-            let tried = || crash(3, boundary, 0) + crash(3, boundary, 2);
+            let tried = || (0..3).map(|survival| crash(3, boundary, survival)).sum::<u64>();
             std::panic::catch_unwind(tried).is_err()
         });
         bugs::switch(None);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use indelible::journal::checkpoint::checkpoint_name;
 use indelible::journal::frame::{BadFrame, Header, Home, Kind};
 use indelible::journal::identity::IDENTITY_NAME;
-use indelible::journal::segment::{BadSuperheader, End, Superheader};
+use indelible::journal::segment::{BadSuperheader, End, Front, Superheader};
 use indelible::journal::{Disk, File, Identity, Journal, JournalError, MemoryDisk, Options};
 use indelible::store::Store;
 use indelible::store::image::{Image, ImageReader};
@@ -153,6 +153,7 @@ fn identity() -> Identity {
         formed: true,
         segment_last: 5,
         segment_made: 6,
+        front: Front { number: 2, last_lsn: Lsn(40), slot: Slot(7) },
     }
 }
 
@@ -285,6 +286,7 @@ fn checkpoints() {
         formed: false,
         segment_last: 0,
         segment_made: 0,
+        front: Front::default(),
         ..identity()
     };
     disk.create(IDENTITY_NAME).unwrap().write_at(0, &blank.encode()).unwrap();
@@ -409,7 +411,8 @@ fn messages() -> Vec<Message> {
 
 #[test]
 fn messages_on_the_wire() {
-    for message in messages() {
+    let trimming = [Message::Kept { below: Slot(12) }, Message::Trimmed { first: Slot(12) }];
+    for message in messages().into_iter().chain(trimming) {
         let bytes = codec::encode(&message).unwrap();
         golden(&format!("message_{}", message.name()).to_lowercase(), &bytes);
         assert_eq!(codec::decode::<Message>("message", &bytes).unwrap(), message);

@@ -23,6 +23,7 @@
 //! | `forget A B` | takes slots out of sight |
 //! | `checkpoint SLOT PIECE...` | begins to take one, of such pieces |
 //! | `pieces` | what is in the newest one |
+//! | `trim LIMIT [keep=0]` | removes what holds no slot from there on, if there is any, by a job |
 //! | `later FILE` | a checkpoint of the next version |
 //! | `version FILE OFFSET N`, `foreign cluster\|incarnation\|replica` | what was never ours |
 
@@ -153,20 +154,29 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             drop(Journal::open(state.disk.clone(), Options::default(), ReplicaId(1))?);
             "opened".into()
         }
-        "checkpoint" => {
-            let slot = Slot(command.arg(0));
-            let pieces = command.args[1..].iter().map(|text| bytes_of(text)).collect::<Vec<_>>();
-            let image = Box::new(pieces.into_iter());
-            let chain = Chain(slot.0.into());
-            state.journal.as_mut().unwrap().begin_checkpoint(slot, chain, image);
-            String::new()
-        }
+        "checkpoint" | "trim" => checkpoint_or_trim(state, command),
         "close" => {
             state.journal = None;
             String::new()
         }
         _ => return look_or_damage(state, command),
     })
+}
+
+/// Begins to take a checkpoint, or to remove what such hold.
+fn checkpoint_or_trim(state: &mut State, command: &Command) -> String {
+    let (slot, journal) = (Slot(command.arg(0)), state.journal.as_mut().unwrap());
+    if command.name == "checkpoint" {
+        let pieces = command.args[1..].iter().map(|text| bytes_of(text)).collect::<Vec<_>>();
+        journal.begin_checkpoint(slot, Chain(slot.0.into()), Box::new(pieces.into_iter()));
+        return String::new();
+    }
+    let keep = command.option_or("keep", 0);
+    let can = journal.can_trim(slot, keep);
+    if can {
+        journal.trim(slot, keep);
+    }
+    format!("{can}")
 }
 
 /// Does a job, or tells the journal, or both.

@@ -65,6 +65,7 @@ impl World {
             message_bytes_max: 1 << 10,
             seal_after: Duration::from_millis(100),
             checkpoint_bytes: u64::MAX,
+            history_bytes_min: u64::MAX,
             batcher: batcher::Options {
                 commands_max: 1000,
                 bytes_max: 1 << 20,

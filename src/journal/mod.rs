@@ -116,6 +116,7 @@ mod recovery;
 mod salvage;
 mod scan;
 pub mod segment;
+mod segments;
 mod source;
 mod spare;
 mod walk;
@@ -124,6 +125,7 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
@@ -311,6 +313,32 @@ impl<D: Disk> Journal<D> {
         let appended = self.writer_mut().slot_end();
         assert!(slot <= appended, "a checkpoint of slot {slot}, where {appended} is not appended");
         self.checkpoints.begin(&self.identity, (slot, chain), image, behind);
+    }
+
+    /// Whether segments could be removed if no slot from `limit` on goes, and the others keep
+    /// `bytes_min` bytes.
+    #[must_use]
+    pub fn can_trim(&self, limit: Slot, bytes_min: u64) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.can_trim(limit, bytes_min))
+    }
+
+    /// Removes these segments, by a job, once what is appended so far is durable. What else stands
+    /// in them must have been appended once more: doubts that are not settled, and sightings.
+    ///
+    /// # Panics
+    ///
+    /// Where a slot would go that no checkpoint but the newest holds.
+    pub fn trim(&mut self, limit: Slot, bytes_min: u64) {
+        let held = self.checkpoints.kept().get(1).map_or(Slot::ZERO, |older| older.header().slot);
+        let dares = bugs::is_on(Bug::TrimBeyondCheckpoint);
+        assert!(limit <= held || dares, "slots below {limit} go, of which {held} are in two");
+        self.writer_mut().trim(limit, bytes_min);
+    }
+
+    /// Every slot below was trimmed: no entry is left of it.
+    #[must_use]
+    pub fn slot_trimmed(&self) -> Slot {
+        self.shared.index.read().first()
     }
 
     /// The newest checkpoint.

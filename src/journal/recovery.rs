@@ -49,6 +49,7 @@ use super::scan::Scan;
 use super::segment::{
     End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name, segment_number,
 };
+use super::segments::{Ended, Segments};
 use super::walk::Seen;
 use super::writer::{Start, Writer};
 
@@ -109,7 +110,7 @@ pub(super) fn open<D: Disk>(
     {
         return Err(no_segment(*last));
     }
-    let checkpoints = checkpoint::find(&**disk, identity.home(), who)?;
+    let checkpoints = find_checkpoints(&**disk, &identity)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
     let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
     let mut scan = scan(&**disk, &identity, newest, &numbers)?;
@@ -124,6 +125,7 @@ pub(super) fn open<D: Disk>(
     });
     let mut writer = None;
     if scan.is_begun {
+        let segments = Segments::new(identity.front, ended(&scan));
         let head = head(&mut scan, &numbers, tail);
         {
             let files = &scan.source.files;
@@ -133,7 +135,8 @@ pub(super) fn open<D: Disk>(
         identity.segment_last = head.number;
         identity.segment_made = head.number;
         let start = begin_segment(&**disk, &shared, options, head)?;
-        writer = Some(Writer::new(Arc::clone(disk), Arc::clone(&shared), options, start));
+        let (disk, shared) = (Arc::clone(disk), Arc::clone(&shared));
+        writer = Some(Writer::new(disk, shared, options, start, segments));
     }
     identity.boot = identity.next_boot(&**disk)?;
     identity::replace(&**disk, &identity)?;
@@ -170,7 +173,8 @@ pub(super) fn begin<D: Disk>(
     };
     let start = begin_segment(&**disk, shared, options, head)?;
     give_back(&**disk, shared, &numbers, End::default())?;
-    let mut writer = Writer::new(Arc::clone(disk), Arc::clone(shared), options, start);
+    let (disk, shared, segments) = (Arc::clone(disk), Arc::clone(shared), Segments::default());
+    let mut writer = Writer::new(disk, shared, options, start, segments);
     writer.count_bytes()?;
     Ok(writer)
 }
@@ -192,6 +196,23 @@ fn no_segment(number: u64) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset: 0, slot: None, reason }
 }
 
+/// The checkpoints, of which one reaches back to where the journal begins.
+fn find_checkpoints<D: Disk>(
+    disk: &D,
+    identity: &Identity,
+) -> Result<checkpoint::Found<D>, JournalError> {
+    let found = checkpoint::find(disk, identity.home(), identity.replica)?;
+    let newest = found.whole.first().map_or(Slot::ZERO, |newest| newest.header().slot);
+    match newest < identity.front.slot {
+        // Without what was trimmed the state cannot be built.
+        true => {
+            let missing = JournalError::MissingCheckpoint { slot: identity.front.slot };
+            Err(found.damaged.map_or(missing, |(_, err)| err))
+        }
+        false => Ok(found),
+    }
+}
+
 /// Reads and checks everything.
 fn scan<D: Disk>(
     disk: &D,
@@ -207,6 +228,7 @@ fn scan<D: Disk>(
         segment_made: identity.segment_made,
         slot_checkpointed: checkpoint.map_or(Slot::ZERO, |newest| newest.slot),
         durable_through: checkpoint.map_or(Lsn::ZERO, |newest| newest.durable_through),
+        front: identity.front,
     };
     Scan::run(disk, known, membership.map(Membership::alpha), numbers)
 }
@@ -278,6 +300,19 @@ fn entry<F: File>(scan: &mut Scan<F>, slot: Slot, place: Place) -> Result<Entry,
         slot: Some(slot),
         reason: "not an entry",
     })
+}
+
+/// The segments that are kept, each with its last frame and one behind the highest slot in it or
+/// before it.
+fn ended<F: File>(scan: &Scan<F>) -> BTreeMap<u64, Ended> {
+    let last = (scan.kept.last_lsn, scan.found.slot_end);
+    let ended = |number: &u64| {
+        let is_last = *number == scan.kept.number;
+        let known = scan.ended.get(number).copied().filter(|_| !is_last);
+        let (last_lsn, slot_end) = known.unwrap_or(last);
+        (*number, Ended { last_lsn, slot_end, bytes: 0 })
+    };
+    scan.chain.iter().map(ended).collect()
 }
 
 fn head<F: File>(scan: &mut Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {

@@ -78,6 +78,8 @@ pub(super) struct Scan<F> {
     longest: u64,
     /// The end of the last whole group.
     pub(super) end: End,
+    /// Of each segment but the last, its last frame and one behind the highest slot so far.
+    pub(super) ended: BTreeMap<u64, (Lsn, Slot)>,
     /// The bad region that is being passed.
     pub(super) gap: Option<Gap>,
     /// Whole groups that no frame vouches for.
@@ -116,7 +118,7 @@ impl<F: File> Scan<F> {
             source: Source::new(known.home, known.alone),
             alone: known.alone,
             slot_checkpointed: known.slot_checkpointed,
-            found: Findings::new(alpha),
+            found: Findings::new(alpha, known.front.slot),
             damage: Damage::default(),
             kept: End::default(),
             tail: Vec::new(),
@@ -128,7 +130,8 @@ impl<F: File> Scan<F> {
             evidence: known.durable_through,
             vouched: Lsn::ZERO,
             longest: Options::default().segment_bytes,
-            end: End::default(),
+            end: known.front.end_before(),
+            ended: BTreeMap::new(),
             gap: None,
             uncovered: Vec::new(),
             behind: BTreeMap::new(),
@@ -154,6 +157,8 @@ impl<F: File> Scan<F> {
             if !self.read_segment(link, &links[place + 1..])? {
                 break;
             }
+            let last_lsn = link.end.map_or(self.end.last_lsn, |end| end.last_lsn);
+            self.ended.insert(link.number, (last_lsn, self.found.slot_end));
         }
         if let (Some(link), Some(gap)) = (links.last(), &self.gap) {
             self.skip_numbers(gap.bytes);

@@ -39,11 +39,11 @@
 //!
 //! # Caveats
 //!
-//! Leases are not here, nor is any state. A replica that lacks chosen entries does not get here: its
-//! owner fetches them first. An observer does all that a voter does but campaign, and nobody counts
-//! it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
-//! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
-//! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
+//! Leases are not here, nor is any state. A replica that lacks chosen entries does not get here:
+//! its owner fetches them first. An observer does all that a voter does but campaign, and nobody
+//! counts it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van Renesse
+//! and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*; Howard et
+//! al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
 
 pub mod step;
 
@@ -301,11 +301,14 @@ impl Paxos {
             }
             Message::Fill { until } => self.on_fill(until),
             Message::TakeOver(take_over) => self.on_take_over(from, &take_over),
-            // Commands are the owner's business, and a formed cluster needs no formation.
+            // Commands and what is trimmed are the owner's business, and a formed cluster needs no
+            // formation.
             Message::Forward(_)
             | Message::Bounced { .. }
             | Message::Introduce(_)
-            | Message::Agreed { .. } => {}
+            | Message::Agreed { .. }
+            | Message::Kept { .. }
+            | Message::Trimmed { .. } => {}
         }
     }
 

@@ -65,7 +65,8 @@ impl Checkpoints {
 
 impl<D: Disk> Driver<D> {
     /// Every slot below is in the newest checkpoint.
-    pub(super) fn slot_checkpointed(&self) -> Slot {
+    #[must_use]
+    pub fn slot_checkpointed(&self) -> Slot {
         self.journal.checkpoint().map_or(Slot::ZERO, |newest| newest.header().slot)
     }
 
@@ -88,6 +89,7 @@ impl<D: Disk> Driver<D> {
         // How those commands ended is in the checkpoint.
         self.verdicts_journaled = slot;
         self.store.begin_with(store);
+        self.store.trim_ledger(self.journal.slot_trimmed());
         Ok(())
     }
 
@@ -117,7 +119,7 @@ impl<D: Disk> Driver<D> {
         // The chain is that below what is chosen; and a replica that closes takes nothing on.
         let view = self.view().filter(|view| view.slot_chosen == applied);
         let Some(view) = view.filter(|_| matches!(self.stage, Stage::Serving)) else { return };
-        let image = Image::of(&self.store, Slot::ZERO);
+        let image = Image::of(&self.store, self.journal.slot_trimmed());
         assert_eq!(image.boundary().slot, applied, "nobody applies meanwhile");
         self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
         self.checkpoints.retry_at = None;

@@ -30,9 +30,12 @@ impl<D: Disk> Driver<D> {
     pub(super) fn append_lazy(&mut self, idle: bool) -> Result<()> {
         let applied = self.store.applied().slot;
         if self.verdicts_journaled < applied {
-            let slots = SlotRange { first: self.verdicts_journaled, end: applied };
-            let verdicts = Record::Verdicts(self.store.verdicts(slots));
-            self.append_lazily(verdicts)?;
+            // Nobody asks any more how those ended that are trimmed.
+            let first = self.verdicts_journaled.max(self.store.ledger_first());
+            if first < applied {
+                let slots = SlotRange { first, end: applied };
+                self.append_lazily(Record::Verdicts(self.store.verdicts(slots)))?;
+            }
             self.verdicts_journaled = applied;
         }
         if let Some(record) = self.fence.due(self.now, idle) {
@@ -86,6 +89,9 @@ impl<D: Disk> Driver<D> {
     /// yet sync itself it does not send, nor what it cannot read any more: the peer asks again, and
     /// asks others.
     pub(super) fn serve(&mut self, serve: Serve) {
+        if serve.from < self.slot_trimmed() {
+            return self.tell_trimmed(serve.to);
+        }
         let Some(view) = self.view() else { return };
         let bytes_max = self.options.message_bytes_max;
         let entries = match self.reader.read(serve.from, view.slot_chosen, bytes_max) {

@@ -55,6 +55,8 @@ pub mod gate;
 pub mod requests;
 pub mod tail;
 pub mod tickets;
+mod trimming;
+mod waking;
 pub mod writes;
 
 pub mod handle;

@@ -41,6 +41,10 @@ pub struct Report {
     pub journal_bytes: u64,
     /// Bytes of groups that wait for the disk.
     pub backlog_bytes: usize,
+    /// Every slot below was trimmed here.
+    pub slot_trimmed: Slot,
+    /// A peer that has trimmed what this replica lacks, and up to which slot.
+    pub cut_off: Option<(ReplicaId, Slot)>,
     /// Every slot below is in a checkpoint.
     pub slot_checkpointed: Slot,
     /// What the journal could not be read for, though it goes on.
@@ -110,6 +114,10 @@ impl Report {
         };
         let lost = || self.doubts.promise_lost.then(|| format!("{PROMISE_LOST}. {MUTE}"));
         let damage = || self.damage.as_ref().map(ToString::to_string);
+        let cut_off = || {
+            let (peer, first) = self.cut_off?;
+            Some(format!("replica {peer} trimmed the slots below {first}, which are wanted here"))
+        };
         let forming = || self.trouble.as_ref().map(ToString::to_string);
         let missing = || {
             let missing = self.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -118,7 +126,7 @@ impl Report {
         };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
-        own.or_else(forming).or_else(missing)
+        own.or_else(cut_off).or_else(forming).or_else(missing)
     }
 
     /// Why calls wait, for those who waited in vain.
@@ -220,6 +228,8 @@ impl<D: Disk> Driver<D> {
             waiting: self.requests.len() + self.hand_overs.len() + self.checkpoints.waiting(),
             journal_bytes: self.journal.bytes_on_disk(),
             backlog_bytes: self.journal.backlog_bytes(),
+            slot_trimmed: self.slot_trimmed(),
+            cut_off: self.cut_off(),
             slot_checkpointed: self.slot_checkpointed(),
             damage: self.damage.clone(),
             repair: self.repair.report(),

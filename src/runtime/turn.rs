@@ -60,6 +60,8 @@ pub struct Options {
     pub seal_after: Duration,
     /// A checkpoint is due when so many bytes of entries were applied behind the newest one.
     pub checkpoint_bytes: u64,
+    /// The journal keeps at least so many bytes for those who read the ledger.
+    pub history_bytes_min: u64,
     /// How commands become entries.
     pub batcher: batcher::Options,
 }

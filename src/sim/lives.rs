@@ -196,7 +196,7 @@ impl Lives {
         journal: &mut Journal<Mount>,
         flights: &mut Flights,
     ) -> Result<(), JournalError> {
-        match self.rng.below(17) {
+        match self.rng.below(19) {
             0..5 => self.append(journal)?,
             5..8 => flights.jobs.extend(journal.next_job()?),
             8 => drop(journal.seal()?),
@@ -211,6 +211,11 @@ impl Lives {
                     self.finish(begun, flights);
                 }
             }
+            16 => self.hurry(journal, flights)?,
+            15 => {
+                let limit = self.taken.trim(&self.owner, journal, &mut self.rng)?;
+                self.tell(|| format!("trim {limit:?}"));
+            }
             14 => {
                 let begun = self.taken.begin(&mut self.owner, journal, &mut self.rng);
                 self.tell(|| format!("checkpoint {begun:?}"));
@@ -223,6 +228,22 @@ impl Lives {
                     self.taken.note(journal);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// All that no commit waits for is done at once, while writes are under way.
+    fn hurry(
+        &mut self,
+        journal: &mut Journal<Mount>,
+        flights: &mut Flights,
+    ) -> Result<(), JournalError> {
+        while let Some(job) = journal.next_job()? {
+            match job.is_background() {
+                true => drop(journal.complete(job.run())?),
+                false => flights.jobs.push(job),
+            }
+            self.taken.note(journal);
         }
         Ok(())
     }

@@ -301,6 +301,12 @@ impl Store {
         state.ledger.floor(state.boundary.txid)
     }
 
+    /// The first slot of which it is known which transactions are in it.
+    #[must_use]
+    pub fn ledger_first(&self) -> Slot {
+        self.state.read().ledger.first()
+    }
+
     /// Forgets which transactions are in the slots below `first`.
     pub fn trim_ledger(&self, first: Slot) {
         self.state.write().ledger.trim(first);

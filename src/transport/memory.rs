@@ -349,6 +349,8 @@ pub fn weight(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
+        | Message::Kept { .. }
+        | Message::Trimmed { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,

@@ -192,6 +192,12 @@ bugs! {
     CheckpointWithoutTombstones = "checkpoint-without-tombstones",
     /// A checkpoint counts before the journal is durable as far as it reaches.
     CheckpointBeforeJournal = "checkpoint-before-journal",
+    /// Segments are removed before the identity says that they may be absent.
+    TrimBeforeIdentity = "trim-before-identity",
+    /// Slots are trimmed that are in no checkpoint yet.
+    TrimBeyondCheckpoint = "trim-beyond-checkpoint",
+    /// Slots are trimmed that another voter has in no checkpoint yet, and no longer elsewhere.
+    TrimUnheard = "trim-unheard",
     /// The next opening forgets what was in doubt.
     DoubtsForgotten = "doubts-forgotten",
     /// A leader proposes behind a membership that is not chosen yet.

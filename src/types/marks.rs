@@ -206,6 +206,10 @@ marks! {
     CheckpointPassed = "checkpoint-passed",
     /// An opening removed one that was not ended.
     CheckpointLeft = "checkpoint-left",
+    /// The front of a journal was removed.
+    SegmentsTrimmed = "segments-trimmed",
+    /// Somebody asked for slots that were trimmed.
+    TrimmedTold = "trimmed-told",
 }
 
 /// The run came to a marked place.

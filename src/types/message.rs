@@ -150,6 +150,17 @@ pub enum Message {
     },
     /// Campaign at once: I wait for you to lead.
     TakeOver(TakeOver),
+    /// I shall not ask for entries below this slot any more: two checkpoints hold what they add up
+    /// to.
+    Kept {
+        /// Exclusive.
+        below: Slot,
+    },
+    /// I have no entries below this slot any more.
+    Trimmed {
+        /// The first slot of which there may be one.
+        first: Slot,
+    },
 }
 
 /// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
@@ -376,6 +387,8 @@ impl Message {
             Self::Settled { .. } => "Settled",
             Self::Fill { .. } => "Fill",
             Self::TakeOver(_) => "TakeOver",
+            Self::Kept { .. } => "Kept",
+            Self::Trimmed { .. } => "Trimmed",
         }
     }
 }

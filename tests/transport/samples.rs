@@ -101,6 +101,8 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: Slot(7) },
         Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
         Message::Fill { until: Slot(11) },
+        Message::Kept { below: Slot(12) },
+        Message::Trimmed { first: Slot(13) },
         Message::TakeOver(TakeOver {
             ballot: BALLOT,
             sent: 4,

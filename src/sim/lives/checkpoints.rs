@@ -4,12 +4,12 @@
 //! Slots below a checkpoint are chosen, though this journal need not be durable so far when it is
 //! begun: others voted, too. That is so when it counts.
 
-use crate::journal::Journal;
 use crate::journal::checkpoint::checkpoint_slot;
+use crate::journal::{Journal, JournalError};
 use crate::sim::disk::{Mount, SimDisk};
 use crate::sim::rng::Rng;
-use crate::types::ids::{Chain, Slot};
-use crate::types::record::Recovered;
+use crate::types::ids::{Chain, Slot, SlotRange};
+use crate::types::record::{Record, Recovered};
 
 use super::owner::Owner;
 
@@ -21,6 +21,9 @@ pub(super) struct Taken {
     begun: Slot,
     /// One was damaged, and may still be there.
     rotten: bool,
+    /// Every slot below is trimmed; and is to be.
+    trimmed: Slot,
+    limit: Slot,
 }
 
 /// The chain below a slot, and the pieces of the state.
@@ -59,10 +62,36 @@ impl Taken {
         Some(slot)
     }
 
+    /// Removes what the older of two checkpoints holds, and says again what else stands there.
+    pub(super) fn trim(
+        &mut self,
+        owner: &Owner,
+        journal: &mut Journal<Mount>,
+        rng: &mut Rng,
+    ) -> Result<Option<Slot>, JournalError> {
+        let older = journal.checkpoints().get(1).map(|older| older.header().slot);
+        let bytes_min = *rng.pick(&[0, 0, 100_000]);
+        let Some(limit) = older.filter(|limit| journal.can_trim(*limit, bytes_min)) else {
+            return Ok(None);
+        };
+        let mut doubts = owner.doubts.clone();
+        owner.written.iter().for_each(|(_, slot, ..)| {
+            doubts.settle(SlotRange { first: *slot, end: slot.next() });
+        });
+        if !doubts.is_empty() {
+            journal.append_lazy(&[Record::Doubts(doubts)])?;
+        }
+        journal.trim(limit, bytes_min);
+        self.limit = limit;
+        Ok(Some(limit))
+    }
+
     /// Takes note of which one counts.
     pub(super) fn note(&mut self, journal: &Journal<Mount>) {
         let newest = journal.checkpoint().map(|checkpoint| checkpoint.header().slot);
         self.newest = self.newest.max(newest.unwrap_or_default());
+        let trimmed = journal.slot_trimmed();
+        assert!(self.trimmed <= trimmed && trimmed <= self.limit, "D10: {self:?}, {trimmed}");
     }
 
     /// Damages one of two, as long as there is no other that is.
@@ -105,6 +134,9 @@ impl Taken {
         if found > Slot::ZERO {
             assert!(recovered.chain == content(found).0, "D10: another chain");
         }
+        let trimmed = journal.slot_trimmed();
+        assert!(trimmed <= self.limit && trimmed <= found, "D10: {self:?}, trimmed {trimmed}");
+        self.trimmed = trimmed;
         let whole = recovered.unreadable.is_empty();
         assert!(whole || damaged, "D10: of the slots below, {:?} are lost", recovered.unreadable);
         // Where two are whole, none that is damaged is newer than both, or it would count.

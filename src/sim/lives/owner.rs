@@ -102,7 +102,7 @@ impl Owner {
         let found = journal.found_through();
         assert!(found >= self.durable, "D1: found through {found} of {}", self.durable);
         for (slot, (ballot, entry)) in &self.entries {
-            if self.is_lost(*slot) {
+            if self.is_lost(*slot) || *slot < journal.slot_trimmed() {
                 continue;
             }
             let read = read(journal, *slot);
@@ -117,7 +117,7 @@ impl Owner {
             assert!(at >= ballot, "D1: the vote in slot {slot} is {at}, older than {ballot}");
             assert!(at > ballot || voted == entry, "D1: another vote in slot {slot} at {at}");
         }
-        for slot in (0..recovered.slot_chosen.0).map(Slot) {
+        for slot in (journal.slot_trimmed().0..recovered.slot_chosen.0).map(Slot) {
             let read = read(journal, slot);
             let is_there = read.is_some();
             assert!(is_there != self.missing.contains(slot), "D1: slot {slot} there: {is_there}");

@@ -257,7 +257,9 @@ fn queue_of(message: &Message) -> usize {
         | Message::Unsure { .. }
         | Message::Settled { .. }
         | Message::Fill { .. }
-        | Message::TakeOver(_) => 0,
+        | Message::TakeOver(_)
+        | Message::Kept { .. }
+        | Message::Trimmed { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
         | Message::Accept(_)
