@@ -322,16 +322,18 @@ fn images() {
     builder.push(&put(vec![Condition::Absent(key(b"a"))], vec![Operation::Delete(key(b"a"))]));
     builder.push(&put(Vec::new(), vec![Operation::Delete(key(b"b"))]));
     store.apply(Slot(0), &builder.finish()).unwrap();
-    store.apply(Slot(1), &Entry::no_op()).unwrap();
+    store.apply(Slot(1), &Entry::membership(&membership())).unwrap();
     let pieces = Image::of(&store, Slot::ZERO).collect::<Vec<_>>();
-    let names = ["head", "table", "keys", "ledger", "sessions", "end"];
+    let names = ["head", "table", "keys", "ledger", "sessions", "membership", "end"];
     assert_eq!(pieces.len(), names.len());
     let mut reader = ImageReader::new();
     for (name, piece) in names.iter().zip(&pieces) {
         golden(&format!("image_{name}"), piece);
         reader.take(piece).unwrap();
     }
-    assert_eq!(reader.finish().unwrap().applied(), store.applied());
+    let read = reader.finish().unwrap();
+    assert_eq!(read.applied(), store.applied());
+    assert_eq!(read.membership(), Some(membership()));
     let mut other = pieces[0].clone();
     other[0] += 1;
     let err = ImageReader::new().take(&other).unwrap_err();

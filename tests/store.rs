@@ -6,7 +6,8 @@
 //! | `tx OPERATION ; OPERATION ..` | adds a transaction to the next entry |
 //! | `again NAME` | adds the transaction that was added `as=NAME` once more |
 //! | `resolve OPENED.RANDOM/SEQUENCE` | adds a command that resolves a request |
-//! | `remember N` | applies a membership with which N sessions are remembered |
+//! | `remember N [replica=1]` | applies a membership of one, with N sessions |
+//! | `members` | who belongs |
 //! | `sessions` | what is remembered of sessions |
 //! | `mixed KEY` | adds a transaction that puts a key twice, with text and with number keys |
 //! | `apply [time=MS]` | applies the entry to the next slot, and tells how each transaction ended |
@@ -83,14 +84,16 @@ impl Stores {
                 self.entry.push(Command::resolving(resolved, RequestId::default()).encode());
             }
             "remember" => {
-                let voter = Member {
-                    id: ReplicaId(1),
-                    incarnation: Incarnation(1),
-                    address: String::new(),
-                };
+                let id = command.option_or("replica", 1);
+                let (incarnation, address) = (Incarnation(id.into()), id.to_string());
+                let voter = Member { id: ReplicaId(id), incarnation, address };
                 let membership = Membership::majority(vec![voter]).expect("one is enough");
                 let membership = membership.with_sessions_max(command.arg(0)).expect("a few");
                 return self.apply(&Entry::membership(&membership));
+            }
+            "members" => {
+                let membership = self.store().membership();
+                return membership.map_or("nobody is named".into(), |known| known.to_string());
             }
             "sessions" => return self.sessions(),
             "mixed" => self.add_mixed(command),

@@ -119,7 +119,7 @@ fn commands(mut seeds: Seeds) {
 }
 
 fn state_images(mut seeds: Seeds) {
-    let pieces = ["head", "table", "keys", "ledger", "sessions", "end"];
+    let pieces = ["head", "table", "keys", "ledger", "sessions", "membership", "end"];
     let pieces = pieces.map(|name| golden(&format!("image_{name}")));
     let lengths = pieces.each_ref().map(|piece| (piece.len() as u16).to_le_bytes());
     let all = lengths.iter().zip(&pieces).flat_map(|(length, piece)| [&length[..], &piece[..]]);

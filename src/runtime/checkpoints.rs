@@ -5,8 +5,13 @@
 //! is chosen is applied, and is of just that. Its steps are jobs of the journal, as writes are; the
 //! state is read piece by piece in them, while entries go on being applied.
 //!
+//! In it is the membership that governs the slot behind it, and what became of each request: of the
+//! entries below it nothing is needed any more. Nobody waits for an answer when an opening begins
+//! with one, so none is left behind.
+//!
 //! Where the disk has no space for one, it is given up, who asked for it is told, and it is tried
-//! again after a while; nothing else stops for it.
+//! again after a while, each time a longer one: while one is tried in vain, the journal finds no
+//! space for its next segment either. Nothing else stops for it.
 //!
 //! [`checkpoint_bytes`]: super::turn::Options::checkpoint_bytes
 //!
@@ -16,6 +21,7 @@ use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::journal::frame::FRAME_HEADER_BYTES;
+use crate::paxos::Paxos;
 use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
@@ -73,6 +79,8 @@ impl<D: Disk> Driver<D> {
     /// Begins with the state of the newest checkpoint, where there is one. Before anybody reads.
     pub(super) fn load_checkpoint(&mut self) -> Result<()> {
         let Some(checkpoint) = self.journal.checkpoint() else { return Ok(()) };
+        // What became of a write below it would never be told.
+        assert!(self.requests.is_empty() && self.proposals.is_empty(), "nobody calls yet");
         let name = checkpoint.name();
         let mut image = ImageReader::new();
         for piece in checkpoint.pieces() {
@@ -83,6 +91,9 @@ impl<D: Disk> Driver<D> {
         if slot != wanted {
             let message = format!("{name}: holds the state below slot {slot}, wanted {wanted}");
             return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        if store.membership().is_none() {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{name}: holds no membership")));
         }
         reached!(CheckpointLoaded);
         self.time = self.time.max(store.applied().time);
@@ -121,6 +132,8 @@ impl<D: Disk> Driver<D> {
         let Some(view) = view.filter(|_| matches!(self.stage, Stage::Serving)) else { return };
         let image = Image::of(&self.store, self.journal.slot_trimmed());
         assert_eq!(image.boundary().slot, applied, "nobody applies meanwhile");
+        let governing = self.paxos.as_ref().map(Paxos::membership);
+        assert_eq!(image.membership(), governing, "state and core agree on who belongs");
         self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
         self.checkpoints.retry_at = None;
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));

@@ -138,15 +138,12 @@ impl<D: Disk> Driver<D> {
         let Recovered { promised, slot_chosen, slot_checkpointed, mut chain, votes, .. } =
             recovered;
         let Recovered { doubts, unreadable, .. } = recovered;
-        // No membership but the first one is in any checkpoint yet.
-        let mut governing = membership;
         for entry in self.reader.entries(slot_checkpointed, slot_chosen) {
             let (slot, entry) = entry?;
             if slot == Slot::ZERO && entry != first {
                 return Err(not_formed("it differs from slot 0 of the journal"));
             }
             chain = chain.extend(entry.hash());
-            governing = entry.membership_after(&governing).unwrap_or(governing);
             self.apply(slot, &entry)?;
         }
         self.verdicts_journaled = slot_chosen;
@@ -161,6 +158,8 @@ impl<D: Disk> Driver<D> {
             self.journal.append(&[record], recovered.slot_chosen)?;
             self.appended_at = self.now;
         }
+        // That of the checkpoint, and what came behind it: what was before may be trimmed.
+        let governing = self.store.membership().expect("slot 0 holds a membership");
         let options = step::Options {
             id: self.options.id,
             incarnation: identity.incarnation,

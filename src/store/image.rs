@@ -9,19 +9,23 @@
 //!   Ledger  what is known of some slots (`ledger.rs`)                 in order, up to the boundary
 //!   Sessions
 //!           numbers, and some sessions with what became of their requests     in order
+//!   Membership
+//!           who belongs, as of the boundary                  none where slot 0 is not applied
 //!   End     how many pieces came before, and the hash of them all
 //! ```
 //!
 //! **Taking one stops nobody.** The boundary is pinned when it begins; a version, once written,
-//! stays where it is found by its id, so entries may be applied between two pieces. Sessions have
-//! no versions, and are few: they are copied at the beginning. What they write has later ids and is
-//! not seen. The lock is held for one piece at a time.
+//! stays where it is found by its id, so entries may be applied between two pieces. What they write
+//! has later ids and is not seen. Sessions have no versions: they are pinned, and copied where they
+//! change meanwhile (`sessions.rs`). The lock is held for one piece at a time.
 //!
 //! **Reading one trusts nobody.** Bytes from a disk or a peer may be anything: each piece is
 //! decoded strictly, the digest of the state is computed anew from what was read, and nothing is
 //! handed out before all of it is there and equal.
 //!
 //! Invariants:
+//! * The membership is that which governs the boundary's own slot, whatever else was in the log
+//!   before: nobody needs an entry below the boundary to know who belongs.
 //! * The store that is read answers every later entry as the one that was written, and has its
 //!   digest.
 //! * Equal states have equal images, whatever replicas they are of, if they begin the index of the
@@ -39,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
 use super::ledger::Run;
-use super::sessions::{SessionImage, SessionsImage};
+use super::sessions::{Pinned, SessionsImage};
 use super::versions::Behind;
 use super::{Boundary, Store};
 use crate::types::bugs::{self, Bug};
@@ -47,6 +51,7 @@ use crate::types::codec;
 use crate::types::command::TableUse;
 use crate::types::ids::{ContentHash, Slot, TxId};
 use crate::types::limits::COMMAND_BYTES_MAX;
+use crate::types::membership::Membership;
 use crate::types::time::Time;
 
 pub use read::{ImageError, ImageFault, ImageReader};
@@ -61,10 +66,6 @@ pub const PIECE_BYTES_MAX: usize = PIECE_BYTES + COMMAND_BYTES_MAX;
 /// has about as many.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// About how long a session is, and an outcome. Of one session there are few outcomes.
-const SESSION_BYTES: usize = 48;
-const OUTCOME_BYTES: usize = 32;
-
 /// What stands in a piece, behind the version. Append only: a variant's place is its number.
 #[derive(Debug, Serialize, Deserialize)]
 enum Piece<'a> {
@@ -75,6 +76,7 @@ enum Piece<'a> {
     Keys(Keys<'a>),
     Ledger(Run),
     Sessions(SessionsImage),
+    Membership(Membership),
     End {
         pieces: u64,
         hash: ContentHash,
@@ -125,7 +127,8 @@ pub struct Image {
     at: Boundary,
     ledger_first: Slot,
     /// What is still to be written of the sessions.
-    sessions: SessionsImage,
+    sessions: Pinned,
+    membership: Option<Membership>,
     next: Next,
     sum: Sum,
 }
@@ -138,6 +141,7 @@ enum Next {
     Keys(usize, Option<Vec<u8>>),
     Ledger(Slot),
     Sessions,
+    Membership,
     End,
     Nothing,
 }
@@ -154,21 +158,31 @@ impl Image {
     /// on, or from a later one where less is known.
     #[must_use]
     pub fn of(store: &Arc<Store>, ledger_first: Slot) -> Self {
-        let (at, known, sessions) = {
-            let state = store.state.read();
-            let whole = state.sessions.commands() == state.boundary.commands;
-            assert!(whole, "an image is begun between two entries");
-            (state.boundary, state.ledger.first(), state.sessions.to_image())
-        };
-        let ledger_first = ledger_first.max(known).min(at.slot);
-        let store = Arc::clone(store);
-        Self { store, at, ledger_first, sessions, next: Next::Head, sum: Sum::default() }
+        let state = store.state.read();
+        let at = state.boundary;
+        let is_whole = state.sessions.commands() == at.commands;
+        assert!(is_whole, "an image is begun between two entries");
+        Self {
+            store: Arc::clone(store),
+            at,
+            ledger_first: ledger_first.max(state.ledger.first()).min(at.slot),
+            sessions: state.sessions.pin(),
+            membership: state.governing.membership.clone(),
+            next: Next::Head,
+            sum: Sum::default(),
+        }
     }
 
     /// The state that it is an image of.
     #[must_use]
     pub fn boundary(&self) -> Boundary {
         self.at
+    }
+
+    /// The membership in it.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
     }
 
     fn head(&self) -> Head {
@@ -220,18 +234,8 @@ impl Image {
 
     /// The next sessions; without any of them at least the numbers.
     fn sessions(&mut self) -> Vec<u8> {
-        let sessions = &mut self.sessions;
-        let mut left = PIECE_BYTES;
-        let mut fits = |session: &&SessionImage| {
-            let fits = left > 0;
-            left = left.saturating_sub(SESSION_BYTES + session.outcomes.len() * OUTCOME_BYTES);
-            fits
-        };
-        let count = sessions.sessions.iter().take_while(&mut fits).count();
-        let rest = sessions.sessions.split_off(count);
-        let piece = encode(&Piece::Sessions(sessions.clone()));
-        self.next = if rest.is_empty() { Next::End } else { Next::Sessions };
-        sessions.sessions = rest;
+        let piece = encode(&Piece::Sessions(self.sessions.take(PIECE_BYTES)));
+        self.next = if self.sessions.is_empty() { Next::Membership } else { Next::Sessions };
         piece
     }
 
@@ -252,9 +256,20 @@ impl Image {
                 },
                 Next::Ledger(first) => match self.ledger(first) {
                     Some(piece) => return Some(piece),
-                    None => self.next = Next::Sessions,
+                    None => {
+                        if bugs::is_on(Bug::CheckpointOfLaterSessions) {
+                            self.sessions = self.store.state.read().sessions.pin();
+                        }
+                        self.next = Next::Sessions;
+                    }
                 },
                 Next::Sessions => return Some(self.sessions()),
+                Next::Membership => {
+                    self.next = Next::End;
+                    if let Some(membership) = self.membership.take() {
+                        return Some(encode(&Piece::Membership(membership)));
+                    }
+                }
                 Next::End => {
                     let Sum { pieces, hash } = self.sum;
                     return Some(encode(&Piece::End { pieces, hash }));

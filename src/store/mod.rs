@@ -50,10 +50,11 @@ use std::fmt;
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 
-use crate::types::codec::DecodeError;
+use crate::types::codec::{self, DecodeError};
 use crate::types::command::{Command, TableUse};
 use crate::types::entry::{Entry, EntryKind};
-use crate::types::ids::{RequestId, Slot, SlotRange, TxId};
+use crate::types::ids::{ContentHash, RequestId, Slot, SlotRange, TxId};
+use crate::types::membership::Membership;
 use crate::types::record::Verdicts;
 use crate::types::time::Time;
 
@@ -81,7 +82,16 @@ struct State {
     digest: Digest,
     places: apply::Places,
     sessions: Sessions,
+    governing: Governing,
     ledger: Ledger,
+}
+
+/// The membership that counts behind the last entry; none below slot 0.
+#[derive(Debug, Default)]
+struct Governing {
+    membership: Option<Membership>,
+    /// What stands for it in the digest of the state.
+    hash: u128,
 }
 
 /// Where the state stands between two entries.
@@ -176,8 +186,9 @@ impl Store {
             EntryKind::Commands => entry.time().max(last_time),
             EntryKind::NoOp | EntryKind::Membership => last_time,
         };
-        if let Some(membership) = entry.as_membership() {
+        if let Some(membership) = state.governing.after(entry) {
             state.sessions.set_max(membership.sessions_max());
+            state.governing = Governing::of(membership);
         }
 
         let mut verdicts = Vec::with_capacity(commands.len());
@@ -191,7 +202,7 @@ impl Store {
         let clamped = (!commands.is_empty() && time != entry.time()).then_some(time);
         state.ledger.push(after, took_id, clamped);
         let (last, commands) = (state.txid, state.sessions.commands());
-        let digest = state.digest.value().wrapping_add(state.sessions.digest());
+        let digest = state.sum();
         state.boundary = Boundary { slot: slot.next(), txid: last, time, commands, digest };
         Ok(Applied { after, last, time, verdicts })
     }
@@ -294,6 +305,12 @@ impl Store {
         self.state.write().sessions.forget_one();
     }
 
+    /// The membership that counts behind the boundary; `None` where no slot is applied that says.
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        self.state.read().governing.membership.clone()
+    }
+
     /// The newest id whose transaction cannot be found any more: those after it can.
     #[must_use]
     pub fn floor(&self) -> TxId {
@@ -320,7 +337,28 @@ impl Store {
     }
 }
 
+impl Governing {
+    fn of(membership: Membership) -> Self {
+        let bytes = codec::encode(&membership).expect("plain data always encodes");
+        Self { membership: Some(membership), hash: ContentHash::of(&bytes).0 }
+    }
+
+    /// The membership that an entry makes count. The first of all follows none.
+    fn after(&self, entry: &Entry) -> Option<Membership> {
+        match &self.membership {
+            Some(present) => entry.membership_after(present),
+            None => entry.as_membership(),
+        }
+    }
+}
+
 impl State {
+    /// The digest of all that replicas must agree on.
+    fn sum(&self) -> u128 {
+        let sessions = self.sessions.digest();
+        self.digest.value().wrapping_add(sessions).wrapping_add(self.governing.hash)
+    }
+
     /// The table as it was registered at `at`, if it was.
     fn table_at(&self, table: &TableUse<'_>, at: TxId) -> Result<Option<&Table>, TableMismatch> {
         assert!(at <= self.boundary.txid, "a read at {at}, above {}", self.boundary.txid);

@@ -190,6 +190,9 @@ bugs! {
     CheckpointNotSynced = "checkpoint-not-synced",
     /// A checkpoint leaves out which keys were deleted.
     CheckpointWithoutTombstones = "checkpoint-without-tombstones",
+    /// What became of requests is written to a checkpoint as it is by then, not as it was at the
+    /// slot of the checkpoint.
+    CheckpointOfLaterSessions = "checkpoint-of-later-sessions",
     /// A checkpoint counts before the journal is durable as far as it reaches.
     CheckpointBeforeJournal = "checkpoint-before-journal",
     /// Segments are removed before the identity says that they may be absent.

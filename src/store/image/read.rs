@@ -7,10 +7,11 @@ use super::{Head, IMAGE_VERSION, KeyAt, Keys, Piece, Sum, TableAt};
 use crate::store::ledger::Ledger;
 use crate::store::sessions::SessionsImage;
 use crate::store::versions::Version;
-use crate::store::{Boundary, State, Store};
+use crate::store::{Boundary, Governing, State, Store};
 use crate::types::codec::{self, DecodeError};
 use crate::types::command::TableUse;
 use crate::types::ids::TxId;
+use crate::types::membership::Membership;
 
 /// Makes a store of an image, piece by piece.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ enum Stage {
     Keys,
     Ledger,
     Sessions,
+    Membership,
     End,
 }
 
@@ -107,7 +109,7 @@ impl ImageReader {
         self.state.sessions =
             sessions.try_into().map_err(|err| error(ImageFault::Undecodable(err)))?;
         let commands = self.state.sessions.commands();
-        let found = self.state.digest.value().wrapping_add(self.state.sessions.digest());
+        let found = self.state.sum();
         if found != digest {
             return Err(error(ImageFault::Digest { wanted: digest, found }));
         }
@@ -130,6 +132,7 @@ impl ImageReader {
             Piece::Keys(_) => Stage::Keys,
             Piece::Ledger(_) => Stage::Ledger,
             Piece::Sessions(_) => Stage::Sessions,
+            Piece::Membership(_) => Stage::Membership,
             Piece::End { .. } => Stage::End,
         };
         if stage < self.stage || self.stage == Stage::End {
@@ -152,6 +155,7 @@ impl ImageReader {
             Piece::Keys(Keys { table, keys }) => self.take_keys(table as usize, &keys, head),
             Piece::Ledger(run) => self.state.ledger.restore(run, head.txid),
             Piece::Sessions(sessions) => self.take_sessions(sessions),
+            Piece::Membership(membership) => self.take_membership(membership),
             Piece::End { pieces, hash } => match (Sum { pieces, hash }) == self.sum {
                 true => Ok(()),
                 false => Err("another sum of the pieces"),
@@ -201,6 +205,18 @@ impl ImageReader {
             true => Ok(()),
             false => Err("more sessions than are remembered"),
         }
+    }
+
+    fn take_membership(&mut self, membership: Membership) -> Result<(), &'static str> {
+        if self.state.governing.membership.is_some() {
+            return Err("a second membership");
+        }
+        let remembered = self.sessions.as_ref().map(|sessions| sessions.sessions_max);
+        if remembered != Some(membership.sessions_max()) {
+            return Err("a membership under which other sessions are remembered");
+        }
+        self.state.governing = Governing::of(membership);
+        Ok(())
     }
 
     fn take_keys(
