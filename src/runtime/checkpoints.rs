@@ -44,6 +44,8 @@ pub(super) struct Checkpoints {
     waiting: Vec<(Slot, Completer<()>)>,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
+    /// How often there was none, since there was.
+    given_up: u32,
 }
 
 impl Checkpoints {
@@ -148,13 +150,16 @@ impl<D: Disk> Driver<D> {
                 reached!(CheckpointGivenUp);
                 let err = Error::new(ErrorKind::StorageFull, "no space for a checkpoint");
                 self.checkpoints.fail_all(&err, &mut self.effects.answers);
-                self.checkpoints.retry_at = Some(self.now + RETRY);
+                let times = self.checkpoints.given_up.min(RETRY_DOUBLED_MAX);
+                self.checkpoints.given_up += 1;
+                self.checkpoints.retry_at = Some(self.now + RETRY * 2_u32.pow(times));
             } else {
                 reached!(CheckpointTaken);
                 if begun < self.checkpoints.behind_bytes {
                     reached!(CheckpointBeside);
                 }
                 self.checkpoints.behind_bytes -= begun;
+                self.checkpoints.given_up = 0;
             }
         }
         let newest = self.slot_checkpointed();
@@ -176,5 +181,7 @@ fn not_an_image(name: &str, err: ImageError) -> Error {
     Error::caused(kind, format!("{name}: not a state"), err)
 }
 
-/// How long to wait before another checkpoint is tried, where there was no space for one.
+/// How long to wait before another checkpoint is tried, where there was no space for one; and how
+/// often that is doubled: up to about ten minutes.
 const RETRY: Duration = Duration::from_secs(10);
+const RETRY_DOUBLED_MAX: u32 = 6;
