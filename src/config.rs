@@ -107,8 +107,10 @@ pub struct Config {
 
     /// At least this many bytes of the journal are kept for [`Replica::transactions`], whether they
     /// are needed otherwise or not. What is older is removed, segment by segment, once two
-    /// checkpoints of this replica and of each other voter hold what it did. Default [`u64::MAX`]:
-    /// all history is kept, and the journal grows for ever.
+    /// checkpoints of this replica and of each other member hold what it did: one that is away, or
+    /// takes no checkpoints, holds the others back
+    /// ([`trimming_held_by`](crate::Status::trimming_held_by)). [`u64::MAX`] keeps all history, and
+    /// the journal grows for ever. Default 1 GiB.
     ///
     /// [`Replica::transactions`]: crate::Replica::transactions
     pub history_bytes_min: u64,
@@ -138,7 +140,7 @@ impl Default for Config {
             peer_queue_bytes_max: 32 * 1024 * 1024,
             segment_bytes: 16 * 1024 * 1024,
             checkpoint_bytes: 256 * 1024 * 1024,
-            history_bytes_min: u64::MAX,
+            history_bytes_min: 1024 * 1024 * 1024,
             seal_after: Duration::from_millis(100),
         }
     }

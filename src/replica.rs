@@ -388,7 +388,8 @@ impl Replica {
     ///
     /// Each step may read from the disk. A step is an error, and the last one, where that fails or
     /// what it finds is damaged; or the first one, where `after` is older than what is kept
-    /// ([`Trimmed`](ErrorKind::Trimmed), [`history_bytes_min`](crate::Config::history_bytes_min)).
+    /// ([`Trimmed`](ErrorKind::Trimmed), [`history_bytes_min`](crate::Config::history_bytes_min),
+    /// [`txid_trimmed`](Status::txid_trimmed)).
     ///
     /// ```
     /// # use indelible::{RawTable, Replica, TxId};
@@ -424,8 +425,7 @@ impl Replica {
     #[must_use]
     pub fn status(&self) -> Status {
         let (report, counters) = self.handle.report();
-        let (slot, txid, digest) = self.handle.store().digest();
-        Status::new(&report, &counters, (slot.0, txid, digest))
+        Status::new(&report, &counters, self.handle.store())
     }
 
     /// Closes the replica, for all its clones.

@@ -115,6 +115,8 @@ pub struct Paxos {
     // What is known to be chosen.
     slot_chosen: Slot,
     chain: Chain,
+    /// What the owner has in two checkpoints, which everyone is told.
+    slot_kept: Slot,
     /// When `slot_chosen` last moved.
     learned_at: Moment,
     fetching: Option<Fetching>,
@@ -169,6 +171,7 @@ impl Paxos {
             writable: true,
             slot_chosen,
             chain,
+            slot_kept: Slot::ZERO,
             learned_at: now,
             fetching: None,
             role: Role::Follower,
@@ -240,6 +243,17 @@ impl Paxos {
         Some((heard, state.boot, state.slot_chosen))
     }
 
+    /// Below which slot `peer` said that it asks for no entries any more.
+    #[must_use]
+    pub fn peer_kept(&self, peer: ReplicaId) -> Slot {
+        self.election.peer(peer).map_or(Slot::ZERO, |state| state.slot_kept)
+    }
+
+    /// The owner asks for no entries below `slot` any more: the others are told.
+    pub fn note_kept(&mut self, slot: Slot) {
+        self.slot_kept = self.slot_kept.max(slot);
+    }
+
     /// Every other member: voters, then observers.
     #[must_use]
     pub fn peers(&self) -> Vec<ReplicaId> {
@@ -307,7 +321,6 @@ impl Paxos {
             | Message::Bounced { .. }
             | Message::Introduce(_)
             | Message::Agreed { .. }
-            | Message::Kept { .. }
             | Message::Trimmed { .. } => {}
         }
     }

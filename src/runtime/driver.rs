@@ -320,7 +320,6 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         }
         match message {
-            Message::Kept { below } => self.trimming.note(from, below),
             Message::Trimmed { first } => self.on_trimmed(from, first),
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Bounced { boot, attempts } => self.on_bounced(from, boot, attempts),

@@ -43,6 +43,8 @@ pub struct Report {
     pub backlog_bytes: usize,
     /// Every slot below was trimmed here.
     pub slot_trimmed: Slot,
+    /// The member that keeps more of the journal from being removed: it has too few checkpoints.
+    pub trimming_held_by: Option<ReplicaId>,
     /// A peer that has trimmed what this replica lacks, and up to which slot.
     pub cut_off: Option<(ReplicaId, Slot)>,
     /// Every slot below is in a checkpoint.
@@ -72,6 +74,8 @@ pub struct PeerReport {
     pub priority: u32,
     /// How far it said that it knows the log.
     pub slot_chosen: Slot,
+    /// Below which slot it said that it needs no entries: two checkpoints of its hold all that.
+    pub slot_kept: Slot,
 }
 
 /// What a replica has still to do. For a simulator: where nobody asks for anything, it is nothing.
@@ -207,7 +211,9 @@ impl<D: Disk> Driver<D> {
             let (heard, slot_chosen) =
                 peer.map_or((false, Slot::ZERO), |(heard, _, chosen)| (heard, chosen));
             let priority = self.paxos.as_ref().map_or(0, |paxos| paxos.priority(id));
-            PeerReport { id, heard, priority, slot_chosen }
+            let kept = self.paxos.as_ref().map(|paxos| paxos.peer_kept(id));
+            let slot_kept = kept.unwrap_or_default();
+            PeerReport { id, heard, priority, slot_chosen, slot_kept }
         });
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();
@@ -229,6 +235,7 @@ impl<D: Disk> Driver<D> {
             journal_bytes: self.journal.bytes_on_disk(),
             backlog_bytes: self.journal.backlog_bytes(),
             slot_trimmed: self.slot_trimmed(),
+            trimming_held_by: self.trimming_held_by(),
             cut_off: self.cut_off(),
             slot_checkpointed: self.slot_checkpointed(),
             damage: self.damage.clone(),

@@ -3,11 +3,12 @@
 //! A slot may be trimmed when nobody needs its entry any more:
 //!
 //! * two checkpoints here hold what it did, so that one of them may be damaged;
-//! * every other voter has said the same of itself ([`Message::Kept`]): it will not ask for it;
+//! * every other member has said the same of itself, in its heartbeats: it will not ask for it;
 //! * what is left of the journal has as many bytes as are to be kept for those who read the ledger.
 //!
-//! So nobody is cut off from what it lacks: a voter that is away for long, or takes no checkpoints,
-//! holds all others back, and their journals grow.
+//! So nobody is cut off from what it lacks. The price: a member that is away for long, or takes no
+//! checkpoints, holds all others back, and their journals grow. There is no other way for it to get
+//! what it lacks than slot by slot, so this is as it must be; who it is, [`Report`] tells.
 //!
 //! Before segments go, what else stands in them is said again: what is in doubt, and what was seen
 //! of the peers.
@@ -17,6 +18,8 @@
 //! * Who asks for what is trimmed is told so; no slot is ever given out as one without an entry.
 //!
 //! Not here: the segments (`journal/segments.rs`).
+//!
+//! [`Report`]: super::report::Report
 
 use std::collections::BTreeMap;
 
@@ -34,21 +37,11 @@ use super::driver::Driver;
 /// What is known of who needs which slots.
 #[derive(Debug, Default)]
 pub(super) struct Trimming {
-    /// Of each peer that said so: it asks for nothing below.
-    kept: BTreeMap<ReplicaId, Slot>,
-    /// What this replica said last of itself.
-    told: Slot,
     /// Of each peer that said so: it has nothing below.
     trimmed: BTreeMap<ReplicaId, Slot>,
 }
 
 impl Trimming {
-    /// A peer asks for nothing below `slot`.
-    pub(super) fn note(&mut self, peer: ReplicaId, slot: Slot) {
-        let kept = self.kept.entry(peer).or_default();
-        *kept = slot.max(*kept);
-    }
-
     /// A peer that has nothing below a slot which is wanted here, and that slot.
     pub(super) fn is_cut_off(&self, wanted: Slot) -> Option<(ReplicaId, Slot)> {
         let mut beyond = self.trimmed.iter().filter(|(_, first)| wanted < **first);
@@ -65,19 +58,13 @@ impl<D: Disk> Driver<D> {
     /// Tells the others what is not needed here any more, and removes what nobody needs.
     pub(super) fn trim_if_due(&mut self) -> Result<()> {
         let older = self.journal.checkpoints().get(1).map(|older| older.header().slot);
-        let (Some(mut limit), Some(paxos)) = (older, &self.paxos) else { return Ok(()) };
-        let peers = paxos.peers();
-        if self.trimming.told < limit {
-            self.trimming.told = limit;
-            let message = Message::Kept { below: limit };
-            let envelopes = peers.iter().map(|to| Envelope { to: *to, message: message.clone() });
-            self.effects.sends.extend(envelopes);
-        }
+        let (Some(mut limit), Some(paxos)) = (older, &mut self.paxos) else { return Ok(()) };
+        paxos.note_kept(limit);
         if bugs::is_on(Bug::TrimBeyondCheckpoint) {
             limit = self.store.applied().slot;
         }
-        let asked = |peer| self.trimming.kept.get(peer).copied().unwrap_or_default();
-        let others = peers.iter().map(asked).min().filter(|_| !bugs::is_on(Bug::TrimUnheard));
+        let others = self.last_to_keep().map(|(_, slot)| slot);
+        let others = others.filter(|_| !bugs::is_on(Bug::TrimUnheard));
         let limit = others.map_or(limit, |others| others.min(limit));
         // What is read of the ledger for an image must stay until it is read.
         if self.journal.is_taking_checkpoint() {
@@ -93,6 +80,23 @@ impl<D: Disk> Driver<D> {
             self.store.trim_ledger(first);
         }
         Ok(())
+    }
+
+    /// The member that has least in two checkpoints, as heard from here, and below which slot.
+    fn last_to_keep(&self) -> Option<(ReplicaId, Slot)> {
+        let paxos = self.paxos.as_ref()?;
+        let peers = paxos.peers().into_iter().map(|peer| (peer, paxos.peer_kept(peer)));
+        peers.min_by_key(|(_, slot)| *slot)
+    }
+
+    /// The member that keeps the journal's front from being removed here, if one does.
+    pub(super) fn trimming_held_by(&self) -> Option<ReplicaId> {
+        let own = self.journal.checkpoints().get(1)?.header().slot;
+        let (peer, slot) = self.last_to_keep()?;
+        let bytes_min = self.options.history_bytes_min;
+        let holds =
+            self.journal.can_trim(own, bytes_min) && !self.journal.can_trim(slot, bytes_min);
+        holds.then_some(peer)
     }
 
     /// What only old frames may tell is written once more.

@@ -349,7 +349,6 @@ pub fn weight(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
-        | Message::Kept { .. }
         | Message::Trimmed { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)

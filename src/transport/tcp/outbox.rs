@@ -258,7 +258,6 @@ fn queue_of(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
-        | Message::Kept { .. }
         | Message::Trimmed { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
