@@ -89,7 +89,7 @@ fn commit(criterion: &mut Criterion) {
                     let begin = Instant::now();
                     journal.append(&records, Slot::ZERO).expect("not poisoned");
                     let mut job = journal.next_job().expect("not poisoned").expect("a job");
-                    if job.is_prepare() {
+                    if job.is_background() {
                         journal.complete(job.run()).expect("the disk works");
                         job = journal.next_job().expect("not poisoned").expect("a group");
                     }

@@ -1,16 +1,21 @@
-//! The store by itself: what one transaction, one look-up and one short range cost.
+//! The store by itself: what one transaction, one look-up and one short range cost; and for how
+//! long an image that is begun keeps commits waiting.
 
 use std::hint::black_box;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use indelible::store::Store;
+use indelible::store::image::Image;
 use indelible::store::versions::PageRequest;
 use indelible::types::command::{
     Command, Condition, Key, KeyKind, Operation, TableUse, Ticket, ValueCodec,
 };
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{RequestId, SessionId};
+use indelible::types::ids::{Incarnation, ReplicaId, RequestId, SessionId, Slot};
+use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX, SESSIONS_MAX_MAX};
+use indelible::types::membership::{Member, Membership};
 use indelible::{Time, TxId};
 
 const TABLE: TableUse<'static> =
@@ -106,5 +111,54 @@ fn reads(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, applies, reads);
+/// A state that remembers so many sessions, each with as many outcomes.
+fn remembering(sessions: u32, outcomes: u64) -> Arc<Store> {
+    let store = Store::new();
+    let (id, incarnation, address) = (ReplicaId(1), Incarnation(1), String::new());
+    let membership = Membership::majority(vec![Member { id, incarnation, address }]);
+    let membership = membership.and_then(|it| it.with_sessions_max(sessions));
+    apply(&store, &Entry::membership(&membership.expect("one is enough")));
+    for session in 1..=sessions {
+        let mut builder = EntryBuilder::new(Time(0), 1 << 20);
+        (1..=outcomes).for_each(|sequence| builder.push(&nothing(session, sequence)));
+        apply(&store, &builder.finish());
+    }
+    Arc::new(store)
+}
+
+/// A command that changes nothing, and is remembered.
+fn nothing(session: u32, sequence: u64) -> Vec<u8> {
+    let request = RequestId { session: SessionId(session.into()), sequence };
+    Command::of(Ticket { request, settled_below: 1 }).encode()
+}
+
+fn images(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("store/image");
+    group.sample_size(20);
+    for (sessions, outcomes) in
+        [(SESSIONS_MAX, 64), (SESSIONS_MAX / 4, SESSION_WINDOW - 1), (SESSIONS_MAX_MAX, 1)]
+    {
+        let store = remembering(sessions, outcomes);
+        let name = format!("begin, {sessions} sessions of {outcomes}");
+        group.bench_function(name, |bencher| {
+            bencher.iter_with_large_drop(|| Image::of(&store, Slot::ZERO));
+        });
+        let mut builder = EntryBuilder::new(Time(0), 512);
+        builder.push(&nothing(1, 1));
+        let again = builder.finish();
+        group.bench_function(
+            format!("first command of a session beside it, of {outcomes}"),
+            |bencher| {
+                let setup = || Image::of(&store, Slot::ZERO);
+                let routine = |image| {
+                    apply(&store, &again);
+                    image
+                };
+                bencher.iter_batched(setup, routine, BatchSize::PerIteration);
+            },
+        );
+    }
+}
+
+criterion_group!(benches, applies, reads, images);
 criterion_main!(benches);

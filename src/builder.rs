@@ -232,6 +232,8 @@ impl Builder {
             inflight_bytes_max: config.inflight_bytes_max,
             message_bytes_max: ENTRIES_PER_MESSAGE_BYTES,
             seal_after: config.seal_after,
+            checkpoint_bytes: config.checkpoint_bytes,
+            history_bytes_min: config.history_bytes_min,
             batcher: batcher::Options {
                 commands_max: config.batch_transactions_max,
                 bytes_max: config.batch_bytes_max,

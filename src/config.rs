@@ -99,6 +99,24 @@ pub struct Config {
     /// 4 KiB, between 64 KiB and 1 GiB.
     pub segment_bytes: u64,
 
+    /// A checkpoint of the state is written, in the background, when this many bytes of
+    /// transactions were applied behind the newest one: an opening reads the checkpoint, and
+    /// applies what is behind it. Smaller makes openings faster, and writes more; a checkpoint is
+    /// about as large as all keys and values. Two are kept. Default 256 MiB, not zero.
+    pub checkpoint_bytes: u64,
+
+    /// At least this many bytes of the journal are kept for [`Replica::transactions`], whether they
+    /// are needed otherwise or not. What is older is removed, segment by segment, once two
+    /// checkpoints of this replica and of each other member hold what it did: one that is away, or
+    /// takes no checkpoints, holds the others back
+    /// ([`trimming_held_by`](crate::Status::trimming_held_by)). A replica that is not a member yet
+    /// counts for nothing here: once the beginning of the ledger was removed, nobody can
+    /// [join](crate::Builder::join) any more, until a later version sends checkpoints. So the
+    /// default, [`u64::MAX`], keeps all history, and the journal grows for ever.
+    ///
+    /// [`Replica::transactions`]: crate::Replica::transactions
+    pub history_bytes_min: u64,
+
     /// A journal that was idle for so long writes down that it is durable; then damage to its end
     /// can be told from a torn write. Default 100 ms.
     pub seal_after: Duration,
@@ -123,6 +141,8 @@ impl Default for Config {
             journal_backlog_bytes_max: 64 * 1024 * 1024,
             peer_queue_bytes_max: 32 * 1024 * 1024,
             segment_bytes: 16 * 1024 * 1024,
+            checkpoint_bytes: 256 * 1024 * 1024,
+            history_bytes_min: u64::MAX,
             seal_after: Duration::from_millis(100),
         }
     }
@@ -183,6 +203,9 @@ impl Config {
             if value == 0 {
                 return Err(invalid(field, "is 0, wanted a positive number"));
             }
+        }
+        if self.checkpoint_bytes == 0 {
+            return Err(invalid("checkpoint_bytes", "is 0, wanted a positive number"));
         }
         if self.inflight_slots_max == 0 || self.inflight_slots_max > ALPHA {
             let found = format!("is {}, wanted 1 to {ALPHA}", self.inflight_slots_max);

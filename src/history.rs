@@ -12,8 +12,8 @@ use crate::types::ids::{Slot, TxId};
 ///
 /// Made by [`Replica::transactions`](crate::Replica::transactions). It ends with the last
 /// transaction that was applied here when it was made. Each step may read from the disk; where an
-/// entry is damaged there, the step fails and it ends. A replica of several then fetches the entry
-/// from its peers, so that a later reading finds it.
+/// entry is damaged there, or was trimmed meanwhile, the step fails and it ends. A replica of
+/// several then fetches the entry from its peers, so that a later reading finds it.
 ///
 /// ```
 /// use indelible::{RawTable, Replica, TxId};
@@ -34,6 +34,8 @@ pub struct Transactions {
     entries: EntryIterator,
     /// The records of the entry that was read last.
     records: VecDeque<Record>,
+    /// What is asked for is older than what there is.
+    trimmed: Option<Error>,
 }
 
 impl Transactions {
@@ -43,8 +45,15 @@ impl Transactions {
         let end = store.applied().slot;
         // Where no applied transaction has a later id, there is nothing to read.
         let first = store.find_after(after).unwrap_or(end);
+        let floor = store.floor();
+        let trimmed = (after < floor).then(|| {
+            let message =
+                format!("the transactions up to {floor} were trimmed, not only to {after}");
+            Error::new(ErrorKind::Trimmed, message)
+        });
+        let first = if trimmed.is_some() { end } else { first };
         let entries = handle.entries(first, end);
-        Self { handle, after, entries, records: VecDeque::new() }
+        Self { handle, after, entries, records: VecDeque::new(), trimmed }
     }
 
     fn read_entry(&mut self) -> Option<Result<()>> {
@@ -73,6 +82,9 @@ impl Iterator for Transactions {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(err) = self.trimmed.take() {
+            return Some(Err(err));
+        }
         loop {
             if let Some(record) = self.records.pop_front() {
                 return Some(Ok(record));

@@ -276,6 +276,7 @@ mod config;
 mod history;
 mod key;
 mod leader;
+mod maintenance;
 mod members;
 mod network;
 mod record;

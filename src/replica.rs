@@ -47,6 +47,10 @@ pub struct Replica {
 }
 
 impl Replica {
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// The replica that answers this handle.
     #[cfg(feature = "sim")]
     pub(crate) fn of(handle: Handle) -> Self {
@@ -383,7 +387,9 @@ impl Replica {
     /// replica: after [`Replica::wait_ready`] it holds everything that was acknowledged before.
     ///
     /// Each step may read from the disk. A step is an error, and the last one, where that fails or
-    /// what it finds is damaged.
+    /// what it finds is damaged; or the first one, where `after` is older than what is kept
+    /// ([`Trimmed`](ErrorKind::Trimmed), [`history_bytes_min`](crate::Config::history_bytes_min),
+    /// [`txid_trimmed`](Status::txid_trimmed)).
     ///
     /// ```
     /// # use indelible::{RawTable, Replica, TxId};
@@ -419,8 +425,7 @@ impl Replica {
     #[must_use]
     pub fn status(&self) -> Status {
         let (report, counters) = self.handle.report();
-        let (slot, txid, digest) = self.handle.store().digest();
-        Status::new(&report, &counters, (slot.0, txid, digest))
+        Status::new(&report, &counters, self.handle.store())
     }
 
     /// Closes the replica, for all its clones.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::runtime::report::{PeerReport, Report, RoleName};
+use crate::store::Store;
 use crate::transport::{PeerCounters, Refused};
 use crate::types::ids::{ReplicaId, Slot, TxId};
 
@@ -40,6 +41,17 @@ pub struct Status {
     pub slot_chosen: u64,
     /// The slots below are applied here.
     pub slot_applied: u64,
+    /// The slots below were trimmed: their transactions cannot be read here any more.
+    pub slot_trimmed: u64,
+    /// The newest of the transactions that were trimmed: given to
+    /// [`transactions`](crate::Replica::transactions), it has all read that there are.
+    pub txid_trimmed: TxId,
+    /// The peer for which this replica keeps entries that it could trim otherwise: two checkpoints
+    /// of that peer do not reach as far yet, or it was not heard since this replica was opened. It
+    /// is away, or takes no checkpoints; and while it does, this journal grows.
+    pub trimming_held_by: Option<ReplicaId>,
+    /// The state below this slot is in a checkpoint: an opening applies only what is behind it.
+    pub slot_checkpointed: u64,
     /// The newest transaction that is applied here.
     pub txid: TxId,
     /// The digest of the state: replicas with the same `slot_applied` have the same digest.
@@ -79,6 +91,8 @@ pub struct PeerStatus {
     pub priority: u32,
     /// How far it said that it knows the log.
     pub slot_chosen: u64,
+    /// Below which slot it said that it needs no entries: two checkpoints of its hold all that.
+    pub slot_kept: u64,
     /// Whether connections stand both ways.
     pub connected: bool,
     /// Bytes that wait to be sent to it.
@@ -109,11 +123,8 @@ pub enum Role {
 }
 
 impl Status {
-    pub(crate) fn new(
-        report: &Report,
-        counters: &[PeerCounters],
-        (slot_applied, txid, digest): (u64, TxId, u128),
-    ) -> Self {
+    pub(crate) fn new(report: &Report, counters: &[PeerCounters], store: &Store) -> Self {
+        let (Slot(slot_applied), txid, digest) = store.digest();
         let view = report.view;
         let role = match (&report.stopped, view) {
             (Some(_), _) => Role::Stopped,
@@ -136,6 +147,10 @@ impl Status {
             priority: report.priority,
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
+            slot_trimmed: report.slot_trimmed.0,
+            txid_trimmed: store.floor(),
+            trimming_held_by: report.trimming_held_by,
+            slot_checkpointed: report.slot_checkpointed.0,
             txid,
             digest,
             failures_tolerated: report.failures_tolerated,
@@ -154,7 +169,8 @@ impl Status {
 
 impl PeerStatus {
     fn new(report: &PeerReport, counters: PeerCounters) -> Self {
-        let PeerReport { id, heard, priority, slot_chosen: Slot(slot_chosen) } = *report;
+        let PeerReport { id, heard, priority, slot_chosen, slot_kept } = *report;
+        let (Slot(slot_chosen), Slot(slot_kept)) = (slot_chosen, slot_kept);
         let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
         let refused = refused.map(|refusal: Refused| refusal.to_string());
         Self {
@@ -162,6 +178,7 @@ impl PeerStatus {
             heard,
             priority,
             slot_chosen,
+            slot_kept,
             connected,
             queued_bytes,
             dropped,
@@ -198,6 +215,10 @@ impl fmt::Display for Status {
             write!(f, " priority={}", self.priority)?;
         }
         write!(f, " txid={txid} chosen={slot_chosen} applied={slot_applied}")?;
+        write!(f, " checkpointed={} trimmed={}", self.slot_checkpointed, self.slot_trimmed)?;
+        if let Some(peer) = self.trimming_held_by {
+            write!(f, " (held by {peer})")?;
+        }
         match self.failures_tolerated {
             Some(more) => write!(f, " tolerates={more}")?,
             None => f.write_str(" tolerates=none, no quorum")?,

@@ -10,6 +10,8 @@ mod cluster;
 
 #[path = "api/alone.rs"]
 mod alone;
+#[path = "api/checkpoints.rs"]
+mod checkpoints;
 #[path = "api/deadlines.rs"]
 mod deadlines;
 #[path = "api/failover.rs"]

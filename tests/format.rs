@@ -6,10 +6,15 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use indelible::journal::checkpoint::checkpoint_name;
 use indelible::journal::frame::{BadFrame, Header, Home, Kind};
-use indelible::journal::segment::{BadSuperheader, End, Superheader};
-use indelible::journal::{Identity, JournalError};
+use indelible::journal::identity::IDENTITY_NAME;
+use indelible::journal::segment::{BadSuperheader, End, Front, Superheader};
+use indelible::journal::{Disk, File, Identity, Journal, JournalError, MemoryDisk, Options};
+use indelible::store::Store;
+use indelible::store::image::{Image, ImageReader};
 use indelible::store::sessions::{Outcome, SessionImage, SessionsImage};
 use indelible::types::codec;
 use indelible::types::command::{
@@ -25,7 +30,7 @@ use indelible::types::message::{
     Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
     Introduce, Message, Promise, TakeOver, Vote,
 };
-use indelible::types::record::{Doubts, Sighting, Verdicts};
+use indelible::types::record::{Doubts, Record, Sighting, Verdicts};
 use indelible::types::time::Time;
 
 const HOME: Home = Home {
@@ -148,6 +153,7 @@ fn identity() -> Identity {
         formed: true,
         segment_last: 5,
         segment_made: 6,
+        front: Front { number: 2, last_lsn: Lsn(40), slot: Slot(7) },
     }
 }
 
@@ -270,6 +276,70 @@ fn entries_and_commands() {
     golden("cluster_id", &membership().cluster_id().0.to_le_bytes());
 }
 
+/// A checkpoint, with pieces of any bytes: what is in them is not its business.
+#[test]
+fn checkpoints() {
+    let disk = MemoryDisk::new();
+    let blank = Identity {
+        cluster: ClusterId::UNFORMED,
+        membership: None,
+        formed: false,
+        segment_last: 0,
+        segment_made: 0,
+        front: Front::default(),
+        ..identity()
+    };
+    disk.create(IDENTITY_NAME).unwrap().write_at(0, &blank.encode()).unwrap();
+    let mut journal = Journal::open(disk.clone(), Options::default(), ReplicaId(3)).unwrap();
+    journal.agree(&membership(), true).unwrap();
+    journal.append(&[Record::Chosen { slot: Slot(0), entry: entry() }], Slot(1)).unwrap();
+    let pieces = [b"piece".to_vec(), vec![7; 8]].into_iter();
+    journal.begin_checkpoint(Slot(1), Chain(0x2a), Box::new(pieces));
+    while let Some(job) = journal.next_job().unwrap() {
+        let _ = journal.complete(job.run()).unwrap();
+    }
+    let name = checkpoint_name(Slot(1));
+    let mut bytes = vec![0; 4096];
+    let count = disk.open(&name).unwrap().read_at(0, &mut bytes).unwrap();
+    golden("checkpoint", &bytes[..count]);
+}
+
+/// The pieces of an image of a state with a key, a deleted one, and a transaction that was refused.
+#[test]
+fn images() {
+    let store = Arc::new(Store::new());
+    let key = |bytes| Key { table: 0, bytes };
+    let mut requests = 0;
+    let mut put = |conditions: Vec<Condition<'static>>, operations: Vec<Operation<'static>>| {
+        let tables = command().tables[..1].to_vec();
+        requests += 1;
+        let request = RequestId { sequence: requests, ..REQUEST };
+        Command { tables, conditions, operations, ..Command::of(request) }.encode()
+    };
+    let mut builder = EntryBuilder::new(Time(1_700_000_000_123), 16);
+    let both = vec![Operation::Put(key(b"a"), b"value"), Operation::Put(key(b"b"), b"")];
+    builder.push(&put(Vec::new(), both));
+    builder.push(&put(vec![Condition::Absent(key(b"a"))], vec![Operation::Delete(key(b"a"))]));
+    builder.push(&put(Vec::new(), vec![Operation::Delete(key(b"b"))]));
+    store.apply(Slot(0), &builder.finish()).unwrap();
+    store.apply(Slot(1), &Entry::membership(&membership())).unwrap();
+    let pieces = Image::of(&store, Slot::ZERO).collect::<Vec<_>>();
+    let names = ["head", "table", "keys", "ledger", "sessions", "membership", "end"];
+    assert_eq!(pieces.len(), names.len());
+    let mut reader = ImageReader::new();
+    for (name, piece) in names.iter().zip(&pieces) {
+        golden(&format!("image_{name}"), piece);
+        reader.take(piece).unwrap();
+    }
+    let read = reader.finish().unwrap();
+    assert_eq!(read.applied(), store.applied());
+    assert_eq!(read.membership(), Some(membership()));
+    let mut other = pieces[0].clone();
+    other[0] += 1;
+    let err = ImageReader::new().take(&other).unwrap_err();
+    assert_eq!(err.to_string(), "piece 0: image version 2, supported is 1");
+}
+
 fn messages() -> Vec<Message> {
     let (incarnation, chain, slot) = (HOME.incarnation, Chain(0xc4a1), Slot(12));
     let slots = SlotRange { first: Slot(12), end: Slot(14) };
@@ -286,6 +356,7 @@ fn messages() -> Vec<Message> {
         promised: BALLOT,
         slot_chosen: slot,
         chain,
+        slot_kept: Slot(7),
         sent: 5,
         echo: Some((receiver, 4)),
     };
@@ -309,6 +380,7 @@ fn messages() -> Vec<Message> {
         slot_chosen: slot,
         chain,
     };
+    let take_over = TakeOver { ballot: BALLOT, sent: 4, stalled: true, slot_chosen: slot, chain };
     let address = "host1:70".to_owned();
     let voters = vec![ReplicaId(1), ReplicaId(2)];
     vec![
@@ -331,13 +403,8 @@ fn messages() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },
         Message::Fill { until: slot },
-        Message::TakeOver(TakeOver {
-            ballot: BALLOT,
-            sent: 4,
-            stalled: true,
-            slot_chosen: slot,
-            chain,
-        }),
+        Message::TakeOver(take_over),
+        Message::Trimmed { first: slot },
     ]
 }
 

@@ -100,6 +100,8 @@ fn options() -> turn::Options {
         inflight_bytes_max: 1 << 24,
         message_bytes_max: 1 << 20,
         seal_after: Duration::from_secs(60),
+        checkpoint_bytes: u64::MAX,
+        history_bytes_min: u64::MAX,
         batcher: batcher::Options {
             commands_max: 1000,
             bytes_max: 1 << 20,

@@ -21,6 +21,10 @@
 //! | `space BYTES\|any` | how long all files together may be |
 //! | `is_full`, `retry` | asks the journal; has it try again |
 //! | `forget A B` | takes slots out of sight |
+//! | `checkpoint SLOT PIECE...` | begins to take one, of such pieces |
+//! | `pieces` | what is in the newest one |
+//! | `trim LIMIT [keep=0]` | removes what holds no slot from there on, if there is any, by a job |
+//! | `later FILE` | a checkpoint of the next version |
 //! | `version FILE OFFSET N`, `foreign cluster\|incarnation\|replica` | what was never ours |
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
@@ -40,7 +44,7 @@ use indelible::journal::segment::segment_name;
 use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Boot, Incarnation, Lsn, ReplicaId, Slot, SlotRange};
+use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Lsn, ReplicaId, Slot, SlotRange};
 use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Doubts, DurableFrontier, Record, Sighting};
 use indelible::types::time::Time;
@@ -150,12 +154,29 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
             drop(Journal::open(state.disk.clone(), Options::default(), ReplicaId(1))?);
             "opened".into()
         }
+        "checkpoint" | "trim" => checkpoint_or_trim(state, command),
         "close" => {
             state.journal = None;
             String::new()
         }
         _ => return look_or_damage(state, command),
     })
+}
+
+/// Begins to take a checkpoint, or to remove what such hold.
+fn checkpoint_or_trim(state: &mut State, command: &Command) -> String {
+    let (slot, journal) = (Slot(command.arg(0)), state.journal.as_mut().unwrap());
+    if command.name == "checkpoint" {
+        let pieces = command.args[1..].iter().map(|text| bytes_of(text)).collect::<Vec<_>>();
+        journal.begin_checkpoint(slot, Chain(slot.0.into()), Box::new(pieces.into_iter()));
+        return String::new();
+    }
+    let keep = command.option_or("keep", 0);
+    let can = journal.can_trim(slot, keep);
+    if can {
+        journal.trim(slot, keep);
+    }
+    format!("{can}")
 }
 
 /// Does a job, or tells the journal, or both.
@@ -199,6 +220,16 @@ fn look_or_damage(state: &mut State, command: &Command) -> Result<String, Journa
             names.sort();
             let size = |name: &String| format!("{name} {}", disk.content(name).len());
             names.iter().map(size).collect::<Vec<_>>().join("\n")
+        }
+        "pieces" => {
+            let Some(newest) = state.journal.as_ref().unwrap().checkpoint() else {
+                return Ok("none".into());
+            };
+            let mut text = format!("{newest:?}\n");
+            for piece in newest.pieces() {
+                writeln!(text, "{}", short(&piece?)).unwrap();
+            }
+            text
         }
         "read" => {
             let reader = state.journal.as_ref().unwrap().reader();
@@ -251,6 +282,11 @@ fn damage(state: &mut State, command: &Command) -> String {
             let (at, version): (usize, u16) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + 2].copy_from_slice(&version.to_le_bytes()));
         }
+        "later" => disk.rot(&file(), |bytes| {
+            bytes[8] += 1;
+            let checksum = crc32fast::hash(&bytes[..124]);
+            bytes[124..128].copy_from_slice(&checksum.to_le_bytes());
+        }),
         "lose" => disk.lose(&file()),
         "foreign" => plant_foreign(disk, &command.arg::<String>(0)),
         _ => command.reject("unknown command"),
@@ -304,6 +340,9 @@ fn opened(journal: &mut Journal<FaultyDisk>) -> String {
         recovered.slot_chosen,
         journal.last_lsn(),
     );
+    if recovered.slot_checkpointed > Slot::ZERO {
+        write!(text, "\ncheckpoint of {}", recovered.slot_checkpointed).unwrap();
+    }
     for (slot, ballot, entry) in recovered.votes {
         write!(text, "\nvote {slot}@{ballot}={}", text_of(&entry)).unwrap();
     }
@@ -311,9 +350,12 @@ fn opened(journal: &mut Journal<FaultyDisk>) -> String {
         let _ = write!(text, " saw {}:{}", sighting.replica, sighting.boot.sequence);
     }
     let Doubts { promise_lost, faulty, uncertain } = recovered.doubts;
-    for (what, slots) in
-        [("missing", recovered.missing), ("faulty", faulty), ("uncertain", uncertain)]
-    {
+    for (what, slots) in [
+        ("missing", recovered.missing),
+        ("unreadable", recovered.unreadable),
+        ("faulty", faulty),
+        ("uncertain", uncertain),
+    ] {
         for range in slots.ranges() {
             write!(text, "\n{what} {range}").unwrap();
         }
@@ -392,19 +434,27 @@ fn ballot(text: &str) -> Ballot {
     Ballot { round: round.parse().unwrap(), leader: ReplicaId(leader.parse().unwrap()) }
 }
 
-/// `text` or `text*1000`: so many bytes of it.
-fn entry(text: &str) -> Entry {
-    let bytes = match text.split_once('*') {
+fn bytes_of(text: &str) -> Vec<u8> {
+    match text.split_once('*') {
         Some((text, count)) => text.bytes().cycle().take(count.parse().unwrap()).collect(),
         None => text.as_bytes().to_vec(),
-    };
+    }
+}
+
+/// `text` or `text*1000`: so many bytes of it.
+fn entry(text: &str) -> Entry {
+    let bytes = bytes_of(text);
     let mut builder = EntryBuilder::new(Time(0), bytes.len());
     builder.push(&bytes);
     builder.finish()
 }
 
 fn text_of(entry: &Entry) -> String {
-    let text = String::from_utf8_lossy(entry.commands().next().unwrap_or_default()).into_owned();
+    short(entry.commands().next().unwrap_or_default())
+}
+
+fn short(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
     match text.len() {
         0..40 => text,
         length => format!("{}*{length}", &text[..1]),

@@ -332,6 +332,10 @@ fn ballot(command: &Command, key: &str) -> Ballot {
     command.option(key).map_or(Ballot::ZERO, |BallotText(ballot)| ballot)
 }
 
+fn boot_of(replica: u64, sequence: u64) -> Boot {
+    Boot { sequence, nonce: replica << 32 | sequence }
+}
+
 /// inject KIND from= to= [ballot=] [slot=] [end=] [entry=] [incarnation=] [chosen=] [promised=]
 /// [chain=]
 fn forged(command: &Command) -> Message {
@@ -339,11 +343,11 @@ fn forged(command: &Command) -> Message {
         command.option_or(key, T::default())
     }
     let ballot = |key| ballot(command, key);
-    let from: u64 = command.required("from");
+    let from = command.required::<u64>("from");
     let incarnation = Incarnation(u128::from(command.option_or("incarnation", from)));
     let first = Slot(slot(command, "slot"));
-    let promises = command.arg::<String>(0) == "Promise";
-    let slot_chosen = Slot(command.option_or("chosen", u64::from(promises)));
+    let promises = u64::from(command.arg::<String>(0) == "Promise");
+    let slot_chosen = Slot(command.option_or("chosen", promises));
     let entries =
         command.list::<String>("entry").iter().map(|text| entry(text)).collect::<Vec<_>>();
     match command.arg::<String>(0).as_str() {
@@ -357,6 +361,7 @@ fn forged(command: &Command) -> Message {
             promised: ballot("promised"),
             slot_chosen,
             chain: Default::default(),
+            slot_kept: Slot::ZERO,
             sent: command.option_or("sent", 1 << 20),
             echo: None,
         }),
@@ -383,8 +388,7 @@ fn forged(command: &Command) -> Message {
             chain: Chain(command.option_or("chain", 0)),
         }),
         "Settled" => {
-            let (to, sequence) = (command.required::<u64>("to"), command.required("boot"));
-            let boot = Boot { sequence, nonce: to << 32 | sequence };
+            let boot = boot_of(command.required("to"), command.required("boot"));
             Message::Settled { ballot: ballot("ballot"), boot, from: first }
         }
         "Reject" => Message::Reject { ballot: ballot("ballot"), promised: ballot("promised") },

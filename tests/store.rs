@@ -6,7 +6,8 @@
 //! | `tx OPERATION ; OPERATION ..` | adds a transaction to the next entry |
 //! | `again NAME` | adds the transaction that was added `as=NAME` once more |
 //! | `resolve OPENED.RANDOM/SEQUENCE` | adds a command that resolves a request |
-//! | `remember N` | applies a membership with which N sessions are remembered |
+//! | `remember N [replica=1]` | applies a membership of one, with N sessions |
+//! | `members` | who belongs |
 //! | `sessions` | what is remembered of sessions |
 //! | `mixed KEY` | adds a transaction that puts a key twice, with text and with number keys |
 //! | `apply [time=MS]` | applies the entry to the next slot, and tells how each transaction ended |
@@ -18,6 +19,7 @@
 //! | `applied` | the boundary |
 //! | `find ID` | in which slot a transaction is |
 //! | `outcomes` | for each slot, the id before it and which commands took one |
+//! | `image NAME` | makes a store of that name of an image of this one, and goes on with it |
 //! | `compare NAME NAME` | whether the digests of two stores are equal |
 //!
 //! Operations: `put KEY VALUE`, `delete KEY`, and as conditions `absent KEY`, `present KEY` and
@@ -30,7 +32,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
+use indelible::store::image::{Image, ImageReader};
 use indelible::store::sessions::{SessionImage, Sessions, SessionsImage};
 use indelible::store::verdict::Verdict;
 use indelible::store::versions::{Found, PageRequest};
@@ -54,7 +58,7 @@ fn scripts() {
 
 #[derive(Default)]
 struct Stores {
-    stores: BTreeMap<String, Store>,
+    stores: BTreeMap<String, Arc<Store>>,
     current: String,
     /// The encoded commands of the next entry.
     entry: Vec<Vec<u8>>,
@@ -80,14 +84,16 @@ impl Stores {
                 self.entry.push(Command::resolving(resolved, RequestId::default()).encode());
             }
             "remember" => {
-                let voter = Member {
-                    id: ReplicaId(1),
-                    incarnation: Incarnation(1),
-                    address: String::new(),
-                };
+                let id = command.option_or("replica", 1);
+                let (incarnation, address) = (Incarnation(id.into()), id.to_string());
+                let voter = Member { id: ReplicaId(id), incarnation, address };
                 let membership = Membership::majority(vec![voter]).expect("one is enough");
                 let membership = membership.with_sessions_max(command.arg(0)).expect("a few");
                 return self.apply(&Entry::membership(&membership));
+            }
+            "members" => {
+                let membership = self.store().membership();
+                return membership.map_or("nobody is named".into(), |known| known.to_string());
             }
             "sessions" => return self.sessions(),
             "mixed" => self.add_mixed(command),
@@ -108,6 +114,7 @@ impl Stores {
                 return slot.map_or("in no slot".into(), |slot| format!("in slot {slot}"));
             }
             "outcomes" => return self.outcomes(),
+            "image" => return self.image(command),
             "compare" => {
                 let mut digest = |name| self.stores.entry(command.arg(name)).or_default().digest();
                 return if digest(0) == digest(1) { "equal" } else { "different" }.into();
@@ -119,6 +126,27 @@ impl Stores {
 
     fn store(&mut self) -> &Store {
         self.stores.entry(self.current.clone()).or_default()
+    }
+
+    fn image(&mut self, command: &script::Command) -> String {
+        self.store();
+        let from = Slot(command.option_or("ledger", 0));
+        let image = Image::of(&self.stores[&self.current], from);
+        let mut reader = ImageReader::new();
+        let mut count = 0;
+        for piece in image {
+            if let Err(err) = reader.take(&piece) {
+                return format!("error: {err}");
+            }
+            count += 1;
+        }
+        let store = match reader.finish() {
+            Ok(store) => store,
+            Err(err) => return format!("error: {err}"),
+        };
+        self.current = command.arg(0);
+        self.stores.insert(self.current.clone(), Arc::new(store));
+        format!("{count} pieces, transactions after {}", self.store().floor())
     }
 
     fn add_transaction(&mut self, command: &script::Command) {
@@ -262,12 +290,14 @@ impl Stores {
         let end = store.applied().slot;
         assert_eq!(store.outcome(end), None);
         let mut lines = String::new();
-        for slot in (0..end.0).map(Slot) {
+        let first = (0..=end.0).map(Slot).find(|slot| store.outcome(*slot).is_some());
+        let first = first.unwrap_or(end);
+        for slot in (first.0..end.0).map(Slot) {
             let outcome = store.outcome(slot).expect("every applied slot has an outcome");
             let bits = outcome.took_id.iter().map(|took_id| if *took_id { " id" } else { " -" });
             lines += &format!("{slot} after {}:{}\n", outcome.after, bits.collect::<String>());
         }
-        let all = store.verdicts(SlotRange { first: Slot(0), end });
+        let all = store.verdicts(SlotRange { first, end });
         lines + &format!("all after {}: {:08b}", all.after, FromHigh(&all.took_id))
     }
 

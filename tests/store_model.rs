@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use indelible::Time;
 use indelible::TxId;
 use indelible::store::Store;
 use indelible::store::digest::{Digest, TableHash};
+use indelible::store::image::{Image, ImageReader};
 use indelible::store::sessions::Sessions;
 use indelible::store::verdict::Verdict;
 use indelible::store::versions::{PageRequest, Version};
@@ -302,5 +304,112 @@ proptest! {
         let at_once = Store::new();
         at_once.apply(Slot(0), &entry(&all)).unwrap();
         prop_assert_eq!(at_once.applied().digest, digest);
+    }
+
+    /// An image of any state makes a store that cannot be told from it; what is applied between two
+    /// pieces is not in it.
+    #[test]
+    fn an_image_is_the_store(
+        entries in entries(),
+        cut in any::<prop::sample::Index>(),
+        ledger in 0..12_u64,
+        limit in 1..4_usize,
+    ) {
+        let mut model = Model::new();
+        let mut requests = 0;
+        let commands = entries.iter().map(|transactions| {
+            let encode = |tx: &Tx| {
+                requests += 1;
+                let command = model.encode(tx, requests);
+                model.apply(tx);
+                command
+            };
+            entry(&transactions.iter().map(encode).collect::<Vec<_>>())
+        });
+        let commands = commands.collect::<Vec<_>>();
+        let (before, later) = commands.split_at(cut.index(commands.len() + 1));
+        let store = Arc::new(Store::new());
+        for (slot, entry) in before.iter().enumerate() {
+            store.apply(Slot(slot as u64), entry).unwrap();
+        }
+        let image = Image::of(&store, Slot(ledger));
+        let mut reader = ImageReader::new();
+        let mut wanted = Vec::new();
+        let mut later = later.iter();
+        let at_image = store.applied();
+        for piece in image {
+            reader.take(&piece).unwrap();
+            if let Some(entry) = later.next() {
+                wanted.push((store.apply(store.applied().slot, entry).unwrap(), entry));
+            }
+        }
+        for entry in later {
+            wanted.push((store.apply(store.applied().slot, entry).unwrap(), entry));
+        }
+        let restored = reader.finish().unwrap();
+        prop_assert_eq!(restored.applied(), at_image);
+        for (applied, entry) in wanted {
+            let slot = restored.applied().slot;
+            prop_assert_eq!(restored.apply(slot, entry).unwrap(), applied);
+        }
+        prop_assert_eq!(restored.applied(), store.applied());
+        for number in at_image.txid.get()..model.states.len() as u64 {
+            for table in 0..TABLES.len() {
+                let wanted = list(&store, table, b"", txid(number), false, limit);
+                prop_assert_eq!(list(&restored, table, b"", txid(number), false, limit), wanted);
+            }
+        }
+        let known = Slot(ledger).min(at_image.slot);
+        for slot in (0..store.applied().slot.0).map(Slot) {
+            let wanted = store.outcome(slot).filter(|_| known <= slot);
+            prop_assert_eq!(restored.outcome(slot), wanted);
+        }
+        for number in 0..model.states.len() as u64 {
+            let wanted = store.find(txid(number)).filter(|slot| known <= *slot);
+            prop_assert_eq!(restored.find(txid(number)), wanted);
+            if restored.floor() <= txid(number) {
+                prop_assert_eq!(restored.find_after(txid(number)), store.find_after(txid(number)));
+            }
+        }
+    }
+
+    /// Whatever is changed in an image, what is read of it is the state, or nothing.
+    #[test]
+    fn a_changed_image_is_refused(
+        entries in entries(),
+        piece in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(),
+        bit in 0..8_u32,
+        how in 0..4_u8,
+    ) {
+        let mut requests = 0;
+        let (store, mut model) = (Arc::new(Store::new()), Model::new());
+        for (slot, transactions) in entries.iter().enumerate() {
+            let encode = |tx: &Tx| {
+                requests += 1;
+                let command = model.encode(tx, requests);
+                model.apply(tx);
+                command
+            };
+            let entry = entry(&transactions.iter().map(encode).collect::<Vec<_>>());
+            store.apply(Slot(slot as u64), &entry).unwrap();
+        }
+        let mut pieces = Image::of(&store, Slot::ZERO).collect::<Vec<_>>();
+        let at = piece.index(pieces.len());
+        match how {
+            0 => drop(pieces.remove(at)),
+            1 => pieces.insert(at, pieces[at].clone()),
+            2 => {
+                let length = place.index(pieces[at].len());
+                pieces[at].truncate(length);
+            }
+            _ => {
+                let place = place.index(pieces[at].len());
+                pieces[at][place] ^= 1 << bit;
+            }
+        }
+        let mut reader = ImageReader::new();
+        let taken = pieces.iter().try_for_each(|piece| reader.take(piece));
+        prop_assert!(taken.and_then(|()| reader.finish()).is_err());
     }
 }

@@ -47,6 +47,7 @@ const FACADE: &[(&str, usize)] = &[
     ("replica", 5),
     ("members", 6),
     ("resolve", 6),
+    ("maintenance", 6),
 ];
 
 /// The deterministic middle: what the simulator runs must be what ships.

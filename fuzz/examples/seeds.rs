@@ -49,6 +49,7 @@ fn main() {
     identities(Seeds::new(&root, "identity"));
     commands(Seeds::new(&root, "command"));
     keys(Seeds::new(&root, "key"));
+    state_images(Seeds::new(&root, "image"));
     for (target, lengths) in [
         ("recovery", [2, 12, 40, 120]),
         ("store_model", [8, 40, 200, 800]),
@@ -115,6 +116,21 @@ fn commands(mut seeds: Seeds) {
     seeds.add(&[&length, &command, &length, &command]);
     seeds.add(&[samples::entry(&[&command, &command]).bytes()]);
     seeds.add(&[samples::entry(&[&command, b"no command"]).bytes()]);
+}
+
+fn state_images(mut seeds: Seeds) {
+    let pieces = ["head", "table", "keys", "ledger", "sessions", "membership", "end"];
+    let pieces = pieces.map(|name| golden(&format!("image_{name}")));
+    let lengths = pieces.each_ref().map(|piece| (piece.len() as u16).to_le_bytes());
+    let all = lengths.iter().zip(&pieces).flat_map(|(length, piece)| [&length[..], &piece[..]]);
+    let all = all.collect::<Vec<_>>();
+    seeds.add(&all);
+    for piece in (0..all.len()).step_by(2) {
+        let others = (0..all.len()).filter(|place| place / 2 != piece / 2).map(|place| all[place]);
+        seeds.add(&others.collect::<Vec<_>>());
+    }
+    // Without the end, which is made right, and without an index.
+    seeds.add(&all[..6]);
 }
 
 fn keys(mut seeds: Seeds) {

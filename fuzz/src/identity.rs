@@ -15,7 +15,7 @@ use indelible::types::membership::Membership;
 use crate::allocations::bounded;
 use crate::checksum::{crc32, put_crc32};
 
-const HEADER_BYTES: usize = 80;
+const HEADER_BYTES: usize = 104;
 /// What an opening needs beside the file: the segment that it makes, and what it reads through.
 const OPEN_BYTES_MAX: usize = 4 * 1024 * 1024;
 

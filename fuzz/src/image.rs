@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use indelible::journal::frame::{Header, Kind};
 use indelible::journal::identity::IDENTITY_NAME;
-use indelible::journal::segment::segment_name;
+use indelible::journal::segment::{Front, segment_name};
 use indelible::journal::{Disk, File, Identity, Journal, MemoryDisk, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{
@@ -181,6 +181,7 @@ fn write_identity(disk: &MemoryDisk) {
         formed: false,
         segment_last: 0,
         segment_made: 0,
+        front: Front::default(),
     };
     let file = disk.create(IDENTITY_NAME).expect("the disk is empty");
     file.write_at(0, &identity.encode()).expect("a disk in memory takes writes");

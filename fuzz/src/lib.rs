@@ -21,6 +21,7 @@ pub mod frame;
 pub mod identity;
 pub mod key;
 pub mod message;
+pub mod state_image;
 
 pub mod damage;
 pub mod image;
@@ -33,10 +34,11 @@ pub mod store_model;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("frame", frame::run),
     ("message", message::run),
     ("identity", identity::run),
+    ("image", state_image::run),
     ("recovery", recovery::run),
     ("command", command::run),
     ("key", key::run),

@@ -10,6 +10,8 @@
 //! have been begun. A file with a higher number yet is what an opening left that did not end: it
 //! holds copies, and nobody was told of it.
 //!
+//! The chain ends at the front, which the identity names: what came before was trimmed.
+//!
 //! Invariants:
 //! * A segment that is named and is not there is an error, whoever asks.
 //! * Alone, a replica has nobody to ask for what a damaged superheader hides: an error too.
@@ -19,13 +21,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::types::ids::Lsn;
+use crate::types::ids::{Lsn, Slot};
 
 use super::disk::{File, fill};
 use super::error::JournalError;
 use super::frame::{FORMAT_VERSION, FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::segment::{
-    BLOCK_BYTES, BadSuperheader, End, SUPERHEADER_BYTES, Superheader, segment_name,
+    BLOCK_BYTES, BadSuperheader, End, Front, SUPERHEADER_BYTES, Superheader, segment_name,
 };
 
 /// A segment of the journal.
@@ -60,6 +62,12 @@ pub(super) struct Known {
     pub(super) segment_last: u64,
     /// This segment, or a later one, was prepared.
     pub(super) segment_made: u64,
+    /// The state below this slot is in a checkpoint.
+    pub(super) slot_checkpointed: Slot,
+    /// The journal was durable so far, as a checkpoint says.
+    pub(super) durable_through: Lsn,
+    /// Where the journal begins.
+    pub(super) front: Front,
 }
 
 /// The segments that are the journal, and those that may be.
@@ -80,7 +88,8 @@ pub(super) fn links<F: File>(
     let top = last.max(known.segment_last);
     let mut links = Vec::new();
     let (mut number, mut end, mut last_lsn) = (top, None, None);
-    while number > 0 {
+    // What stands before the front was removed, whether the files are gone or not.
+    while number > 0 && known.front.number <= number {
         let superheader = superheaders.get(&number).copied();
         if !files.contains_key(&number) || known.alone && superheader.is_none() {
             return Err(lost(files, number));
@@ -94,7 +103,12 @@ pub(super) fn links<F: File>(
             Some(end) => Some(end.last_lsn),
             None => before(&*files[&number], number, known.home).or(before_it),
         };
-        let lower = || files.range(..number).next_back().map_or(0, |(number, _)| *number);
+        let lower = || {
+            files
+                .range(known.front.number.min(number)..number)
+                .next_back()
+                .map_or(0, |(number, _)| *number)
+        };
         number = end.map_or_else(lower, |end| end.number);
     }
     links.reverse();

@@ -60,6 +60,16 @@ pub enum JournalError {
         /// The file that is missing.
         file: String,
     },
+    /// The journal begins behind what every checkpoint holds, and there is none that is damaged.
+    MissingCheckpoint {
+        /// One of this slot or a later one must be there.
+        slot: Slot,
+    },
+    /// A slot is asked for that was trimmed.
+    Trimmed {
+        /// The first slot that was not.
+        first: Slot,
+    },
     /// A file is damaged where it had been acknowledged.
     Corrupt {
         /// The file.
@@ -137,7 +147,10 @@ impl JournalError {
             }
             // Without the identity nothing in the directory can be vouched for.
             Self::IdentityLost { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
-            Self::MissingSegment { .. } => ErrorKind::MissingSegment,
+            Self::MissingSegment { .. } | Self::MissingCheckpoint { .. } => {
+                ErrorKind::MissingSegment
+            }
+            Self::Trimmed { .. } => ErrorKind::Trimmed,
             Self::Poisoned { .. } => ErrorKind::Poisoned,
             Self::Io { .. } => ErrorKind::Io,
         }
@@ -164,6 +177,10 @@ impl fmt::Display for JournalError {
                 write!(f, "the file identity is missing, but {segment} exists")
             }
             Self::MissingSegment { file } => write!(f, "{file}: missing"),
+            Self::MissingCheckpoint { slot } => {
+                write!(f, "no checkpoint of slot {slot} or later, where the journal begins")
+            }
+            Self::Trimmed { first } => write!(f, "the slots below {first} were trimmed"),
             Self::Corrupt { file, offset, slot: Some(slot), reason } => {
                 write!(f, "{file} offset {offset} slot {slot}: {reason}")
             }

@@ -113,18 +113,19 @@ impl Damage {
 }
 
 impl Findings {
-    pub(super) fn new(alpha: Option<u64>) -> Self {
+    /// Nothing is read yet. Every slot below `front` is chosen, and was trimmed.
+    pub(super) fn new(alpha: Option<u64>, front: Slot) -> Self {
         Self {
             promise: (0, Ballot::ZERO),
             promise_segment: 0,
             spoken_of: (0, Ballot::ZERO),
             heard_of: 0,
             lost_behind_promise: false,
-            slot_chosen: Slot::ZERO,
+            slot_chosen: front,
             chosen: BTreeSet::new(),
             votes: BTreeMap::new(),
-            index: Index::default(),
-            slot_end: Slot::ZERO,
+            index: Index::beginning_with(front),
+            slot_end: front,
             sightings: Vec::new(),
             rotten: SlotSet::default(),
             is_unlimited: false,

@@ -18,7 +18,10 @@
 //! | 56 | 8 | boot sequence: how often the directory was opened |
 //! | 64 | 8 | a segment that was in use; it is there, or a later one in use |
 //! | 72 | 8 | a segment that was made; its file is there, or that of a later one |
-//! | 80 | | the membership that was agreed to |
+//! | 80 | 8 | the segment that the journal begins with; lower ones were removed |
+//! | 88 | 8 | the last frame in those |
+//! | 96 | 8 | every slot below was trimmed |
+//! | 104 | | the membership that was agreed to |
 //! | end - 4 | 4 | CRC32 of everything before |
 //!
 //! Invariants:
@@ -29,12 +32,13 @@ use std::io;
 
 use crate::types::bugs::{self, Bug};
 use crate::types::codec;
-use crate::types::ids::{Boot, ClusterId, Incarnation, ReplicaId};
+use crate::types::ids::{Boot, ClusterId, Incarnation, Lsn, ReplicaId, Slot};
 use crate::types::membership::Membership;
 
 use super::disk::{Disk, File, fill};
 use super::error::JournalError;
 use super::frame::{FORMAT_VERSION, Home, array, u32_at, u64_at};
+use super::segment::Front;
 
 /// Whose directory this is, and which opening of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Identity {
     pub segment_last: u64,
     /// The file of this segment, or of a later one, is there; 0 where none ever was.
     pub segment_made: u64,
+    /// Where the journal begins.
+    pub front: Front,
 }
 
 impl Identity {
@@ -69,6 +75,7 @@ impl Identity {
             formed: false,
             segment_last: 0,
             segment_made: 0,
+            front: Front::default(),
         })
     }
 
@@ -106,6 +113,9 @@ impl Identity {
         bytes[56..64].copy_from_slice(&self.boot.sequence.to_le_bytes());
         bytes[64..72].copy_from_slice(&self.segment_last.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.segment_made.to_le_bytes());
+        bytes[80..88].copy_from_slice(&self.front.number.to_le_bytes());
+        bytes[88..96].copy_from_slice(&self.front.last_lsn.0.to_le_bytes());
+        bytes[96..104].copy_from_slice(&self.front.slot.0.to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -148,7 +158,15 @@ impl Identity {
         };
         // A cluster is formed by those who agreed to it, and once they have a segment.
         let may_be_formed = membership.is_some() && u64_at(bytes, 64) > 0;
-        if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 {
+        let front = Front {
+            number: u64_at(bytes, 80),
+            last_lsn: Lsn(u64_at(bytes, 88)),
+            slot: Slot(u64_at(bytes, 96)),
+        };
+        // The segment in use is never removed, and only with segments are slots trimmed.
+        let may_begin = front.number <= u64_at(bytes, 64);
+        let is_front = may_begin && (front.number > 0 || front == Front::default());
+        if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 || !is_front {
             return Err(corrupt("impossible content"));
         }
         Ok(Self {
@@ -160,6 +178,7 @@ impl Identity {
             formed: bytes[10] != 0,
             segment_last: u64_at(bytes, 64),
             segment_made: u64_at(bytes, 72),
+            front,
         })
     }
 }
@@ -219,5 +238,5 @@ pub const IDENTITY_NAME: &str = "identity";
 pub const IDENTITY_MAGIC: [u8; 8] = *b"indelID\0";
 
 const TEMPORARY_NAME: &str = "identity.new";
-const HEADER_BYTES: usize = 80;
+const HEADER_BYTES: usize = 104;
 const FILE_BYTES_MAX: usize = 64 * 1024;

@@ -9,7 +9,7 @@
 //!   place. The old frame may hold another entry than the one that is chosen; served as chosen, it
 //!   would be a well-formed lie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -48,10 +48,11 @@ impl Place {
     }
 }
 
-/// The places of slots, from slot 0 on.
+/// The places of slots, from a first one on: those before were trimmed.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    places: Vec<Place>,
+    first: Slot,
+    places: VecDeque<Place>,
     /// How many frames gave a place to a slot that had none.
     held: u64,
     /// How many slots may have stood in what is lost.
@@ -59,9 +60,28 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// No places, from `first` on.
+    pub(super) fn beginning_with(first: Slot) -> Self {
+        Self { first, ..Self::default() }
+    }
+
+    /// Every slot below was trimmed.
+    pub(super) fn first(&self) -> Slot {
+        self.first
+    }
+
+    /// Forgets the slots below `first`.
+    pub(super) fn trim(&mut self, first: Slot) {
+        let count = usize::try_from(self.first.count_to(first)).unwrap_or(usize::MAX);
+        self.places.drain(..count.min(self.places.len()));
+        // What was held went, whether it had a place or not; the bound on wild slots goes on.
+        self.held = self.held.saturating_sub(count as u64);
+        self.first = self.first.max(first);
+    }
+
     /// Where the slot's newest frame stands, where it is durable.
     pub(super) fn get(&self, slot: Slot) -> Option<Place> {
-        let place = *self.places.get(usize::try_from(slot.0).ok()?)?;
+        let place = *self.places.get(self.at(slot)?)?;
         (place != Place::NONE).then_some(place)
     }
 
@@ -69,7 +89,8 @@ impl Index {
     /// a watermark below which each has a frame; one that is far beyond cannot be ours. Counted are
     /// frames, so that what is held is bounded by what was written.
     pub(super) fn can_hold(&self, slot: Slot) -> bool {
-        slot.0 < (self.held + GAP_MAX).saturating_add(self.lacking)
+        let held = self.first.0.saturating_add(self.held + GAP_MAX);
+        slot.0 < held.saturating_add(self.lacking)
     }
 
     /// Frames are lost: the next slot may lie farther from the last one, by so many.
@@ -77,9 +98,10 @@ impl Index {
         self.lacking = self.lacking.saturating_add(slots);
     }
 
+    /// The place of a slot; one that was trimmed gets none.
     pub(super) fn set(&mut self, slot: Slot, place: Place) {
         assert!(self.can_hold(slot), "slot {slot} is far beyond {} others", self.held);
-        let at = usize::try_from(slot.0).expect("bounded by the assertion above");
+        let Some(at) = self.at(slot) else { return };
         if at >= self.places.len() {
             self.places.resize(at + 1, Place::NONE);
         }
@@ -89,29 +111,43 @@ impl Index {
 
     /// The slots have no durable newest frame for now.
     pub(super) fn clear(&mut self, slots: SlotRange) {
-        let at = |slot: Slot| usize::try_from(slot.0).map_or(usize::MAX, |at| at);
-        let end = at(slots.end).min(self.places.len());
-        if let Some(places) = self.places.get_mut(at(slots.first).min(end)..end) {
-            places.fill(Place::NONE);
+        let at = |slot: Slot| {
+            let count = self.first.count_to(slot.max(self.first));
+            usize::try_from(count).map_or(self.places.len(), |at| at.min(self.places.len()))
+        };
+        let (first, end) = (at(slots.first), at(slots.end));
+        if first < end {
+            self.places.range_mut(first..end).for_each(|place| *place = Place::NONE);
         }
     }
 
-    /// The slots below `end` that have no place.
+    /// The slots below `end` that have no place, of those that were not trimmed.
     pub(super) fn holes(&self, end: Slot) -> SlotSet {
-        let known = usize::try_from(end.0).unwrap_or(usize::MAX).min(self.places.len());
+        let known = self.first.count_to(end.max(self.first));
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(self.places.len());
         let mut holes = SlotSet::default();
-        let mut first = 0;
-        while first < known {
-            let rest = &self.places[first..known];
-            let begin = rest.iter().position(|place| *place == Place::NONE);
-            let begin = first + begin.unwrap_or(rest.len());
-            let rest = &self.places[begin..known];
-            let count = rest.iter().position(|place| *place != Place::NONE);
-            first = begin + count.unwrap_or(rest.len());
-            holes.insert(SlotRange { first: Slot(begin as u64), end: Slot(first as u64) });
+        let mut begin = None;
+        for (at, place) in self.places.range(..known).enumerate() {
+            match (*place == Place::NONE, begin) {
+                (true, None) => begin = Some(at),
+                (false, Some(first)) => {
+                    holes.insert(self.slots(first, at));
+                    begin = None;
+                }
+                _ => {}
+            }
         }
-        holes.insert(SlotRange { first: Slot(known as u64), end });
+        holes.insert(self.slots(begin.unwrap_or(known), known));
+        holes.insert(SlotRange { first: self.first.plus(known as u64), end });
         holes
+    }
+
+    fn slots(&self, first: usize, end: usize) -> SlotRange {
+        SlotRange { first: self.first.plus(first as u64), end: self.first.plus(end as u64) }
+    }
+
+    fn at(&self, slot: Slot) -> Option<usize> {
+        usize::try_from((self.first <= slot).then(|| self.first.count_to(slot))?).ok()
     }
 }
 

@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
 
+use super::checkpointing::{Step, Stepped};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::{self, Identity};
 use super::segment::{BLOCK_BYTES, prepare, segment_name};
+use super::segments::Removal;
 use super::spare::Former;
 
-/// Work on the disk: one group to write and sync, or a segment to prepare.
+/// Work on the disk: one group to write and sync, a segment to prepare, a step of taking a
+/// checkpoint, or segments to remove.
 #[must_use = "a job that is dropped leaves the journal waiting for ever"]
 pub struct Job<D: Disk>(pub(super) Task<D>);
 
@@ -33,6 +36,12 @@ pub(super) enum Task<D: Disk> {
         length: u64,
         lanes: usize,
         former: Former,
+        identity: Identity,
+    },
+    Checkpoint(Step<D>),
+    Trim {
+        disk: Arc<D>,
+        removal: Removal,
         identity: Identity,
     },
 }
@@ -57,6 +66,11 @@ pub(super) enum Outcome<D: Disk> {
         former: Former,
         err: JournalError,
     },
+    Checkpoint(Result<Stepped<D>, JournalError>),
+    Trimmed {
+        removal: Removal,
+        result: Result<(), JournalError>,
+    },
 }
 
 /// A job whose bytes are written, and not synced: what a power cut can tear.
@@ -78,32 +92,34 @@ impl<D: Disk> Job<D> {
             Task::Write { segment, file, offset, buffer, .. } => file
                 .write_at(*offset, buffer.bytes())
                 .map_err(|err| JournalError::io("write", &segment_name(*segment))(err)),
-            Task::Prepare { .. } => Ok(()),
+            Task::Prepare { .. } | Task::Checkpoint(_) | Task::Trim { .. } => Ok(()),
         };
         Begun { task: self.0, written }
     }
 
-    /// The bytes of the group that it writes; none where it prepares a segment.
+    /// The bytes of the group that it writes; none where it writes none.
     #[must_use]
     pub fn group(&self) -> &[u8] {
         match &self.0 {
             Task::Write { buffer, .. } => buffer.bytes(),
-            Task::Prepare { .. } => &[],
+            Task::Prepare { .. } | Task::Checkpoint(_) | Task::Trim { .. } => &[],
         }
     }
 
-    /// Whether this is the slow kind of job that nobody waits for: preparing the next segment.
+    /// Whether this is the slow kind of job that no commit waits for: preparing the next segment,
+    /// taking a checkpoint, removing what is trimmed.
     #[must_use]
-    pub fn is_prepare(&self) -> bool {
-        matches!(self.0, Task::Prepare { .. })
+    pub fn is_background(&self) -> bool {
+        !matches!(self.0, Task::Write { .. })
     }
 
-    /// How many bytes it writes.
+    /// How many bytes it writes to the journal.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match &self.0 {
             Task::Write { buffer, .. } => buffer.bytes().len() as u64,
             Task::Prepare { length, .. } => *length,
+            Task::Checkpoint(_) | Task::Trim { .. } => 0,
         }
     }
 }
@@ -124,6 +140,11 @@ impl<D: Disk> Begun<D> {
                         .map_err(|err| JournalError::io("sync", &segment_name(segment))(err))
                 };
                 Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
+            }
+            Task::Checkpoint(step) => Outcome::Checkpoint(step.run()),
+            Task::Trim { disk, removal, identity } => {
+                let result = trim(&*disk, &removal, identity);
+                Outcome::Trimmed { removal, result }
             }
             Task::Prepare { disk, number, length, lanes, former, identity } => {
                 let (result, former) = make(&*disk, number, length, lanes, former, identity);
@@ -177,7 +198,23 @@ fn make<D: Disk>(
     (result, Former::Unnamed)
 }
 
-/// Removes a segment that was not used, where there is one.
+/// Removes the front of the journal. First it is written down that it may be absent; a crash in
+/// between leaves files that nobody counts any more.
+fn trim<D: Disk>(disk: &D, removal: &Removal, identity: Identity) -> Result<(), JournalError> {
+    let Removal { front, numbers } = removal;
+    if bugs::is_on(Bug::TrimBeforeIdentity) {
+        numbers.iter().try_for_each(|number| remove(disk, *number))?;
+    }
+    identity::stage(disk, &Identity { front: *front, ..identity })?;
+    identity::commit(disk).map_err(JournalError::for_good)?;
+    for number in numbers {
+        remove(disk, *number).map_err(JournalError::for_good)?;
+    }
+    // Nobody waits for the names: what comes back is removed by the next opening.
+    Ok(())
+}
+
+/// Removes a segment, where there is one: one that was not used, or is used no more.
 fn remove<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
     let name = segment_name(number);
     match disk.remove(&name) {
@@ -197,6 +234,11 @@ impl<D: Disk> fmt::Debug for Job<D> {
             Task::Prepare { number, length, .. } => {
                 write!(f, "prepare segment {number} of {length} bytes")
             }
+            Task::Checkpoint(step) => step.fmt(f),
+            Task::Trim { removal, .. } => {
+                let Removal { front, numbers } = removal;
+                write!(f, "remove segments {numbers:?}: the slots below {}", front.slot)
+            }
         }
     }
 }
@@ -214,6 +256,8 @@ impl<D: Disk> Done<D> {
         match &self.0 {
             Outcome::Written { result, .. } => result.is_ok(),
             Outcome::Prepared { result, .. } => result.is_ok(),
+            Outcome::Checkpoint(result) => result.is_ok(),
+            Outcome::Trimmed { result, .. } => result.is_ok(),
             Outcome::Full { .. } => false,
         }
     }
@@ -224,6 +268,10 @@ impl<D: Disk> fmt::Debug for Done<D> {
         match &self.0 {
             Outcome::Written { number, result, .. } => write!(f, "write {number}: {result:?}"),
             Outcome::Full { err, .. } => write!(f, "no space: {err}"),
+            Outcome::Trimmed { result, .. } => write!(f, "trim: {result:?}"),
+            Outcome::Checkpoint(result) => {
+                write!(f, "checkpoint: {:?}", result.as_ref().map(|_| ()))
+            }
             Outcome::Prepared { number, result, .. } => {
                 write!(f, "prepare segment {number}: {:?}", result.as_ref().map(|_| ()))
             }

@@ -1,7 +1,8 @@
 //! The journal: what this replica wrote down, and will know after any crash.
 //!
-//! One directory. `identity` says whose it is (`identity`), `lock` is held while it is open, and
-//! `segment-%016x` are the segments. All numbers are little-endian; a block is 4096 bytes.
+//! One directory. `identity` says whose it is (`identity`), `lock` is held while it is open,
+//! `checkpoint-%016x` hold the state below a slot (`checkpoint`), and `segment-%016x` are the
+//! segments. All numbers are little-endian; a block is 4096 bytes.
 //!
 //! ```text
 //! segment   | superheader | group | group | group | zeros .................... |
@@ -91,7 +92,8 @@
 //! * The promise that an opening finds is never below one that was covered, or is told to be lost.
 //! * A directory that is refused is not written to.
 //!
-//! Not here: threads, clocks, checkpoints; when to sync, and who waits for it (`runtime`).
+//! Not here: threads, clocks; when a checkpoint is taken, and of what; when to sync, and who waits
+//! for it (`runtime`).
 
 pub mod disk;
 pub mod memory;
@@ -99,6 +101,8 @@ pub mod memory;
 pub mod error;
 
 mod chain;
+pub mod checkpoint;
+mod checkpointing;
 mod collector;
 mod findings;
 mod flights;
@@ -112,6 +116,8 @@ mod recovery;
 mod salvage;
 mod scan;
 pub mod segment;
+mod segments;
+mod sharing;
 mod source;
 mod spare;
 mod walk;
@@ -120,10 +126,13 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::ids::{Lsn, ReplicaId, Slot, SlotRange};
+use crate::types::bugs::{self, Bug};
+use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
 
+pub use checkpoint::{Checkpoint, CheckpointHeader, Pieces};
+pub use checkpointing::Image;
 pub use disk::{Disk, File, RealDisk};
 pub use error::JournalError;
 pub use identity::Identity;
@@ -132,7 +141,9 @@ pub use memory::MemoryDisk;
 pub use reader::{Entries, Reader};
 pub use segment::Options;
 
+use checkpointing::Checkpoints;
 use index::Shared;
+use job::{Outcome, Task};
 use writer::Writer;
 
 /// One replica's journal, open.
@@ -143,11 +154,14 @@ pub struct Journal<D: Disk> {
     disk: Arc<D>,
     options: Options,
     identity: Identity,
+    /// Whether nobody else has what it holds.
+    alone: bool,
     recovered: Recovered,
     found_through: Lsn,
     shared: Arc<Shared<D::File>>,
     /// `None` before the replica is part of a formed cluster: there is nothing to write down.
     writer: Option<Writer<D>>,
+    checkpoints: Checkpoints<D>,
     /// Last, so that it is released after everything else. `None` once it was released early.
     lock: Option<D::Lock>,
 }
@@ -161,10 +175,28 @@ impl<D: Disk> Journal<D> {
     /// where it was acknowledged, or cannot be read or written.
     pub fn open(disk: D, options: Options, who: ReplicaId) -> Result<Self, JournalError> {
         let (disk, options) = (Arc::new(disk), options.bounded());
-        let recovery::Opened { lock, identity, shared, recovered, found_through, writer } =
-            recovery::open(&disk, options, who)?;
-        let lock = Some(lock);
-        Ok(Self { disk, options, identity, recovered, found_through, shared, writer, lock })
+        let recovery::Opened {
+            lock,
+            identity,
+            shared,
+            recovered,
+            found_through,
+            writer,
+            checkpoints,
+            alone,
+        } = recovery::open(&disk, options, who)?;
+        Ok(Self {
+            checkpoints: Checkpoints::new(Arc::clone(&disk), checkpoints),
+            disk,
+            options,
+            identity,
+            alone,
+            recovered,
+            found_through,
+            shared,
+            writer,
+            lock: Some(lock),
+        })
     }
 
     /// Whose directory this is, without opening it; `None` where it is nobody's yet.
@@ -194,6 +226,7 @@ impl<D: Disk> Journal<D> {
         if !same || self.identity.membership.is_none() {
             self.identity.cluster = cluster;
             self.identity.membership = Some(membership.clone());
+            self.alone = sharing::began_alone(&self.identity);
             *self.shared.home.write() = self.identity.home();
             identity::replace(&*self.disk, &self.identity)?;
         }
@@ -257,13 +290,85 @@ impl<D: Disk> Journal<D> {
     }
 
     /// The next piece of I/O that can be done now, if there is any. Writes come first; preparing
-    /// the next segment takes long, hinders nobody, and should not delay a write.
+    /// the next segment and taking a checkpoint take long, hinder nobody, and should not delay a
+    /// write.
     ///
     /// # Errors
     ///
     /// Where the journal is poisoned.
     pub fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
-        self.writer.as_mut().map_or(Ok(None), Writer::next_job)
+        let Some(writer) = &mut self.writer else { return Ok(None) };
+        if let Some(job) = writer.next_job()? {
+            return Ok(Some(job));
+        }
+        let step = self.checkpoints.next_step(writer.frontier().lsn());
+        Ok(step.map(|step| Job(Task::Checkpoint(step))))
+    }
+
+    /// Begins to take a checkpoint: `image` is the state below `slot`, and `chain` the chain. Its
+    /// steps are jobs; it counts, and is told by [`checkpoint`], when the last but one is done.
+    ///
+    /// [`checkpoint`]: Self::checkpoint
+    ///
+    /// # Panics
+    ///
+    /// Where one is being taken, or there is one of that slot or a later one, or an entry below
+    /// `slot` was not appended.
+    pub fn begin_checkpoint(&mut self, slot: Slot, chain: Chain, image: Image) {
+        let behind = self.last_lsn();
+        let appended = self.writer_mut().slot_end();
+        assert!(slot <= appended, "a checkpoint of slot {slot}, where {appended} is not appended");
+        self.checkpoints.begin(&self.identity, (slot, chain), image, behind);
+    }
+
+    /// Whether segments could be removed if no slot from `limit` on goes, and the others keep
+    /// `bytes_min` bytes.
+    #[must_use]
+    pub fn can_trim(&self, limit: Slot, bytes_min: u64) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.can_trim(limit, bytes_min))
+    }
+
+    /// Removes these segments, by a job, once what is appended so far is durable. What else stands
+    /// in them must have been appended once more: doubts that are not settled, and sightings.
+    ///
+    /// # Panics
+    ///
+    /// Where a slot would go that no checkpoint but the newest holds.
+    pub fn trim(&mut self, limit: Slot, bytes_min: u64) {
+        let held = self.checkpoints.kept().get(1).map_or(Slot::ZERO, |older| older.header().slot);
+        let dares = bugs::is_on(Bug::TrimBeyondCheckpoint);
+        assert!(limit <= held || dares, "slots below {limit} go, of which {held} are in two");
+        self.writer_mut().trim(limit, bytes_min);
+    }
+
+    /// Every slot below was trimmed: no entry is left of it.
+    #[must_use]
+    pub fn slot_trimmed(&self) -> Slot {
+        self.shared.index.read().first()
+    }
+
+    /// The newest checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint<D>> {
+        self.checkpoints.kept().first()
+    }
+
+    /// All checkpoints that are kept, newest first.
+    #[must_use]
+    pub fn checkpoints(&self) -> &[Checkpoint<D>] {
+        self.checkpoints.kept()
+    }
+
+    /// Whether a checkpoint is being taken.
+    #[must_use]
+    pub fn is_taking_checkpoint(&self) -> bool {
+        self.checkpoints.is_taking()
+    }
+
+    /// Whether the last checkpoint was given up for want of space.
+    #[must_use]
+    pub fn is_checkpoint_given_up(&self) -> bool {
+        self.checkpoints.is_full()
     }
 
     /// Whether the disk is full, and what is appended may soon find no room: the next segment could
@@ -297,7 +402,16 @@ impl<D: Disk> Journal<D> {
     /// Where the job failed, or one before it did: the journal is poisoned, for good. That there is
     /// no space for the next segment is no failure.
     pub fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
-        self.writer_mut().complete(done)
+        let writer = self.writer.as_mut().expect("jobs are handed out in a formed cluster only");
+        match done.0 {
+            Outcome::Checkpoint(result) => {
+                writer.check_poison()?;
+                let taken = self.checkpoints.complete(result);
+                taken.map_err(|err| writer.poison_with(err))?;
+                Ok(writer.frontier())
+            }
+            outcome => writer.complete(Done(outcome)),
+        }
     }
 
     /// Whose directory this is.
@@ -306,8 +420,8 @@ impl<D: Disk> Journal<D> {
         &self.identity
     }
 
-    /// What the journal knew when it was opened; given away at the first call. The chain is left
-    /// empty: it is computed while the entries are replayed.
+    /// What the journal knew when it was opened; given away at the first call. The chain is that
+    /// below the checkpoint: it is computed on while the entries behind are replayed.
     #[must_use]
     pub fn recovered(&mut self) -> Recovered {
         std::mem::take(&mut self.recovered)

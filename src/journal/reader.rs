@@ -26,8 +26,14 @@ impl<D: Disk> Reader<D> {
         Self { shared }
     }
 
+    /// Every slot below was trimmed.
+    #[must_use]
+    pub fn first(&self) -> Slot {
+        self.shared.index.read().first()
+    }
+
     /// The newest entry of each slot in `from..end`, in order. A slot that has none, or none that
-    /// is durable here, is an error: ask only for slots that are known to be there.
+    /// is durable here, or was trimmed, is an error: ask only for slots that are known to be there.
     #[must_use]
     pub fn entries(&self, from: Slot, end: Slot) -> Entries<D> {
         Entries {
@@ -107,6 +113,11 @@ impl<D: Disk> Iterator for Entries<D> {
         }
         if self.at == self.places.len() {
             let index = self.shared.index.read();
+            if self.next < index.first() {
+                let first = index.first();
+                self.next = self.end;
+                return Some(Err(JournalError::Trimmed { first }));
+            }
             let count = self.next.count_to(self.end).min(PLACES_AT_ONCE);
             self.places.clear();
             self.places.extend((0..count).map(|place| index.get(self.next.plus(place))));
@@ -146,7 +157,12 @@ fn read_entry<F: File>(
     };
     if window.segment() != segment {
         let file = shared.files.read().get(&segment).cloned();
-        let file = file.ok_or_else(|| corrupt("the segment is gone"))?;
+        let first = shared.index.read().first();
+        let gone = || match slot < first {
+            true => JournalError::Trimmed { first },
+            false => corrupt("the segment is gone"),
+        };
+        let file = file.ok_or_else(gone)?;
         window.enter(file, segment);
     }
     let bytes = window.bytes(offset, FRAME_HEADER_BYTES)?;

@@ -10,8 +10,8 @@
 //! 3. Write its superheader, which says where the kept part of the segments before it ends; sync.
 //!    *This* is the moment from which the tail counts as cut.
 //! 4. Replace the identity: one boot more, and the number of the new segment.
-//! 5. Give back what is no longer counted: the rest of the last segment, and segments without a
-//!    place in the chain.
+//! 5. Give back what is no longer counted: the rest of the last segment, segments without a
+//!    place in the chain, and a checkpoint that was begun or is old.
 //!
 //! Why the tail is written again rather than synced where it stands: if this process, or the one
 //! before, was told that a sync failed, the kernel may hold the lost blocks as clean. They read
@@ -29,12 +29,14 @@ use parking_lot::RwLock;
 
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
-use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot};
+use crate::types::ids::{Ballot, Chain, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
 use super::chain::Known;
+use super::checkpoint::{self, Checkpoint, CheckpointHeader};
+use super::checkpointing;
 use super::collector::Collector;
 use super::disk::{Disk, File};
 use super::error::JournalError;
@@ -47,6 +49,8 @@ use super::scan::Scan;
 use super::segment::{
     End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name, segment_number,
 };
+use super::segments::{Ended, Segments};
+use super::sharing;
 use super::walk::Seen;
 use super::writer::{Start, Writer};
 
@@ -54,12 +58,16 @@ use super::writer::{Start, Writer};
 pub(super) struct Opened<D: Disk> {
     pub(super) lock: D::Lock,
     pub(super) identity: Identity,
+    /// Whether nobody else has what is in the directory.
+    pub(super) alone: bool,
     pub(super) shared: Arc<Shared<D::File>>,
     pub(super) recovered: Recovered,
     /// The last frame that was found.
     pub(super) found_through: Lsn,
     /// `None` where no segment was ever in use.
     pub(super) writer: Option<Writer<D>>,
+    /// The whole checkpoints, newest first.
+    pub(super) checkpoints: Vec<Checkpoint<D>>,
 }
 
 /// What a new segment begins with.
@@ -105,8 +113,13 @@ pub(super) fn open<D: Disk>(
     {
         return Err(no_segment(*last));
     }
-    let mut scan = scan(&**disk, &identity, &numbers)?;
-    let recovered = recovered(&mut scan)?;
+    let checkpoints = find_checkpoints(&**disk, &identity)?;
+    let newest = checkpoints.whole.first().map(Checkpoint::header);
+    let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
+    let alone = sharing::is_alone(&**disk, &identity)?;
+    let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
+    let chain = newest.map_or(Chain::EMPTY, |newest| newest.chain);
+    let recovered = recovered(&mut scan, slot_checkpointed, chain)?;
     let tail = tail_items(&mut scan)?;
     // All checks have passed; from here on the directory is written to.
     let shared = Arc::new(Shared {
@@ -116,6 +129,7 @@ pub(super) fn open<D: Disk>(
     });
     let mut writer = None;
     if scan.is_begun {
+        let segments = Segments::new(identity.front, ended(&scan));
         let head = head(&mut scan, &numbers, tail);
         {
             let files = &scan.source.files;
@@ -125,19 +139,21 @@ pub(super) fn open<D: Disk>(
         identity.segment_last = head.number;
         identity.segment_made = head.number;
         let start = begin_segment(&**disk, &shared, options, head)?;
-        writer = Some(Writer::new(Arc::clone(disk), Arc::clone(&shared), options, start));
+        let (disk, shared) = (Arc::clone(disk), Arc::clone(&shared));
+        writer = Some(Writer::new(disk, shared, options, start, segments));
     }
     identity.boot = identity.next_boot(&**disk)?;
     identity::replace(&**disk, &identity)?;
     if scan.is_begun {
         give_back(&**disk, &shared, &numbers, scan.kept)?;
     }
+    let checkpoints = checkpointing::tidy(&**disk, checkpoints)?;
     if let Some(writer) = &mut writer {
         writer.count_bytes()?;
         writer.set_identity(&identity);
     }
     let found_through = scan.lsn_seen;
-    Ok(Opened { lock, identity, shared, recovered, found_through, writer })
+    Ok(Opened { lock, identity, alone, shared, recovered, found_through, writer, checkpoints })
 }
 
 /// Makes the first segment of a directory that has just become part of a cluster.
@@ -161,7 +177,8 @@ pub(super) fn begin<D: Disk>(
     };
     let start = begin_segment(&**disk, shared, options, head)?;
     give_back(&**disk, shared, &numbers, End::default())?;
-    let mut writer = Writer::new(Arc::clone(disk), Arc::clone(shared), options, start);
+    let (disk, shared, segments) = (Arc::clone(disk), Arc::clone(shared), Segments::default());
+    let mut writer = Writer::new(disk, shared, options, start, segments);
     writer.count_bytes()?;
     Ok(writer)
 }
@@ -183,34 +200,69 @@ fn no_segment(number: u64) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset: 0, slot: None, reason }
 }
 
+/// The checkpoints, of which one reaches back to where the journal begins.
+fn find_checkpoints<D: Disk>(
+    disk: &D,
+    identity: &Identity,
+) -> Result<checkpoint::Found<D>, JournalError> {
+    let found = checkpoint::find(disk, identity.home(), identity.replica)?;
+    let newest = found.whole.first().map_or(Slot::ZERO, |newest| newest.header().slot);
+    match newest < identity.front.slot {
+        // Without what was trimmed the state cannot be built.
+        true => {
+            let missing = JournalError::MissingCheckpoint { slot: identity.front.slot };
+            Err(found.damaged.map_or(missing, |(_, err)| err))
+        }
+        false => Ok(found),
+    }
+}
+
 /// Reads and checks everything.
 fn scan<D: Disk>(
     disk: &D,
     identity: &Identity,
+    alone: bool,
+    checkpoint: Option<CheckpointHeader>,
     numbers: &[u64],
 ) -> Result<Scan<D::File>, JournalError> {
     let membership = identity.membership.as_ref();
     let known = Known {
         home: identity.home(),
-        alone: membership.is_none_or(|membership| {
-            membership.voters().len() == 1 && membership.voter(identity.replica).is_some()
-        }),
+        alone,
         segment_last: identity.segment_last,
         segment_made: identity.segment_made,
+        slot_checkpointed: checkpoint.map_or(Slot::ZERO, |newest| newest.slot),
+        durable_through: checkpoint.map_or(Lsn::ZERO, |newest| newest.durable_through),
+        front: identity.front,
     };
     Scan::run(disk, known, membership.map(Membership::alpha), numbers)
 }
 
-fn recovered<F: File>(scan: &mut Scan<F>) -> Result<Recovered, JournalError> {
+fn recovered<F: File>(
+    scan: &mut Scan<F>,
+    slot_checkpointed: Slot,
+    chain: Chain,
+) -> Result<Recovered, JournalError> {
     let mut votes = Vec::with_capacity(scan.found.votes.len());
     for (slot, (ballot, place)) in std::mem::take(&mut scan.found.votes) {
         let entry = entry(scan, slot, place)?;
         votes.push((slot, ballot, entry));
     }
     let (promised, slot_chosen) = (scan.promised, scan.found.slot_chosen);
-    let (missing, doubts) = (scan.damage.missing.clone(), scan.damage.doubts.clone());
-    let (chain, sightings) = (Chain::default(), scan.found.sightings.clone());
-    Ok(Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings })
+    let (mut missing, mut unreadable) = (scan.damage.missing.clone(), scan.damage.missing.clone());
+    missing.remove_below(slot_checkpointed);
+    unreadable.remove(SlotRange { first: slot_checkpointed, end: Slot(u64::MAX) });
+    Ok(Recovered {
+        promised,
+        slot_chosen,
+        slot_checkpointed,
+        chain,
+        votes,
+        missing,
+        unreadable,
+        doubts: scan.damage.doubts.clone(),
+        sightings: scan.found.sightings.clone(),
+    })
 }
 
 /// What no evidence covers, to be written again, and what is in doubt. The promise is not in it: it
@@ -253,6 +305,19 @@ fn entry<F: File>(scan: &mut Scan<F>, slot: Slot, place: Place) -> Result<Entry,
         slot: Some(slot),
         reason: "not an entry",
     })
+}
+
+/// The segments that are kept, each with its last frame and one behind the highest slot in it or
+/// before it.
+fn ended<F: File>(scan: &Scan<F>) -> BTreeMap<u64, Ended> {
+    let last = (scan.kept.last_lsn, scan.found.slot_end);
+    let ended = |number: &u64| {
+        let is_last = *number == scan.kept.number;
+        let known = scan.ended.get(number).copied().filter(|_| !is_last);
+        let (last_lsn, slot_end) = known.unwrap_or(last);
+        (*number, Ended { last_lsn, slot_end, bytes: 0 })
+    };
+    scan.chain.iter().map(ended).collect()
 }
 
 fn head<F: File>(scan: &mut Scan<F>, numbers: &[u64], tail: Vec<Item>) -> Head {

@@ -49,6 +49,7 @@ use super::walk::{Seen, Whole};
 pub(super) struct Scan<F> {
     pub(super) source: Source<F>,
     alone: bool,
+    slot_checkpointed: Slot,
     /// What the frames say.
     pub(super) found: Findings,
     /// What damage there is, when all is read.
@@ -77,6 +78,8 @@ pub(super) struct Scan<F> {
     longest: u64,
     /// The end of the last whole group.
     pub(super) end: End,
+    /// Of each segment but the last, its last frame and one behind the highest slot so far.
+    pub(super) ended: BTreeMap<u64, (Lsn, Slot)>,
     /// The bad region that is being passed.
     pub(super) gap: Option<Gap>,
     /// Whole groups that no frame vouches for.
@@ -114,7 +117,8 @@ impl<F: File> Scan<F> {
         Self {
             source: Source::new(known.home, known.alone),
             alone: known.alone,
-            found: Findings::new(alpha),
+            slot_checkpointed: known.slot_checkpointed,
+            found: Findings::new(alpha, known.front.slot),
             damage: Damage::default(),
             kept: End::default(),
             tail: Vec::new(),
@@ -123,10 +127,11 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             is_ours: false,
             lsn_seen: Lsn::ZERO,
-            evidence: Lsn::ZERO,
+            evidence: known.durable_through,
             vouched: Lsn::ZERO,
             longest: Options::default().segment_bytes,
-            end: End::default(),
+            end: known.front.end_before(),
+            ended: BTreeMap::new(),
             gap: None,
             uncovered: Vec::new(),
             behind: BTreeMap::new(),
@@ -152,6 +157,8 @@ impl<F: File> Scan<F> {
             if !self.read_segment(link, &links[place + 1..])? {
                 break;
             }
+            let last_lsn = link.end.map_or(self.end.last_lsn, |end| end.last_lsn);
+            self.ended.insert(link.number, (last_lsn, self.found.slot_end));
         }
         if let (Some(link), Some(gap)) = (links.last(), &self.gap) {
             self.skip_numbers(gap.bytes);
@@ -293,6 +300,8 @@ impl<F: File> Scan<F> {
 
     /// The journal ends behind the last whole group. What else there is was never counted.
     pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
+        // All that was durable when a checkpoint came is whole: nothing below it is torn.
+        self.found.end_group(self.slot_checkpointed);
         let (length, offset) = (self.source.length(link.number)?, self.end.offset);
         let made =
             link.superheader.map_or(0, |(superheader, _)| superheader.length.min(LENGTH_MAX));
@@ -435,10 +444,12 @@ impl<F: File> Scan<F> {
         if self.lsn_seen.0 > COUNT_MAX || self.found.next_promise() > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }
-        let chosen = self.found.slot_chosen;
+        let chosen = self.found.slot_chosen.max(self.slot_checkpointed);
         if !self.found.index.can_hold(chosen) {
             return Err(corrupt(number, 0, Some(chosen), "a slot out of range"));
         }
+        // What a checkpoint holds is chosen, whatever the journal says.
+        self.found.end_group(self.slot_checkpointed);
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
         self.damage = self.found.damage(promise_lost);
         if self.damage.doubts.promise_lost && self.alone {

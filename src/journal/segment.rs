@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
-use crate::types::ids::{Ballot, ClusterId, Incarnation, Lsn, ReplicaId};
+use crate::types::ids::{Ballot, ClusterId, Incarnation, Lsn, ReplicaId, Slot};
 
 use super::disk::{Disk, File};
 use super::error::JournalError;
@@ -90,6 +90,25 @@ pub struct End {
     pub last_lsn: Lsn,
     /// The checksum of that frame's header.
     pub link: u32,
+}
+
+/// Where a journal begins, once its front was removed. All zero before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Front {
+    /// Segments with lower numbers were removed, or may be left of a removal that did not end.
+    pub number: u64,
+    /// The last frame in them.
+    pub last_lsn: Lsn,
+    /// Every slot below was trimmed: it is chosen, in a checkpoint, and not here.
+    pub slot: Slot,
+}
+
+impl Front {
+    /// Where what was removed ended.
+    pub(super) fn end_before(self) -> End {
+        let number = self.number.saturating_sub(1);
+        End { number, offset: 0, last_lsn: self.last_lsn, link: 0 }
+    }
 }
 
 /// What the first block of a segment file turned out to be.

@@ -76,6 +76,18 @@ impl<F> Spare<F> {
         Some(job)
     }
 
+    /// The last segment that is made, where `current` is in use and none is being made.
+    pub(super) fn settled(&self, current: u64) -> Option<u64> {
+        match &self.state {
+            State::None | State::Full(Former::Unnamed) | State::Again(Former::Unnamed) => {
+                Some(current)
+            }
+            State::Ready(ready) => Some(ready.number),
+            // What the identity says is being changed, or it names one that is too short.
+            State::Preparing | State::Full(Former::Named) | State::Again(Former::Named) => None,
+        }
+    }
+
     /// It is made.
     pub(super) fn set_ready(&mut self, ready: Ready<F>) {
         *self = Self { state: State::Ready(ready), full: false };

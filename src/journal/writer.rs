@@ -36,6 +36,7 @@ use super::identity::Identity;
 use super::index::{Place, Shared};
 use super::job::{Buffer, Done, Job, Outcome, Task};
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
+use super::segments::{Ended, Removal, Segments};
 use super::spare::{Ready, Spare};
 
 /// Collects records into groups, hands the groups out, and works out what is durable.
@@ -61,6 +62,9 @@ pub(super) struct Writer<D: Disk> {
     lanes: Vec<Arc<D::File>>,
     end: End,
     spare: Spare<D::File>,
+    segments: Segments,
+    /// How long the segment is that is written to.
+    length: u64,
     /// How long all segments are together.
     bytes_on_disk: u64,
     /// One behind the highest slot ever appended: a slot from here on has no older frame.
@@ -95,6 +99,7 @@ impl<D: Disk> Writer<D> {
         shared: Arc<Shared<D::File>>,
         options: Options,
         start: Start<D::File>,
+        segments: Segments,
     ) -> Self {
         let home = *shared.home.read();
         let promised = (start.promised, start.meta_seq);
@@ -116,6 +121,8 @@ impl<D: Disk> Writer<D> {
             lanes: start.lanes,
             end: start.end,
             spare: Spare::new(),
+            segments,
+            length: start.length,
             bytes_on_disk: 0,
             slot_end: start.slot_end,
             newest: BTreeMap::new(),
@@ -173,7 +180,7 @@ impl<D: Disk> Writer<D> {
             let group = self.collector.take().expect("there is a group that is ready");
             return Ok(Some(self.hand_out(&group, lane)));
         }
-        Ok(self.prepare_next())
+        Ok(self.remove_front().or_else(|| self.prepare_next()))
     }
 
     pub(super) fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
@@ -185,6 +192,8 @@ impl<D: Disk> Writer<D> {
                 self.spare.set_ready(Ready { number, length, lanes });
             }
             Outcome::Full { former, .. } => self.spare.set_full(former),
+            Outcome::Trimmed { removal, result } => self.end_removal(&removal, result)?,
+            Outcome::Checkpoint(_) => unreachable!("the journal takes these in by itself"),
             Outcome::Written { number, buffer, result } => {
                 result.map_err(|err| self.poison_with(err))?;
                 if self.buffers.len() < self.options.inflight_max {
@@ -223,6 +232,60 @@ impl<D: Disk> Writer<D> {
         self.spare.retry();
     }
 
+    /// Whether segments could be removed if no slot from `limit` on goes, and `bytes_min` bytes of
+    /// the others are left.
+    pub(super) fn can_trim(&self, limit: Slot, bytes_min: u64) -> bool {
+        self.segments.can_trim(limit, bytes_min.saturating_sub(self.end.offset))
+    }
+
+    /// Removes them once what is appended so far is durable: what else stands in them was said
+    /// again by then.
+    pub(super) fn trim(&mut self, limit: Slot, bytes_min: u64) {
+        let bytes_min = bytes_min.saturating_sub(self.end.offset);
+        self.segments.trim(limit, bytes_min, self.last_lsn());
+    }
+
+    /// The job that removes the front. It replaces the identity, as the one that makes a segment
+    /// does: one of them at a time.
+    fn remove_front(&mut self) -> Option<Job<D>> {
+        let is_durable = self.segment_durable == self.end.number;
+        let made = self.spare.settled(self.end.number).filter(|_| is_durable)?;
+        let identity = self.identity.as_ref().filter(|identity| identity.formed)?;
+        let removal = self.segments.next_removal(self.frontier, self.end.number)?;
+        // Who asks for these slots from now on is told.
+        self.shared.index.write().trim(removal.front.slot);
+        let identity =
+            Identity { segment_last: self.segment_durable, segment_made: made, ..identity.clone() };
+        let disk = Arc::clone(&self.disk);
+        Some(Job(Task::Trim { disk, removal, identity }))
+    }
+
+    fn end_removal(
+        &mut self,
+        removal: &Removal,
+        result: Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        match result {
+            Ok(()) => {
+                reached!(SegmentsTrimmed);
+                self.bytes_on_disk -= self.segments.complete(Some(removal));
+                if let Some(identity) = &mut self.identity {
+                    identity.front = removal.front;
+                }
+                let mut files = self.shared.files.write();
+                removal.numbers.iter().for_each(|number| drop(files.remove(number)));
+            }
+            Err(err) if err.is_full() => drop(self.segments.complete(None)),
+            Err(err) => return Err(self.poison_with(err)),
+        }
+        Ok(())
+    }
+
+    /// One behind the highest slot that was ever appended.
+    pub(super) fn slot_end(&self) -> Slot {
+        self.slot_end
+    }
+
     /// The segment that is written to.
     pub(super) fn segment(&self) -> u64 {
         self.end.number
@@ -233,7 +296,9 @@ impl<D: Disk> Writer<D> {
         self.bytes_on_disk = 0;
         for (number, file) in &*self.shared.files.read() {
             let name = segment_name(*number);
-            self.bytes_on_disk += file.len().map_err(JournalError::io("measure", &name))?;
+            let length = file.len().map_err(JournalError::io("measure", &name))?;
+            self.segments.set_bytes(*number, length);
+            self.bytes_on_disk += length;
         }
         Ok(())
     }
@@ -333,6 +398,9 @@ impl<D: Disk> Writer<D> {
             promise_lost: self.damage.doubts.promise_lost,
         };
         assert!(superheader.is_of(number), "no opening would take it: {superheader:?}");
+        let (last_lsn, slot_end, bytes) = (self.end.last_lsn, self.slot_end, self.length);
+        self.segments.end(self.end.number, Ended { last_lsn, slot_end, bytes });
+        self.length = length;
         let (bytes, checksum) = superheader.encode();
         buffer.output().extend_from_slice(&bytes);
         self.end.link = checksum;
@@ -346,6 +414,9 @@ impl<D: Disk> Writer<D> {
         // writes down which segment is in use, so that one must be durable.
         let is_durable = self.segment_durable == self.end.number;
         let identity = self.identity.as_ref().filter(|identity| identity.formed && is_durable)?;
+        if self.segments.runs() {
+            return None;
+        }
         let number = self.end.number + 1;
         let length = self.collector.length(number).unwrap_or(self.options.segment_bytes);
         let (former, bytes) = self.spare.prepare(length)?;
@@ -390,13 +461,13 @@ impl<D: Disk> Writer<D> {
         buffer
     }
 
-    fn check_poison(&self) -> Result<(), JournalError> {
+    pub(super) fn check_poison(&self) -> Result<(), JournalError> {
         self.poison.as_ref().map_or(Ok(()), |poison| Err(poison.again()))
     }
 
     /// Remembers the first failure. It is never retried: after a failed sync the kernel may hold
     /// the lost blocks as clean, and a second sync would succeed without writing them.
-    fn poison_with(&mut self, err: JournalError) -> JournalError {
+    pub(super) fn poison_with(&mut self, err: JournalError) -> JournalError {
         let poison = err.for_good();
         reached!(JournalPoisoned);
         let returned = poison.again();

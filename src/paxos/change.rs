@@ -47,7 +47,7 @@
 //!   nothing, and is an entry like any other.
 
 use crate::types::bugs::{self, Bug};
-use crate::types::entry::Entry;
+use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::membership::Membership;
@@ -116,6 +116,13 @@ impl Paxos {
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Whether this replica voted for a membership in a slot that it does not know to be chosen.
+    #[must_use]
+    pub fn votes_for_membership(&self) -> bool {
+        let mut votes = self.log.votes_from(self.slot_chosen);
+        votes.any(|(_, (_, entry))| entry.kind() == EntryKind::Membership)
     }
 
     /// The membership that this leader is about to make count; `None` where there is none.

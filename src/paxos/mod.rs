@@ -39,11 +39,11 @@
 //!
 //! # Caveats
 //!
-//! Leases and checkpoints are not here. A replica that lacks chosen entries does not get here: its
-//! owner fetches them first. An observer does all that a voter does but campaign, and nobody counts
-//! it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
-//! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
-//! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
+//! Leases are not here, nor is any state. A replica that lacks chosen entries does not get here:
+//! its owner fetches them first. An observer does all that a voter does but campaign, and nobody
+//! counts it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van Renesse
+//! and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*; Howard et
+//! al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
 
 pub mod step;
 
@@ -119,6 +119,8 @@ pub struct Paxos {
     // What is known to be chosen.
     slot_chosen: Slot,
     chain: Chain,
+    /// What the owner has in two checkpoints, which everyone is told.
+    slot_kept: Slot,
     /// When `slot_chosen` last moved.
     learned_at: Moment,
     fetching: Option<Fetching>,
@@ -174,6 +176,7 @@ impl Paxos {
             writable: true,
             slot_chosen,
             chain,
+            slot_kept: Slot::ZERO,
             learned_at: now,
             fetching: None,
             role: Role::Follower,
@@ -243,6 +246,17 @@ impl Paxos {
         let state = self.election.peer(peer)?;
         let heard = state.is_heard(self.now, self.options.election_timeout);
         Some((heard, state.boot, state.slot_chosen))
+    }
+
+    /// Below which slot `peer` said that it asks for no entries any more.
+    #[must_use]
+    pub fn peer_kept(&self, peer: ReplicaId) -> Slot {
+        self.election.peer(peer).map_or(Slot::ZERO, |state| state.slot_kept)
+    }
+
+    /// The owner asks for no entries below `slot` any more: the others are told.
+    pub fn note_kept(&mut self, slot: Slot) {
+        self.slot_kept = self.slot_kept.max(slot);
     }
 
     /// Every other member: voters, then observers. Nobody where this replica was removed.
@@ -316,11 +330,13 @@ impl Paxos {
             }
             Message::Fill { until } => self.on_fill(until),
             Message::TakeOver(take_over) => self.on_take_over(from, &take_over),
-            // Commands are the owner's business, and a formed cluster needs no formation.
+            // Commands and what is trimmed are the owner's business, and a formed cluster needs no
+            // formation.
             Message::Forward(_)
             | Message::Bounced { .. }
             | Message::Introduce(_)
-            | Message::Agreed { .. } => {}
+            | Message::Agreed { .. }
+            | Message::Trimmed { .. } => {}
         }
     }
 

@@ -31,12 +31,14 @@ impl<D: Disk> Driver<D> {
             Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
         })?;
         self.time = self.time.max(applied.time);
+        self.checkpoints.count(entry);
         if let Some(proposal) = self.proposals.remove(&slot) {
             self.end_proposal(proposal, entry);
         }
         if entry.kind() == EntryKind::Membership && self.paxos.is_some() {
             // The core knows it already, if it changes anything.
             self.tell_standing();
+            self.note_alone()?;
         }
         let mut in_vain = false;
         for (ended, bytes) in applied.verdicts.into_iter().zip(entry.commands()) {

@@ -14,8 +14,9 @@
 //! `applying` (what is chosen), `calls` (what callers ask), `changes` (who is to belong), `fence`
 //! (openings of peers), `forwards` (commands for another leader), `handover` (another one is to
 //! lead), `next_leader` (who wants to hear of it), `journaling` (records in, messages out),
-//! `priorities` (a peer is preferred), `stalled` (a disk that hangs), `space` (one that is full),
-//! `repair` (what the journal lost), `report`.
+//! `checkpoints` (the state, as a file), `trimming` (the journal's front goes), `priorities` (a peer
+//! is preferred), `stalled` (a disk that hangs), `space` (one that is full), `repair` (what the
+//! journal lost), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for
@@ -41,6 +42,7 @@ use crate::types::time::{Moment, Time};
 use super::admission::Drain;
 use super::batcher::Batcher;
 use super::changes::Changes;
+use super::checkpoints::Checkpoints;
 use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
@@ -55,6 +57,7 @@ use super::space::Space;
 use super::stalled::Stalled;
 use super::tail::Tail;
 use super::tickets::Tickets;
+use super::trimming::Trimming;
 use super::turn::{Effects, Event, Options};
 use super::writes::Asker;
 
@@ -78,6 +81,8 @@ pub struct Driver<D: Disk> {
     pub(super) damage: Option<Error>,
     pub(super) repair: Repair,
     pub(super) space: Space,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) trimming: Trimming,
     pub(super) fence: Fence,
 
     pub(super) formation: Formation,
@@ -156,6 +161,8 @@ impl<D: Disk> Driver<D> {
             damage: None,
             repair: Repair::new(now),
             space: Space::default(),
+            checkpoints: Checkpoints::default(),
+            trimming: Trimming::default(),
             fence: Fence::default(),
             formation,
             announce_at: now,
@@ -257,6 +264,8 @@ impl<D: Disk> Driver<D> {
         self.begin_changes();
         self.work()?;
         self.look_at_queue();
+        self.go_on_with_checkpoints();
+        self.trim_if_due()?;
         self.settle_hand_overs();
         self.settle_changes();
         self.leave_if_removed();
@@ -292,6 +301,7 @@ impl<D: Disk> Driver<D> {
             Event::HandOver { to, completer } => self.on_hand_over(to, completer),
             Event::Change { edit, completer } => self.on_change(edit, completer),
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
+            Event::Checkpoint { completer } => self.on_checkpoint(completer),
             Event::Arrived(Arrival::Down { peer }) => {
                 self.requests.writes.peer_down(peer);
                 self.step(Input::PeerDown(peer));
@@ -314,6 +324,7 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         }
         match message {
+            Message::Trimmed { first } => self.on_trimmed(from, first),
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Bounced { boot, attempts } => self.on_bounced(from, boot, attempts),
             Message::Introduce(_) | Message::Agreed { .. } => {
@@ -439,35 +450,5 @@ impl<D: Disk> Driver<D> {
 
     pub(super) fn leads(&self) -> bool {
         self.view().is_some_and(|view| view.role == RoleName::Leader)
-    }
-
-    fn wake_at(&self) -> Option<Moment> {
-        if matches!(self.stage, Stage::Stopped(_)) {
-            return None;
-        }
-        let paxos = self.paxos.as_ref().map(Paxos::wake_at);
-        let forming = self.is_forming().then_some(self.announce_at);
-        let closing = match self.stage {
-            Stage::Closing(deadline) => Some(deadline),
-            Stage::Serving | Stage::Stopped(_) => None,
-        };
-        let room = self.paxos.as_ref().is_some_and(Paxos::has_room);
-        let batch = self.batcher.due_at().filter(|_| room);
-        // Callers leave commands in the inbox without a turn; their deadlines begin when one comes.
-        let inbox =
-            (self.missing_commands() > 0).then(|| self.now + self.options.heartbeat_interval);
-        let deadline = self.requests.next_deadline();
-        let again = self.leader_to_forward_to().and_then(|_| self.requests.writes.again_at());
-        let waits = |until: &Moment| self.now < *until && !self.batcher.is_empty();
-        let bounced = self.bounced.map(|(_, until)| until).filter(waits);
-        let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
-        let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
-        let preferred = self.priorities.due_at();
-        let change = self.changes.next_deadline();
-        let due = [
-            paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
-            hand_over, stalled, preferred, change,
-        ];
-        due.iter().flatten().min().copied()
     }
 }

@@ -12,6 +12,7 @@ use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
 
 use super::changes::Changes;
+use super::checkpoints::Checkpoints;
 use super::driver::{Driver, Stage};
 use super::events;
 use super::handover::HandOvers;
@@ -66,6 +67,7 @@ impl<D: Disk> Driver<D> {
         self.requests = Requests::default();
         self.hand_overs = HandOvers::default();
         self.changes = Changes::default();
+        self.checkpoints = Checkpoints::default();
         self.next_leader = NextLeader::default();
     }
 
@@ -78,6 +80,7 @@ impl<D: Disk> Driver<D> {
         self.requests.fail_all(&err, why, &mut self.effects.answers);
         self.hand_overs.fail_all(&err, &mut self.effects.answers);
         self.changes.fail_all(&err, &mut self.effects.answers);
+        self.checkpoints.fail_all(&err, &mut self.effects.answers);
         self.next_leader.fail_all(&err, &mut self.effects.answers);
         self.batcher.take_all();
         self.proposals.clear();
@@ -109,6 +112,7 @@ pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
         }
         Event::HandOver { completer, .. } => Some(Answer::HandOver(completer, Err(err))),
         Event::Change { completer, .. } => Some(Answer::Membership(completer, Err(err))),
+        Event::Checkpoint { completer } => Some(Answer::Checkpoint(completer, Err(err))),
         Event::NextLeader { completer, .. } => Some(Answer::Leader(completer, Err(err))),
         Event::Met(_)
         | Event::Arrived(_)

@@ -11,11 +11,10 @@ use crate::paxos::formation::{Agreement, Formation};
 use crate::paxos::step::{self, Input};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Chain, ReplicaId, Slot};
+use crate::types::ids::{ReplicaId, Slot};
 use crate::types::membership::{Membership, majority_of};
 use crate::types::message::{Envelope, Introduce, Message};
 use crate::types::record::{Record, Recovered};
-use crate::types::slots::SlotSet;
 
 use super::driver::Driver;
 use super::turn::Options;
@@ -154,6 +153,7 @@ impl<D: Disk> Driver<D> {
     pub(super) fn begin_serving(&mut self) -> Result<()> {
         let mut recovered = self.journal.recovered();
         self.fence.recover(std::mem::take(&mut recovered.sightings));
+        self.load_checkpoint()?;
         if recovered.missing.is_empty() {
             return self.start_core(recovered);
         }
@@ -167,21 +167,20 @@ impl<D: Disk> Driver<D> {
         let membership =
             identity.membership.ok_or_else(|| not_formed("there is no membership in it"))?;
         let first = Entry::membership(&membership);
-        let Recovered { promised, slot_chosen, votes, doubts, .. } = recovered;
-        let (mut chain, mut governing) = (Chain::EMPTY, membership);
-        for entry in self.reader.entries(Slot::ZERO, slot_chosen) {
+        let Recovered { promised, slot_chosen, slot_checkpointed, mut chain, votes, .. } =
+            recovered;
+        let Recovered { doubts, unreadable, .. } = recovered;
+        for entry in self.reader.entries(slot_checkpointed, slot_chosen) {
             let (slot, entry) = entry?;
             if slot == Slot::ZERO && entry != first {
                 return Err(not_formed("it differs from slot 0 of the journal"));
             }
             chain = chain.extend(entry.hash());
-            governing = entry.membership_after(&governing).unwrap_or(governing);
             self.apply(slot, &entry)?;
         }
         self.verdicts_journaled = slot_chosen;
-        let (missing, sightings) = (SlotSet::default(), Vec::new());
-        let mut recovered =
-            Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings };
+        let nothing = Recovered { slot_checkpointed, ..Recovered::default() };
+        let mut recovered = Recovered { promised, slot_chosen, chain, votes, doubts, ..nothing };
         if slot_chosen == Slot::ZERO {
             recovered.slot_chosen = Slot::ZERO.next();
             recovered.chain = chain.extend(first.hash());
@@ -191,6 +190,8 @@ impl<D: Disk> Driver<D> {
             self.journal.append(&[record], recovered.slot_chosen)?;
             self.appended_at = self.now;
         }
+        // That of the checkpoint, and what came behind it: what was before may be trimmed.
+        let governing = self.store.membership().expect("slot 0 holds a membership");
         let options = step::Options {
             id: self.options.id,
             incarnation: identity.incarnation,
@@ -206,8 +207,10 @@ impl<D: Disk> Driver<D> {
             message_bytes_max: self.options.message_bytes_max,
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
+        self.repair.want(unreadable);
         self.space.core_begins();
         self.tell_standing();
+        self.note_alone()?;
         if self.fence.told_by().is_some() {
             self.step(Input::Fenced);
         }

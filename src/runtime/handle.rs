@@ -53,6 +53,8 @@ pub trait Calls: Helper {
     fn change(&self, edit: Edit) -> Pending<Membership>;
     /// See [`Handle::next_leader`].
     fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>>;
+    /// See [`Handle::checkpoint`].
+    fn checkpoint(&self) -> Pending<()>;
     /// See [`Handle::store`].
     fn store(&self) -> &Arc<Store>;
     /// See [`Handle::entries`].
@@ -121,6 +123,11 @@ impl Handle {
     /// Waits until another replica leads than `known`, or the same at another ballot, or nobody.
     pub fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
         self.calls.next_leader(known).helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// Waits until what is applied now is in a checkpoint.
+    pub fn checkpoint(&self) -> Pending<()> {
+        self.calls.checkpoint().helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// The state.

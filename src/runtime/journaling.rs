@@ -18,6 +18,9 @@ impl<D: Disk> Driver<D> {
     /// Appends records, and with them what is known lazily: how applied commands ended, and what
     /// was seen of the peers.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<()> {
+        if records.iter().any(|record| self.names_others(record)) {
+            self.journal.set_alone(false)?;
+        }
         self.append_lazy(records.is_empty())?;
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
         self.journal.append(records, chosen)?;
@@ -30,9 +33,12 @@ impl<D: Disk> Driver<D> {
     pub(super) fn append_lazy(&mut self, idle: bool) -> Result<()> {
         let applied = self.store.applied().slot;
         if self.verdicts_journaled < applied {
-            let slots = SlotRange { first: self.verdicts_journaled, end: applied };
-            let verdicts = Record::Verdicts(self.store.verdicts(slots));
-            self.append_lazily(verdicts)?;
+            // Nobody asks any more how those ended that are trimmed.
+            let first = self.verdicts_journaled.max(self.store.ledger_first());
+            if first < applied {
+                let slots = SlotRange { first, end: applied };
+                self.append_lazily(Record::Verdicts(self.store.verdicts(slots)))?;
+            }
             self.verdicts_journaled = applied;
         }
         if let Some(record) = self.fence.due(self.now, idle) {
@@ -40,6 +46,24 @@ impl<D: Disk> Driver<D> {
             self.fence.recorded(self.journal.last_lsn(), self.now);
         }
         self.appended_at = self.now;
+        Ok(())
+    }
+
+    /// Whether a record may make it count that others vote.
+    fn names_others(&self, record: &Record) -> bool {
+        let (Record::Vote { entry, .. } | Record::Chosen { entry, .. }) = record else {
+            return false;
+        };
+        entry.as_membership().is_some_and(|membership| !membership.is_only(self.options.id))
+    }
+
+    /// Where this replica votes alone from here on, and nothing that it voted for says otherwise,
+    /// its journal says so.
+    pub(super) fn note_alone(&mut self) -> Result<()> {
+        let Some(paxos) = &self.paxos else { return Ok(()) };
+        if paxos.membership().is_only(self.options.id) && !paxos.votes_for_membership() {
+            self.journal.set_alone(true)?;
+        }
         Ok(())
     }
 
@@ -86,6 +110,9 @@ impl<D: Disk> Driver<D> {
     /// yet sync itself it does not send, nor what it cannot read any more: the peer asks again, and
     /// asks others.
     pub(super) fn serve(&mut self, serve: Serve) {
+        if serve.from < self.slot_trimmed() {
+            return self.tell_trimmed(serve.to);
+        }
         let Some(view) = self.view() else { return };
         let bytes_max = self.options.message_bytes_max;
         let entries = match self.reader.read(serve.from, view.slot_chosen, bytes_max) {

@@ -36,6 +36,7 @@ mod admission;
 mod applying;
 mod calls;
 pub mod changes;
+mod checkpoints;
 pub mod driver;
 mod ending;
 mod fence;
@@ -57,6 +58,8 @@ pub mod gate;
 pub mod requests;
 pub mod tail;
 pub mod tickets;
+mod trimming;
+mod waking;
 pub mod writes;
 
 pub mod handle;

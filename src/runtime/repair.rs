@@ -84,6 +84,21 @@ impl Repair {
         }
     }
 
+    /// Wants these as well.
+    pub(super) fn want(&mut self, slots: SlotSet) {
+        slots.ranges().iter().for_each(|range| self.missing.insert(*range));
+    }
+
+    /// The first slot whose entry is wanted.
+    pub(super) fn first(&self) -> Option<Slot> {
+        self.missing.first()
+    }
+
+    /// Nobody has the entries below `slot` any more, and they are not needed.
+    pub(super) fn give_up(&mut self, slot: Slot) {
+        self.missing.remove_below(slot);
+    }
+
     /// Whether the core waits for it.
     pub(super) fn is_opening(&self) -> bool {
         self.opening.is_some()
@@ -223,6 +238,9 @@ impl<D: Disk> Driver<D> {
     /// The chain below `slot_chosen` is not known while entries below are missing; the message says
     /// so, and whoever reaches that slot compares nothing.
     pub(super) fn serve_while_repairing(&mut self, to: ReplicaId, from: Slot) {
+        if from < self.slot_trimmed() {
+            return self.tell_trimmed(to);
+        }
         let Some(recovered) = &self.repair.opening else { return };
         let slot_chosen = recovered.slot_chosen;
         // What cannot be read, it does not have; the peer asks others.

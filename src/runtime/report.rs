@@ -48,6 +48,14 @@ pub struct Report {
     pub journal_bytes: u64,
     /// Bytes of groups that wait for the disk.
     pub backlog_bytes: usize,
+    /// Every slot below was trimmed here.
+    pub slot_trimmed: Slot,
+    /// The member that keeps more of the journal from being removed: it has too few checkpoints.
+    pub trimming_held_by: Option<ReplicaId>,
+    /// A peer that has trimmed what this replica lacks, and up to which slot.
+    pub cut_off: Option<(ReplicaId, Slot)>,
+    /// Every slot below is in a checkpoint.
+    pub slot_checkpointed: Slot,
     /// What the journal could not be read for, though it goes on.
     pub damage: Option<Error>,
     /// The chosen entries that it lost and fetches from its peers.
@@ -73,6 +81,8 @@ pub struct PeerReport {
     pub priority: u32,
     /// How far it said that it knows the log.
     pub slot_chosen: Slot,
+    /// Below which slot it said that it needs no entries: two checkpoints of its hold all that.
+    pub slot_kept: Slot,
 }
 
 /// What a replica has still to do. For a simulator: where nobody asks for anything, it is nothing.
@@ -115,6 +125,10 @@ impl Report {
         };
         let lost = || self.doubts.promise_lost.then(|| format!("{PROMISE_LOST}. {MUTE}"));
         let damage = || self.damage.as_ref().map(ToString::to_string);
+        let cut_off = || {
+            let (peer, first) = self.cut_off?;
+            Some(format!("replica {peer} trimmed the slots below {first}, which are wanted here"))
+        };
         let forming = || self.trouble.as_ref().map(ToString::to_string);
         let joins = || {
             let cluster = self.joins?;
@@ -127,7 +141,7 @@ impl Report {
         };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
-        own.or_else(forming).or_else(joins).or_else(missing)
+        own.or_else(cut_off).or_else(forming).or_else(joins).or_else(missing)
     }
 
     /// Why calls wait, for those who waited in vain.
@@ -235,6 +249,12 @@ impl<D: Disk> Driver<D> {
         ids.into_iter().filter(|id| *id != self.options.id).collect()
     }
 
+    /// Calls that wait for their answer.
+    fn waiting(&self) -> usize {
+        let moves = self.hand_overs.len() + self.changes.len();
+        self.requests.len() + moves + self.checkpoints.waiting()
+    }
+
     /// What this replica has still to do.
     #[cfg(feature = "sim")]
     #[must_use]
@@ -244,7 +264,7 @@ impl<D: Disk> Driver<D> {
             proposals: self.proposals.len(),
             inflight_slots: self.paxos.as_ref().map_or(0, |paxos| paxos.inflight_slots()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len() + self.hand_overs.len() + self.changes.len(),
+            waiting: self.waiting(),
             tail: self.tail.count(),
             writes: !self.journal.is_idle(),
         }
@@ -265,7 +285,9 @@ impl<D: Disk> Driver<D> {
             let (heard, slot_chosen) =
                 peer.map_or((false, Slot::ZERO), |(heard, _, chosen)| (heard, chosen));
             let priority = self.paxos.as_ref().map_or(0, |paxos| paxos.priority(id));
-            PeerReport { id, heard, priority, slot_chosen }
+            let kept = self.paxos.as_ref().map(|paxos| paxos.peer_kept(id));
+            let slot_kept = kept.unwrap_or_default();
+            PeerReport { id, heard, priority, slot_chosen, slot_kept }
         });
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();
@@ -287,9 +309,13 @@ impl<D: Disk> Driver<D> {
             peers,
             failures_tolerated: live.checked_sub(needed).filter(|_| self.paxos.is_some()),
             queued_bytes: self.batcher.bytes(),
-            waiting: self.requests.len() + self.hand_overs.len() + self.changes.len(),
+            waiting: self.waiting(),
             journal_bytes: self.journal.bytes_on_disk(),
             backlog_bytes: self.journal.backlog_bytes(),
+            slot_trimmed: self.slot_trimmed(),
+            trimming_held_by: self.trimming_held_by(),
+            cut_off: self.cut_off(),
+            slot_checkpointed: self.slot_checkpointed(),
             damage: self.damage.clone(),
             repair: self.repair.report(),
             doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),

@@ -52,6 +52,8 @@ pub enum Answer {
     HandOver(Completer<()>, Result<(), Error>),
     /// To who asked for another membership.
     Membership(Completer<Membership>, Result<Membership, Error>),
+    /// To who asked for a checkpoint.
+    Checkpoint(Completer<()>, Result<(), Error>),
     /// To who waited for another leader.
     Leader(Completer<Option<Ballot>>, Result<Option<Ballot>, Error>),
 }
@@ -62,9 +64,9 @@ impl Answer {
         match self {
             Self::Write(completer, result) => completer.complete(result),
             Self::Resolution(completer, result) => completer.complete(result),
-            Self::Read(completer, result) | Self::HandOver(completer, result) => {
-                completer.complete(result);
-            }
+            Self::Read(completer, result)
+            | Self::HandOver(completer, result)
+            | Self::Checkpoint(completer, result) => completer.complete(result),
             Self::Membership(completer, result) => completer.complete(result),
             Self::Leader(completer, result) => completer.complete(result),
         }

@@ -45,8 +45,9 @@ use super::tail::{AppliedEntries, Tail};
 use super::tickets::Tickets;
 use super::turn::{Effects, Event};
 
-/// Journal writes in flight, and one more for a segment that is being prepared.
-const WRITERS: usize = 3;
+/// Journal writes in flight, one more for a segment that is being prepared, and one for a
+/// checkpoint.
+const WRITERS: usize = 4;
 
 /// How long the end of a replica waits for its threads: a disk that hangs must not hang the host.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
@@ -268,7 +269,7 @@ impl<D: Disk> Engine<D> {
     }
 
     fn run(&self, job: Job<D>) {
-        let (waited_for, bytes, began) = (!job.is_prepare(), job.bytes(), self.now());
+        let (waited_for, bytes, began) = (!job.is_background(), job.bytes(), self.now());
         let done = match catch_unwind(AssertUnwindSafe(|| job.run())) {
             Ok(done) => done,
             Err(panic) => return self.push(Event::Failed(panicked(&*panic))),
@@ -370,8 +371,8 @@ impl<D: Disk> Helper for Engine<D> {
         // Counted like a thread: who closes the replica waits for this write as for all others.
         self.life.thread_began();
         self.life.thread_runs();
-        // Preparing a segment takes long: that is left to the threads.
-        let write = || self.jobs.take_first(|job| !job.is_prepare());
+        // Preparing a segment takes long, and so does a checkpoint: those are left to the threads.
+        let write = || self.jobs.take_first(|job| !job.is_background());
         let job = if self.life.is_ending() { None } else { write() };
         let helps = job.is_some();
         if let Some(job) = job {
@@ -436,6 +437,12 @@ impl<D: Disk> Calls for Engine<D> {
     fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
         let (pending, completer) = Pending::new();
         self.call(Event::NextLeader { known, completer });
+        pending
+    }
+
+    fn checkpoint(&self) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::Checkpoint { completer });
         pending
     }
 

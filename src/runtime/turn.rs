@@ -63,6 +63,10 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// A journal that was idle for so long is sealed.
     pub seal_after: Duration,
+    /// A checkpoint is due when so many bytes of entries were applied behind the newest one.
+    pub checkpoint_bytes: u64,
+    /// The journal keeps at least so many bytes for those who read the ledger.
+    pub history_bytes_min: u64,
     /// How commands become entries.
     pub batcher: batcher::Options,
 }
@@ -122,6 +126,11 @@ pub enum Event<D: Disk> {
         known: Option<Ballot>,
         /// Who waits.
         completer: Completer<Option<Ballot>>,
+    },
+    /// A caller wants what is applied now to be in a checkpoint.
+    Checkpoint {
+        /// Who waits until it is.
+        completer: Completer<()>,
     },
     /// The gate let in an opening of a peer for the first time, or found two under one count. Comes
     /// before anything that arrives from there.

@@ -181,6 +181,12 @@ impl Calls for SimulatedCalls {
         pending
     }
 
+    fn checkpoint(&self) -> Pending<()> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::Checkpoint { completer });
+        pending
+    }
+
     fn store(&self) -> &Arc<Store> {
         &self.store
     }

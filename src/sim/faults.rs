@@ -120,6 +120,10 @@ kinds! {
     SetBack = "set-back-image",
     /// The leader is asked to hand over, whatever else goes on.
     HandOver = "hand-over",
+    /// A checkpoint is damaged, of two that there are.
+    CheckpointRot = "checkpoint-rot",
+    /// A replica is asked for a checkpoint.
+    Checkpoint = "checkpoint",
 }
 
 /// One fault of a plan.

@@ -279,10 +279,16 @@ impl MemoryJournal {
             Some((slot, ballot, entry))
         });
         let votes = votes.collect();
-        let sightings = Vec::new();
         let slot_chosen = slot;
-        let recovered =
-            Recovered { promised, slot_chosen, chain, votes, missing, doubts, sightings };
+        let recovered = Recovered {
+            promised,
+            slot_chosen,
+            chain,
+            votes,
+            missing,
+            doubts,
+            ..Recovered::default()
+        };
         (recovered, chosen)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::journal::identity::{IDENTITY_NAME, Identity};
 use crate::runtime::turn::Event;
 use crate::types::error::ErrorKind;
-use crate::types::ids::ReplicaId;
+use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks;
 use crate::types::message::Message;
 use crate::types::slots::SlotSet;
@@ -200,6 +200,20 @@ impl World {
             .and_then(|()| self.witness.form(id, &membership))
             .and_then(|()| self.witness.on_opened(id, &groups, &found.votes));
         self.judge(result);
+    }
+
+    /// Keeps what a replica may forget soon, of what is new.
+    pub(super) fn keep_history(&mut self, id: ReplicaId) {
+        let Some(life) = &self.machines[index(id)].life else { return };
+        let (store, reader) = (life.driver.store(), life.driver.reader());
+        let end = life.driver.slot_checkpointed();
+        while (self.archive.len() as u64) < end.0 {
+            let slot = Slot(self.archive.len() as u64);
+            let read = reader.read(slot, slot.next(), 0).ok().and_then(|mut read| read.pop());
+            // Another one may have it, where it rotted here.
+            let Some(kept) = read.zip(store.outcome(slot)) else { return };
+            self.archive.push(kept);
+        }
     }
 
     /// A replica stopped by itself.

@@ -160,6 +160,7 @@ pub fn message(message: &Message) -> String {
         }
         Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
         Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
+        Message::Trimmed { first } => write!(text, " first={first}"),
         Message::Fill { until } => write!(text, " until={until}"),
         Message::TakeOver(TakeOver { ballot, slot_chosen, stalled, .. }) => {
             let stalled = if *stalled { " stalled" } else { "" };

@@ -14,6 +14,8 @@
 //!   durably; and an opening that changes nothing finds the same again.
 //! * **D5, read**: what a reader gets for a slot is the newest entry appended there, or nothing.
 //! * **D8, poisoned**: after a failure nothing more is written.
+//! * **D10, checkpoints**: an opening finds the newest that counted, or the one that was being
+//!   taken; it is whole, and where nothing was damaged, so is the journal below it.
 //!
 //! A journal alone never has its blocks damaged, and must open. Of zeros where nothing later speaks
 //! of what was there, and of both copies of a promise that nothing speaks of, nobody can know
@@ -22,6 +24,7 @@
 //! Not here: whole replicas on damaged disks (`swarm`), and every boundary of one life
 //! (`tests/crash_points`).
 
+mod checkpoints;
 mod owner;
 
 use crate::journal::{Begun, Done, Job, Journal, JournalError, Options};
@@ -36,6 +39,7 @@ use super::checkers::Violation;
 use super::disk::{Mount, SimDisk, SyncFailure, When};
 use super::ravage::{self, Ravaged};
 use super::rng::Rng;
+use checkpoints::Taken;
 use owner::{Owner, read};
 
 const WHO: ReplicaId = ReplicaId(1);
@@ -59,6 +63,9 @@ struct Lives {
     voters: u64,
     disk: SimDisk,
     owner: Owner,
+    taken: Taken,
+    /// Whether the medium was ever damaged.
+    damaged: bool,
     traces: bool,
     trace: Vec<String>,
 }
@@ -76,8 +83,16 @@ impl Lives {
         let voters = *rng.pick(&[1, 3, 3]);
         let disk = SimDisk::seeded(rng.next_u64());
         disk.tell_failures_once(rng.per_mille(500));
-        let (owner, trace) = (Owner::default(), Vec::new());
-        Self { rng, voters, disk, owner, traces: false, trace }
+        Self {
+            rng,
+            voters,
+            disk,
+            owner: Owner::default(),
+            taken: Taken::default(),
+            damaged: false,
+            traces: false,
+            trace: Vec::new(),
+        }
     }
 
     fn run(&mut self) {
@@ -138,6 +153,7 @@ impl Lives {
             )
         });
         let kept = self.owner.durable_promise <= recovered.promised;
+        self.taken.compare(journal, &recovered, self.damaged);
         self.owner.compare(journal, recovered);
         kept && !self.owner.doubts.promise_lost
     }
@@ -152,7 +168,8 @@ impl Lives {
         self.owner.boots = boot;
         assert!(first == second, "D4: an opening changed what there is: {first:?}, {second:?}");
         assert!(first.doubts == self.owner.doubts, "D4: other doubts: {:?}", first.doubts);
-        assert!(first.missing == self.owner.missing, "D4: missing: {:?}", first.missing);
+        let missing = owner::lost(&first);
+        assert!(missing == self.owner.missing, "D4: missing: {missing:?}");
     }
 
     fn live(&mut self, journal: &mut Journal<Mount>) {
@@ -179,7 +196,7 @@ impl Lives {
         journal: &mut Journal<Mount>,
         flights: &mut Flights,
     ) -> Result<(), JournalError> {
-        match self.rng.below(16) {
+        match self.rng.below(19) {
             0..5 => self.append(journal)?,
             5..8 => flights.jobs.extend(journal.next_job()?),
             8 => drop(journal.seal()?),
@@ -194,13 +211,39 @@ impl Lives {
                     self.finish(begun, flights);
                 }
             }
+            16 => self.hurry(journal, flights)?,
+            15 => {
+                let limit = self.taken.trim(&self.owner, journal, &mut self.rng)?;
+                self.tell(|| format!("trim {limit:?}"));
+            }
+            14 => {
+                let begun = self.taken.begin(&mut self.owner, journal, &mut self.rng);
+                self.tell(|| format!("checkpoint {begun:?}"));
+            }
             _ => {
                 if let Some(done) = take(&mut flights.done, &mut self.rng) {
                     let frontier = journal.complete(done)?;
                     self.tell(|| format!("durable lsn={}", frontier.lsn()));
                     self.owner.cover(frontier.lsn());
+                    self.taken.note(journal);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// All that no commit waits for is done at once, while writes are under way.
+    fn hurry(
+        &mut self,
+        journal: &mut Journal<Mount>,
+        flights: &mut Flights,
+    ) -> Result<(), JournalError> {
+        while let Some(job) = journal.next_job()? {
+            match job.is_background() {
+                true => drop(journal.complete(job.run())?),
+                false => flights.jobs.push(job),
+            }
+            self.taken.note(journal);
         }
         Ok(())
     }
@@ -232,6 +275,7 @@ impl Lives {
         if self.rng.per_mille(250) {
             while let slot = owner.slot_chosen
                 && let Some((_, entry)) = owner.entries.get(&slot)
+                && owner.may_be_chosen(slot, entry)
                 && !owner.doubts.contains(slot)
                 && !owner.written.iter().any(|(_, written, ..)| *written == slot)
                 && !records.iter().any(|record| slot_of(record) == Some(slot))
@@ -296,8 +340,9 @@ impl Lives {
         // What is missing is fetched from a peer, sometimes.
         if let Some(slot) = owner.missing.first()
             && rng.per_mille(125)
-            && let Some((_, entry)) = owner.entries.get(&slot)
+            && let Some((_, newest)) = owner.entries.get(&slot)
         {
+            let entry = owner.chosen.get(&slot).unwrap_or(newest);
             records.push(Record::Chosen { slot, entry: entry.clone() });
         }
         records
@@ -320,12 +365,22 @@ impl Lives {
             true => self.cut_power(5),
             false => self.disk.process_crash(),
         }
+        self.rot_checkpoint();
         if self.voters > 1 && self.rng.per_mille(500) {
             let promised = self.owner.durable_promise;
             let Ravaged { lines, is_promise_known } =
                 ravage::ravage(&self.disk, promised, &mut self.rng);
             self.owner.is_mute = !is_promise_known;
+            self.damaged = true;
             self.tell(|| format!("damage {lines:?}, promise known: {is_promise_known}"));
+        }
+    }
+
+    /// One of two checkpoints rots, sometimes. That costs nothing.
+    fn rot_checkpoint(&mut self) {
+        if self.rng.per_mille(200) {
+            let rotten = self.taken.damage(&self.disk, &mut self.rng);
+            self.tell(|| format!("damage {rotten:?}"));
         }
     }
 

@@ -33,6 +33,10 @@ pub struct Plan {
     pub sessions_max: u32,
     /// Most bytes of entries in one message.
     pub message_bytes_max: usize,
+    /// A checkpoint is taken when so many bytes of entries were applied behind the newest one.
+    pub checkpoint_bytes: u64,
+    /// The journals keep at least so many bytes; see [`Config`](crate::Config).
+    pub history_bytes_min: u64,
     /// How the journals are laid out.
     pub journal: journal::Options,
 }
@@ -51,6 +55,8 @@ impl Default for Plan {
             session_window: SESSION_WINDOW,
             sessions_max: SESSIONS_MAX,
             message_bytes_max: 32 * 1024,
+            checkpoint_bytes: 64 * 1024,
+            history_bytes_min: u64::MAX,
             journal: journal::Options {
                 segment_bytes: 64 * 1024,
                 inflight_max: 2,
@@ -91,6 +97,8 @@ impl Plan {
             inflight_bytes_max: 1 << 20,
             message_bytes_max: self.message_bytes_max,
             seal_after: self.heartbeat_interval * 4,
+            checkpoint_bytes: self.checkpoint_bytes,
+            history_bytes_min: self.history_bytes_min,
             batcher: batcher::Options {
                 commands_max: 64,
                 bytes_max: 32 * 1024,

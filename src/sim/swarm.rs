@@ -294,14 +294,18 @@ impl Swarm {
         let mut records = Vec::new();
         for slot in (0..store.applied().slot.0).map(Slot) {
             let read = |life: &&Life| calls::entries(life, slot, slot.next()).next()?.ok();
-            let Some((_, entry)) = lives.iter().find_map(read) else {
+            let kept = world.archive.get(slot.0 as usize);
+            let read = || {
+                let (_, entry) = lives.iter().find_map(read)?;
+                Some((entry, store.outcome(slot)?))
+            };
+            let Some((entry, outcome)) = kept.cloned().or_else(read) else {
                 return Err(Violation::new("D5", format!("nobody can read slot {slot}")));
             };
             if world.witness.chosen(slot) != Some(entry.hash()) {
                 return Err(Violation::new("D5", format!("slot {slot} is read as another entry")));
             }
             validity.on_entry(self.ids[0], slot, &entry)?;
-            let outcome = store.outcome(slot).expect("it is applied");
             once.on_entry(slot, &entry, &outcome.took_id)?;
             let mut txid = outcome.after.counter();
             for (command, took) in entry.commands().zip(&outcome.took_id) {
@@ -381,6 +385,8 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
         request_timeout: Duration::from_millis(rng.within(1000..=8000)),
         message_bytes_max: *rng.pick(&[500, 4096, 32 * 1024]),
+        checkpoint_bytes: *rng.pick(&[1024, 8 * 1024, 64 * 1024, u64::MAX]),
+        history_bytes_min: *rng.pick(&[0, 0, 200 * 1024, u64::MAX]),
         ..Plan::default()
     };
     // Few sessions, so that some are forgotten; and small windows, so that there are many.

@@ -21,7 +21,9 @@ use parking_lot::Mutex;
 
 use crate::runtime::report::RoleName;
 use crate::runtime::turn::{Effects, Event};
+use crate::store::ledger::SlotOutcome;
 use crate::transport::Arrival;
+use crate::types::entry::Entry;
 use crate::types::ids::ReplicaId;
 use crate::types::message::Envelope;
 use crate::types::time::Moment;
@@ -48,6 +50,8 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) witness: Witness,
     pub(super) judges: Judges,
+    /// What was chosen and applied in each slot from 0 on, as far as journals may forget it.
+    pub(super) archive: Vec<(Entry, SlotOutcome)>,
     pub(super) rng: Rng,
     pub(super) trace: Trace,
     pub(super) counts: Counts,
@@ -97,6 +101,7 @@ impl World {
             network: Network::default(),
             witness: Witness::default(),
             judges: Judges::default(),
+            archive: Vec::new(),
             rng,
             trace: Trace::default(),
             counts: Counts::default(),
@@ -273,6 +278,7 @@ impl World {
         life.seen.role = view.role;
         life.seen.chosen = (view.slot_chosen, view.chain);
         life.seen.applied = applied.slot;
+        self.keep_history(id);
         if !before.formed {
             self.witness_opening(id);
         }
@@ -314,7 +320,7 @@ impl World {
             self.send(id, envelope);
         }
         for job in jobs {
-            let prepares = job.is_prepare();
+            let prepares = job.is_background();
             let machine = &mut self.machines[index(id)];
             let life = machine.life.as_mut().expect("it took a turn");
             let flight = life.begin(job);

@@ -5,6 +5,8 @@
 //! the hash of the old version away and adds that of the new one, at the same cost however large
 //! the state is, and a digest computed anew from the state in any order is the same.
 //!
+//! What became of requests, and who belongs, is added to it (`sessions.rs`, `mod.rs`).
+//!
 //! Only the newest versions count, because replicas may keep old ones for different times.
 //! It detects accidents; it is not proof against a forger.
 

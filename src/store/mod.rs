@@ -29,6 +29,8 @@
 //! * A transaction happens as a whole or not at all, and once, however often it arrives.
 //! * The time of the boundary never goes back, whatever time an entry carries.
 //!
+//! A store need not begin with nothing: an image of another one will do (image.rs).
+//!
 //! Not here: discarding old versions.
 
 pub mod verdict;
@@ -42,14 +44,17 @@ pub mod sessions;
 
 mod apply;
 
+pub mod image;
+
 use std::fmt;
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 
-use crate::types::codec::DecodeError;
+use crate::types::codec::{self, DecodeError};
 use crate::types::command::{Command, TableUse};
 use crate::types::entry::{Entry, EntryKind};
-use crate::types::ids::{RequestId, Slot, SlotRange, TxId};
+use crate::types::ids::{ContentHash, RequestId, Slot, SlotRange, TxId};
+use crate::types::membership::Membership;
 use crate::types::record::Verdicts;
 use crate::types::time::Time;
 
@@ -71,11 +76,22 @@ struct State {
     boundary: Boundary,
     /// The newest id given; above the boundary's while an entry is applied.
     txid: TxId,
+    /// The oldest id that can be read at.
+    oldest: TxId,
     tables: Tables,
     digest: Digest,
     places: apply::Places,
     sessions: Sessions,
+    governing: Governing,
     ledger: Ledger,
+}
+
+/// The membership that counts behind the last entry; none below slot 0.
+#[derive(Debug, Default)]
+struct Governing {
+    membership: Option<Membership>,
+    /// What stands for it in the digest of the state.
+    hash: u128,
 }
 
 /// Where the state stands between two entries.
@@ -143,6 +159,11 @@ impl Store {
         Self::default()
     }
 
+    /// Goes on from another state. Nobody has read from this one yet.
+    pub fn begin_with(&self, other: Self) {
+        *self.state.write() = other.state.into_inner();
+    }
+
     /// Applies the entry that was chosen for `slot`.
     ///
     /// # Errors
@@ -165,8 +186,9 @@ impl Store {
             EntryKind::Commands => entry.time().max(last_time),
             EntryKind::NoOp | EntryKind::Membership => last_time,
         };
-        if let Some(membership) = entry.as_membership() {
+        if let Some(membership) = state.governing.after(entry) {
             state.sessions.set_max(membership.sessions_max());
+            state.governing = Governing::of(membership);
         }
 
         let mut verdicts = Vec::with_capacity(commands.len());
@@ -180,7 +202,7 @@ impl Store {
         let clamped = (!commands.is_empty() && time != entry.time()).then_some(time);
         state.ledger.push(after, took_id, clamped);
         let (last, commands) = (state.txid, state.sessions.commands());
-        let digest = state.digest.value().wrapping_add(state.sessions.digest());
+        let digest = state.sum();
         state.boundary = Boundary { slot: slot.next(), txid: last, time, commands, digest };
         Ok(Applied { after, last, time, verdicts })
     }
@@ -199,7 +221,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Where `at` is above the boundary.
+    /// Where `at` is above the boundary, or below the state that the store began with.
     pub fn get(
         &self,
         table: &TableUse<'_>,
@@ -219,7 +241,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Where `at` is above the boundary.
+    /// Where `at` is above the boundary, or below the state that the store began with.
     pub fn page(
         &self,
         table: &TableUse<'_>,
@@ -245,7 +267,8 @@ impl Store {
         state.ledger.find_after(txid, state.boundary.txid)
     }
 
-    /// How the commands of an applied slot ended, or `None` where it is not applied.
+    /// How the commands of an applied slot ended, or `None` where it is not applied or was
+    /// forgotten.
     #[must_use]
     pub fn outcome(&self, slot: Slot) -> Option<SlotOutcome> {
         let state = self.state.read();
@@ -256,7 +279,7 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// Where one of the slots is not applied.
+    /// Where one of the slots is not applied, or was forgotten.
     #[must_use]
     pub fn verdicts(&self, slots: SlotRange) -> Verdicts {
         let state = self.state.read();
@@ -282,6 +305,30 @@ impl Store {
         self.state.write().sessions.forget_one();
     }
 
+    /// The membership that counts behind the boundary; `None` where no slot is applied that says.
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        self.state.read().governing.membership.clone()
+    }
+
+    /// The newest id whose transaction cannot be found any more: those after it can.
+    #[must_use]
+    pub fn floor(&self) -> TxId {
+        let state = self.state.read();
+        state.ledger.floor(state.boundary.txid)
+    }
+
+    /// The first slot of which it is known which transactions are in it.
+    #[must_use]
+    pub fn ledger_first(&self) -> Slot {
+        self.state.read().ledger.first()
+    }
+
+    /// Forgets which transactions are in the slots below `first`.
+    pub fn trim_ledger(&self, first: Slot) {
+        self.state.write().ledger.trim(first);
+    }
+
     /// The digest of the state, with the slot and the id that it stands for.
     #[must_use]
     pub fn digest(&self) -> (Slot, TxId, u128) {
@@ -290,10 +337,33 @@ impl Store {
     }
 }
 
+impl Governing {
+    fn of(membership: Membership) -> Self {
+        let bytes = codec::encode(&membership).expect("plain data always encodes");
+        Self { membership: Some(membership), hash: ContentHash::of(&bytes).0 }
+    }
+
+    /// The membership that an entry makes count. The first of all follows none.
+    fn after(&self, entry: &Entry) -> Option<Membership> {
+        match &self.membership {
+            Some(present) => entry.membership_after(present),
+            None => entry.as_membership(),
+        }
+    }
+}
+
 impl State {
+    /// The digest of all that replicas must agree on.
+    fn sum(&self) -> u128 {
+        let sessions = self.sessions.digest();
+        self.digest.value().wrapping_add(sessions).wrapping_add(self.governing.hash)
+    }
+
     /// The table as it was registered at `at`, if it was.
     fn table_at(&self, table: &TableUse<'_>, at: TxId) -> Result<Option<&Table>, TableMismatch> {
         assert!(at <= self.boundary.txid, "a read at {at}, above {}", self.boundary.txid);
+        // Whoever reads began to when the store was there.
+        assert!(self.oldest <= at, "a read at {at}, below {}", self.oldest);
         match self.tables.find(table.name) {
             Some(id) if self.tables[id].created <= at => {
                 self.tables[id].check(table)?;

@@ -37,8 +37,13 @@
 //!   forgotten.
 //! * `settled_below <= sequence < settled_below + SESSION_WINDOW` of all that is remembered.
 //! * Nothing here depends on a clock, or on a setting that is not in the log.
+//!
+//! There are no versions of it, and a checkpoint needs all of it as it stood at one boundary. So
+//! each session is shared with whoever pinned it ([`Pinned`]), and copied where it changes
+//! meanwhile: one at a time, and each once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +56,7 @@ use crate::types::marks::reached;
 /// The sessions that are remembered.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: BTreeMap<SessionId, Arc<Session>>,
     /// The same, by the place behind their last use.
     by_use: BTreeMap<u64, SessionId>,
     /// How many commands the log has had: the place of the next one.
@@ -110,6 +115,16 @@ pub enum Arrival {
     Known(Outcome),
     /// Whether it was here is not known any more. It must have no effect.
     Forgotten,
+}
+
+/// All that is remembered, as it stood: what is recorded later is not in it.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    commands: u64,
+    floor: u64,
+    sessions_max: u32,
+    /// Those that were not taken yet, the last one first.
+    sessions: Vec<(SessionId, Arc<Session>)>,
 }
 
 /// All that is remembered, as plain data: to be encoded, and made anew from it.
@@ -183,7 +198,7 @@ impl Sessions {
     /// Where its session did not just arrive.
     pub fn record(&mut self, request: RequestId, outcome: Outcome) {
         let session = self.sessions.get_mut(&request.session);
-        let session = session.expect("the session of a new command is remembered");
+        let session = Arc::make_mut(session.expect("the session of a new command is remembered"));
         assert!(session.used == self.commands, "{request} is recorded at its own place");
         session.record(request, outcome, &mut self.sum);
     }
@@ -232,21 +247,22 @@ impl Sessions {
         if self.commands == 0 { 0 } else { self.sum.wrapping_add(ContentHash::of(&bytes).0) }
     }
 
-    /// All that is remembered.
+    /// All that is remembered, as it stands: that costs a pointer for each session.
     #[must_use]
-    pub fn to_image(&self) -> SessionsImage {
-        let session = |(id, session): (&SessionId, &Session)| SessionImage {
-            id: *id,
-            used: session.used,
-            settled_below: session.settled_below,
-            outcomes: session.outcomes.iter().map(|(at, outcome)| (*at, *outcome)).collect(),
-        };
-        SessionsImage {
+    pub fn pin(&self) -> Pinned {
+        let sessions = self.sessions.iter().rev();
+        Pinned {
             commands: self.commands,
             floor: self.floor,
             sessions_max: self.sessions_max,
-            sessions: self.sessions.iter().map(session).collect(),
+            sessions: sessions.map(|(id, session)| (*id, Arc::clone(session))).collect(),
         }
+    }
+
+    /// All that is remembered.
+    #[must_use]
+    pub fn to_image(&self) -> SessionsImage {
+        self.pin().take(usize::MAX)
     }
 
     /// Whether it is known what became of a request.
@@ -271,7 +287,7 @@ impl Sessions {
     /// The session, used at `place`; `None` where it is not remembered, and may have been used.
     /// What is settled in it follows, and with that its hash.
     fn touch(&mut self, id: SessionId, place: u64) -> Option<(&mut Session, &mut u128)> {
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self.sessions.get_mut(&id).map(Arc::make_mut) {
             let before = self.by_use.remove(&session.used);
             assert!(before == Some(id), "each session is known by its last use");
             session.used = place + 1;
@@ -284,12 +300,12 @@ impl Sessions {
             }
             let outcomes = BTreeMap::new();
             let session = Session { used: place + 1, settled_below: 0, outcomes, hash: 0 };
-            self.sessions.insert(id, session);
+            self.sessions.insert(id, Arc::new(session));
         }
         self.by_use.insert(place + 1, id);
         self.evict();
         let session = self.sessions.get_mut(&id).expect("what was used last is not evicted");
-        Some((session, &mut self.sum))
+        Some((Arc::make_mut(session), &mut self.sum))
     }
 
     fn evict(&mut self) {
@@ -345,13 +361,44 @@ impl TryFrom<SessionsImage> for Sessions {
             }
             let mut session = Session { used, settled_below, outcomes, hash: 0 };
             session.rehash(id, &mut made.sum);
-            made.sessions.insert(id, session);
+            made.sessions.insert(id, Arc::new(session));
         }
         Ok(made)
     }
 }
 
+impl Pinned {
+    /// The next sessions, in order of their ids: as many as have about `bytes_max` bytes together,
+    /// and at least one where there is one.
+    pub fn take(&mut self, bytes_max: usize) -> SessionsImage {
+        let (mut sessions, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max
+            && let Some((id, session)) = self.sessions.pop()
+        {
+            bytes += SESSION_BYTES + session.outcomes.len() * OUTCOME_BYTES;
+            sessions.push(session.to_image(id));
+        }
+        let Self { commands, floor, sessions_max, .. } = *self;
+        SessionsImage { commands, floor, sessions_max, sessions }
+    }
+
+    /// Whether all were taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
 impl Session {
+    fn to_image(&self, id: SessionId) -> SessionImage {
+        SessionImage {
+            id,
+            used: self.used,
+            settled_below: self.settled_below,
+            outcomes: self.outcomes.iter().map(|(at, outcome)| (*at, *outcome)).collect(),
+        }
+    }
+
     /// Everything below is answered. The session was just used, too.
     fn settle(&mut self, id: SessionId, settled_below: u64, sum: &mut u128) {
         self.settled_below = self.settled_below.max(settled_below);
@@ -407,3 +454,7 @@ impl Outcome {
         ContentHash::of(&bytes).0
     }
 }
+
+/// About how long a session is as plain data, and an outcome.
+const SESSION_BYTES: usize = 48;
+const OUTCOME_BYTES: usize = 32;

@@ -14,7 +14,7 @@ use std::ops::{Index, IndexMut};
 use super::digest::TableHash;
 use super::verdict::TableMismatch;
 use super::versions::Versions;
-use crate::types::command::{TableUse, ValueCodec};
+use crate::types::command::{KeyKind, TableUse, ValueCodec};
 use crate::types::ids::TxId;
 
 /// The registered tables.
@@ -31,6 +31,8 @@ pub struct TableId(usize);
 /// A table and all it holds.
 #[derive(Debug)]
 pub struct Table {
+    /// Its name.
+    pub name: Box<str>,
     /// The transaction that first put into it.
     pub created: TxId,
     /// Stands for its name, key kind and codec in the digest.
@@ -48,12 +50,24 @@ impl Tables {
         self.by_name.get(name).copied()
     }
 
+    /// All tables, in the order in which they were registered.
+    #[must_use]
+    pub fn all(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The same, to write to.
+    pub fn all_mut(&mut self) -> &mut [Table] {
+        &mut self.tables
+    }
+
     /// Adds a table that is not there yet.
     pub fn register(&mut self, table: &TableUse<'_>, created: TxId) -> TableId {
         let id = TableId(self.tables.len());
         let before = self.by_name.insert(table.name.into(), id);
         assert!(before.is_none(), "table {:?} is registered once", table.name);
         self.tables.push(Table {
+            name: table.name.into(),
             created,
             hash: TableHash::of(table),
             versions: Versions::default(),
@@ -65,6 +79,12 @@ impl Tables {
 }
 
 impl Table {
+    /// Its name and its types, as a command names them.
+    #[must_use]
+    pub fn as_used(&self) -> TableUse<'_> {
+        TableUse { name: &self.name, key_kind: KeyKind(&self.key_kind), codec: self.codec }
+    }
+
     /// Whether the types it is used with are its own.
     ///
     /// # Errors

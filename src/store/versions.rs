@@ -80,6 +80,19 @@ pub struct Page {
     pub resume: Option<Vec<u8>>,
 }
 
+/// Some keys of a table, in their order, with the versions that they had.
+#[derive(Clone, Debug, Default)]
+pub struct Behind {
+    /// Each key that was ever written, with its version.
+    pub versions: Vec<(Vec<u8>, Version)>,
+    /// The last key that was looked at, or `None` where there are no more.
+    pub resume: Option<Vec<u8>>,
+}
+
+/// A key does not come behind all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotInOrder;
+
 /// A write: what was the newest version before, and what is now.
 #[derive(Debug)]
 pub struct Written<'a> {
@@ -125,6 +138,42 @@ impl Versions {
         }
         let keys = self.keys.range((bounds.0.map(KeyBytes::new), bounds.1.map(KeyBytes::new)));
         if reverse { fill_page(keys.rev(), limit, at) } else { fill_page(keys, limit, at) }
+    }
+
+    /// The next keys behind `after`, or the first ones, each with the version that it had at `at`;
+    /// deleted ones too. As many as have about `bytes_max` bytes together, and not too many; none
+    /// where there are no more.
+    #[must_use]
+    pub fn versions_behind(&self, after: Option<&[u8]>, at: TxId, bytes_max: usize) -> Behind {
+        let lower = after.map_or(Bound::Unbounded, |key| Bound::Excluded(KeyBytes::new(key)));
+        let mut behind = Behind::default();
+        let mut bytes = 0;
+        for (count, (key, versions)) in self.keys.range((lower, Bound::Unbounded)).enumerate() {
+            if let Some(version) = versions.at(at) {
+                let key = key.as_bytes().to_vec();
+                bytes += key.len() + version.value.as_ref().map_or(0, |value| value.len());
+                behind.versions.push((key, version.clone()));
+            }
+            if bytes >= bytes_max || count + 1 == PAGE_KEYS_MAX {
+                behind.resume = Some(key.as_bytes().to_vec());
+                break;
+            }
+        }
+        behind
+    }
+
+    /// Adds a key that is behind all others, with its newest version.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not behind them.
+    pub fn restore(&mut self, key: &[u8], newest: Version) -> Result<&Version, NotInOrder> {
+        let key = KeyBytes::new(key);
+        if self.keys.last_key_value().is_some_and(|(last, _)| key <= *last) {
+            return Err(NotInOrder);
+        }
+        let restored = self.keys.entry(key).or_insert(KeyVersions { newest, older: None });
+        Ok(&restored.newest)
     }
 
     /// Writes a version: a value, or with `None` the end of one.

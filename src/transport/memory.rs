@@ -409,6 +409,7 @@ pub fn weight(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
+        | Message::Trimmed { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,

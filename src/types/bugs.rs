@@ -185,6 +185,22 @@ bugs! {
     BestPromiseLeft = "best-promise-left",
     /// That a promise is lost is written down once: where that one frame rots, it is forgotten.
     LossToldOnce = "loss-told-once",
+    /// A checkpoint gets its name before it is synced. (Pillai et al., OSDI'14: a rename that
+    /// overtakes the data.)
+    CheckpointNotSynced = "checkpoint-not-synced",
+    /// A checkpoint leaves out which keys were deleted.
+    CheckpointWithoutTombstones = "checkpoint-without-tombstones",
+    /// What became of requests is written to a checkpoint as it is by then, not as it was at the
+    /// slot of the checkpoint.
+    CheckpointOfLaterSessions = "checkpoint-of-later-sessions",
+    /// A checkpoint counts before the journal is durable as far as it reaches.
+    CheckpointBeforeJournal = "checkpoint-before-journal",
+    /// Segments are removed before the identity says that they may be absent.
+    TrimBeforeIdentity = "trim-before-identity",
+    /// Slots are trimmed that are in no checkpoint yet.
+    TrimBeyondCheckpoint = "trim-beyond-checkpoint",
+    /// Slots are trimmed that another voter has in no checkpoint yet, and no longer elsewhere.
+    TrimUnheard = "trim-unheard",
     /// The next opening forgets what was in doubt.
     DoubtsForgotten = "doubts-forgotten",
     /// A leader proposes behind a membership that is not chosen yet.

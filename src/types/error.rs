@@ -105,7 +105,7 @@ pub enum ErrorKind {
     IdentityMismatch,
     /// The voters given differ from those that the ledger itself names.
     MembershipMismatch,
-    /// A file of the journal is missing.
+    /// A file of the journal, or the only checkpoint, is missing.
     MissingSegment,
     /// A file of a lone replica's directory is damaged where it was acknowledged. Or, of any
     /// replica's, `identity` is missing or damaged, or a segment was cut off at its beginning.
@@ -113,6 +113,9 @@ pub enum ErrorKind {
     Corrupt,
     /// The operating system refused an operation on a file, a socket or a thread.
     Io,
+    /// Transactions are asked for that are so old that they were removed; see
+    /// [`history_bytes_min`](crate::Config::history_bytes_min). The state is whole without them.
+    Trimmed,
 }
 
 /// Which condition refused a transaction, what it wanted and what it found.

@@ -193,6 +193,23 @@ marks! {
     RepairedBesideServing = "repaired-beside-serving",
     /// A replica that repairs gives away what it has.
     ServedWhileRepairing = "served-while-repairing",
+    // Checkpoints.
+    /// A checkpoint was taken.
+    CheckpointTaken = "checkpoint-taken",
+    /// Entries were applied while one was taken.
+    CheckpointBeside = "checkpoint-beside",
+    /// One was given up: there was no space for it.
+    CheckpointGivenUp = "checkpoint-given-up",
+    /// An opening began with the state of one.
+    CheckpointLoaded = "checkpoint-loaded",
+    /// An opening passed over a damaged one.
+    CheckpointPassed = "checkpoint-passed",
+    /// An opening removed one that was not ended.
+    CheckpointLeft = "checkpoint-left",
+    /// The front of a journal was removed.
+    SegmentsTrimmed = "segments-trimmed",
+    /// Somebody asked for slots that were trimmed.
+    TrimmedTold = "trimmed-told",
 }
 
 /// The run came to a marked place.

@@ -152,6 +152,11 @@ pub enum Message {
     },
     /// Campaign at once: I wait for you to lead.
     TakeOver(TakeOver),
+    /// I have no entries below this slot any more.
+    Trimmed {
+        /// The first slot of which there may be one.
+        first: Slot,
+    },
 }
 
 /// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
@@ -177,6 +182,9 @@ pub struct Heartbeat {
     pub slot_chosen: Slot,
     /// The ledger chain below `slot_chosen`.
     pub chain: Chain,
+    /// The sender asks for no entries below this slot any more: two of its checkpoints hold what
+    /// they add up to.
+    pub slot_kept: Slot,
     /// The sender's count of heartbeats to the receiver in this boot.
     pub sent: u64,
     /// The highest `sent` that the sender had from the receiver lately, with the receiver's boot;
@@ -393,6 +401,7 @@ impl Message {
             Self::Settled { .. } => "Settled",
             Self::Fill { .. } => "Fill",
             Self::TakeOver(_) => "TakeOver",
+            Self::Trimmed { .. } => "Trimmed",
         }
     }
 }

@@ -180,13 +180,17 @@ pub struct Recovered {
     pub promised: Ballot,
     /// The first slot not known to be chosen.
     pub slot_chosen: Slot,
-    /// The ledger chain below `slot_chosen`.
+    /// Below this slot the state is in a checkpoint; slot 0 where there is none.
+    pub slot_checkpointed: Slot,
+    /// The ledger chain below `slot_chosen`; from a journal, that below `slot_checkpointed`.
     pub chain: Chain,
     /// The newest vote for each slot from `slot_chosen` on, in order of slots.
     pub votes: Vec<(Slot, Ballot, Entry)>,
     /// Slots below `slot_chosen` whose entries are lost, and must be fetched from a peer before the
     /// state can be built.
     pub missing: SlotSet,
+    /// The same below `slot_checkpointed`: the state is whole without them, the history is not.
+    pub unreadable: SlotSet,
     /// What is in doubt from `slot_chosen` on. A vote in `votes` for such a slot is only the newest
     /// one that is left.
     pub doubts: Doubts,

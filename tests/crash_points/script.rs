@@ -264,7 +264,7 @@ impl Life {
 
     fn begin(&mut self) -> Result<(), JournalError> {
         let Some(job) = self.journal().next_job()? else { return Ok(()) };
-        let is_prepare = job.is_prepare();
+        let is_prepare = job.is_background();
         let begun = job.begin();
         if is_prepare {
             return self.finish(begun);

@@ -21,6 +21,8 @@ pub fn options(id: u64, voters: Vec<(ReplicaId, String)>) -> turn::Options {
         id: ReplicaId(id),
         voters,
         join: None,
+        checkpoint_bytes: u64::MAX,
+        history_bytes_min: u64::MAX,
         quorums: None,
         // What sessions keep is part of the state: it is to be there after a first flood.
         sessions_max: 32,

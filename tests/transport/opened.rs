@@ -25,6 +25,8 @@ fn options() -> turn::Options {
         id: ReplicaId(1),
         voters: Vec::new(),
         join: None,
+        checkpoint_bytes: u64::MAX,
+        history_bytes_min: u64::MAX,
         quorums: None,
         sessions_max: SESSIONS_MAX,
         request_timeout: Duration::from_secs(10),

@@ -102,6 +102,7 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: Slot(7) },
         Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
         Message::Fill { until: Slot(11) },
+        Message::Trimmed { first: Slot(13) },
         Message::TakeOver(TakeOver {
             ballot: BALLOT,
             sent: 4,
@@ -132,6 +133,7 @@ fn heartbeat() -> Heartbeat {
         promised: BALLOT,
         slot_chosen: Slot(11),
         chain: Chain(77),
+        slot_kept: Slot(7),
         sent: 1234,
         echo: Some((BOOT, 1233)),
     }

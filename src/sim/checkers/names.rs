@@ -1,6 +1,7 @@
 //! **D7, names**: after any crash a directory holds nothing but what belongs there, and after an
 //! opening nothing that was left half done.
 
+use crate::journal::checkpoint::{TEMPORARY_NAME as CHECKPOINT_NEW, checkpoint_slot};
 use crate::journal::identity::IDENTITY_NAME;
 use crate::journal::segment::segment_number;
 use crate::types::ids::ReplicaId;
@@ -9,6 +10,9 @@ use super::{Violation, ensure};
 
 /// The identity that is being written, until it takes the other one's place.
 const IDENTITY_NEW: &str = "identity.new";
+
+/// How many checkpoints an opening leaves at most: two that are whole, and one that is damaged.
+const CHECKPOINTS_MAX: usize = 3;
 
 /// Judges the names that a crash left.
 ///
@@ -20,7 +24,10 @@ pub fn check_left<'a>(
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), Violation> {
     let legal = |name: &String| {
-        [IDENTITY_NAME, IDENTITY_NEW].contains(&name.as_str()) || segment_number(name).is_some()
+        let files = [IDENTITY_NAME, IDENTITY_NEW, CHECKPOINT_NEW];
+        files.contains(&name.as_str())
+            || segment_number(name).is_some()
+            || checkpoint_slot(name).is_some()
     };
     let wrong = names.into_iter().find(|name| !legal(name));
     ensure(wrong.is_none(), "D7", || format!("{id} has a file {wrong:?}"))
@@ -38,7 +45,11 @@ pub fn check_opened<'a>(
     check_left(id, names.clone())?;
     let has = |wanted: &str| names.clone().into_iter().any(|name| name == wanted);
     ensure(has(IDENTITY_NAME), "D7", || format!("{id} is open without an identity"))?;
-    ensure(!has(IDENTITY_NEW), "D7", || format!("{id} is open beside an unfinished identity"))
+    for unfinished in [IDENTITY_NEW, CHECKPOINT_NEW] {
+        ensure(!has(unfinished), "D7", || format!("{id} is open beside {unfinished}"))?;
+    }
+    let checkpoints = names.into_iter().filter(|name| checkpoint_slot(name).is_some()).count();
+    ensure(checkpoints <= CHECKPOINTS_MAX, "D7", || format!("{id} keeps {checkpoints} checkpoints"))
 }
 
 #[cfg(test)]
@@ -52,10 +63,12 @@ mod tests {
     #[test]
     fn what_belongs_to_a_directory_is_known() {
         let segment = "segment-0000000000000001";
-        let left = names(&["identity", "identity.new", segment]);
+        let checkpoint = "checkpoint-0000000000000a00";
+        let left = names(&["identity", "identity.new", "checkpoint.new", segment, checkpoint]);
         check_left(ReplicaId(1), &left).unwrap();
         check_left(ReplicaId(1), &[]).unwrap();
-        check_opened(ReplicaId(1), &names(&["identity", segment])).unwrap();
+        check_opened(ReplicaId(1), &names(&["identity", segment, checkpoint])).unwrap();
+        check_opened(ReplicaId(1), &names(&["identity", "checkpoint.new", segment])).unwrap_err();
         check_opened(ReplicaId(1), &left).unwrap_err();
         check_opened(ReplicaId(1), &names(&[segment])).unwrap_err();
         for wrong in ["segment-1", "segment-0000000000000001.tmp", "core"] {

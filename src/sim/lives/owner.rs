@@ -59,6 +59,11 @@ impl Owner {
         written.map(|(.., entry)| entry).or_else(durable)
     }
 
+    /// Whether nothing else is chosen in the slot.
+    pub(super) fn may_be_chosen(&self, slot: Slot, entry: &Entry) -> bool {
+        self.chosen.get(&slot).is_none_or(|chosen| chosen == entry)
+    }
+
     pub(super) fn cover(&mut self, frontier: Lsn) {
         assert!(frontier >= self.durable, "D1: the frontier went back to {frontier}");
         self.durable = frontier;
@@ -81,7 +86,7 @@ impl Owner {
     /// Compares what an opening found with what was acknowledged, and takes it over.
     pub(super) fn compare(&mut self, journal: &Journal<Mount>, recovered: Recovered) {
         let before = std::mem::take(&mut self.doubts);
-        (self.missing, self.doubts) = (recovered.missing.clone(), recovered.doubts.clone());
+        (self.missing, self.doubts) = (lost(&recovered), recovered.doubts.clone());
         let lost = recovered.doubts.promise_lost;
         let kept = lost || self.may_forget;
         assert!(!before.promise_lost || kept, "D4: that the promise is lost is forgotten");
@@ -97,13 +102,14 @@ impl Owner {
         let found = journal.found_through();
         assert!(found >= self.durable, "D1: found through {found} of {}", self.durable);
         for (slot, (ballot, entry)) in &self.entries {
-            if self.is_lost(*slot) {
+            if self.is_lost(*slot) || *slot < journal.slot_trimmed() {
                 continue;
             }
             let read = read(journal, *slot);
             assert!(read.is_some(), "D1: slot {slot} is lost");
             if *slot < recovered.slot_chosen {
-                assert!(read.as_ref() == Some(entry), "D5: another entry in chosen slot {slot}");
+                let chosen = self.chosen.get(slot).unwrap_or(entry);
+                assert!(read.as_ref() == Some(chosen), "D5: another entry in chosen slot {slot}");
                 continue;
             }
             let vote = recovered.votes.iter().find(|(voted, ..)| voted == slot);
@@ -111,9 +117,15 @@ impl Owner {
             assert!(at >= ballot, "D1: the vote in slot {slot} is {at}, older than {ballot}");
             assert!(at > ballot || voted == entry, "D1: another vote in slot {slot} at {at}");
         }
-        for slot in (0..recovered.slot_chosen.0).map(Slot) {
-            let is_there = read(journal, slot).is_some();
+        for slot in (journal.slot_trimmed().0..recovered.slot_chosen.0).map(Slot) {
+            let read = read(journal, slot);
+            let is_there = read.is_some();
             assert!(is_there != self.missing.contains(slot), "D1: slot {slot} there: {is_there}");
+            // It may have been chosen by others before it was acknowledged here, and survive.
+            let Some((entry, chosen)) = read.zip(self.chosen.get(&slot)) else { continue };
+            assert!(entry == *chosen, "D5: another entry in chosen slot {slot}");
+            let ballot = self.entries.get(&slot).map_or(Ballot::ZERO, |(ballot, _)| *ballot);
+            self.entries.insert(slot, (ballot, entry));
         }
         for (slot, ballot, entry) in recovered.votes {
             let cast = self.cast.get(&(slot, ballot));
@@ -136,6 +148,13 @@ impl Owner {
         self.is_unsure = !self.doubts.is_empty();
         self.is_mute = false;
     }
+}
+
+/// The chosen slots whose entries an opening did not find.
+pub(super) fn lost(recovered: &Recovered) -> SlotSet {
+    let mut lost = recovered.missing.clone();
+    recovered.unreadable.ranges().iter().for_each(|range| lost.insert(*range));
+    lost
 }
 
 pub(super) fn read(journal: &Journal<Mount>, slot: Slot) -> Option<Entry> {

@@ -4,13 +4,14 @@
 //! has an end: a link that is cut is mended, a machine that is down is switched on. What a fault
 //! does to a replica that is down, or is hit already, is nothing, and is not counted.
 
+mod checkpoint;
 mod disk;
 mod image;
 mod network;
 mod power;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::types::ids::ReplicaId;
@@ -36,6 +37,8 @@ pub(super) struct Strikes {
     /// Replicas that died since the last look.
     gone: Vec<ReplicaId>,
     damaged: Damaged,
+    /// Checkpoints that were damaged.
+    rotten: BTreeSet<(ReplicaId, String)>,
     /// Replicas that were asked to close, and were not opened since.
     closing: Vec<ReplicaId>,
     /// The image of a disk, once one was taken in this run.
@@ -71,6 +74,7 @@ impl Strikes {
             fired: BTreeMap::new(),
             gone: Vec::new(),
             damaged: Damaged::default(),
+            rotten: BTreeSet::new(),
             closing: Vec::new(),
             taken: None,
             healed: false,
@@ -128,6 +132,8 @@ impl Strikes {
                 self.strike_process(sim, fault.kind, id, end, &mut rng)
             }
             Kind::HandOver => self.strike_leader(sim, id),
+            Kind::Checkpoint => self.ask_for_checkpoint(sim, id),
+            Kind::CheckpointRot => self.strike_checkpoint(sim, id, end, &mut rng),
             Kind::CrashInOpening => self.strike_opening(sim, id, end, &mut rng)?,
             Kind::Pause
             | Kind::DiskStall

@@ -257,7 +257,8 @@ fn queue_of(message: &Message) -> usize {
         | Message::Unsure { .. }
         | Message::Settled { .. }
         | Message::Fill { .. }
-        | Message::TakeOver(_) => 0,
+        | Message::TakeOver(_)
+        | Message::Trimmed { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
         | Message::Accept(_)

@@ -324,6 +324,12 @@ impl Membership {
         self.voters.iter().chain(&self.observers)
     }
 
+    /// Whether this replica votes, and no other.
+    #[must_use]
+    pub fn is_only(&self, id: ReplicaId) -> bool {
+        self.voters.len() == 1 && self.voters[0].id == id
+    }
+
     /// The voter with this id.
     #[must_use]
     pub fn voter(&self, id: ReplicaId) -> Option<&Member> {

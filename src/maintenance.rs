@@ -1,0 +1,36 @@
+//! What an operator has a replica do, beside its daily work.
+
+use crate::replica::Replica;
+use crate::runtime::pending::Pending;
+
+impl Replica {
+    /// Writes the state as it is applied here now to a checkpoint, so that the next opening has
+    /// little to apply: before an upgrade, say. Commits go on meanwhile.
+    ///
+    /// Checkpoints are also taken without being asked for; see
+    /// [`checkpoint_bytes`](crate::Config::checkpoint_bytes). Where nothing was applied since the
+    /// newest one, this is answered at once.
+    ///
+    /// It takes as long as the state is large, and has no deadline of its own.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk is full ([`StorageFull`](crate::ErrorKind::StorageFull)), or the replica does
+    /// not serve, or stopped. What was there before is still there.
+    ///
+    /// ```
+    /// # use indelible::{Replica, Table};
+    /// # const NAMES: Table<u64, String> = Table::new("names");
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = Replica::in_memory()?;
+    /// replica.put(NAMES, 1, &"Ada".into()).wait()?;
+    /// replica.checkpoint().wait()?;
+    /// let status = replica.status();
+    /// assert!(status.slot_checkpointed > 0);
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn checkpoint(&self) -> Pending<()> {
+        self.handle().checkpoint()
+    }
+}

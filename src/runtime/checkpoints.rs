@@ -1,0 +1,187 @@
+//! When a checkpoint is taken, of what, and who waits for it; and how an opening goes on from one.
+//!
+//! One is due when entries of [`checkpoint_bytes`] were applied since the state that the newest one
+//! holds, or when somebody asked for one. It is begun between two turns of the core, where all that
+//! is chosen is applied, and is of just that. Its steps are jobs of the journal, as writes are; the
+//! state is read piece by piece in them, while entries go on being applied.
+//!
+//! In it is the membership that governs the slot behind it, and what became of each request: of the
+//! entries below it nothing is needed any more. Nobody waits for an answer when an opening begins
+//! with one, so none is left behind.
+//!
+//! Where the disk has no space for one, it is given up, who asked for it is told, and it is tried
+//! again after a while, each time a longer one: while one is tried in vain, the journal finds no
+//! space for its next segment either. Nothing else stops for it.
+//!
+//! [`checkpoint_bytes`]: super::turn::Options::checkpoint_bytes
+//!
+//! Not here: the steps (`journal/checkpointing.rs`), the bytes (`store/image.rs`).
+
+use std::time::Duration;
+
+use crate::journal::disk::Disk;
+use crate::journal::frame::FRAME_HEADER_BYTES;
+use crate::paxos::Paxos;
+use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
+use crate::types::entry::Entry;
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::Slot;
+use crate::types::marks::reached;
+use crate::types::time::Moment;
+
+use super::driver::{Driver, Stage};
+use super::pending::Completer;
+use super::requests::Answer;
+
+/// How far the state is ahead of the newest checkpoint, and who wants it to be less.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    /// Bytes of the entries that were applied behind the newest one.
+    behind_bytes: u64,
+    /// The same when the one was begun that is being taken.
+    begun_bytes: Option<u64>,
+    /// Callers, each with the slot that a checkpoint must reach.
+    waiting: Vec<(Slot, Completer<()>)>,
+    /// There was no space; when to try again.
+    retry_at: Option<Moment>,
+    /// How often there was none, since there was.
+    given_up: u32,
+}
+
+impl Checkpoints {
+    /// An entry was applied.
+    pub(super) fn count(&mut self, entry: &Entry) {
+        self.behind_bytes += (FRAME_HEADER_BYTES + entry.bytes().len()) as u64;
+    }
+
+    /// How many callers wait for one.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.retry_at
+    }
+
+    /// Answers everyone with `err`.
+    pub(super) fn fail_all(&mut self, err: &Error, answers: &mut Vec<Answer>) {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let answer = |completer| Answer::Checkpoint(completer, Err(err.clone()));
+        answers.extend(waiting.map(|(_, completer)| answer(completer)));
+    }
+}
+
+impl<D: Disk> Driver<D> {
+    /// Every slot below is in the newest checkpoint.
+    #[must_use]
+    pub fn slot_checkpointed(&self) -> Slot {
+        self.journal.checkpoint().map_or(Slot::ZERO, |newest| newest.header().slot)
+    }
+
+    /// Begins with the state of the newest checkpoint, where there is one. Before anybody reads.
+    pub(super) fn load_checkpoint(&mut self) -> Result<()> {
+        let Some(checkpoint) = self.journal.checkpoint() else { return Ok(()) };
+        // What became of a write below it would never be told.
+        assert!(self.requests.is_empty() && self.proposals.is_empty(), "nobody calls yet");
+        let name = checkpoint.name();
+        let mut image = ImageReader::new();
+        for piece in checkpoint.pieces() {
+            image.take(&piece?).map_err(|err| not_an_image(&name, err))?;
+        }
+        let store = image.finish().map_err(|err| not_an_image(&name, err))?;
+        let (slot, wanted) = (store.applied().slot, checkpoint.header().slot);
+        if slot != wanted {
+            let message = format!("{name}: holds the state below slot {slot}, wanted {wanted}");
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        if store.membership().is_none() {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{name}: holds no membership")));
+        }
+        reached!(CheckpointLoaded);
+        self.time = self.time.max(store.applied().time);
+        // How those commands ended is in the checkpoint.
+        self.verdicts_journaled = slot;
+        self.store.begin_with(store);
+        self.store.trim_ledger(self.journal.slot_trimmed());
+        Ok(())
+    }
+
+    /// A caller wants everything that is applied now to be in a checkpoint.
+    pub(super) fn on_checkpoint(&mut self, completer: Completer<()>) {
+        if !matches!(self.stage, Stage::Serving) || self.paxos.is_none() {
+            let closed = Error::new(ErrorKind::Closed, "the replica does not serve");
+            self.effects.answers.push(Answer::Checkpoint(completer, Err(closed)));
+            return;
+        }
+        self.checkpoints.waiting.push((self.store.applied().slot, completer));
+        self.checkpoints.retry_at = None;
+    }
+
+    /// Takes note of how far the checkpoint has come that is being taken, and begins one where one
+    /// is due.
+    pub(super) fn go_on_with_checkpoints(&mut self) {
+        self.note_checkpoint();
+        let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
+        let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
+        let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;
+        let wanted = !self.checkpoints.waiting.is_empty();
+        let busy = self.journal.is_taking_checkpoint() || self.space.is_short();
+        if busy || waits || !(enough || wanted) || applied <= newest {
+            return;
+        }
+        // The chain is that below what is chosen; and a replica that closes takes nothing on.
+        let view = self.view().filter(|view| view.slot_chosen == applied);
+        let Some(view) = view.filter(|_| matches!(self.stage, Stage::Serving)) else { return };
+        let image = Image::of(&self.store, self.journal.slot_trimmed());
+        assert_eq!(image.boundary().slot, applied, "nobody applies meanwhile");
+        let governing = self.paxos.as_ref().map(Paxos::membership);
+        assert_eq!(image.membership(), governing, "state and core agree on who belongs");
+        self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
+        self.checkpoints.retry_at = None;
+        self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
+    }
+
+    fn note_checkpoint(&mut self) {
+        if let Some(begun) = self.checkpoints.begun_bytes
+            && !self.journal.is_taking_checkpoint()
+        {
+            self.checkpoints.begun_bytes = None;
+            if self.journal.is_checkpoint_given_up() {
+                reached!(CheckpointGivenUp);
+                let err = Error::new(ErrorKind::StorageFull, "no space for a checkpoint");
+                self.checkpoints.fail_all(&err, &mut self.effects.answers);
+                let times = self.checkpoints.given_up.min(RETRY_DOUBLED_MAX);
+                self.checkpoints.given_up += 1;
+                self.checkpoints.retry_at = Some(self.now + RETRY * 2_u32.pow(times));
+            } else {
+                reached!(CheckpointTaken);
+                if begun < self.checkpoints.behind_bytes {
+                    reached!(CheckpointBeside);
+                }
+                self.checkpoints.behind_bytes -= begun;
+                self.checkpoints.given_up = 0;
+            }
+        }
+        let newest = self.slot_checkpointed();
+        let waiting = &mut self.checkpoints.waiting;
+        let done = waiting.extract_if(.., |(slot, _)| *slot <= newest);
+        let answers = done.map(|(_, completer)| Answer::Checkpoint(completer, Ok(())));
+        self.effects.answers.extend(answers);
+    }
+}
+
+/// A file that is whole, and does not hold what it should.
+fn not_an_image(name: &str, err: ImageError) -> Error {
+    let kind = match err.fault {
+        ImageFault::Version(_) => ErrorKind::UnsupportedFormat,
+        ImageFault::Undecodable(_) | ImageFault::Impossible(_) | ImageFault::Digest { .. } => {
+            ErrorKind::Corrupt
+        }
+    };
+    Error::caused(kind, format!("{name}: not a state"), err)
+}
+
+/// How long to wait before another checkpoint is tried, where there was no space for one; and how
+/// often that is doubled: up to about ten minutes.
+const RETRY: Duration = Duration::from_secs(10);
+const RETRY_DOUBLED_MAX: u32 = 6;
