@@ -6,6 +6,7 @@
 use crate::journal::frame::{BadFrame, FRAME_HEADER_BYTES, Header, Kind};
 use crate::journal::segment::BLOCK_BYTES;
 use crate::types::codec;
+use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{Ballot, ContentHash, Lsn, Slot};
 use crate::types::record::Doubts;
 
@@ -26,6 +27,8 @@ pub enum Seen {
         /// For what.
         content: ContentHash,
     },
+    /// What the vote behind it is for, where that is a membership.
+    Membership(Entry),
     /// An entry that a peer said is chosen.
     Chosen {
         /// Where.
@@ -65,7 +68,9 @@ pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
                 }
                 if let Some(group) = groups.last_mut() {
                     group.end = header.lsn.next();
-                    group.frames.extend(seen(&header, &bytes[at + FRAME_HEADER_BYTES..]));
+                    let behind = &bytes[at + FRAME_HEADER_BYTES..];
+                    group.frames.extend(membership(&header, behind).map(Seen::Membership));
+                    group.frames.extend(seen(&header, behind));
                 }
                 at += header.frame_bytes();
             }
@@ -77,6 +82,15 @@ pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
         }
     }
     groups
+}
+
+/// The membership that a frame votes for.
+fn membership(header: &Header, behind: &[u8]) -> Option<Entry> {
+    let payload = behind.get(..header.payload_bytes as usize)?;
+    // Most are not, and need not be decoded.
+    let may_be = header.kind == Kind::Vote && payload.get(1) == Some(&MEMBERSHIP);
+    let entry = may_be.then(|| Entry::decode(payload.to_vec()).ok()).flatten()?;
+    (entry.kind() == EntryKind::Membership).then_some(entry)
 }
 
 fn seen(header: &Header, behind: &[u8]) -> Option<Seen> {
@@ -93,3 +107,6 @@ fn seen(header: &Header, behind: &[u8]) -> Option<Seen> {
         Kind::Group | Kind::Verdicts | Kind::Seal | Kind::Sightings => None,
     }
 }
+
+/// The second byte of an entry that is a membership.
+const MEMBERSHIP: u8 = 2;

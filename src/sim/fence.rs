@@ -45,6 +45,17 @@ impl World {
         }
     }
 
+    /// The connection from `peer` ended. That of a stranger is judged anew when it comes back: the
+    /// gate lists those who are there.
+    pub(super) fn note_down(&mut self, id: ReplicaId, peer: ReplicaId, arrival: &Arrival) {
+        let Some(life) = &mut self.machine_mut(id).life else { return };
+        let is_stranger = life.gate.strangers().iter().any(|stranger| stranger.id == peer);
+        life.gate.note(arrival);
+        if is_stranger {
+            life.admitted.retain(|(from, _)| *from != peer);
+        }
+    }
+
     fn refuse(&mut self, link: Link, boot: Boot, refusal: &Refusal) {
         let Link { from, to } = link;
         self.counts.refused += 1;

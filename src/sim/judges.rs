@@ -15,7 +15,7 @@ use crate::types::slots::SlotSet;
 
 use super::checkers::doubts::{Causes, Doubted};
 use super::checkers::kept::{Found, Kept};
-use super::checkers::membership::{OneMembership, check_serving};
+use super::checkers::membership::{FirstMembership, check_known, check_serving};
 use super::checkers::validity::Validity;
 use super::checkers::{Violation, kept, names, overwrites, poison, served, twice};
 use super::disk::Mount;
@@ -29,7 +29,7 @@ use super::world::{World, index};
 pub(super) struct Judges {
     pub(super) validity: Validity,
     pub(super) doubted: Doubted,
-    membership: OneMembership,
+    membership: FirstMembership,
     kept: Kept,
     /// What had happened to each disk when its replica was last opened.
     causes: BTreeMap<ReplicaId, Causes>,
@@ -47,6 +47,9 @@ impl Judges {
         for event in events {
             if let Event::Propose { command, .. } | Event::Resolve { command, .. } = event {
                 self.validity.on_call(&command.bytes);
+            }
+            if let Event::Change { .. } = event {
+                self.validity.on_change();
             }
         }
     }
@@ -168,6 +171,7 @@ impl World {
         let machine = &self.machines[index(id)];
         let Some(life) = &machine.life else { return };
         let groups = machine.newest_groups();
+        let joins = machine.settings.driver.join.is_some();
         let membership = life.driver.membership().cloned();
         let (Some(membership), Some(view)) = (membership, life.driver.view()) else { return };
         let causes = Causes::of(&machine.disk.fired());
@@ -189,7 +193,7 @@ impl World {
             self.judges.forget(id, &found, &settled, &mut self.witness);
         });
         let result = settled
-            .and_then(|()| self.judges.membership.on_formed(id, &membership))
+            .and_then(|()| self.judges.membership.on_formed(id, &membership, joins))
             .and_then(|()| match set_back {
                 true => {
                     self.judges.kept.set_back(id);
@@ -216,6 +220,15 @@ impl World {
         }
     }
 
+    /// A replica took a turn: whether it knows who decides in its next slot.
+    pub(super) fn judge_membership(&mut self, id: ReplicaId) {
+        let Some(life) = &self.machines[index(id)].life else { return };
+        let (Some(view), Some(known)) = (life.driver.view(), life.driver.members()) else { return };
+        let chosen = self.witness.governing(view.slot_chosen);
+        let result = check_known(id, view.slot_chosen, (known, chosen), view.role);
+        self.judge(result);
+    }
+
     /// A replica stopped by itself.
     pub(super) fn on_stopped(&mut self, id: ReplicaId) {
         let machine = &mut self.machines[index(id)];
@@ -228,12 +241,14 @@ impl World {
         let Some(err) = life.driver.report().stopped else { return };
         // A mistake of its own, or a log that differs, has no source below it.
         let failed = std::error::Error::source(&err).is_some();
-        let excused = failed && fired > life.faults_before;
+        let removed = life.driver.members().is_some_and(|known| known.removed().contains(&id));
+        let excused =
+            failed && fired > life.faults_before || removed && err.kind() == ErrorKind::Removed;
         self.trace.line(self.now, || format!("{id} stopped: {err}"));
         if err.kind() == ErrorKind::Closed {
             return;
         }
-        self.counts.poisoned += 1;
+        self.counts.poisoned += u64::from(!removed);
         if !excused {
             self.judge(Err(Violation::new("S1", format!("{id} stopped without a reason: {err}"))));
         }

@@ -68,6 +68,8 @@ pub(super) struct Machine {
     pub(super) refused: Option<Error>,
     /// Whether its disk was ever set back to an earlier state.
     pub(super) was_set_back: bool,
+    /// Its replica belongs to no cluster before it joined one.
+    pub(super) is_outside: bool,
 }
 
 /// A replica from its opening to its end.
@@ -124,6 +126,7 @@ impl Machine {
             lives: 0,
             refused: None,
             was_set_back: false,
+            is_outside: false,
         }
     }
 

@@ -51,6 +51,7 @@
 
 mod calls;
 mod exclusive;
+mod members;
 pub mod places;
 pub mod plan;
 pub mod simulation;

@@ -12,8 +12,11 @@ use super::machine::Settings;
 /// How a cluster is made.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many replicas.
+    /// How many replicas form the cluster.
     pub replicas: u64,
+    /// How many more machines there are, which belong to it only once they joined
+    /// ([`Simulation::join`](super::Simulation::join)). Their ids follow.
+    pub outsiders: u64,
     /// See [`Builder::quorums`](crate::Builder::quorums); `None` for majorities.
     pub quorums: Option<(u32, u32)>,
     /// How often a replica says that it is there.
@@ -46,6 +49,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             replicas: 3,
+            outsiders: 0,
             quorums: None,
             heartbeat_interval: Duration::from_millis(50),
             election_timeout: Duration::from_millis(500),
@@ -73,10 +77,16 @@ impl Plan {
         self.priorities.get(place).copied().unwrap_or_default()
     }
 
-    /// What replica `id` of such a cluster is opened with.
+    /// All machines: those of the replicas that form the cluster, then those of outsiders.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        (1..=self.replicas + self.outsiders).map(ReplicaId).collect()
+    }
+
+    /// What replica `id` of such a cluster is opened with; an outsider is told more when it joins.
     #[must_use]
     pub fn settings(&self, id: ReplicaId) -> Settings {
-        let voters = (1..=self.replicas).map(|id| (ReplicaId(id), format!("replica-{id}:1")));
+        let voters = (1..=self.replicas).map(|id| (ReplicaId(id), address(ReplicaId(id))));
         let driver = turn::Options {
             id,
             voters: voters.collect(),
@@ -109,4 +119,9 @@ impl Plan {
         };
         Settings { journal: self.journal, driver }
     }
+}
+
+/// Where the replica on machine `id` listens.
+pub(super) fn address(id: ReplicaId) -> String {
+    format!("replica-{id}:1")
 }

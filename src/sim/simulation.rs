@@ -51,7 +51,7 @@ impl Simulation {
         simulation
     }
 
-    /// As many replicas as the plan says, on blank disks, none of them opened yet.
+    /// As many replicas as the plan says, and outsiders, on blank disks, none of them opened yet.
     ///
     /// # Panics
     ///
@@ -61,8 +61,11 @@ impl Simulation {
         let (count, most) = (plan.replicas, VOTERS_MAX as u64);
         let is_few = (1..=most).contains(&count);
         assert!(is_few, "Simulation::switched_off: {count} replicas, wanted 1 to {most}");
-        let settings = (1..=plan.replicas).map(|id| plan.settings(ReplicaId(id)));
-        let world = World::new(seed, settings.collect());
+        let settings = plan.ids().into_iter().map(|id| plan.settings(id));
+        let mut world = World::new(seed, settings.collect());
+        for machine in world.machines.iter_mut().skip(plan.replicas as usize) {
+            machine.is_outside = true;
+        }
         Self { seed, world: Arc::new(Mutex::new(world)) }
     }
 
@@ -170,7 +173,7 @@ impl Simulation {
     ///
     /// # Panics
     ///
-    /// Where it is open.
+    /// Where it is open, or is an outsider that did not [join](Simulation::join).
     #[must_use = "an opening may be refused"]
     pub fn open(&self, id: impl Into<ReplicaId>) -> bool {
         let (mut world, id) = self.at("open", id);
@@ -178,8 +181,10 @@ impl Simulation {
             world.kill(id);
             world.machine(id).disk.process_crash();
         }
-        let is_open = world.machine(id).life.is_some();
-        assert!(!is_open, "Simulation::open: replica {id} is open");
+        let machine = world.machine(id);
+        assert!(machine.life.is_none(), "Simulation::open: replica {id} is open");
+        let is_told = !machine.is_outside || machine.settings.driver.join.is_some();
+        assert!(is_told, "Simulation::open: replica {id} is an outsider, and has to join first");
         let opened = world.open(id);
         world.check();
         opened

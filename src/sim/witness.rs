@@ -1,8 +1,11 @@
 //! The witness: what every replica has made durable, and what follows from it.
 //!
 //! It reads the bytes of each journal write when the disk says that they are synced, so it knows
-//! what is chosen whatever the replicas believe. Against that it holds all that they send, learn
-//! and acknowledge. The names are those of the invariants:
+//! what is chosen whatever the replicas believe. A quorum is one of the membership that governs the
+//! slot: the newest that is chosen in an earlier one. Where somebody proposed a membership in an
+//! earlier slot, that is known only when what is chosen there is; until then no votes are counted.
+//! Votes below the ballot at which the membership was chosen never are (`paxos/change.rs`). Against
+//! that it holds all that they send, learn and acknowledge. The names are those of the invariants:
 //!
 //! * **I1, agreement**: at most one entry in a slot ever has a phase-2 quorum of durable votes at
 //!   one ballot.
@@ -15,6 +18,7 @@
 //! * **I7, abstention**: a promise tells every vote that was ever durable, or a newer one, or
 //!   abstains for its slot.
 //! * **I8, frontier**: what a replica knows to be chosen never shrinks in an opening.
+//! * **I9, membership**: a membership that is chosen may follow the one before.
 //! * **I10, chain**: the ledger chain of every replica is that of the chosen entries.
 //! * **A2, state**: at equal slots, ids and digests of the state are equal.
 //! * **D1, recovery**: an opening writes again only what was written before.
@@ -22,20 +26,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::entry::Entry;
+use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{Ballot, Chain, ContentHash, Lsn, ReplicaId, Slot, SlotRange, TxId};
 use crate::types::membership::Membership;
 use crate::types::message::{Accept, Accepted, Message, Promise};
 
 use super::checkers::Violation;
+use super::checkers::membership::check_follows;
 use super::checkers::watermark::Watermark;
 use super::durable::{Group, Seen};
+
+/// Above all ballots.
+const HIGHEST: Ballot = Ballot { round: u64::MAX, leader: ReplicaId(u64::MAX) };
 
 /// Everything that ever became durable anywhere.
 #[derive(Debug, Default)]
 pub struct Witness {
-    /// Votes that choose. Nobody votes before the cluster is formed.
-    phase2: usize,
+    /// The memberships that were chosen, each with the first slot that it governs, and the ballot
+    /// below which nobody's votes count there. Nobody votes before the first one is known.
+    memberships: BTreeMap<Slot, (Ballot, Membership)>,
+    /// The memberships that somebody proposed, by their content.
+    proposed: BTreeMap<u128, Entry>,
+    /// The slots in which somebody proposed one, and nothing is known to be chosen yet.
+    changes: BTreeSet<Slot>,
     votes: BTreeMap<(Slot, Ballot), Vote>,
     /// What is chosen, and the lowest ballot at which it was seen to be.
     chosen: BTreeMap<Slot, (Ballot, ContentHash)>,
@@ -71,9 +84,10 @@ impl Witness {
     /// A replica takes the cluster for formed by this membership, which slot 0 holds.
     pub fn form(&mut self, id: ReplicaId, membership: &Membership) -> Result<(), Violation> {
         let content = Entry::membership(membership).hash();
-        self.phase2 = membership.phase2() as usize;
         let (_, chosen) = *self.chosen.entry(Slot::ZERO).or_insert((Ballot::ZERO, content));
-        self.extend_chain();
+        let first = || (Ballot::ZERO, membership.clone());
+        self.memberships.entry(Slot::ZERO.next()).or_insert_with(first);
+        self.extend_chain()?;
         ensure(chosen == content, "I1", || format!("{id} has another membership in slot 0"))
     }
 
@@ -87,6 +101,43 @@ impl Witness {
     /// it was seen to be.
     pub fn chosen_from(&self, first: Slot) -> impl Iterator<Item = (Slot, Ballot)> + '_ {
         self.chosen.range(first..).map(|(slot, (ballot, _))| (*slot, *ballot))
+    }
+
+    /// The newest membership that is chosen; `None` before the cluster is formed.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.memberships.values().next_back().map(|(_, membership)| membership)
+    }
+
+    /// The membership that governs `slot`, where that is known.
+    #[must_use]
+    pub fn governing(&self, slot: Slot) -> Option<&Membership> {
+        self.counting(slot).map(|(_, membership)| membership)
+    }
+
+    /// All memberships that were chosen, the first one included, in order.
+    pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
+        self.memberships.values().map(|(_, membership)| membership)
+    }
+
+    /// The memberships that decide in slots from `slot` on, or may: somebody proposed them.
+    #[must_use]
+    pub fn deciding_from(&self, slot: Slot) -> Vec<Membership> {
+        let Some(newest) = self.membership() else { return Vec::new() };
+        let first = self.memberships.range(..=slot).next_back().map_or(slot, |(first, _)| *first);
+        let chosen = self.memberships.range(first..).map(|(_, (_, membership))| membership.clone());
+        let of_slot = |slot: &Slot| self.votes.range((*slot, Ballot::ZERO)..=(*slot, HIGHEST));
+        let votes = self.changes.iter().flat_map(of_slot);
+        let proposed = votes.filter_map(|(_, vote)| self.proposed.get(&vote.content.0));
+        chosen.chain(proposed.filter_map(|entry| entry.membership_after(newest))).collect()
+    }
+
+    /// The membership whose votes are counted in `slot`, and from which ballot on.
+    fn counting(&self, slot: Slot) -> Option<&(Ballot, Membership)> {
+        if self.changes.range(..slot).next().is_some() {
+            return None;
+        }
+        self.memberships.range(..=slot).next_back().map(|(_, counting)| counting)
     }
 
     /// What was voted for, or proposed, in `slot` at `ballot`.
@@ -153,7 +204,10 @@ impl Witness {
                         return Err(Violation::new("I4", event));
                     }
                     Seen::Promise { ballot } => known.promised = *ballot,
-                    Seen::Vote { .. } | Seen::Chosen { .. } | Seen::Doubts(_) => {}
+                    Seen::Vote { .. }
+                    | Seen::Membership(_)
+                    | Seen::Chosen { .. }
+                    | Seen::Doubts(_) => {}
                 }
             }
             known.next = group.end;
@@ -161,7 +215,7 @@ impl Witness {
         // What was written before its sync, and survived, is durable now.
         for group in groups {
             for seen in &group.frames {
-                self.count(id, seen)?;
+                self.take_in(id, seen)?;
             }
         }
         let cast = votes.iter().filter_map(|(slot, at)| Some((*slot, self.voted(*slot, *at)?)));
@@ -195,9 +249,12 @@ impl Witness {
                         );
                         return Err(Violation::new("I4", event));
                     }
-                    Seen::Vote { .. } | Seen::Chosen { .. } | Seen::Doubts(_) => {}
+                    Seen::Vote { .. }
+                    | Seen::Membership(_)
+                    | Seen::Chosen { .. }
+                    | Seen::Doubts(_) => {}
                 }
-                self.count(id, seen)?;
+                self.take_in(id, seen)?;
             }
             let known = self.replicas.entry(id).or_default();
             let mut watermark = std::mem::take(&mut known.watermark);
@@ -206,9 +263,13 @@ impl Witness {
         }
     }
 
-    fn count(&mut self, id: ReplicaId, seen: &Seen) -> Result<(), Violation> {
+    fn take_in(&mut self, id: ReplicaId, seen: &Seen) -> Result<(), Violation> {
         match *seen {
             Seen::Promise { .. } | Seen::Doubts(_) => Ok(()),
+            Seen::Membership(ref entry) => {
+                self.proposed.insert(entry.hash().0, entry.clone());
+                Ok(())
+            }
             Seen::Vote { slot, ballot, content } => {
                 let cast = &mut self.replicas.entry(id).or_default().cast;
                 let newest = cast.entry(slot).or_insert(ballot);
@@ -234,30 +295,81 @@ impl Witness {
         let event = || format!("{id} votes for a second entry in slot {slot} at {ballot}");
         ensure(vote.content == content, "I3", event)?;
         vote.voters.insert(id);
-        if vote.voters.len() < self.phase2 {
+        self.note_change(slot, content);
+        self.count(slot, ballot)
+    }
+
+    fn note_change(&mut self, slot: Slot, content: ContentHash) {
+        if self.proposed.contains_key(&content.0) && self.slot_chosen() <= slot {
+            self.changes.insert(slot);
+        }
+    }
+
+    /// Whether what was voted for in `slot` at `ballot` is chosen.
+    fn count(&mut self, slot: Slot, ballot: Ballot) -> Result<(), Violation> {
+        let counting = self.counting(slot).filter(|(first, _)| *first <= ballot);
+        let Some((_, membership)) = counting else { return Ok(()) };
+        let Vote { content, voters } = &self.votes[&(slot, ballot)];
+        let counted = voters.iter().filter(|id| membership.voter(**id).is_some()).count();
+        if counted < membership.phase2() as usize {
             return Ok(());
         }
+        let content = *content;
         let (at, chosen) = self.chosen.entry(slot).or_insert((ballot, content));
         if *chosen != content {
             let event = format!(
-                "slot {slot}: one entry was chosen at {at}, another one at {ballot} with the vote \
-                 of {id}"
+                "slot {slot}: one entry was chosen at {at}, another one at {ballot} by {voters:?}"
             );
             return Err(Violation::new("I1", event));
         }
-        *at = ballot.min(*at);
-        self.extend_chain();
+        let lower = ballot < std::mem::replace(at, ballot.min(*at));
+        self.extend_chain()?;
+        if lower && let Some((first, _)) = self.memberships.get_mut(&slot.next()) {
+            *first = ballot;
+            self.count_from(slot.next())?;
+        }
         Ok(())
     }
 
-    fn extend_chain(&mut self) {
+    /// Counts what was voted for from slot `first` on, since it is known now who decides there.
+    fn count_from(&mut self, first: Slot) -> Result<(), Violation> {
+        let votes = self.votes.range((first, Ballot::ZERO)..);
+        let votes = votes.map(|(at, vote)| (*at, vote.content)).collect::<Vec<_>>();
+        votes.iter().try_for_each(|((slot, ballot), _)| self.count(*slot, *ballot))?;
+        // What was proposed before that was known.
+        for ((slot, ballot), content) in votes {
+            let chosen = self.chosen.get(&slot).filter(|(at, _)| *at < ballot);
+            let right = chosen.is_none_or(|(_, chosen)| *chosen == content);
+            ensure(right, "I6", || {
+                format!("another entry is proposed in slot {slot} at {ballot} than was chosen")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Goes through the slots that are chosen in order.
+    fn extend_chain(&mut self) -> Result<(), Violation> {
         if self.chains.is_empty() {
             self.chains.push(Chain::EMPTY);
         }
-        while let Some(content) = self.chosen(Slot(self.chains.len() as u64 - 1)) {
+        while let slot = self.slot_chosen()
+            && let Some((at, content)) = self.chosen.get(&slot).copied()
+        {
             let chain = self.chains[self.chains.len() - 1].extend(content);
             self.chains.push(chain);
+            let before = self.membership();
+            let next = self.proposed.get(&content.0).zip(before).and_then(|(entry, before)| {
+                let next = entry.membership_after(before)?;
+                Some(check_follows(slot, before, &next).map(|()| next))
+            });
+            if let Some(next) = next {
+                self.memberships.insert(slot.next(), (at, next?));
+            }
+            if self.changes.remove(&slot) {
+                self.count_from(slot.next())?;
+            }
         }
+        Ok(())
     }
 
     /// A message leaves a replica.
@@ -318,6 +430,10 @@ impl Witness {
             let vote = self.votes.entry((slot, ballot)).or_insert_with(new);
             let event = || format!("{from} proposes a second entry in slot {slot} at {ballot}");
             ensure(vote.content == content, "I3", event)?;
+            if entry.kind() == EntryKind::Membership {
+                self.proposed.insert(content.0, entry.clone());
+                self.note_change(slot, content);
+            }
             if let Some((at, chosen)) = self.chosen.get(&slot) {
                 let event = || {
                     format!(
@@ -369,6 +485,18 @@ fn ensure(
     event: impl FnOnce() -> String,
 ) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation::new(invariant, event())) }
+}
+
+#[cfg(test)]
+impl Witness {
+    /// A witness of a cluster that these replicas form.
+    pub(super) fn of(ids: &[ReplicaId]) -> Self {
+        let voters = ids.iter().map(|id| tests::member(*id)).collect();
+        let membership = Membership::majority(voters).expect("the caller asks for a possible one");
+        let mut witness = Self::default();
+        ids.iter().for_each(|id| witness.form(*id, &membership).expect("all are told the same"));
+        witness
+    }
 }
 
 #[cfg(test)]

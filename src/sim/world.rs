@@ -160,9 +160,10 @@ impl World {
             Happening::Wake { id } => self.wake(id),
             Happening::Written { id, life, flight } => self.end_write(id, life, flight),
             Happening::Down { id, peer } => {
-                let event = Event::Arrived(Arrival::Down { peer });
                 self.trace.note(self.now, Note::Down, id.0, peer.0);
-                self.turn(id, [event]);
+                let arrival = Arrival::Down { peer };
+                self.note_down(id, peer, &arrival);
+                self.turn(id, [Event::Arrived(arrival)]);
             }
         }
         true
@@ -286,6 +287,7 @@ impl World {
             self.counts.leaders += u64::from(view.role == RoleName::Leader);
             self.trace.note(self.now, Note::Role, id.0, view.promised.round);
             self.trace.line(self.now, || format!("{id} is {:?} {}", view.role, view.promised));
+            self.judge_membership(id);
         }
         if before.chosen.0 != view.slot_chosen || !before.formed {
             self.trace.note(
@@ -296,6 +298,7 @@ impl World {
             );
             let result = self.witness.on_progress(id, view.slot_chosen, view.chain);
             self.judge(result);
+            self.judge_membership(id);
         }
         if before.applied != applied.slot || !before.formed {
             let state = (applied.txid, applied.digest);

@@ -169,7 +169,7 @@ impl Doubted {
     pub fn on_written(&mut self, id: ReplicaId, seen: &Seen) {
         let Some(doubts) = self.written.get_mut(&id) else { return };
         match seen {
-            Seen::Promise { .. } => {}
+            Seen::Promise { .. } | Seen::Membership(_) => {}
             Seen::Vote { slot, .. } | Seen::Chosen { slot, .. } => {
                 doubts.settle(SlotRange { first: *slot, end: slot.next() });
             }
@@ -201,7 +201,7 @@ impl Doubted {
         let Some(doubts) = self.durable.get_mut(&id) else { return Ok(Vec::new()) };
         let mut settled = Vec::new();
         match seen {
-            Seen::Promise { .. } => {}
+            Seen::Promise { .. } | Seen::Membership(_) => {}
             Seen::Vote { slot, .. } | Seen::Chosen { slot, .. } => {
                 doubts.settle(SlotRange { first: *slot, end: slot.next() });
             }
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn what_was_forgotten_must_not_be_chosen() {
         // The replica promised round 3, and a leader told that nothing matters from slot 5 on.
-        let mut witness = Witness::default();
+        let mut witness = Witness::of(&[ReplicaId(3)]);
         let promise = Seen::Promise { ballot: Ballot { round: 3, leader: ReplicaId(1) } };
         let group = |frames, first: u64| {
             let end = Lsn(first + 1);

@@ -55,13 +55,13 @@ mod tests {
         let entry = Entry::no_op();
         let frames = vec![
             Seen::Promise { ballot },
-            Seen::Vote { slot: Slot(0), ballot, content: entry.hash() },
+            Seen::Vote { slot: Slot(1), ballot, content: entry.hash() },
         ];
-        let mut witness = Witness::default();
+        let mut witness = Witness::of(&[ReplicaId(1)]);
         let group = Group { first: Lsn(0), end: Lsn(2), slot_chosen: Slot(0), frames };
         witness.on_durable(ReplicaId(1), group).unwrap();
         let send = |entry| {
-            let (first_slot, slot_chosen, chain) = (Slot(0), Slot(1), Chain::EMPTY);
+            let (first_slot, slot_chosen, chain) = (Slot(1), Slot(2), Chain::EMPTY);
             let chosen = Chosen { first_slot, entries: vec![entry], slot_chosen, chain };
             check(ReplicaId(1), &Message::Chosen(chosen), &witness)
         };

@@ -1,5 +1,5 @@
 //! **I2, validity**: what is proposed was asked for by a caller of this run, or is a no-op, or is
-//! the membership in slot 0.
+//! the membership in slot 0, or one behind it after somebody asked for a change.
 //!
 //! A command keeps its content on its way, and changes its number where its session was forgotten;
 //! so what was asked for is known by its content alone. Every entry is judged when it is
@@ -17,6 +17,8 @@ use super::{Violation, ensure};
 #[derive(Clone, Debug, Default)]
 pub struct Validity {
     asked: BTreeSet<u128>,
+    /// Somebody asked for another membership.
+    asked_to_change: bool,
     /// Entries of which it was seen that they are made of that.
     valid: BTreeSet<u128>,
 }
@@ -25,6 +27,12 @@ impl Validity {
     /// A caller asks for a transaction.
     pub fn on_call(&mut self, command: &[u8]) {
         self.asked.insert(content(command));
+    }
+
+    /// A caller asks for another membership. Which one, it is not known before a leader edits its
+    /// own; whether it may follow, others judge.
+    pub fn on_change(&mut self) {
+        self.asked_to_change = true;
     }
 
     /// An entry is proposed, or is in the ledger.
@@ -39,7 +47,7 @@ impl Validity {
         let asked = |bytes| self.asked.contains(&content(bytes));
         let valid = match entry.kind() {
             EntryKind::NoOp => true,
-            EntryKind::Membership => slot == Slot::ZERO,
+            EntryKind::Membership => slot == Slot::ZERO || self.asked_to_change,
             EntryKind::Commands => slot > Slot::ZERO && entry.commands().all(asked),
         };
         ensure(valid, "I2", || format!("{who} has in slot {slot} what nobody asked for"))?;

@@ -18,6 +18,12 @@ struct Run {
 const ONE: ReplicaId = ReplicaId(1);
 const TWO: ReplicaId = ReplicaId(2);
 const THREE: ReplicaId = ReplicaId(3);
+const FOUR: ReplicaId = ReplicaId(4);
+
+pub(super) fn member(id: ReplicaId) -> Member {
+    let incarnation = Incarnation(u128::from(id.0));
+    Member { id, incarnation, address: format!("replica-{id}:1") }
+}
 
 fn ballot(round: u64, leader: ReplicaId) -> Ballot {
     Ballot { round, leader }
@@ -39,17 +45,7 @@ fn promise(ballot: Ballot) -> Seen {
 
 impl Run {
     fn new() -> Self {
-        let voters = [ONE, TWO, THREE].map(|id| Member {
-            id,
-            incarnation: Incarnation(u128::from(id.0)),
-            address: format!("replica-{id}:1"),
-        });
-        let membership = Membership::majority(voters.to_vec()).unwrap();
-        let mut witness = Witness::default();
-        for id in [ONE, TWO, THREE] {
-            witness.form(id, &membership).unwrap();
-        }
-        Self { witness, next: BTreeMap::new() }
+        Self { witness: Witness::of(&[ONE, TWO, THREE]), next: BTreeMap::new() }
     }
 
     /// These frames become durable at a replica, in a group of their own.
@@ -222,6 +218,73 @@ fn i8_what_is_known_is_forgotten() {
     let chains = run.witness.chains.clone();
     run.witness.on_progress(ONE, Slot(2), chains[2]).unwrap();
     breaks(run.witness.on_progress(ONE, Slot(1), chains[1]), "I8");
+}
+
+/// Frames of votes for a membership.
+fn change(slot: u64, at: Ballot, membership: &Membership) -> [Seen; 2] {
+    let entry = Entry::membership(membership);
+    let content = entry.hash();
+    [Seen::Membership(entry), Seen::Vote { slot: Slot(slot), ballot: at, content }]
+}
+
+/// A run in which 4 joined in slot 1, by the votes of 1 and 2 at ballot 1.1, and replaces 1 in slot
+/// 2 by theirs at ballot 2.1.
+fn changed() -> Run {
+    let mut run = Run::new();
+    let grown = run.witness.membership().unwrap().with_observer(member(FOUR)).unwrap();
+    let next = grown.with_voter(FOUR).unwrap().without(ONE).unwrap();
+    for (slot, at, membership) in [(1, ballot(1, ONE), &grown), (2, ballot(2, ONE), &next)] {
+        for id in [ONE, TWO] {
+            let [entry, vote] = change(slot, at, membership);
+            run.durable(id, &[promise(at), entry, vote]).unwrap();
+        }
+    }
+    assert_eq!(run.witness.governing(Slot(3)), Some(&next));
+    assert_eq!(run.witness.memberships().count(), 3);
+    run
+}
+
+#[test]
+fn i5_the_votes_of_who_left_do_not_count() {
+    let mut run = changed();
+    let at = ballot(2, ONE);
+    for id in [ONE, TWO] {
+        run.durable(id, &[vote(3, at, "a")]).unwrap();
+    }
+    assert_eq!(run.witness.chosen(Slot(3)), None);
+    let chain = run.chain().extend(entry("a").hash());
+    breaks(run.witness.on_progress(ONE, Slot(4), chain), "I5");
+    run.durable(FOUR, &[promise(at), vote(3, at, "a")]).unwrap();
+    assert_eq!(run.witness.chosen(Slot(3)), Some(entry("a").hash()));
+}
+
+#[test]
+fn i5_votes_from_before_a_membership_was_chosen_do_not_count() {
+    let mut run = changed();
+    for id in [TWO, FOUR] {
+        let at = ballot(1, FOUR);
+        let group = Group { first: Lsn(9), end: Lsn(10), slot_chosen: Slot(0), frames: Vec::new() };
+        let frames = vec![vote(3, at, "a")];
+        // Below what it promised since: who counted it before is asked no more.
+        run.witness.replicas.entry(id).or_default().promised = at;
+        run.witness.replicas.entry(id).or_default().next = group.first;
+        run.witness.on_durable(id, Group { frames, ..group }).unwrap();
+    }
+    assert_eq!(run.witness.chosen(Slot(3)), None);
+}
+
+#[test]
+fn i6_a_proposal_behind_a_change_that_is_chosen_late() {
+    let mut run = Run::new();
+    let (at, higher) = (ballot(1, ONE), ballot(2, TWO));
+    let grown = run.witness.membership().unwrap().with_observer(member(FOUR)).unwrap();
+    let [membership, change] = change(1, at, &grown);
+    run.durable(ONE, &[promise(at), membership.clone(), change.clone(), vote(2, at, "a")]).unwrap();
+    run.durable(THREE, &[promise(at), vote(2, at, "a")]).unwrap();
+    assert_eq!(run.witness.chosen(Slot(2)), None, "who decides there is not known yet");
+    assert_eq!(run.witness.deciding_from(Slot(1)).len(), 2);
+    run.witness.on_leave(TWO, &proposal(higher, 2, "b")).unwrap();
+    breaks(run.durable(TWO, &[promise(at), membership, change]), "I6");
 }
 
 #[test]
