@@ -36,7 +36,7 @@ impl<D: Disk> Driver<D> {
             self.end_proposal(proposal, entry);
         }
         if entry.kind() == EntryKind::Membership && self.paxos.is_some() {
-            // The core knows it already, if it changes anything.
+            // The core knows it already, if it changes anything. One that begins tells it at once.
             self.tell_standing();
             self.note_alone()?;
         }

@@ -163,7 +163,11 @@ impl Gate {
                     news.extend(seen);
                     Peer { incarnation: None, seen }
                 }
-                (None, None) => Peer::default(),
+                // An opening that repairs what it lost learns late who belongs.
+                (None, None) => {
+                    let seen = standing.sightings.iter().find(|seen| seen.replica == *id);
+                    Peer { incarnation: None, seen: seen.copied() }
+                }
             };
             let incarnation = incarnation.or(peer.incarnation);
             known.members.insert(*id, Peer { incarnation, ..peer });
