@@ -36,5 +36,8 @@ mod clients;
 #[path = "scenarios/exactly_once.rs"]
 mod exactly_once;
 
+#[path = "scenarios/membership.rs"]
+mod membership;
+
 #[path = "scenarios/hostile.rs"]
 mod hostile;

@@ -162,6 +162,7 @@ impl Paxos {
         }
         match found {
             Some((slot, membership)) => {
+                reached!(ChangeFound);
                 self.begin_change(membership, slot.next(), Stage::Found(slot));
             }
             None => {
@@ -209,6 +210,7 @@ impl Paxos {
         let asks_again = self.now.since(change.phase1.sent_at) >= self.options.retransmit_interval;
         match change.stage {
             Stage::Announced if self.options.election_timeout <= self.now.since(change.since) => {
+                reached!(ChangeGivenUp);
                 self.end_change();
             }
             // Who told of it may be gone, and whose answer abstains is not asked again.
@@ -337,6 +339,7 @@ impl Paxos {
             Role::Candidate(_) => self.send_prepare(),
             Role::Leader(_) if !own => {
                 // At this replica's ballot the new voters were not asked. Somebody else leads.
+                reached!(ChangeOvertaken);
                 self.become_follower();
             }
             Role::Leader(_) if !votes => self.become_follower(),
@@ -372,6 +375,7 @@ impl Paxos {
             Stage::Announced | Stage::Proposed => false,
         });
         if overtaken {
+            reached!(ChangeOvertaken);
             self.become_follower();
         }
     }
@@ -382,6 +386,7 @@ impl Paxos {
     fn take_leave(&mut self) {
         let successor = self.successor(|_| false);
         if let Some(to) = successor.filter(|_| !self.is_voter()) {
+            reached!(RemovedLeaderHandsOver);
             self.send_take_over(to, false);
         }
         self.send_heartbeats();

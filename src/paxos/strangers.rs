@@ -22,6 +22,7 @@
 //! * An answer goes to who knows less only; so two strangers never answer each other for ever.
 
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::message::{Heartbeat, Message};
 
 use super::{Paxos, Role};
@@ -49,6 +50,7 @@ impl Paxos {
         if self.slot_chosen <= known {
             return;
         }
+        reached!(StrangerTold);
         let heartbeat = Heartbeat {
             incarnation: self.options.incarnation,
             boot: self.options.boot,

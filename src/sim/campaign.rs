@@ -27,6 +27,9 @@ pub struct Totals {
     pub faults: BTreeMap<&'static str, (u64, u64)>,
     /// Marks that were reached, each with how often, and in how many of the runs.
     pub marks: BTreeMap<&'static str, (u64, u64)>,
+    /// Memberships that were chosen behind the first ones, and the number of runs in which there
+    /// were any.
+    pub memberships: (u64, u64),
     /// Runs in which the leader changed.
     pub led_anew: u64,
     /// Runs that proved nothing.
@@ -51,6 +54,8 @@ impl Totals {
         self.leaders += outcome.leaders;
         add(&mut self.faults, &outcome.faults);
         add(&mut self.marks, &outcome.marks);
+        self.memberships.0 += outcome.memberships;
+        self.memberships.1 += u64::from(outcome.memberships > 0);
         self.led_anew += u64::from(outcome.leaders > 1);
         self.vacuous += u64::from(outcome.vacuous);
         self.blocked += u64::from(outcome.blocked);
@@ -71,7 +76,7 @@ impl Totals {
         let hours = self.simulated.as_secs() / 3600;
         format!(
             "{{\"seeds\":{},\"sim_hours\":{hours},\"commits\":{},\"faults_fired\":{},\
-             \"fault_kinds\":{},\"marks\":{},\"vacuous\":{},\"blocked\":{},\"inconclusive\":{},\
+             \"fault_kinds\":{},\"marks\":{},\"memberships\":{},\"vacuous\":{},\"blocked\":{},\"inconclusive\":{},\
              \"violations\":{},\
              \"trace_hash\":\"{:016x}\"}}",
             self.seeds,
@@ -79,6 +84,7 @@ impl Totals {
             self.faults_fired(),
             self.faults.len(),
             self.marks.len(),
+            self.memberships.0,
             self.vacuous,
             self.blocked,
             self.inconclusive,

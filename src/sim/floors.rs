@@ -2,8 +2,8 @@
 //!
 //! A run without a violation says little where nothing happened in it. So every run has floors of
 //! its own ([`Limits`](super::swarm::Limits)), and a campaign has these: each mark was reached,
-//! each kind of fault acted in one of two hundred runs, and in most runs the leader changed and
-//! enough was committed.
+//! each kind of fault acted in one of two hundred runs, in one of ten the membership changed, and in
+//! most runs the leader changed and enough was committed.
 
 use crate::types::marks::Mark;
 
@@ -75,6 +75,10 @@ pub fn lacking(totals: &Totals) -> Vec<String> {
     if totals.led_anew * 2 <= seeds {
         lacking.push(format!("the leader changed in {} of {seeds} seeds only", totals.led_anew));
     }
+    let (_, changed) = totals.memberships;
+    if changed * 10 <= seeds {
+        lacking.push(format!("the membership changed in {changed} of {seeds} seeds only"));
+    }
     if totals.vacuous * 2 >= seeds {
         lacking.push(format!("{} of {seeds} seeds proved nothing", totals.vacuous));
     }
@@ -92,6 +96,7 @@ mod tests {
             seeds: 1000,
             led_anew: 900,
             vacuous: 10,
+            memberships: (500, 200),
             marks: Mark::ALL.iter().map(|mark| (mark.name(), seen)).collect(),
             faults: kinds().map(|kind| (kind, seen)).collect(),
             ..Totals::default()
@@ -113,8 +118,9 @@ mod tests {
         totals.faults.insert("short-read", (900, 4));
         totals.led_anew = 500;
         totals.vacuous = 500;
+        totals.memberships = (100, 100);
         let told = lacking(&totals);
-        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told.len(), 5, "{told:?}");
         assert!(told[0].contains("hole-filled") && told[1].contains("short-read"), "{told:?}");
     }
 

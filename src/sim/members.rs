@@ -5,7 +5,7 @@
 //! [`Replica`](crate::Replica) that leads.
 
 use crate::types::ids::{ClusterId, ReplicaId};
-use crate::types::membership::Membership;
+use crate::types::membership::{Member, Membership};
 
 use super::plan;
 use super::simulation::Simulation;
@@ -60,6 +60,13 @@ impl Simulation {
         let mut ids = ids.collect::<Vec<_>>();
         ids.sort_unstable();
         ids
+    }
+
+    /// Whom the gate of replica `id` let in though they do not belong; none while it is down.
+    #[must_use]
+    pub fn strangers(&self, id: impl Into<ReplicaId>) -> Vec<Member> {
+        let machine = self.machine("strangers", id);
+        machine.life.as_ref().map(|life| life.gate.strangers()).unwrap_or_default()
     }
 
     /// Whether the replica on machine `id` does not belong, as far as is chosen.

@@ -73,6 +73,7 @@ mod judges;
 
 pub mod arena;
 pub mod campaign;
+mod churn;
 pub mod faults;
 pub mod floors;
 mod rot;

@@ -6,16 +6,21 @@
 //! * **V7** of those that vote, one with the highest priority comes to lead.
 //! * **V3, V5, V6** then there is quiet ([`calm`]).
 //! * **V4** every call is answered in time.
+//!
+//! Where members come and go, this is demanded of those who belong to the newest membership. Who
+//! was removed, or joined and was not made to belong, is switched off before the quiet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::membership::{Member, Membership};
 use crate::types::record::Doubts;
 
 use super::checkers::Violation;
 use super::checkers::blocked::{Quorums, SLOTS_AHEAD, Voter, blocked_at};
 use super::checkers::calm::{self, Quiet};
+use super::churn::Churn;
 use super::network::Weather;
 use super::swarm::Swarm;
 
@@ -35,6 +40,9 @@ impl Swarm {
         loop {
             self.run_until(self.sim.now() + Duration::from_millis(100))?;
             self.strikes.undo_due(&self.sim)?;
+            if let Some(churn) = &mut self.churn {
+                churn.look(&self.sim)?;
+            }
             if self.is_one() {
                 break;
             }
@@ -46,13 +54,13 @@ impl Swarm {
         self.round_at_peace = self.round();
         // A new write through each replica.
         let before = self.workload.committed;
-        for client in 0..self.ids.len() {
-            if self.sim.is_fenced(self.ids[client]) {
-                continue;
+        let members = self.members();
+        for id in &members {
+            if !self.sim.is_fenced(*id) {
+                self.write_through(*id)?;
             }
-            self.write_through(client)?;
         }
-        if self.workload.committed == before && !self.ids.is_empty() {
+        if self.workload.committed == before && !members.is_empty() {
             return Err(Violation::new("V1", "no new write is committed"));
         }
         let end = self.sim.now() + patience;
@@ -65,14 +73,22 @@ impl Swarm {
         Ok(())
     }
 
+    /// Who belongs, as far as is chosen; all, where nothing is.
+    fn members(&self) -> Vec<ReplicaId> {
+        let members = self.sim.members();
+        if members.is_empty() { self.strikes.ids().to_vec() } else { members }
+    }
+
     /// One with the highest priority of those that vote leads, or comes to lead as soon as a leader
     /// must have handed over, whatever it tried before (V7). Where nobody leads, other checks tell.
     fn check_preferred(&mut self) -> Result<(), Violation> {
+        let membership = self.sim.membership();
         let votes = |id: &ReplicaId| {
             !self.sim.is_fenced(*id)
+                && membership.as_ref().is_none_or(|it| it.voter(*id).is_some())
                 && self.sim.report(*id).is_some_and(|report| !report.doubts.promise_lost)
         };
-        let voters = self.ids.iter().copied().filter(votes);
+        let voters = self.members().into_iter().filter(votes);
         let highest = voters.map(|id| self.plan.priority(id)).max().unwrap_or_default();
         let end = self.sim.now() + self.plan.election_timeout * PREFERRED_TIMEOUTS;
         loop {
@@ -90,10 +106,9 @@ impl Swarm {
         }
     }
 
-    fn write_through(&mut self, client: usize) -> Result<(), Violation> {
-        let id = self.ids[client];
-        let replica = self.sim.replica(id);
-        let mut write = replica.put(LAST, 1, &[client as u8]);
+    fn write_through(&mut self, id: ReplicaId) -> Result<(), Violation> {
+        let (replica, value) = (self.sim.replica(id), [id.0 as u8 - 1]);
+        let mut write = replica.put(LAST, 1, &value);
         let end = self.sim.now() + Duration::from_secs(30);
         loop {
             self.run_until(self.sim.now() + Duration::from_millis(20))?;
@@ -105,7 +120,7 @@ impl Swarm {
                 Some(Err(err)) if end <= self.sim.now() => {
                     return Err(Violation::new("V1", format!("{id} does not commit: {err}")));
                 }
-                Some(Err(_)) => write = replica.put(LAST, 1, &[client as u8]),
+                Some(Err(_)) => write = replica.put(LAST, 1, &value),
                 None if end <= self.sim.now() => {
                     return Err(Violation::new("V4", format!("{id} does not answer")));
                 }
@@ -117,9 +132,10 @@ impl Swarm {
     /// Whether all replicas are up and stand at the same slot, and nobody waits. One whose disk was
     /// set back must know of it, and is left out; no other may be taken for such a one.
     fn is_one(&self) -> bool {
+        let ids = self.members();
         let (fenced, others): (Vec<_>, Vec<_>) =
-            self.ids.iter().partition(|id| self.sim.is_fenced(**id));
-        let known = self.ids.iter().all(|id| self.sim.was_set_back(*id) == fenced.contains(&id));
+            ids.iter().partition(|id| self.sim.is_fenced(**id));
+        let known = ids.iter().all(|id| self.sim.was_set_back(*id) == fenced.contains(&id));
         let slots = others.iter().map(|id| self.sim.slot_chosen(**id)).collect::<Vec<_>>();
         let one = slots.iter().all(|slot| *slot == slots[0] && *slot > Slot::ZERO);
         let whole = |id: &&ReplicaId| {
@@ -128,38 +144,44 @@ impl Swarm {
                 report.stopped.is_none() && report.fenced_by.is_none() && told
             })
         };
-        known && one && others.iter().all(whole) && self.workload.waiting() == 0
+        known && one && others.iter().all(whole) && self.waiting() == 0
     }
 
     /// Whether nothing can be chosen any more, and must not be: the journals of so many replicas
     /// cannot tell what they voted for that no leader can know what is safe.
     /// It takes damage on one replica and a torn end on others at the same time.
     pub(super) fn is_blocked(&self) -> bool {
-        let next = self.ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
-        let fenced = self.ids.iter().copied().filter(|id| self.sim.is_fenced(*id));
+        let ids = self.sim.ids();
+        let next = ids.iter().map(|id| self.sim.slot_chosen(*id)).max().unwrap_or_default();
+        let fenced = ids.iter().copied().filter(|id| self.sim.is_fenced(*id));
         let fenced = fenced.collect::<Vec<_>>();
         let world = self.sim.lock();
-        let membership = self.ids.iter().find_map(|id| {
-            let life = world.machine(*id).life.as_ref()?;
-            life.driver.membership().cloned()
-        });
-        let Some(membership) = membership else { return false };
-        let voters = self.ids.iter().map(|id| {
-            let mut doubts = world.judges.doubted.of(*id).cloned().unwrap_or_default();
-            // It was set back, truly, and knows.
-            doubts.promise_lost |= fenced.contains(id);
-            let voted = world.witness.cast_from(*id, next).map(|(slot, _)| slot).collect();
-            Voter { doubts, voted }
-        });
-        let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
-        let quorums = Quorums { phase1, phase2 };
-        let slots = (0..SLOTS_AHEAD).map(|ahead| next.plus(ahead));
-        blocked_at(&voters.collect::<Vec<_>>(), quorums, slots).is_some()
+        let is_blocked_in = |membership: &Membership| {
+            let voters = membership.voters().iter().map(|Member { id, .. }| {
+                let mut doubts = world.judges.doubted.of(*id).cloned().unwrap_or_default();
+                // It was set back, truly, and knows.
+                doubts.promise_lost |= fenced.contains(id);
+                let voted = world.witness.cast_from(*id, next).map(|(slot, _)| slot).collect();
+                Voter { doubts, voted }
+            });
+            let (phase1, phase2) = (membership.phase1() as usize, membership.phase2() as usize);
+            let quorums = Quorums { phase1, phase2 };
+            let slots = (0..SLOTS_AHEAD).map(|ahead| next.plus(ahead));
+            blocked_at(&voters.collect::<Vec<_>>(), quorums, slots).is_some()
+        };
+        // Of a change that is half made, nobody knows which of both decides.
+        world.witness.deciding_from(next).iter().any(is_blocked_in)
+    }
+
+    /// How many calls are not answered.
+    fn waiting(&self) -> usize {
+        let changes = self.churn.as_ref().is_some_and(Churn::waits);
+        self.workload.waiting() + usize::from(changes)
     }
 
     /// Also where a cluster stands still, everyone is answered in time (V4).
     pub(super) fn check_answered(&self) -> Result<(), Violation> {
-        match self.workload.waiting() {
+        match self.waiting() {
             0 => Ok(()),
             waiting => {
                 let event = format!("the cluster is blocked, and {waiting} are not answered");
@@ -170,6 +192,9 @@ impl Swarm {
 
     /// Nobody asks for anything any more: nothing happens but heartbeats (V3, V5, V6).
     pub(super) fn check_calm(&mut self) -> Result<(), Violation> {
+        let members = self.members();
+        let gone = self.sim.ids().into_iter().filter(|id| !members.contains(id));
+        self.strikes.retire(&self.sim, &gone.collect::<Vec<_>>());
         let late = self.healed_at + LATEST;
         self.run_until(late.max(self.sim.now() + TO_SETTLE))?;
         // What was late may have moved the leader, and then the preferred one is asked once more.
@@ -182,7 +207,7 @@ impl Swarm {
         self.sim.lock().judges.sent = Some(BTreeMap::new());
         self.run_until(self.sim.now() + QUIET)?;
         // What a fenced one asks, nobody answers.
-        let others = self.ids.iter().copied().filter(|id| !self.sim.is_fenced(*id));
+        let others = members.into_iter().filter(|id| !self.sim.is_fenced(*id));
         let others = others.collect::<Vec<_>>();
         let mut world = self.sim.lock();
         let mut sent = world.judges.sent.take().unwrap_or_default();
@@ -196,22 +221,23 @@ impl Swarm {
 
     /// The highest round that anybody promised.
     fn round(&self) -> u64 {
-        let views = self.ids.iter().filter_map(|id| self.sim.report(*id)?.view);
+        let members = self.members();
+        let views = members.iter().filter_map(|id| self.sim.report(*id)?.view);
         views.map(|view| view.promised.round).max().unwrap_or_default()
     }
 
     fn apart(&self) -> String {
-        let replicas = self.ids.iter().map(|id| {
-            let report = self.sim.report(*id);
+        let replicas = self.members().into_iter().map(|id| {
+            let report = self.sim.report(id);
             let stopped = report.as_ref().and_then(|report| report.stopped.clone());
-            let refusal = self.sim.refusal(*id);
+            let refusal = self.sim.refusal(id);
             let repair = report.as_ref().and_then(|report| report.repair);
             let doubts = report.as_ref().map(|report| report.doubts.clone());
             let view = report.and_then(|report| report.view);
             format!("{id}: {view:?} stopped {stopped:?} refused {refusal:?} {doubts:?} {repair:?}")
         });
         let replicas = replicas.collect::<Vec<_>>().join("; ");
-        format!("the replicas do not come together, {} wait: {replicas}", self.workload.waiting())
+        format!("the replicas do not come together, {} wait: {replicas}", self.waiting())
     }
 }
 

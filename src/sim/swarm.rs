@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::types::ids::{ReplicaId, Slot};
+use crate::types::ids::Slot;
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use crate::types::marks::{self, Mark};
 use crate::types::time::Moment;
@@ -35,6 +35,7 @@ use super::calls;
 use super::checkers::history::{Outcome as CallOutcome, Record};
 use super::checkers::once::Once;
 use super::checkers::{Conclusion, Violation, occ, replay, search};
+use super::churn::{self, Churn, Habit, Step};
 use super::faults::{self, Planned};
 use super::machine::{DiskSpeed, Life};
 use super::network::Weather;
@@ -81,6 +82,8 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, u64>,
     /// The marks that were reached, and how often.
     pub marks: BTreeMap<&'static str, u64>,
+    /// Memberships that were chosen behind the first one.
+    pub memberships: u64,
     /// Whether the cluster was blocked in the end by what it could not tell of its votes.
     pub blocked: bool,
     /// What a checker could not judge, for want of time.
@@ -110,7 +113,9 @@ pub fn run(seed: u64, limits: &Limits) -> Outcome {
 /// The faults that belong to a seed.
 #[must_use]
 pub fn planned(seed: u64, limits: &Limits) -> Vec<Planned> {
-    faults::plan(&mut Rng::new(seed ^ PLAN_SALT), limits.time)
+    let mut plan = faults::plan(&mut Rng::new(seed ^ PLAN_SALT), limits.time);
+    plan.retain(|fault| Habit::of(seed).is_none() || churn::may_strike(fault.kind));
+    plan
 }
 
 /// Runs a seed with other faults than its own: to cut a failure down to those that it needs.
@@ -128,9 +133,10 @@ pub(super) struct Swarm {
     pub(super) sim: Simulation,
     pub(super) workload: Workload,
     pub(super) strikes: Strikes,
+    /// Who makes members come and go, where they do.
+    pub(super) churn: Option<Churn>,
     answered: Arc<Mutex<Vec<u64>>>,
     rng: Rng,
-    pub(super) ids: Vec<ReplicaId>,
     inconclusive: u64,
     /// Calls that were made, once the history was taken away.
     calls: u64,
@@ -147,7 +153,9 @@ impl Swarm {
     fn new(seed: u64, limits: &Limits) -> Self {
         let mut rng = Rng::new(seed);
         let mut plan = draw_plan(&mut rng);
-        plan.priorities = draw_priorities(&mut Rng::new(seed ^ PRIORITIES_SALT), plan.replicas);
+        let habit = Habit::of(seed);
+        plan.outsiders = habit.map_or(0, |habit| habit.outsiders);
+        plan.priorities = draw_priorities(&mut Rng::new(seed ^ PRIORITIES_SALT), plan.ids().len());
         let sim = Simulation::switched_off(rng.next_u64(), &plan);
         sim.keep_trace(limits.trace_lines);
         sim.set_weather(draw_weather(&mut rng));
@@ -169,15 +177,17 @@ impl Swarm {
         }
         let answered = Arc::clone(&sim.lock().answered);
         let workload = Workload::new(habits, rng.fork());
-        let strikes = Strikes::new(ids.clone());
+        let (ids, outsiders) = ids.split_at(plan.replicas as usize);
+        let churn = habit.map(|habit| Churn::new(seed, habit, outsiders.to_vec()));
+        let strikes = Strikes::new(ids.to_vec());
         Self {
             limits: *limits,
             sim,
             workload,
             strikes,
+            churn,
             answered,
             rng,
-            ids,
             inconclusive: 0,
             blocked: false,
             calls: 0,
@@ -188,7 +198,7 @@ impl Swarm {
     }
 
     fn run(&mut self, plan: &[Planned]) -> Result<(), Violation> {
-        for id in self.ids.clone() {
+        for id in self.strikes.ids().to_vec() {
             // A cluster forms when all are there; some come late.
             let late = self.rng.time(Duration::ZERO..=Duration::from_secs(2));
             self.strikes.open_later(id, Moment::ZERO + late);
@@ -197,7 +207,9 @@ impl Swarm {
         let end = Moment::ZERO + self.limits.time;
         loop {
             let fault = plan.peek().map(|fault| Moment::ZERO + fault.at);
-            let next = [fault, self.strikes.next(), self.workload.next().map(|(at, _)| at)];
+            let churn = self.churn.as_ref().map(Churn::next);
+            let call = self.workload.next().map(|(at, _)| at);
+            let next = [fault, self.strikes.next(), churn, call];
             let next = next.into_iter().flatten().min().unwrap_or(end).min(end);
             self.run_until(next)?;
             let now = self.sim.now();
@@ -208,6 +220,7 @@ impl Swarm {
                 self.strikes.strike(&self.sim, fault)?;
             }
             self.strikes.undo_due(&self.sim)?;
+            self.churn_due()?;
             self.call_due();
         }
         self.heal()?;
@@ -254,6 +267,20 @@ impl Swarm {
         }
     }
 
+    /// The operator takes a step, if it is time.
+    fn churn_due(&mut self) -> Result<(), Violation> {
+        let now = self.sim.now();
+        let Some(churn) = self.churn.as_mut().filter(|churn| churn.next() <= now) else {
+            return Ok(());
+        };
+        match churn.act(&self.sim)? {
+            Some(Step::Joined(id)) => self.strikes.hit_also(id),
+            Some(Step::Interrupted { id, at, seed }) => self.strikes.interrupt(id, at, seed),
+            None => {}
+        }
+        Ok(())
+    }
+
     /// The clients whose time has come make their calls.
     fn call_due(&mut self) {
         let now = self.sim.now();
@@ -263,7 +290,7 @@ impl Swarm {
             if self.workload.bound(client).is_none_or(|id| !self.sim.is_up(id))
                 || self.rng.per_mille(60)
             {
-                let id = *self.rng.pick(&self.ids);
+                let id = *self.rng.pick(self.strikes.ids());
                 if !self.sim.is_up(id) {
                     self.workload.put_off(client, now);
                     continue;
@@ -286,7 +313,7 @@ impl Swarm {
         world.judges.doubted.check_forgotten(&world.witness)?;
         let mut validity = world.judges.validity.clone();
         let mut once = Once::default();
-        let lives = self.ids.iter().filter_map(|id| world.machine(*id).life.as_ref());
+        let lives = world.machines.iter().filter_map(|machine| machine.life.as_ref());
         let mut lives = lives.collect::<Vec<_>>();
         // The others may have been left behind.
         lives.sort_by_key(|life| Reverse(life.driver.store().applied().slot));
@@ -305,7 +332,7 @@ impl Swarm {
             if world.witness.chosen(slot) != Some(entry.hash()) {
                 return Err(Violation::new("D5", format!("slot {slot} is read as another entry")));
             }
-            validity.on_entry(self.ids[0], slot, &entry)?;
+            validity.on_entry(world.machines[0].id, slot, &entry)?;
             once.on_entry(slot, &entry, &outcome.took_id)?;
             let mut txid = outcome.after.counter();
             for (command, took) in entry.commands().zip(&outcome.took_id) {
@@ -325,6 +352,9 @@ impl Swarm {
 
     /// What the clients were told, against the final ledger and by itself.
     fn judge(&mut self) -> Result<(), Violation> {
+        if let Some(churn) = &self.churn {
+            churn.check_refused(&self.sim)?;
+        }
         let ledger = self.ledger()?;
         self.calls = self.workload.history.operations.len() as u64;
         let mut history = std::mem::take(&mut self.workload.history);
@@ -351,8 +381,8 @@ impl Swarm {
 
     fn outcome(self, result: Result<(), Violation>) -> Outcome {
         let mut faults = self.strikes.fired().clone();
-        for id in &self.ids {
-            for (fault, count) in self.sim.disk(*id).fired().iter() {
+        for id in self.sim.ids() {
+            for (fault, count) in self.sim.disk(id).fired().iter() {
                 *faults.entry(fault.name()).or_default() += count;
             }
         }
@@ -364,6 +394,7 @@ impl Swarm {
             commits,
             calls: self.calls.max(self.workload.history.operations.len() as u64),
             leaders: self.sim.counts().leaders,
+            memberships: self.sim.memberships().len().saturating_sub(1) as u64,
             simulated: self.sim.now().since(Moment::ZERO),
             vacuous: commits < self.limits.commits_min || total < self.limits.faults_min,
             faults,
@@ -402,7 +433,7 @@ fn draw_plan(rng: &mut Rng) -> Plan {
 }
 
 /// Of some clusters, the replicas have priorities, seldom each another one.
-fn draw_priorities(rng: &mut Rng, replicas: u64) -> Vec<u32> {
+fn draw_priorities(rng: &mut Rng, replicas: usize) -> Vec<u32> {
     let highest = *rng.pick(&[0, 0, 1, 2]);
     (0..replicas).map(|_| rng.within(0..=highest) as u32).collect()
 }

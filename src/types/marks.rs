@@ -116,6 +116,18 @@ marks! {
     PreferredAsked = "preferred-asked",
     /// A leader that handed over in vain to one that is preferred tries that again.
     PreferredAskedAgain = "preferred-asked-again",
+    // Changes of the membership.
+    /// A candidate found a membership that may or may not count already.
+    ChangeFound = "change-found",
+    /// A change is given up before it was proposed: too few of its voters answered.
+    ChangeGivenUp = "change-given-up",
+    /// In the slot in which a leader found a membership, something else is chosen; or one that it
+    /// does not make is chosen elsewhere.
+    ChangeOvertaken = "change-overtaken",
+    /// Who does not belong is told how far the log goes.
+    StrangerTold = "stranger-told",
+    /// A leader that does not vote any more hands over.
+    RemovedLeaderHandsOver = "removed-leader-hands-over",
     // Reads.
     /// A round of confirmation is asked for again.
     ConfirmRepeated = "confirm-repeated",

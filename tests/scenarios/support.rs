@@ -75,11 +75,12 @@ impl Cluster {
             let sync = Duration::from_micros(rng.within(50..=4000));
             let straggle = rng.below(20);
             sim.set_disk_speed(id, DiskSpeed { sync: (sync / 4, sync), straggle });
-            assert!(sim.open(id), "a blank disk can be opened");
+            let opened = id.0 > plan.replicas || sim.open(id);
+            assert!(opened, "a blank disk can be opened");
         }
         assert!(sim.run_until(BOUND, |sim| sim.leader().is_some()), "nobody leads");
         let leader = sim.leader().unwrap();
-        let others = sim.ids().into_iter().filter(|id| *id != leader).collect();
+        let others = sim.members().into_iter().filter(|id| *id != leader).collect();
         let acked = RefCell::default();
         let cluster =
             Self { sim, leader, others, rng: RefCell::new(rng), acked, keys: Cell::new(0) };
@@ -174,16 +175,17 @@ impl Cluster {
         self.report(self.sim.leader()?)?.view?.leader
     }
 
-    /// Everybody knows the log as far as everybody else, and somebody leads.
+    /// Everybody who belongs knows the log as far as everybody else, and somebody leads.
     pub fn is_level(sim: &Simulation) -> bool {
-        let mut slots = sim.ids().into_iter().map(|id| sim.is_up(id).then(|| sim.slot_chosen(id)));
+        let members = sim.members().into_iter();
+        let mut slots = members.map(|id| sim.is_up(id).then(|| sim.slot_chosen(id)));
         let first = slots.next().flatten();
         first.is_some_and(|slot| slot > Slot::ZERO)
             && slots.all(|slot| slot == first)
             && sim.leader().is_some()
     }
 
-    /// Mends everything, and demands that the cluster comes together in time: everybody knows the
+    /// Mends everything, and demands that the cluster comes together in time: all who belong know the
     /// same log, writes through every replica succeed, and nothing that was acknowledged is lost.
     #[track_caller]
     pub fn settle(&self) {
@@ -194,7 +196,7 @@ impl Cluster {
             self.disk(id).set_room(None);
             self.set_disk_speed(id, DiskSpeed::default());
             self.resume_disk(id);
-            if !self.is_up(id) {
+            if !self.is_up(id) && !self.is_outside(id) {
                 if self.report(id).is_some() {
                     self.crash(id);
                 }
@@ -206,17 +208,17 @@ impl Cluster {
         self.run_timeouts(2);
         let rest = BOUND - TIMEOUT * 2;
         self.expect_within(rest, "the cluster comes together", Self::is_level);
-        for id in self.ids() {
+        for id in self.members() {
             self.write_some(id, 1);
         }
         self.expect("the cluster is level again", Self::is_level);
         self.check_state();
     }
 
-    /// Every replica that is up has what was acknowledged, and the same state as the others.
+    /// Every replica that is up, and belongs, has what was acknowledged, and the same state as the others.
     #[track_caller]
     pub fn check_state(&self) {
-        let up = self.ids().into_iter().filter(|id| self.is_up(*id)).collect::<Vec<_>>();
+        let up = self.members().into_iter().filter(|id| self.is_up(*id)).collect::<Vec<_>>();
         for id in &up {
             let snapshot = self.replica(*id).snapshot().wait().unwrap();
             for (key, value) in &*self.acked.borrow() {

@@ -14,6 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
+use crate::types::error::ErrorKind;
 use crate::types::ids::ReplicaId;
 use crate::types::time::Moment;
 
@@ -39,6 +40,8 @@ pub(super) struct Strikes {
     damaged: Damaged,
     /// Checkpoints that were damaged.
     rotten: BTreeSet<(ReplicaId, String)>,
+    /// Replicas that stopped since they were removed, and were opened once more.
+    leaving: Vec<ReplicaId>,
     /// Replicas that were asked to close, and were not opened since.
     closing: Vec<ReplicaId>,
     /// The image of a disk, once one was taken in this run.
@@ -61,6 +64,8 @@ enum Undo {
     Room(ReplicaId),
     /// Who loses power, when it is back, and the seed of what survives.
     CutPower(Kind, Vec<ReplicaId>, Moment, u64),
+    /// Who dies or is cut off, and the seed of how.
+    Interrupt(ReplicaId, u64),
     /// A replica that stopped by itself is switched off and on.
     Look,
 }
@@ -75,12 +80,37 @@ impl Strikes {
             gone: Vec::new(),
             damaged: Damaged::default(),
             rotten: BTreeSet::new(),
+            leaving: Vec::new(),
             closing: Vec::new(),
             taken: None,
             healed: false,
         };
         strikes.later(Moment::ZERO + LOOK_EVERY, Undo::Look);
         strikes
+    }
+
+    /// Whom faults hit: all that were opened, and have not left for good.
+    pub(super) fn ids(&self) -> &[ReplicaId] {
+        &self.ids
+    }
+
+    /// From now on, faults hit this one, too.
+    pub(super) fn hit_also(&mut self, id: ReplicaId) {
+        self.ids.push(id);
+    }
+
+    /// In the middle of what this one was asked for, it dies or is cut off.
+    pub(super) fn interrupt(&mut self, id: ReplicaId, at: Moment, seed: u64) {
+        self.later(at, Undo::Interrupt(id, seed));
+    }
+
+    /// These are switched off for good.
+    pub(super) fn retire(&mut self, sim: &Simulation, ids: &[ReplicaId]) {
+        self.ids.retain(|id| !ids.contains(id));
+        for id in ids.iter().filter(|id| sim.report(**id).is_some()) {
+            sim.crash(*id);
+            self.gone.push(*id);
+        }
     }
 
     /// The faults that acted, but those of the disks.
@@ -318,6 +348,14 @@ impl Strikes {
             Undo::CutPower(kind, hit, end, seed) => {
                 self.cut_power(sim, (kind, &hit), end, seed);
             }
+            Undo::Interrupt(id, seed) => {
+                let mut rng = Rng::new(seed);
+                let end = sim.now() + rng.time(Duration::from_millis(50)..=Duration::from_secs(6));
+                match *rng.pick(&[Kind::Crash, Kind::Isolate, Kind::Mute, Kind::Deafen]) {
+                    Kind::Crash => self.strike_process(sim, Kind::Crash, id, end, &mut rng),
+                    kind => self.strike_network(sim, kind, id, end, &mut rng),
+                }
+            }
             Undo::Look => {
                 self.look(sim);
                 self.later(sim.now() + LOOK_EVERY, Undo::Look);
@@ -330,7 +368,10 @@ impl Strikes {
     fn look(&mut self, sim: &Simulation) {
         self.damaged.look(sim);
         for id in self.ids.clone() {
-            if !sim.is_up(id) && sim.report(id).is_some() {
+            let Some(report) = sim.report(id).filter(|_| !sim.is_up(id)) else { continue };
+            if report.stopped.is_some_and(|err| err.kind() == ErrorKind::Removed) {
+                self.look_at_removed(sim, id);
+            } else {
                 sim.crash(id);
                 self.gone.push(id);
                 self.later(sim.now() + LOOK_EVERY, Undo::Open(id));
@@ -338,9 +379,21 @@ impl Strikes {
         }
     }
 
+    /// Who left is opened once more, since somebody did not know that it has left. It stops again,
+    /// and stays so.
+    fn look_at_removed(&mut self, sim: &Simulation, id: ReplicaId) {
+        if self.leaving.contains(&id) {
+            return self.retire(sim, &[id]);
+        }
+        self.leaving.push(id);
+        sim.crash(id);
+        self.gone.push(id);
+        self.later(sim.now() + 10 * LOOK_EVERY, Undo::Open(id));
+    }
+
     /// Switches a replica on. Where it does not open for a reason, that is tried again.
     fn open(&mut self, sim: &Simulation, id: ReplicaId) -> Result<(), Violation> {
-        if sim.report(id).is_some() {
+        if sim.report(id).is_some() || !self.ids.contains(&id) {
             return Ok(());
         }
         if !self.may_open(sim, id) {
