@@ -339,7 +339,6 @@ impl Paxos {
             Role::Candidate(_) => self.send_prepare(),
             Role::Leader(_) if !own => {
                 // At this replica's ballot the new voters were not asked. Somebody else leads.
-                reached!(ChangeOvertaken);
                 self.become_follower();
             }
             Role::Leader(_) if !votes => self.become_follower(),
@@ -375,7 +374,6 @@ impl Paxos {
             Stage::Announced | Stage::Proposed => false,
         });
         if overtaken {
-            reached!(ChangeOvertaken);
             self.become_follower();
         }
     }

@@ -76,8 +76,8 @@ impl Totals {
         let hours = self.simulated.as_secs() / 3600;
         format!(
             "{{\"seeds\":{},\"sim_hours\":{hours},\"commits\":{},\"faults_fired\":{},\
-             \"fault_kinds\":{},\"marks\":{},\"memberships\":{},\"vacuous\":{},\"blocked\":{},\"inconclusive\":{},\
-             \"violations\":{},\
+             \"fault_kinds\":{},\"marks\":{},\"memberships\":{},\"vacuous\":{},\
+             \"blocked\":{},\"inconclusive\":{},\"violations\":{},\
              \"trace_hash\":\"{:016x}\"}}",
             self.seeds,
             self.commits,

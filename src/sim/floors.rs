@@ -2,8 +2,8 @@
 //!
 //! A run without a violation says little where nothing happened in it. So every run has floors of
 //! its own ([`Limits`](super::swarm::Limits)), and a campaign has these: each mark was reached,
-//! each kind of fault acted in one of two hundred runs, in one of ten the membership changed, and in
-//! most runs the leader changed and enough was committed.
+//! each kind of fault acted in one of two hundred runs, in one of ten the membership changed, and
+//! in most runs the leader changed and enough was committed.
 
 use crate::types::marks::Mark;
 

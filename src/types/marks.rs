@@ -121,9 +121,6 @@ marks! {
     ChangeFound = "change-found",
     /// A change is given up before it was proposed: too few of its voters answered.
     ChangeGivenUp = "change-given-up",
-    /// In the slot in which a leader found a membership, something else is chosen; or one that it
-    /// does not make is chosen elsewhere.
-    ChangeOvertaken = "change-overtaken",
     /// Who does not belong is told how far the log goes.
     StrangerTold = "stranger-told",
     /// A leader that does not vote any more hands over.

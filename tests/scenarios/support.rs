@@ -185,8 +185,8 @@ impl Cluster {
             && sim.leader().is_some()
     }
 
-    /// Mends everything, and demands that the cluster comes together in time: all who belong know the
-    /// same log, writes through every replica succeed, and nothing that was acknowledged is lost.
+    /// Mends everything, and demands that the cluster comes together in time: all who belong know
+    /// the same log, writes through each of them succeed, nothing that was acknowledged is lost.
     #[track_caller]
     pub fn settle(&self) {
         self.heal();
@@ -215,7 +215,8 @@ impl Cluster {
         self.check_state();
     }
 
-    /// Every replica that is up, and belongs, has what was acknowledged, and the same state as the others.
+    /// Every replica that is up, and belongs, has what was acknowledged, and the same state as the
+    /// others.
     #[track_caller]
     pub fn check_state(&self) {
         let up = self.members().into_iter().filter(|id| self.is_up(*id)).collect::<Vec<_>>();
