@@ -115,11 +115,9 @@ pub(super) fn open<D: Disk>(
     }
     let checkpoints = find_checkpoints(&**disk, &identity)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
-    let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
     let alone = sharing::is_alone(&**disk, &identity)?;
     let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
-    let chain = newest.map_or(Chain::EMPTY, |newest| newest.chain);
-    let recovered = recovered(&mut scan, slot_checkpointed, chain)?;
+    let recovered = recovered(&mut scan, newest)?;
     let tail = tail_items(&mut scan)?;
     // All checks have passed; from here on the directory is written to.
     let shared = Arc::new(Shared {
@@ -240,9 +238,10 @@ fn scan<D: Disk>(
 
 fn recovered<F: File>(
     scan: &mut Scan<F>,
-    slot_checkpointed: Slot,
-    chain: Chain,
+    newest: Option<CheckpointHeader>,
 ) -> Result<Recovered, JournalError> {
+    let known = newest.map_or((Slot::ZERO, Chain::EMPTY), |newest| (newest.slot, newest.chain));
+    let (slot_checkpointed, chain) = known;
     let mut votes = Vec::with_capacity(scan.found.votes.len());
     for (slot, (ballot, place)) in std::mem::take(&mut scan.found.votes) {
         let entry = entry(scan, slot, place)?;

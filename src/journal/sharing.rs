@@ -27,15 +27,17 @@ pub(super) fn is_alone<D: Disk>(disk: &D, identity: &Identity) -> Result<bool, J
     Ok(!has(SHARED_NAME) && (has(ALONE_NAME) || began_alone(identity)))
 }
 
-/// Whether the membership that was agreed to names this replica alone; also where there is none yet.
+/// Whether the membership that was agreed to names this replica alone; also where there is none
+/// yet.
 pub(super) fn began_alone(identity: &Identity) -> bool {
     let is_only = |membership: &Membership| membership.is_only(identity.replica);
     identity.membership.as_ref().is_none_or(is_only)
 }
 
 impl<D: Disk> Journal<D> {
-    /// Writes down, durably, whether nobody else has what this journal holds: no longer, before this
-    /// replica votes for a membership that names others; again, when one counts that names it alone.
+    /// Writes down, durably, whether nobody else has what this journal holds: no longer, before
+    /// this replica votes for a membership that names others; again, when one counts that names it
+    /// alone.
     ///
     /// # Errors
     ///

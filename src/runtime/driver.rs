@@ -14,9 +14,9 @@
 //! `applying` (what is chosen), `calls` (what callers ask), `changes` (who is to belong), `fence`
 //! (openings of peers), `forwards` (commands for another leader), `handover` (another one is to
 //! lead), `next_leader` (who wants to hear of it), `journaling` (records in, messages out),
-//! `checkpoints` (the state, as a file), `trimming` (the journal's front goes), `priorities` (a peer
-//! is preferred), `stalled` (a disk that hangs), `space` (one that is full), `repair` (what the
-//! journal lost), `report`.
+//! `checkpoints` (the state, as a file), `trimming` (the journal's front goes), `priorities` (a
+//! peer is preferred), `stalled` (a disk that hangs), `space` (one that is full), `repair` (what
+//! the journal lost), `report`.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for

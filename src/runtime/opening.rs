@@ -1,5 +1,6 @@
 //! From settings to a replica that runs: its disk, its journal, its driver, its way to the peers.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,12 @@ pub struct Start<D: Disk> {
     pub transport: Option<Arc<dyn Transport>>,
     /// How long closing waits for what was proposed.
     pub close_timeout: Duration,
+}
+
+impl<D: Disk> fmt::Debug for Start<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("close_timeout", &self.close_timeout).finish_non_exhaustive()
+    }
 }
 
 impl Opening {

@@ -7,7 +7,6 @@
 //! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
 //! * When the last handle is gone, all threads end within a bounded time.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,12 +53,6 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long who receives waits for the driver, before it looks whether the replica ended.
 const INBOX_PATIENCE: Duration = Duration::from_millis(100);
-
-impl<D: Disk> fmt::Debug for Start<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Start").field("close_timeout", &self.close_timeout).finish_non_exhaustive()
-    }
-}
 
 /// One replica and its threads.
 struct Engine<D: Disk> {

@@ -431,9 +431,7 @@ impl Error {
     ///
     /// ```
     /// use indelible::{Error, MembershipError};
-    /// fn lags(err: &Error) -> bool {
-    ///     matches!(err.membership_error(), Some(MembershipError::NotCaughtUp { .. }))
-    /// }
+    /// fn why(err: &Error) -> Option<&MembershipError> { err.membership_error() }
     /// ```
     #[must_use]
     pub fn membership_error(&self) -> Option<&MembershipError> {
