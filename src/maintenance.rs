@@ -15,8 +15,9 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where the disk is full ([`StorageFull`](crate::ErrorKind::StorageFull)), or the replica does
-    /// not serve, or stopped. What was there before is still there.
+    /// Where the disk is full ([`StorageFull`](crate::ErrorKind::StorageFull)), thousands wait for
+    /// one already ([`Busy`](crate::ErrorKind::Busy)), or the replica does not serve, or stopped.
+    /// What was there before is still there.
     ///
     /// ```
     /// # use indelible::{Replica, Table};

@@ -7,12 +7,15 @@ mod faulty_disk;
 #[allow(dead_code, missing_docs, reason = "other test programs use the rest")]
 mod replicas;
 
-use indelible::ReplicaId;
+use std::time::Duration;
+
+use indelible::runtime::pending::Pending;
 use indelible::runtime::report::Report;
 use indelible::types::entry::Entry;
 use indelible::types::ids::Slot;
+use indelible::{ErrorKind, ReplicaId};
 
-use replicas::World;
+use replicas::{Event, World};
 
 #[test]
 fn who_belongs_is_known_though_the_entry_that_said_so_is_trimmed() {
@@ -83,4 +86,23 @@ fn who_takes_no_checkpoints_holds_back_what_the_others_trim() {
     world.run(12_000);
     let kept = world.report(1).peers.iter().map(|peer| peer.slot_kept).collect::<Vec<_>>();
     assert!(kept.iter().all(|kept| Slot(40) < *kept), "{kept:?}");
+}
+
+#[test]
+fn a_bounded_number_of_callers_waits_for_a_checkpoint() {
+    let mut world = World::of(1);
+    world.commit_some(1, 1);
+    let call = |_| {
+        let (pending, completer) = Pending::<()>::new();
+        (pending, Event::Checkpoint { completer })
+    };
+    let (mut calls, events): (Vec<_>, Vec<_>) = (0..=4096).map(call).unzip();
+    world.turn(1, events);
+    let mut last = calls.pop().expect("one was too many");
+    let err = last.wait_timeout(Duration::ZERO).expect("it is answered").unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Busy, "{err}");
+    world.run(500);
+    for mut call in calls {
+        call.wait_timeout(Duration::ZERO).expect("it is answered").expect("it is taken");
+    }
 }

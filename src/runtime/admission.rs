@@ -101,11 +101,11 @@ impl<D: Disk> Driver<D> {
         })
     }
 
-    /// The same for one who would wait for a hand-over, another leader or another membership,
-    /// beside so many.
+    /// The same for one who would wait for a hand-over, another leader, another membership, or a
+    /// checkpoint, beside so many.
     pub(super) fn refuse_watcher(&self, waiting: usize) -> Option<Error> {
         (waiting >= WATCHERS_MAX).then(|| {
-            let message = format!("{waiting} callers wait for such a change already");
+            let message = format!("{waiting} callers wait for the same already");
             Error::busy(message, self.options.heartbeat_interval)
         })
     }

@@ -40,7 +40,8 @@ pub(super) struct Checkpoints {
     behind_bytes: u64,
     /// The same when the one was begun that is being taken.
     begun_bytes: Option<u64>,
-    /// Callers, each with the slot that a checkpoint must reach.
+    /// Callers, each with the slot that a checkpoint must reach. So many at most as may wait for
+    /// another leader.
     waiting: Vec<(Slot, Completer<()>)>,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
@@ -111,6 +112,10 @@ impl<D: Disk> Driver<D> {
         if !matches!(self.stage, Stage::Serving) || self.paxos.is_none() {
             let closed = Error::new(ErrorKind::Closed, "the replica does not serve");
             self.effects.answers.push(Answer::Checkpoint(completer, Err(closed)));
+            return;
+        }
+        if let Some(busy) = self.refuse_watcher(self.checkpoints.waiting()) {
+            self.effects.answers.push(Answer::Checkpoint(completer, Err(busy)));
             return;
         }
         self.checkpoints.waiting.push((self.store.applied().slot, completer));

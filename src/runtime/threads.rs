@@ -36,7 +36,7 @@ use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
 use super::inbox::Inbox;
 pub use super::opening::Start;
-use super::pending::{Helper, Pending};
+use super::pending::{Completer, Helper, Pending};
 use super::report::Report;
 use super::requests::Answer;
 use super::signals::{Clock, Jobs, Life};
@@ -138,6 +138,13 @@ impl<D: Disk> Engine<D> {
             Ok(_) => self.drive(),
             Err(event) => self.refuse(*event),
         }
+    }
+
+    /// Brings a call, for who waits for its answer.
+    fn ask<T: Send + 'static>(&self, event: impl FnOnce(Completer<T>) -> Event<D>) -> Pending<T> {
+        let (pending, completer) = Pending::new();
+        self.call(event(completer));
+        pending
     }
 
     /// Answers a call that not even the inbox has room for.
@@ -382,9 +389,7 @@ impl<D: Disk> Calls for Engine<D> {
         let request = ticket.request;
         let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
         let command = EncodedCommand { request, bytes };
-        let (pending, completer) = Pending::new();
-        self.call(Event::Propose { command, completer, again: false });
-        Ok(pending)
+        Ok(self.ask(|completer| Event::Propose { command, completer, again: false }))
     }
 
     #[cfg(feature = "sim")]
@@ -397,46 +402,34 @@ impl<D: Disk> Calls for Engine<D> {
     fn resolve(&self, request: RequestId) -> Pending<Resolution> {
         let own = self.draw().request;
         let bytes = Command::resolving(request, own).encode();
-        let (pending, completer) = Pending::new();
-        self.call(Event::Resolve { command: EncodedCommand { request: own, bytes }, completer });
-        pending
+        let command = EncodedCommand { request: own, bytes };
+        self.ask(|completer| Event::Resolve { command, completer })
     }
 
     fn read(&self, timeout: Option<Duration>) -> Pending<()> {
-        let (pending, completer) = Pending::new();
         let timeout = timeout.unwrap_or(self.request_timeout);
-        self.call(Event::Read { completer, timeout });
-        pending
+        self.ask(|completer| Event::Read { completer, timeout })
     }
 
     fn wait_for(&self, txid: TxId) -> Pending<()> {
-        let (pending, completer) = Pending::new();
-        self.call(Event::WaitFor { txid, completer, timeout: self.request_timeout });
-        pending
+        let timeout = self.request_timeout;
+        self.ask(|completer| Event::WaitFor { txid, completer, timeout })
     }
 
     fn change(&self, edit: Edit) -> Pending<Membership> {
-        let (pending, completer) = Pending::new();
-        self.call(Event::Change { edit, completer });
-        pending
+        self.ask(|completer| Event::Change { edit, completer })
     }
 
     fn hand_over(&self, to: ReplicaId) -> Pending<()> {
-        let (pending, completer) = Pending::new();
-        self.call(Event::HandOver { to, completer });
-        pending
+        self.ask(|completer| Event::HandOver { to, completer })
     }
 
     fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
-        let (pending, completer) = Pending::new();
-        self.call(Event::NextLeader { known, completer });
-        pending
+        self.ask(|completer| Event::NextLeader { known, completer })
     }
 
     fn checkpoint(&self) -> Pending<()> {
-        let (pending, completer) = Pending::new();
-        self.push(Event::Checkpoint { completer });
-        pending
+        self.ask(|completer| Event::Checkpoint { completer })
     }
 
     fn store(&self) -> &Arc<Store> {

@@ -62,8 +62,10 @@ fn busy_among(puts: Vec<Pending<Committed>>) -> usize {
 
 #[test]
 fn a_flood_is_refused_and_unseats_nobody() {
+    // These disks make small segments, slowly: all that is let in takes them about five seconds.
+    let plan = Plan { request_timeout: Duration::from_secs(15), ..Plan::default() };
     for seed in 0..5 {
-        let (sim, leader, _) = cluster(seed, &Plan::default());
+        let (sim, leader, _) = cluster(seed, &plan);
         let ballot = sim.report(leader).unwrap().view.unwrap().leader;
         let (mut puts, mut key) = (Vec::new(), 1);
         for _ in 0..40 {
