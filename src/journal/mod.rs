@@ -117,7 +117,7 @@ mod salvage;
 mod scan;
 pub mod segment;
 mod segments;
-mod sharing;
+pub mod sharing;
 mod source;
 mod spare;
 mod walk;

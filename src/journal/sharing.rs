@@ -17,8 +17,10 @@ use super::disk::Disk;
 use super::error::JournalError;
 use super::identity::Identity;
 
-const SHARED_NAME: &str = "shared";
-const ALONE_NAME: &str = "alone";
+/// Others have what is in the directory.
+pub const SHARED_NAME: &str = "shared";
+/// Nobody else has it.
+pub const ALONE_NAME: &str = "alone";
 
 /// Whether nobody else has what is in the directory.
 pub(super) fn is_alone<D: Disk>(disk: &D, identity: &Identity) -> Result<bool, JournalError> {

@@ -4,6 +4,7 @@
 use crate::journal::checkpoint::{TEMPORARY_NAME as CHECKPOINT_NEW, checkpoint_slot};
 use crate::journal::identity::IDENTITY_NAME;
 use crate::journal::segment::segment_number;
+use crate::journal::sharing::{ALONE_NAME, SHARED_NAME};
 use crate::types::ids::ReplicaId;
 
 use super::{Violation, ensure};
@@ -24,7 +25,7 @@ pub fn check_left<'a>(
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), Violation> {
     let legal = |name: &String| {
-        let files = [IDENTITY_NAME, IDENTITY_NEW, CHECKPOINT_NEW];
+        let files = [IDENTITY_NAME, IDENTITY_NEW, CHECKPOINT_NEW, SHARED_NAME, ALONE_NAME];
         files.contains(&name.as_str())
             || segment_number(name).is_some()
             || checkpoint_slot(name).is_some()
