@@ -48,9 +48,12 @@ impl Replica {
     /// on by themselves: those that are new have caught up, and enough of all of them answer. It
     /// may leave out itself; then it lets another one lead. Better [hand
     /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
-    /// others have heard of it. Ends when the change counts and enough of its voters know of it to
-    /// choose, so that the replicas that were left out may be closed and wiped. What was changed to
-    /// is the answer; where the edit changes nothing, that is so at once.
+    /// others have heard of it, and is told so as [`TimedOut`](ErrorKind::TimedOut). Ends when the
+    /// change counts, enough of its voters to choose know of it, and something was chosen under it,
+    /// so that the replicas that were left out may be closed and wiped. What was changed to is the
+    /// answer.
+    ///
+    /// `edit` runs while the replica does nothing else: it must not call the replica, or wait.
     ///
     /// # Errors
     ///

@@ -93,7 +93,8 @@ pub(super) fn open<D: Disk>(
         io::ErrorKind::WouldBlock => JournalError::Locked,
         _ => JournalError::io("lock", ".")(err),
     })?;
-    let numbers = segment_numbers(&**disk)?;
+    let names = names(&**disk)?;
+    let numbers = segments_among(&names)?;
     let mut identity = match (identity::read(&**disk)?, numbers.first()) {
         (Some(identity), _) => identity,
         (None, None) => Identity::draw(&**disk, who)?,
@@ -115,7 +116,7 @@ pub(super) fn open<D: Disk>(
     }
     let checkpoints = find_checkpoints(&**disk, &identity)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
-    let alone = sharing::is_alone(&**disk, &identity)?;
+    let alone = sharing::is_alone(&names, &identity);
     let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
     let recovered = recovered(&mut scan, newest)?;
     let tail = tail_items(&mut scan)?;
@@ -182,7 +183,14 @@ pub(super) fn begin<D: Disk>(
 }
 
 fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {
-    let names = disk.list().map_err(JournalError::io("list", "."))?;
+    segments_among(&names(disk)?)
+}
+
+fn names<D: Disk>(disk: &D) -> Result<Vec<String>, JournalError> {
+    disk.list().map_err(JournalError::io("list", "."))
+}
+
+fn segments_among(names: &[String]) -> Result<Vec<u64>, JournalError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     match numbers.last() {

@@ -7,8 +7,9 @@
 //! of which that part may be what is lost. So it stands beside it.
 //!
 //! Invariants:
-//! * `shared` is there before a vote for a membership that names others is written, where
-//!   `identity` names this replica alone. Where both files are there, `shared` counts.
+//! * Either is made when the journal shows durably that the membership counts: whoever reads a torn
+//!   end as the other kind of replica would is still one by what it reads, or finds the newer one.
+//! * Where both files are there, `shared` counts.
 
 use crate::types::membership::Membership;
 
@@ -23,10 +24,9 @@ pub const SHARED_NAME: &str = "shared";
 pub const ALONE_NAME: &str = "alone";
 
 /// Whether nobody else has what is in the directory.
-pub(super) fn is_alone<D: Disk>(disk: &D, identity: &Identity) -> Result<bool, JournalError> {
-    let names = disk.list().map_err(JournalError::io("list", "."))?;
+pub(super) fn is_alone(names: &[String], identity: &Identity) -> bool {
     let has = |name: &str| names.iter().any(|found| found == name);
-    Ok(!has(SHARED_NAME) && (has(ALONE_NAME) || began_alone(identity)))
+    !has(SHARED_NAME) && (has(ALONE_NAME) || began_alone(identity))
 }
 
 /// Whether the membership that was agreed to names this replica alone; also where there is none
@@ -37,9 +37,15 @@ pub(super) fn began_alone(identity: &Identity) -> bool {
 }
 
 impl<D: Disk> Journal<D> {
-    /// Writes down, durably, whether nobody else has what this journal holds: no longer, before
-    /// this replica votes for a membership that names others; again, when one counts that names it
-    /// alone.
+    /// Whether nobody else has what this journal holds, as the directory says.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Writes down, durably, whether nobody else has what this journal holds: no longer, once the
+    /// journal shows durably that a membership counts that names others; again, when it shows one
+    /// that names this replica alone.
     ///
     /// # Errors
     ///

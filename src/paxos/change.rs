@@ -283,8 +283,16 @@ impl Paxos {
         change.quorum.is_phase2(known)
     }
 
-    /// Whether this replica leads, and enough voters to choose know of the membership that governs
-    /// now: then nothing of the one before is needed any more.
+    /// The first slot that the present membership governs; where it was in force at the opening,
+    /// the first one that was not known to be chosen then.
+    #[must_use]
+    pub fn governs(&self) -> Slot {
+        self.governs
+    }
+
+    /// Whether this replica leads, enough voters to choose know of the membership that governs now,
+    /// and something was chosen under it: then nothing of the one before is needed any more. For
+    /// whoever votes behind it is told of it with what it votes for, and has both durably.
     #[must_use]
     pub fn is_established(&self) -> bool {
         let mut known = VoterSet::default();
@@ -294,7 +302,8 @@ impl Paxos {
         };
         let ids = self.quorum.ids().iter().filter(knows);
         ids.for_each(|id| self.quorum.insert(&mut known, *id));
-        matches!(self.role, Role::Leader(_)) && self.quorum.is_phase2(known)
+        let used = self.governs < self.slot_chosen;
+        matches!(self.role, Role::Leader(_)) && used && self.quorum.is_phase2(known)
     }
 
     /// Whether this replica and those that can be reached both ways are enough for both phases of

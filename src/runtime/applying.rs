@@ -38,7 +38,7 @@ impl<D: Disk> Driver<D> {
         if entry.kind() == EntryKind::Membership && self.paxos.is_some() {
             // The core knows it already, if it changes anything. One that begins tells it at once.
             self.tell_standing();
-            self.note_alone()?;
+            self.look_who_shares();
         }
         let mut in_vain = false;
         for (ended, bytes) in applied.verdicts.into_iter().zip(entry.commands()) {

@@ -18,6 +18,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
@@ -25,6 +26,7 @@ use crate::paxos::step::Input;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::ReplicaId;
 use crate::types::membership::{Membership, MembershipError};
+use crate::types::message::Message;
 use crate::types::time::Moment;
 
 use super::driver::{Driver, Stage};
@@ -129,6 +131,7 @@ impl<D: Disk> Driver<D> {
 
     /// Begins the next change, where none is under way.
     pub(super) fn begin_changes(&mut self) {
+        self.use_membership();
         while let Some(Waiting { step: Step::Asked(_), .. }) = self.changes.waiting.front()
             && let Some(Waiting { step: Step::Asked(edit), until, completer }) =
                 self.changes.waiting.pop_front()
@@ -139,6 +142,21 @@ impl<D: Disk> Driver<D> {
             if begun {
                 return;
             }
+        }
+    }
+
+    /// Something is to be chosen under a membership that counts: whoever votes for it has durably
+    /// that it does.
+    fn use_membership(&mut self) {
+        let made = self.changes.waiting.front().is_some_and(|it| matches!(it.step, Step::Made(_)));
+        let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {
+            return;
+        };
+        let unused = paxos.view().slot_chosen == paxos.governs() && paxos.inflight_slots() == 0;
+        if unused && paxos.changing_to().is_none() {
+            let until = paxos.governs().next();
+            let (from, message) = (self.options.id, Message::Fill { until });
+            self.step(Input::Message { from, message });
         }
     }
 
@@ -168,15 +186,22 @@ impl<D: Disk> Driver<D> {
             return (Step::Asked(edit), None);
         };
         let present = self.with_own_address(paxos.membership());
-        let next = edit.0(&present).and_then(|next| {
-            next.check_successor(paxos.membership())?;
-            Ok(next)
-        });
+        // It is the caller's code: where it panics, that is no mistake of this replica.
+        let edited = catch_unwind(AssertUnwindSafe(|| edit.0(&present)));
+        let next = match edited {
+            Ok(Ok(next)) => next.check_successor(paxos.membership()).map(|()| next),
+            Ok(Err(err)) => Err(err),
+            Err(_) => {
+                let message = "the edit of the membership panicked";
+                let err = Error::new(ErrorKind::InvalidArgument, message);
+                return (Step::Made(present), Some(Err(err)));
+            }
+        };
         let next = match next {
             Ok(next) => next,
             Err(err) => {
-                let step = Step::Made(present);
-                return (step, Some(Err(Error::membership(ErrorKind::InvalidArgument, err))));
+                let err = Error::membership(ErrorKind::InvalidArgument, err);
+                return (Step::Made(present), Some(Err(err)));
             }
         };
         if let Err(err) = self.check_prepared(paxos, &next) {
@@ -226,9 +251,13 @@ impl<D: Disk> Driver<D> {
     fn change_ended(&self, next: &Membership) -> Option<Result<Membership>> {
         let paxos = self.paxos.as_ref()?;
         let counts = paxos.membership() == next;
-        // Whoever leads next sees to it that all hear of it.
-        if counts && (paxos.is_established() || !self.leads()) {
+        if counts && paxos.is_established() {
             return Some(Ok(next.clone()));
+        }
+        if counts && !self.leads() {
+            let message = "the membership counts, but this replica leads no longer: it cannot tell \
+                           whether the others have heard of it";
+            return Some(Err(Error::new(ErrorKind::TimedOut, message)));
         }
         if !counts && self.check_leads().is_err() {
             let message = "this replica leads no longer; whether the membership changed, \

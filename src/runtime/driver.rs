@@ -103,6 +103,8 @@ pub struct Driver<D: Disk> {
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
     pub(super) changes: Changes,
+    /// What is to be said of who else has what the journal holds, and behind which frame.
+    pub(super) sharing: Option<(bool, Option<Lsn>)>,
     pub(super) next_leader: NextLeader,
     pub(super) stalled: Stalled,
     pub(super) priorities: Priorities,
@@ -179,6 +181,7 @@ impl<D: Disk> Driver<D> {
             forwards: Forwards::default(),
             hand_overs: HandOvers::default(),
             changes: Changes::default(),
+            sharing: None,
             next_leader: NextLeader::default(),
             stalled: Stalled::new(now),
             priorities: Priorities::new(options.election_timeout, now),
@@ -268,6 +271,7 @@ impl<D: Disk> Driver<D> {
         self.trim_if_due()?;
         self.settle_hand_overs();
         self.settle_changes();
+        self.say_who_shares()?;
         self.leave_if_removed();
         self.tell_leader();
         self.seal_when_idle()?;

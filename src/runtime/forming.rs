@@ -210,7 +210,7 @@ impl<D: Disk> Driver<D> {
         self.repair.want(unreadable);
         self.space.core_begins();
         self.tell_standing();
-        self.note_alone()?;
+        self.set_alone(self.members().is_some_and(|members| members.is_only(self.options.id)))?;
         if self.fence.told_by().is_some() {
             self.step(Input::Fenced);
         }

@@ -18,13 +18,13 @@ impl<D: Disk> Driver<D> {
     /// Appends records, and with them what is known lazily: how applied commands ended, and what
     /// was seen of the peers.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<()> {
-        if records.iter().any(|record| self.names_others(record)) {
-            self.journal.set_alone(false)?;
-        }
         self.append_lazy(records.is_empty())?;
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
         self.journal.append(records, chosen)?;
         self.appended_at = self.now;
+        if let Some((_, after @ None)) = &mut self.sharing {
+            *after = Some(self.journal.last_lsn());
+        }
         Ok(())
     }
 
@@ -49,20 +49,32 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
-    /// Whether a record may make it count that others vote.
-    fn names_others(&self, record: &Record) -> bool {
-        let (Record::Vote { entry, .. } | Record::Chosen { entry, .. }) = record else {
-            return false;
-        };
-        entry.as_membership().is_some_and(|membership| !membership.is_only(self.options.id))
+    /// A membership counts from here on. Whether anybody else has what this journal holds is said
+    /// beside it once the journal shows durably that it does: until then a torn end is judged by
+    /// those who decided before.
+    pub(super) fn look_who_shares(&mut self) {
+        let Some(paxos) = &self.paxos else { return };
+        let alone = paxos.membership().is_only(self.options.id);
+        self.sharing = (alone != self.journal.is_alone()).then_some((alone, None));
     }
 
-    /// Where this replica votes alone from here on, and nothing that it voted for says otherwise,
-    /// its journal says so.
-    pub(super) fn note_alone(&mut self) -> Result<()> {
+    /// Says it, when it is time.
+    pub(super) fn say_who_shares(&mut self) -> Result<()> {
+        let Some((alone, Some(after))) = self.sharing else { return Ok(()) };
+        if self.journal.frontier().lsn() < after {
+            return Ok(());
+        }
+        self.sharing = None;
+        self.set_alone(alone)
+    }
+
+    /// At an opening, what the journal shows is durable.
+    pub(super) fn set_alone(&mut self, alone: bool) -> Result<()> {
         let Some(paxos) = &self.paxos else { return Ok(()) };
-        if paxos.membership().is_only(self.options.id) && !paxos.votes_for_membership() {
-            self.journal.set_alone(true)?;
+        // What is in doubt, or voted for, may be that others vote.
+        let unsure = !paxos.doubts().is_empty() || paxos.votes_for_membership();
+        if !alone || !unsure {
+            self.journal.set_alone(alone)?;
         }
         Ok(())
     }

@@ -243,8 +243,9 @@ impl<D: Disk> Driver<D> {
     /// those that it was told of.
     pub(super) fn others(&self) -> Vec<ReplicaId> {
         let told = || self.options.voters.iter().map(|(id, _)| *id).collect();
-        let ids: Vec<ReplicaId> = self
-            .members()
+        // Before the core begins, a checkpoint may tell.
+        let members = self.members().cloned().or_else(|| self.store.membership());
+        let ids: Vec<ReplicaId> = members
             .map_or_else(told, |members| members.members().map(|member| member.id).collect());
         ids.into_iter().filter(|id| *id != self.options.id).collect()
     }

@@ -21,12 +21,14 @@ use crate::cluster::{addresses, until};
 use crate::replica::{options, propose};
 
 const MIB: u64 = 1 << 20;
-/// What one of the callers has outstanding at most: together more than may wait.
-const OUTSTANDING_MAX: usize = 4096;
+/// What one of the callers has outstanding at most: together more than may wait for a slot, and
+/// be in one.
+const OUTSTANDING_MAX: usize = 32 * 1024;
 /// How much more memory a process may take while something stands still than the same flood took
 /// before: what its disk or a lane may hold (4 MiB each, twice: as entries, and as bytes that are
-/// on their way), and what the allocator does not give back.
-const MORE_MAX: u64 = 32 * MIB;
+/// on their way), and what the allocator does not give back. Without the bounds it would be all
+/// that is written.
+const MORE_MAX: u64 = 64 * MIB;
 /// How much is written before, so that whatever is kept for later use is there.
 const WARM: u64 = 64 * MIB;
 /// How much is written meanwhile: whoever kept it all would be found out.
