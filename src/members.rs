@@ -48,22 +48,24 @@ impl Replica {
     /// on by themselves: those that are new have caught up, and enough of all of them answer. It
     /// may leave out itself; then it lets another one lead. Better [hand
     /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
-    /// others have heard of it, and is told so as [`TimedOut`](ErrorKind::TimedOut). Ends when the
-    /// change counts, enough of its voters to choose know of it, and something was chosen under it,
-    /// so that the replicas that were left out may be closed and wiped. What was changed to is the
-    /// answer.
+    /// others have heard of it, and is told so as [`TimedOut`](crate::ErrorKind::TimedOut). Ends
+    /// when the change counts, enough of its voters to choose know of it, and something was chosen
+    /// under it, so that the replicas that were left out may be closed and wiped. What was changed
+    /// to is the answer.
     ///
     /// `edit` runs while the replica does nothing else: it must not call the replica, or wait.
     ///
     /// # Errors
     ///
-    /// Where this replica does not lead ([`NotLeader`](ErrorKind::NotLeader)), or the membership
-    /// cannot be, or not follow the present one ([`InvalidArgument`](ErrorKind::InvalidArgument));
-    /// a voter to be lags ([`NotCaughtUp`](ErrorKind::NotCaughtUp)), or too few of them are heard
-    /// or answer ([`Unreachable`](ErrorKind::Unreachable)): then nothing was changed, and
-    /// [`Error::membership_error`] tells why. Where it takes longer than
-    /// [`request_timeout`](crate::Config::request_timeout), or another replica leads meanwhile, it
-    /// may be changed yet ([`TimedOut`](ErrorKind::TimedOut)). Or the replica stopped.
+    /// Where this replica does not lead ([`NotLeader`](crate::ErrorKind::NotLeader)), or the
+    /// membership cannot be, or not follow the present one
+    /// ([`InvalidArgument`](crate::ErrorKind::InvalidArgument)); a voter to be lags
+    /// ([`NotCaughtUp`](crate::ErrorKind::NotCaughtUp)), or too few of them are heard or answer
+    /// ([`Unreachable`](crate::ErrorKind::Unreachable)): then nothing was changed, and
+    /// [`Error::membership_error`](crate::Error::membership_error) tells why. Where it takes longer
+    /// than [`request_timeout`](crate::Config::request_timeout), or another replica leads
+    /// meanwhile, it may be changed yet ([`TimedOut`](crate::ErrorKind::TimedOut)). Or the replica
+    /// stopped.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -126,7 +128,7 @@ impl Replica {
 
     /// Removes a replica for good: its id never comes back. Of a voter, majorities stay majorities;
     /// see [`Membership::without`] and [`change_membership`](Replica::change_membership). A removed
-    /// replica that hears of it stops, as [`Removed`](ErrorKind::Removed).
+    /// replica that hears of it stops, as [`Removed`](crate::ErrorKind::Removed).
     ///
     /// # Errors
     ///

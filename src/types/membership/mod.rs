@@ -84,7 +84,7 @@ impl Membership {
     /// # Errors
     ///
     /// As [`majority`](Self::majority); and where quorums need not intersect, or alpha is zero or
-    /// more than [`ALPHA_MAX`].
+    /// more than 65,536.
     pub fn flexible(
         mut voters: Vec<Member>,
         phase1: u32,
@@ -101,7 +101,7 @@ impl Membership {
     ///
     /// # Errors
     ///
-    /// Where it is none, or more than [`SESSIONS_MAX_MAX`].
+    /// Where it is none, or more than 65,536.
     pub fn with_sessions_max(&self, sessions_max: u32) -> Result<Self, MembershipError> {
         Self { sessions_max, ..self.clone() }.checked()
     }
