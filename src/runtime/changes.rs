@@ -131,7 +131,6 @@ impl<D: Disk> Driver<D> {
 
     /// Begins the next change, where none is under way.
     pub(super) fn begin_changes(&mut self) {
-        self.use_membership();
         while let Some(Waiting { step: Step::Asked(_), .. }) = self.changes.waiting.front()
             && let Some(Waiting { step: Step::Asked(edit), until, completer }) =
                 self.changes.waiting.pop_front()
@@ -146,18 +145,20 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Something is to be chosen under a membership that counts: whoever votes for it has durably
-    /// that it does.
-    fn use_membership(&mut self) {
+    /// that it does. Returns whether the core was asked for it.
+    pub(super) fn use_membership(&mut self) -> bool {
         let made = self.changes.waiting.front().is_some_and(|it| matches!(it.step, Step::Made(_)));
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {
-            return;
+            return false;
         };
         let unused = paxos.view().slot_chosen == paxos.governs() && paxos.inflight_slots() == 0;
-        if unused && paxos.changing_to().is_none() {
+        let asks = unused && paxos.changing_to().is_none();
+        if asks {
             let until = paxos.governs().next();
             let (from, message) = (self.options.id, Message::Fill { until });
             self.step(Input::Message { from, message });
         }
+        asks
     }
 
     /// Answers those whose change has ended, or for whom it is too late.

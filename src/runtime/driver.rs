@@ -266,6 +266,9 @@ impl<D: Disk> Driver<D> {
         self.hand_over_to_preferred();
         self.begin_changes();
         self.work()?;
+        if self.use_membership() {
+            self.work()?;
+        }
         self.look_at_queue();
         self.go_on_with_checkpoints();
         self.trim_if_due()?;

@@ -229,6 +229,31 @@ fn a_lost_replica_is_replaced() {
 }
 
 #[test]
+fn a_change_of_a_lone_replica_waits_for_nothing() {
+    let replica = Replica::in_memory().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    // It has nothing to do by then, and nobody gives it a turn.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        replica.change_membership(|present| present.with_quorums(1, 1)).wait().unwrap();
+        replica.change_membership(|present| present.with_address(1.into(), "a:1")).wait().unwrap();
+    }
+    // Its deadlines are at five seconds.
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+    replica.close().unwrap();
+}
+
+#[test]
+fn an_edit_that_panics_stops_nobody() {
+    let replica = Replica::in_memory().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    let err = replica.change_membership(|_| panic!("the caller's mistake")).wait().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument);
+    replica.put(NOTES, 1, b"it goes on").wait().unwrap();
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_a_reason() {
     let grown = Grown::begin(None);
     let first = grown.first();
