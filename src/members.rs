@@ -90,12 +90,14 @@ impl Replica {
     /// # Errors
     ///
     /// As there; and where this replica was not asked by `id`
-    /// ([`NotHeard`](MembershipError::NotHeard)).
+    /// ([`NotHeard`](MembershipError::NotHeard), as
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument)): it may be heard soon.
     ///
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {
     /// # let replica = indelible::Replica::open("data")?;
     /// replica.add_observer(4).wait()?;
+    /// // As soon as it has caught up.
     /// replica.promote(4).wait()?;
     /// # Ok(())
     /// # }
@@ -163,6 +165,9 @@ impl Replica {
         by: impl Into<ReplicaId>,
     ) -> Pending<Membership> {
         let (lost, by) = (lost.into(), by.into());
-        self.change_membership(move |present| present.with_voter(by)?.without(lost))
+        self.change_membership(move |present| {
+            let done = present.voter(by).is_some() && present.removed().contains(&lost);
+            if done { Ok(present.clone()) } else { present.with_replaced(lost, by) }
+        })
     }
 }

@@ -237,7 +237,7 @@ fn a_change_of_a_lone_replica_waits_for_nothing() {
     let began = std::time::Instant::now();
     for _ in 0..3 {
         replica.change_membership(|present| present.with_quorums(1, 1)).wait().unwrap();
-        replica.change_membership(|present| present.with_address(1.into(), "a:1")).wait().unwrap();
+        replica.change_membership(|present| present.with_address(1, "a:1")).wait().unwrap();
     }
     // Its deadlines are at five seconds.
     assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());

@@ -1,4 +1,4 @@
-//! Why no cluster may have a membership.
+//! Why a membership is refused.
 
 use std::fmt;
 

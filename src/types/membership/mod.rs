@@ -129,7 +129,15 @@ impl Membership {
     /// # Errors
     ///
     /// Where it is no observer, or there are too many voters.
-    pub fn with_voter(&self, id: ReplicaId) -> Result<Self, MembershipError> {
+    ///
+    /// ```
+    /// use indelible::{Membership, MembershipError};
+    /// fn both_at_once(present: &Membership) -> Result<Membership, MembershipError> {
+    ///     present.with_voter(2)?.with_voter(3)
+    /// }
+    /// ```
+    pub fn with_voter(&self, id: impl Into<ReplicaId>) -> Result<Self, MembershipError> {
+        let id = id.into();
         let mut next = self.clone();
         let Some(at) = self.observers.iter().position(|observer| observer.id == id) else {
             return Err(MembershipError::NoObserver(id));
@@ -140,12 +148,41 @@ impl Membership {
         next.fit_quorums(self).checked()
     }
 
+    /// This membership, in which the observer `by` votes in place of the voter `lost`, whose id
+    /// never comes back. As many decide as before.
+    ///
+    /// # Errors
+    ///
+    /// Where `by` is no observer, or `lost` does not vote.
+    pub fn with_replaced(
+        &self,
+        lost: impl Into<ReplicaId>,
+        by: impl Into<ReplicaId>,
+    ) -> Result<Self, MembershipError> {
+        let (lost, by) = (lost.into(), by.into());
+        let mut next = self.clone();
+        let Some(at) = self.observers.iter().position(|observer| observer.id == by) else {
+            return Err(MembershipError::NoObserver(by));
+        };
+        if self.voter(lost).is_none() {
+            return Err(MembershipError::NoMember(lost));
+        }
+        let voter = next.observers.remove(at);
+        next.voters.retain(|voter| voter.id != lost);
+        next.voters.push(voter);
+        next.voters.sort_by_key(|voter| voter.id);
+        next.removed.push(lost);
+        next.removed.sort_unstable();
+        next.checked()
+    }
+
     /// This membership without `id`, which never comes back.
     ///
     /// # Errors
     ///
     /// Where it is no member, or is the last voter.
-    pub fn without(&self, id: ReplicaId) -> Result<Self, MembershipError> {
+    pub fn without(&self, id: impl Into<ReplicaId>) -> Result<Self, MembershipError> {
+        let id = id.into();
         let mut next = self.clone();
         if self.member(id).is_none() {
             return Err(MembershipError::NoMember(id));
@@ -162,7 +199,12 @@ impl Membership {
     /// # Errors
     ///
     /// Where it is no member, or the address is taken, empty or too long.
-    pub fn with_address(&self, id: ReplicaId, address: &str) -> Result<Self, MembershipError> {
+    pub fn with_address(
+        &self,
+        id: impl Into<ReplicaId>,
+        address: &str,
+    ) -> Result<Self, MembershipError> {
+        let id = id.into();
         let mut next = self.clone();
         let mut members = next.voters.iter_mut().chain(&mut next.observers);
         match members.find(|member| member.id == id) {

@@ -139,3 +139,14 @@ fn what_may_not_follow_is_refused() {
     let err = less.with_address(ReplicaId(2), "host-1").unwrap_err();
     assert_eq!(err, MembershipError::DuplicateAddress("host-1".into()));
 }
+
+#[test]
+fn who_replaces_another_changes_no_quorum() {
+    let three = Membership::flexible(voters(3), 3, 3, 64).unwrap();
+    let other = Member { id: ReplicaId(9), incarnation: Incarnation(9), address: "host-9".into() };
+    let next = three.with_observer(other).unwrap().with_replaced(2, 9).unwrap();
+    assert_eq!((next.phase1(), next.phase2()), (3, 3));
+    assert_eq!(next.voters().iter().map(|voter| voter.id.0).collect::<Vec<_>>(), [1, 3, 9]);
+    assert_eq!((next.observers().len(), next.removed()), (0, &[ReplicaId(2)][..]));
+    assert_eq!(next.with_replaced(1, 8), Err(MembershipError::NoObserver(ReplicaId(8))));
+}
