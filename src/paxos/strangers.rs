@@ -1,12 +1,12 @@
 //! What is said to and heard from those who do not belong, as far as this replica knows.
 //!
-//! One of the two slept through a change: a replica that joins and is no member yet, one that was
-//! removed and does not know it, or one that slept while all those left whom it knew. They have the
-//! log in common, and nothing else: who knows less of it learns, and then knows who belongs.
+//! One of the two does not know of a change: a replica that joins and is no member yet, one that
+//! was removed and does not know it, or one that slept while all those left whom it knew. They have
+//! the log in common, and nothing else: who knows less of it learns, and then knows who belongs.
 //!
 //! ```text
 //!   knows less                      knows more
-//!     |  anything                      |
+//!     |  Heartbeat, Prepare            |
 //!     |------------------------------->|
 //!     |  Heartbeat(slot_chosen)        |
 //!     |<-------------------------------|

@@ -5,7 +5,7 @@
 //!   caller      this leader
 //!     | edit       |  the edit of the present membership is allowed, those who would vote have
 //!     |----------->|  caught up, and enough of them are heard: asks the core
-//!     |            |  ... chosen, and enough of the new voters know it
+//!     |            |  ... chosen, enough of the new voters know it, and it was used
 //!     |<-----------|
 //! ```
 //!
@@ -278,7 +278,7 @@ impl<D: Disk> Driver<D> {
         let counts = match step {
             Step::Asked(_) => "it was not begun",
             Step::Made(next) if self.members().is_some_and(|members| members == next) => {
-                "it counts, and too few voters are known to have heard of it"
+                "it counts, and is not known to be known to enough voters, and used"
             }
             Step::Made(_) => "it may count yet",
         };

@@ -67,7 +67,7 @@ pub enum ErrorKind {
     StorageFull,
     /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
     /// before a leader confirmed a read, before the transaction that was waited for was applied
-    /// here, or before a hand-over came about, which it still may.
+    /// here, or before a hand-over or a change of the membership came about, which it still may.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
     /// happened, it may happen yet, or it may never happen. It does not happen twice, and
@@ -332,7 +332,7 @@ impl Error {
 
     /// Whether the same call may succeed later without any change by the caller: too much was
     /// waiting, or no leader was found in time. A transaction was not proposed, and a read had no
-    /// effect; only a hand-over may come about yet.
+    /// effect; only a hand-over, or a change of the membership, may come about yet.
     ///
     /// ```
     /// use indelible::{Error, Pending, Result};
