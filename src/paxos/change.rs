@@ -273,14 +273,15 @@ impl Paxos {
     /// Whether enough voters of the new membership to choose know what this leader knew when it
     /// was asked for the change. Otherwise the old ones might go, and nobody left could go on.
     fn have_caught_up(&self, change: &Change) -> bool {
-        let mut known = VoterSet::default();
-        let knows = |id: &&ReplicaId| match **id == self.options.id {
-            true => true,
-            false => self.election.peer(**id).is_some_and(|peer| change.known <= peer.slot_chosen),
-        };
-        let ids = change.quorum.ids().iter().filter(knows);
-        ids.for_each(|id| change.quorum.insert(&mut known, *id));
-        change.quorum.is_phase2(known)
+        change.quorum.is_phase2(self.knowing(&change.quorum, change.known))
+    }
+
+    /// The voters of `quorum` that are heard to know all below `slot`; this replica among them.
+    fn knowing(&self, quorum: &Quorum, slot: Slot) -> VoterSet {
+        quorum.those(|id| {
+            let knows = || self.election.peer(id).is_some_and(|peer| slot <= peer.slot_chosen);
+            id == self.options.id || knows()
+        })
     }
 
     /// The first slot that the present membership governs; where it was in force at the opening,
@@ -295,13 +296,7 @@ impl Paxos {
     /// whoever votes behind it is told of it with what it votes for, and has both durably.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        let mut known = VoterSet::default();
-        let knows = |id: &&ReplicaId| match **id == self.options.id {
-            true => true,
-            false => self.election.peer(**id).is_some_and(|peer| self.governs <= peer.slot_chosen),
-        };
-        let ids = self.quorum.ids().iter().filter(knows);
-        ids.for_each(|id| self.quorum.insert(&mut known, *id));
+        let known = self.knowing(&self.quorum, self.governs);
         let used = self.governs < self.slot_chosen;
         matches!(self.role, Role::Leader(_)) && used && self.quorum.is_phase2(known)
     }
@@ -310,12 +305,7 @@ impl Paxos {
     /// `membership`.
     #[must_use]
     pub fn can_carry(&self, membership: &Membership) -> bool {
-        let quorum = Quorum::of(membership);
-        let mut reached = VoterSet::default();
-        let own = self.options.id;
-        let ids = quorum.ids().iter().filter(|id| **id == own || self.reaches(**id));
-        ids.for_each(|id| quorum.insert(&mut reached, *id));
-        quorum.is_phase1(reached) && quorum.is_phase2(reached)
+        self.reaches_both(&Quorum::of(membership), |_| true)
     }
 
     /// Whether this leader may propose `entry` next, which phase 1 found.

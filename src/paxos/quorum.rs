@@ -52,6 +52,15 @@ impl Quorum {
         }
     }
 
+    /// The voters that are meant.
+    #[must_use]
+    pub fn those(&self, is_meant: impl Fn(ReplicaId) -> bool) -> VoterSet {
+        let mut set = VoterSet::default();
+        let ids = self.ids.iter().filter(|id| is_meant(**id));
+        ids.for_each(|id| self.insert(&mut set, *id));
+        set
+    }
+
     /// Whether `id` is in `set`.
     #[must_use]
     pub fn contains(&self, set: VoterSet, id: ReplicaId) -> bool {

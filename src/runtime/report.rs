@@ -227,12 +227,6 @@ impl<D: Disk> Driver<D> {
         self.journal.identity().membership.as_ref()
     }
 
-    /// All voters and where they listen.
-    #[must_use]
-    pub fn voters(&self) -> &[(ReplicaId, String)] {
-        &self.options.voters
-    }
-
     /// Where this replica is to be reached, as its settings say.
     pub(super) fn given_address(&self) -> Option<&str> {
         let own = self.options.voters.iter().find(|(id, _)| *id == self.options.id);

@@ -4,7 +4,7 @@
 //! link knows whether it carries both ways. What comes late tells nothing about who leads now.
 
 use crate::paxos::peer::Peer;
-use crate::paxos::quorum::VoterSet;
+use crate::paxos::quorum::Quorum;
 use crate::paxos::{Paxos, Role};
 use crate::types::ids::{Ballot, ReplicaId};
 use crate::types::marks::reached;
@@ -31,13 +31,18 @@ impl Paxos {
     /// Whether this replica, and those that can be reached both ways, are enough for both phases,
     /// as far as they count.
     pub(in crate::paxos) fn reaches_quorums(&self, counts: impl Fn(ReplicaId) -> bool) -> bool {
-        let mut reached = VoterSet::default();
+        self.reaches_both(&self.quorum, counts)
+    }
+
+    /// The same of the voters of `quorum`.
+    pub(in crate::paxos) fn reaches_both(
+        &self,
+        quorum: &Quorum,
+        counts: impl Fn(ReplicaId) -> bool,
+    ) -> bool {
         let own = self.options.id;
-        let ids = self.quorum.ids().iter().filter(|id| **id == own || self.reaches(**id));
-        for id in ids.filter(|id| counts(**id)) {
-            self.quorum.insert(&mut reached, *id);
-        }
-        self.quorum.is_phase1(reached) && self.quorum.is_phase2(reached)
+        let reached = quorum.those(|id| (id == own || self.reaches(id)) && counts(id));
+        quorum.is_phase1(reached) && quorum.is_phase2(reached)
     }
 
     /// Whether this replica and `peer` hear each other. Who does not vote is heard by nobody.
