@@ -60,27 +60,9 @@ impl Caller {
         outstanding: usize,
         latencies: &mut Latencies,
     ) -> Result<f64> {
-        let mut waiting = VecDeque::with_capacity(outstanding);
-        let (began, mut count) = (Instant::now(), 0_u64);
-        while began.elapsed() < slice {
-            while waiting.len() < outstanding {
-                waiting.push_back((Instant::now(), self.put()));
-            }
-            if let Some((submitted, pending)) = waiting.pop_front() {
-                pending.wait()?;
-                latencies.push(submitted.elapsed());
-                count += 1;
-            }
-        }
-        for (_, pending) in waiting {
-            pending.wait()?;
-            count += 1;
-        }
-        Ok(count as f64 / began.elapsed().as_secs_f64())
+        keep_outstanding(slice, outstanding, latencies, || self.put(), |_| Ok(()))
     }
-}
 
-impl Caller {
     /// So many linearizable reads outstanding, for a while, of keys that were written. Returns
     /// reads a second.
     pub fn reads(
@@ -89,26 +71,43 @@ impl Caller {
         outstanding: usize,
         latencies: &mut Latencies,
     ) -> Result<f64> {
-        let mut waiting = VecDeque::with_capacity(outstanding);
-        let (began, mut count) = (Instant::now(), 0_u64);
-        while began.elapsed() < slice {
-            while waiting.len() < outstanding {
-                self.read += 1;
-                let number = 1 + self.read.wrapping_mul(7919) % self.written.max(1);
-                waiting.push_back((Instant::now(), self.replica.get(TABLE, &key(number))));
-            }
-            if let Some((submitted, pending)) = waiting.pop_front() {
-                pending.wait()?.ok_or("a key that was written is not there")?;
-                latencies.push(submitted.elapsed());
-                count += 1;
-            }
+        let get = || {
+            self.read += 1;
+            let number = 1 + self.read.wrapping_mul(7919) % self.written.max(1);
+            self.replica.get(TABLE, &key(number))
+        };
+        keep_outstanding(slice, outstanding, latencies, get, |found| match found {
+            Some(_) => Ok(()),
+            None => Err("a key that was written is not there".into()),
+        })
+    }
+}
+
+/// So many calls outstanding, for a while, the oldest waited for first. Returns calls a second.
+fn keep_outstanding<T>(
+    slice: Duration,
+    outstanding: usize,
+    latencies: &mut Latencies,
+    mut call: impl FnMut() -> Pending<T>,
+    check: impl Fn(T) -> Result<()>,
+) -> Result<f64> {
+    let mut waiting = VecDeque::with_capacity(outstanding);
+    let (began, mut count) = (Instant::now(), 0_u64);
+    while began.elapsed() < slice {
+        while waiting.len() < outstanding {
+            waiting.push_back((Instant::now(), call()));
         }
-        for (_, pending) in waiting {
-            pending.wait()?;
+        if let Some((submitted, pending)) = waiting.pop_front() {
+            check(pending.wait()?)?;
+            latencies.push(submitted.elapsed());
             count += 1;
         }
-        Ok(count as f64 / began.elapsed().as_secs_f64())
     }
+    for (_, pending) in waiting {
+        check(pending.wait()?)?;
+        count += 1;
+    }
+    Ok(count as f64 / began.elapsed().as_secs_f64())
 }
 
 /// Three replicas in this process, over loopback TCP. The leader comes first.
