@@ -41,7 +41,7 @@ pub struct Transactions {
 impl Transactions {
     /// Everything after `after` that is applied now.
     pub(crate) fn new(handle: Handle, after: TxId) -> Self {
-        let store = handle.store();
+        let store = handle.store().get();
         let end = store.applied().slot;
         // Where no applied transaction has a later id, there is nothing to read.
         let first = store.find_after(after).unwrap_or(end);
@@ -61,8 +61,10 @@ impl Transactions {
             Ok(read) => read,
             Err(err) => return Some(Err(err)),
         };
-        let Some(outcome) = self.handle.store().outcome(slot) else {
-            return Some(Err(unapplied(slot)));
+        let store = self.handle.store().get();
+        let Some(outcome) = store.outcome(slot) else {
+            let is_trimmed = slot < store.ledger_first();
+            return Some(Err(if is_trimmed { trimmed(slot) } else { unapplied(slot) }));
         };
         match records_of(&entry, &outcome) {
             Ok(records) => {
@@ -100,6 +102,10 @@ impl fmt::Debug for Transactions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transactions").field("after", &self.after).finish_non_exhaustive()
     }
+}
+
+fn trimmed(slot: Slot) -> Error {
+    Error::new(ErrorKind::Trimmed, format!("slot {slot} of the ledger was trimmed meanwhile"))
 }
 
 fn unapplied(slot: Slot) -> Error {

@@ -233,7 +233,7 @@ impl Replica {
         }
         let store = Arc::clone(self.handle.store());
         let fresh = self.handle.read(None);
-        fresh.then(move |()| Snapshot::newest(store).get_encoded(table, &bytes))
+        fresh.then(move |()| Snapshot::newest(store.get()).get_encoded(table, &bytes))
     }
 
     /// Hands over: makes replica `to` the leader in place of this one, which must lead now. For
@@ -331,7 +331,7 @@ impl Replica {
     /// ```
     pub fn snapshot(&self) -> Pending<Snapshot> {
         let store = Arc::clone(self.handle.store());
-        self.handle.read(None).then(move |()| Ok(Snapshot::newest(store)))
+        self.handle.read(None).then(move |()| Ok(Snapshot::newest(store.get())))
     }
 
     /// The state as this replica has it, at once and without asking anyone, also where the replica
@@ -348,7 +348,7 @@ impl Replica {
     /// ```
     #[must_use]
     pub fn stale_snapshot(&self) -> Snapshot {
-        Snapshot::newest(Arc::clone(self.handle.store()))
+        Snapshot::newest(self.handle.store().get())
     }
 
     /// Waits until this replica has applied the transaction `txid`, so that a [`stale_snapshot`]
@@ -425,7 +425,7 @@ impl Replica {
     #[must_use]
     pub fn status(&self) -> Status {
         let (report, counters) = self.handle.report();
-        Status::new(&report, &counters, self.handle.store())
+        Status::new(&report, &counters, &self.handle.store().get())
     }
 
     /// Closes the replica, for all its clones.

@@ -33,6 +33,7 @@ use crate::paxos::Paxos;
 use crate::paxos::formation::Formation;
 use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
+use crate::store::current::Current;
 use crate::transport::Arrival;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, Slot};
@@ -90,6 +91,8 @@ pub struct Driver<D: Disk> {
     /// Once the cluster is formed.
     pub(super) paxos: Option<Paxos>,
     pub(super) store: Arc<Store>,
+    /// The same, for readers.
+    pub(super) current: Arc<Current>,
     pub(super) tail: Tail,
     /// The newest time given to an entry.
     pub(super) time: Time,
@@ -153,6 +156,7 @@ impl<D: Disk> Driver<D> {
         let mut options = options;
         let formation = super::forming::begin(&identity, &mut options)?;
         let tickets = Tickets::new(identity.incarnation, identity.boot, options.session_window);
+        let store = Arc::new(Store::new());
         let mut driver = Self {
             now,
             reader: journal.reader(),
@@ -169,7 +173,8 @@ impl<D: Disk> Driver<D> {
             formation,
             announce_at: now,
             paxos: None,
-            store: Arc::new(Store::new()),
+            current: Arc::new(Current::new(Arc::clone(&store))),
+            store,
             tail: Tail::default(),
             time: Time::default(),
             tickets,
@@ -199,10 +204,16 @@ impl<D: Disk> Driver<D> {
         Ok(driver)
     }
 
-    /// The state, which readers share.
+    /// The state.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The state as readers share it: asked for when it is read.
+    #[must_use]
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
     }
 
     /// Reads the ledger beside the driver.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::Store;
+use crate::store::current::Current;
 use crate::store::verdict::{Committed, Resolution};
 use crate::transport::PeerCounters;
 use crate::types::command::Ticket;
@@ -56,7 +56,7 @@ pub trait Calls: Helper {
     /// See [`Handle::checkpoint`].
     fn checkpoint(&self) -> Pending<()>;
     /// See [`Handle::store`].
-    fn store(&self) -> &Arc<Store>;
+    fn store(&self) -> &Arc<Current>;
     /// See [`Handle::entries`].
     fn entries(&self, from: Slot, end: Slot) -> EntryIterator;
     /// See [`Handle::report`].
@@ -130,9 +130,9 @@ impl Handle {
         self.calls.checkpoint().helped_by(Arc::clone(&self.calls) as _)
     }
 
-    /// The state.
+    /// The state, as it is when it is asked for.
     #[must_use]
-    pub fn store(&self) -> &Arc<Store> {
+    pub fn store(&self) -> &Arc<Current> {
         self.calls.store()
     }
 

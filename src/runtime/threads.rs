@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
-use crate::store::Store;
+use crate::store::current::Current;
 use crate::store::verdict::{Committed, Resolution};
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
@@ -61,7 +61,7 @@ struct Engine<D: Disk> {
     close_timeout: Duration,
     started: Instant,
     tickets: Tickets,
-    store: Arc<Store>,
+    store: Arc<Current>,
     reader: Reader<D>,
     tail: Tail,
 
@@ -90,7 +90,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         close_timeout,
         started: Instant::now(),
         tickets: driver.tickets(),
-        store: Arc::clone(driver.store()),
+        store: Arc::clone(driver.current()),
         reader: driver.reader(),
         tail: driver.tail(),
         inbox: Inbox::new(driver.queued_bytes_max()),
@@ -305,7 +305,7 @@ impl<D: Disk> Engine<D> {
 
     /// What the next command of this replica is known by.
     fn draw(&self) -> Ticket {
-        self.tickets.draw(|| self.store.applied().commands)
+        self.tickets.draw(|| self.store.get().applied().commands)
     }
 
     fn now(&self) -> Moment {
@@ -432,7 +432,7 @@ impl<D: Disk> Calls for Engine<D> {
         self.ask(|completer| Event::Checkpoint { completer })
     }
 
-    fn store(&self) -> &Arc<Store> {
+    fn store(&self) -> &Arc<Current> {
         &self.store
     }
 

@@ -17,7 +17,7 @@ use crate::runtime::report::Report;
 use crate::runtime::tail::{AppliedEntries, Tail};
 use crate::runtime::tickets::Tickets;
 use crate::runtime::turn::Event;
-use crate::store::Store;
+use crate::store::current::Current;
 use crate::store::verdict::{Committed, Resolution};
 use crate::transport::PeerCounters;
 use crate::types::command::{Command, Ticket};
@@ -41,7 +41,7 @@ pub(super) struct SimulatedCalls {
     inbox: Arc<Mutex<Vec<Event<Mount>>>>,
     tickets: Tickets,
     request_timeout: Duration,
-    store: Arc<Store>,
+    store: Arc<Current>,
     reader: Reader<Mount>,
     tail: Tail,
 }
@@ -64,7 +64,7 @@ pub(super) fn handle(
         inbox: Arc::clone(&life.inbox),
         tickets: driver.tickets(),
         request_timeout: driver.request_timeout(),
-        store: Arc::clone(driver.store()),
+        store: Arc::clone(driver.current()),
         reader: driver.reader(),
         tail: driver.tail(),
     }))
@@ -91,7 +91,7 @@ impl SimulatedCalls {
     }
 
     fn draw(&self) -> Ticket {
-        self.tickets.draw(|| self.store.applied().commands)
+        self.tickets.draw(|| self.store.get().applied().commands)
     }
 
     /// This opening of the replica; `None` when it has ended.
@@ -187,7 +187,7 @@ impl Calls for SimulatedCalls {
         pending
     }
 
-    fn store(&self) -> &Arc<Store> {
+    fn store(&self) -> &Arc<Current> {
         &self.store
     }
 

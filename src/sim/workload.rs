@@ -412,7 +412,7 @@ const ANSWERED_MAX: usize = 64;
 
 /// The newest state here, as `snapshot.rs` reads it.
 fn read(handle: &Handle, keys: &[Key]) -> Outcome {
-    let store = handle.store();
+    let store = handle.store().get();
     let at = store.applied().txid;
     let values = keys.iter().map(|key| {
         let found = store.get(&TABLE, &key.bytes, at).expect("the table has one type only");

@@ -44,6 +44,7 @@ pub mod sessions;
 
 mod apply;
 
+pub mod current;
 pub mod image;
 
 use std::fmt;
