@@ -14,7 +14,8 @@
 //! | 56 | 8 | slot: every slot below is in the state |
 //! | 64 | 16 | the ledger chain below the slot |
 //! | 80 | 8 | the journal was durable up to this frame when the checkpoint got its name |
-//! | 88 | 36 | zero |
+//! | 88 | 8 | what the journal has of the slots below this one may have gaps, and does not count |
+//! | 96 | 28 | zero |
 //! | 124 | 4 | CRC32 of the 124 bytes before |
 //!
 //! | offset | bytes | head of a block |
@@ -37,7 +38,8 @@
 //! * A file of that name was whole, and synced, before it got the name (`checkpointing`).
 //! * A checkpoint says nothing of promises and votes: those are in the segments alone.
 //!
-//! Not here: taking one (`checkpointing`), the image (`store/image.rs`).
+//! Not here: taking one (`checkpointing`), one that comes from a peer (`parts`), the image
+//! (`store/image.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +66,9 @@ pub struct CheckpointHeader {
     /// The journal was durable up to this frame when the checkpoint got its name: evidence that
     /// what is bad before it rotted.
     pub durable_through: Lsn,
+    /// Slots below need not be in the journal: they were trimmed, or never came, since a peer sent
+    /// the state that they add up to.
+    pub journal_from: Slot,
 }
 
 /// A checkpoint that is whole, and can be read.
@@ -95,6 +100,7 @@ impl CheckpointHeader {
         bytes[56..64].copy_from_slice(&self.slot.0.to_le_bytes());
         bytes[64..80].copy_from_slice(&self.chain.0.to_le_bytes());
         bytes[80..88].copy_from_slice(&self.durable_through.0.to_le_bytes());
+        bytes[88..96].copy_from_slice(&self.journal_from.0.to_le_bytes());
         let checksum = crc32fast::hash(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         let link = Link { before: ContentHash::of(&bytes), number: 0 };
@@ -102,7 +108,7 @@ impl CheckpointHeader {
     }
 
     /// The header that a file begins with, and the link.
-    fn decode(bytes: &[u8]) -> Result<(Self, Link), BadHeader> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, Link), BadHeader> {
         if bytes.len() < HEADER_BYTES || bytes[..8] != CHECKPOINT_MAGIC {
             return Err(BadHeader::Damaged);
         }
@@ -122,13 +128,14 @@ impl CheckpointHeader {
             slot: Slot(u64_at(bytes, 56)),
             chain: Chain(u128::from_le_bytes(array(bytes, 64))),
             durable_through: Lsn(u64_at(bytes, 80)),
+            journal_from: Slot(u64_at(bytes, 88)),
         };
         Ok((header, Link { before: ContentHash::of(&bytes[..HEADER_BYTES]), number: 0 }))
     }
 }
 
 /// Why a file does not begin with a header.
-enum BadHeader {
+pub(super) enum BadHeader {
     Damaged,
     Version(u16),
 }
@@ -138,6 +145,21 @@ enum BadHeader {
 pub(super) struct Link {
     before: ContentHash,
     number: u64,
+}
+
+/// What stands at the head of a block.
+#[derive(Clone, Copy)]
+pub(super) struct BlockHead {
+    /// Of the payload; without one, the file ends here.
+    pub(super) length: usize,
+    link: ContentHash,
+}
+
+impl BlockHead {
+    /// How long the block is.
+    pub(super) fn block_bytes(&self) -> usize {
+        (BLOCK_HEAD_BYTES + self.length).next_multiple_of(ALIGNMENT)
+    }
 }
 
 impl Link {
@@ -152,6 +174,23 @@ impl Link {
         bytes.extend_from_slice(payload);
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
         *self = Self { before: link, number: self.number + 1 };
+    }
+
+    /// What a block says of itself; `None` where these bytes are not that of the block that comes
+    /// next.
+    pub(super) fn head(&self, bytes: &[u8; BLOCK_HEAD_BYTES]) -> Option<BlockHead> {
+        if bytes[..4] != BLOCK_MAGIC || u64_at(bytes, 8) != self.number {
+            return None;
+        }
+        let length = u32_at(bytes, 4) as usize;
+        let link = ContentHash(u128::from_le_bytes(array(bytes, 16)));
+        (length <= PAYLOAD_BYTES_MAX).then_some(BlockHead { length, link })
+    }
+
+    /// What comes behind the block that holds `payload`; `None` where it is not that block.
+    pub(super) fn behind(&self, head: BlockHead, payload: &[u8]) -> Option<Self> {
+        let next = Self { before: head.link, number: self.number + 1 };
+        (self.over(payload) == head.link).then_some(next)
     }
 
     fn over(&self, payload: &[u8]) -> ContentHash {
@@ -188,6 +227,17 @@ impl<D: Disk> Checkpoint<D> {
         checkpoint_name(self.header.slot)
     }
 
+    /// The bytes from `offset` on, as many as there are up to `bytes_max`. They are not checked:
+    /// whoever puts them together does.
+    pub(super) fn part(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>, JournalError> {
+        let left = usize::try_from(self.bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(bytes_max)];
+        let count = fill(&*self.file, offset, &mut bytes);
+        let count = count.map_err(JournalError::io("read", &self.name()))?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
     /// The pieces of the image, checked again.
     #[must_use]
     pub fn pieces(&self) -> Pieces<D> {
@@ -220,17 +270,14 @@ pub struct Pieces<D: Disk> {
 }
 
 impl<D: Disk> Pieces<D> {
-    fn read(&mut self, mut link: Link) -> Result<Option<Vec<u8>>, JournalError> {
+    fn read(&mut self, link: Link) -> Result<Option<Vec<u8>>, JournalError> {
         let mut head = [0; BLOCK_HEAD_BYTES];
         let read = JournalError::io("read", &self.name);
         let count = fill(&*self.file, self.offset, &mut head).map_err(read)?;
-        if count < head.len() || head[..4] != BLOCK_MAGIC || u64_at(&head, 8) != link.number {
+        let Some(head) = link.head(&head).filter(|_| count == head.len()) else {
             return Err(self.damaged("no block where one must be"));
-        }
-        let length = u32_at(&head, 4) as usize;
-        if length > PAYLOAD_BYTES_MAX {
-            return Err(self.damaged("a block of impossible length"));
-        }
+        };
+        let length = head.length;
         // A length that rotted must not make room for more than there is.
         let measure = JournalError::io("measure", &self.name);
         let left = self.file.len().map_err(measure)?.saturating_sub(self.offset);
@@ -241,13 +288,11 @@ impl<D: Disk> Pieces<D> {
         let at = self.offset + BLOCK_HEAD_BYTES as u64;
         let read = JournalError::io("read", &self.name);
         let count = fill(&*self.file, at, &mut payload).map_err(read)?;
-        let found = ContentHash(u128::from_le_bytes(array(&head, 16)));
-        if count < length || link.over(&payload) != found {
+        let Some(next) = link.behind(head, &payload).filter(|_| count == length) else {
             return Err(self.damaged("content hash mismatch"));
-        }
-        self.offset += (BLOCK_HEAD_BYTES + length).next_multiple_of(ALIGNMENT) as u64;
-        link = Link { before: found, number: link.number + 1 };
-        self.link = (length > 0).then_some(link);
+        };
+        self.offset += head.block_bytes() as u64;
+        self.link = (length > 0).then_some(next);
         Ok((length > 0).then_some(payload))
     }
 
@@ -370,5 +415,5 @@ pub const PAYLOAD_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 pub(super) const HEADER_BYTES: usize = 128;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 const BLOCK_MAGIC: [u8; 4] = *b"iLck";
-const BLOCK_HEAD_BYTES: usize = 32;
+pub(super) const BLOCK_HEAD_BYTES: usize = 32;
 const ALIGNMENT: usize = 8;

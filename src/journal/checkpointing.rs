@@ -10,9 +10,14 @@
 //! and nobody who commits waits for more than that. A crash between two steps leaves the
 //! checkpoints that there were, and perhaps `checkpoint.new`, which the next opening removes.
 //!
-//! The journal comes first: a checkpoint counts only when every slot below it has a durable frame.
-//! So what a checkpoint holds can also be read, slot by slot. And it says so, which proves of
-//! whatever is bad there that it was durable, where nothing else does.
+//! The journal comes first: a checkpoint counts only when every slot below it has a durable frame,
+//! or one of a slot from which on that holds was told to begin it. So what a checkpoint holds can
+//! also be read, slot by slot. And it says so, which proves of whatever is bad there that it was
+//! durable, where nothing else does.
+//!
+//! One that a peer sends is written in the same way, piece by piece as they come. It holds what the
+//! journal does not: it says that nothing below it is to be looked for there. What turns out to be
+//! none is removed before it has the name.
 //!
 //! Two are kept: should the newest be damaged, there is the one before.
 //!
@@ -24,18 +29,47 @@ use std::io;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
-use crate::types::ids::{Chain, Lsn, Slot};
+use crate::types::ids::{Chain, Lsn, ReplicaId, Slot};
 use crate::types::marks::reached;
 
+use super::Journal;
 use super::checkpoint::{
     Checkpoint, CheckpointHeader, Found, Link, TEMPORARY_NAME, checkpoint_name, checkpoint_slot,
 };
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::Identity;
+use super::job::{Job, Task};
+use super::parts::Part;
+
+/// Where the pieces of an image come from, in a job.
+pub trait Source: Send {
+    /// Whether [`piece`](Self::piece) has an answer. It is looked at whenever the journal is asked
+    /// for a job.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// The next piece; `None` behind the last one.
+    ///
+    /// # Errors
+    ///
+    /// Where what came is not fit to be kept: no checkpoint comes of it.
+    fn piece(&mut self) -> Result<Option<Vec<u8>>, Unfit>;
+}
+
+impl<I: Iterator<Item = Vec<u8>> + Send> Source for I {
+    fn piece(&mut self) -> Result<Option<Vec<u8>>, Unfit> {
+        Ok(self.next())
+    }
+}
+
+/// Why what came is no checkpoint to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit(pub String);
 
 /// The pieces of an image, made as they are asked for.
-pub type Image = Box<dyn Iterator<Item = Vec<u8>> + Send>;
+pub type Image = Box<dyn Source>;
 
 /// The checkpoints of a journal, and the one that is being taken.
 pub(super) struct Checkpoints<D: Disk> {
@@ -48,6 +82,8 @@ pub(super) struct Checkpoints<D: Disk> {
     runs: bool,
     /// The last one was given up for want of space.
     full: bool,
+    /// Why the last one turned out to be none.
+    unfit: Option<Unfit>,
 }
 
 /// One step of taking a checkpoint, with all that it needs.
@@ -70,12 +106,13 @@ enum Stage<F> {
 pub(super) enum Stepped<D: Disk> {
     Next(Step<D>),
     Named(Step<D>, Checkpoint<D>),
+    Unfit(Unfit),
     Ended,
 }
 
 impl<D: Disk> Checkpoints<D> {
     pub(super) fn new(disk: Arc<D>, kept: Vec<Checkpoint<D>>) -> Self {
-        Self { disk, kept, next: None, runs: false, full: false }
+        Self { disk, kept, next: None, runs: false, full: false, unfit: None }
     }
 
     /// The whole ones, newest first.
@@ -93,20 +130,26 @@ impl<D: Disk> Checkpoints<D> {
         self.full
     }
 
+    /// Why the last one turned out to be none; told once.
+    pub(super) fn take_unfit(&mut self) -> Option<Unfit> {
+        self.unfit.take()
+    }
+
+    /// `durable_through` is the last frame of what must be durable first.
     pub(super) fn begin(
         &mut self,
         identity: &Identity,
         (slot, chain): (Slot, Chain),
         image: Image,
-        behind: Lsn,
+        (journal_from, durable_through): (Slot, Lsn),
     ) {
         assert!(!self.is_taking(), "one checkpoint at a time");
         let newest = self.kept.first().map_or(Slot::ZERO, |newest| newest.header().slot);
         assert!(newest < slot, "a checkpoint of slot {slot} behind one of {newest}");
         let (home, replica) = (identity.home(), identity.replica);
-        let header = CheckpointHeader { home, replica, slot, chain, durable_through: behind };
+        let header = CheckpointHeader { home, replica, slot, chain, durable_through, journal_from };
         let (disk, stage) = (Arc::clone(&self.disk), Stage::Make);
-        self.full = false;
+        (self.full, self.unfit) = (false, None);
         self.next = Some(Step { disk, header, image, stage, offset: 0 });
     }
 
@@ -132,6 +175,7 @@ impl<D: Disk> Checkpoints<D> {
                 step.keep(kept);
                 self.next = Some(step);
             }
+            Ok(Stepped::Unfit(unfit)) => self.unfit = Some(unfit),
             Ok(Stepped::Ended) => {}
             Err(err) if err.is_full() => self.full = true,
             Err(err) => return Err(err),
@@ -143,7 +187,11 @@ impl<D: Disk> Checkpoints<D> {
 impl<D: Disk> Step<D> {
     fn can_begin(&self, frontier: Lsn) -> bool {
         let early = bugs::is_on(Bug::CheckpointBeforeJournal);
-        !matches!(self.stage, Stage::Name(_)) || self.header.durable_through <= frontier || early
+        match self.stage {
+            Stage::Write(..) => self.image.is_ready(),
+            Stage::Name(_) => self.header.durable_through <= frontier || early,
+            Stage::Make | Stage::Tidy(_) => true,
+        }
     }
 
     fn keep(&mut self, kept: Vec<Slot>) {
@@ -178,7 +226,14 @@ impl<D: Disk> Step<D> {
                 self.stage = Stage::Write(Arc::new(file), link);
             }
             Stage::Write(file, mut link) => {
-                let piece = self.image.next();
+                let piece = match self.image.piece() {
+                    Ok(piece) => piece,
+                    Err(unfit) => {
+                        reached!(CheckpointUnfit);
+                        remove(&*self.disk, TEMPORARY_NAME)?;
+                        return Ok(Stepped::Unfit(unfit));
+                    }
+                };
                 let mut bytes = Vec::new();
                 link.push(piece.as_deref().unwrap_or_default(), &mut bytes);
                 file.write_at(self.offset, &bytes).map_err(io("write"))?;
@@ -217,6 +272,89 @@ impl<D: Disk> fmt::Debug for Step<D> {
             Stage::Name(_) => write!(f, "name the checkpoint of slot {slot}"),
             Stage::Tidy(kept) => write!(f, "keep the checkpoints of {kept:?}"),
         }
+    }
+}
+
+impl<D: Disk> Journal<D> {
+    /// Begins to take a checkpoint: `image` is the state below `slot`, and `chain` the chain. Its
+    /// steps are jobs; it counts, and is told by [`checkpoint`], when the last but one is done.
+    ///
+    /// [`checkpoint`]: Self::checkpoint
+    ///
+    /// # Panics
+    ///
+    /// Where one is being taken, or there is one of that slot or a later one, or an entry below
+    /// `slot` was not appended.
+    pub fn begin_checkpoint(&mut self, slot: Slot, chain: Chain, image: Image) {
+        let behind = self.last_lsn();
+        let appended = self.writer_mut().slot_end();
+        assert!(slot <= appended, "a checkpoint of slot {slot}, where {appended} is not appended");
+        let kept = (self.slot_trimmed(), behind);
+        self.checkpoints.begin(&self.identity, (slot, chain), image, kept);
+    }
+
+    /// Begins to write a checkpoint that a peer sends, as `image` gives its pieces; the journal
+    /// need not reach so far. When it counts, [`go_on_behind`](Self::go_on_behind) it.
+    ///
+    /// # Panics
+    ///
+    /// Where one is being taken, or there is one of that slot or a later one.
+    pub fn begin_receiving(&mut self, slot: Slot, chain: Chain, image: Image) {
+        let kept = (slot, self.last_lsn());
+        self.checkpoints.begin(&self.identity, (slot, chain), image, kept);
+    }
+
+    /// The newest checkpoint came from a peer: what the journal has of the slots below it does not
+    /// count any more.
+    ///
+    /// # Panics
+    ///
+    /// Where it did not.
+    pub fn go_on_behind(&mut self) {
+        let newest = self.checkpoint().map(Checkpoint::header);
+        let received = newest.filter(|newest| newest.journal_from == newest.slot);
+        let slot = received.expect("the newest checkpoint came from a peer").slot;
+        self.writer_mut().go_on_behind(slot);
+    }
+
+    /// Why the checkpoint that was being written turned out to be none; told once.
+    pub fn take_unfit(&mut self) -> Option<Unfit> {
+        self.checkpoints.take_unfit()
+    }
+
+    /// Reads some bytes of a checkpoint, by a job; [`take_parts`](Self::take_parts) has them then.
+    pub fn read_part(&mut self, to: ReplicaId, checkpoint: Checkpoint<D>, at: (u64, usize)) {
+        let (offset, bytes_max) = at;
+        self.unread.push_back(Job(Task::Read { to, checkpoint, offset, bytes_max }));
+    }
+
+    /// The parts that were read since the last call.
+    pub fn take_parts(&mut self) -> Vec<Part<D>> {
+        std::mem::take(&mut self.parts)
+    }
+
+    /// The newest checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint<D>> {
+        self.checkpoints.kept().first()
+    }
+
+    /// All checkpoints that are kept, newest first.
+    #[must_use]
+    pub fn checkpoints(&self) -> &[Checkpoint<D>] {
+        self.checkpoints.kept()
+    }
+
+    /// Whether a checkpoint is being taken.
+    #[must_use]
+    pub fn is_taking_checkpoint(&self) -> bool {
+        self.checkpoints.is_taking()
+    }
+
+    /// Whether the last checkpoint was given up for want of space.
+    #[must_use]
+    pub fn is_checkpoint_given_up(&self) -> bool {
+        self.checkpoints.is_full()
     }
 }
 

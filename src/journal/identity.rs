@@ -163,9 +163,9 @@ impl Identity {
             last_lsn: Lsn(u64_at(bytes, 88)),
             slot: Slot(u64_at(bytes, 96)),
         };
-        // The segment in use is never removed, and only with segments are slots trimmed.
+        // The segment in use is never removed.
         let may_begin = front.number <= u64_at(bytes, 64);
-        let is_front = may_begin && (front.number > 0 || front == Front::default());
+        let is_front = may_begin && (front.number > 0 || front.last_lsn == Lsn::ZERO);
         if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 || !is_front {
             return Err(corrupt("impossible content"));
         }

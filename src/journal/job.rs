@@ -8,17 +8,20 @@ use std::io;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
+use crate::types::ids::ReplicaId;
 
+use super::checkpoint::Checkpoint;
 use super::checkpointing::{Step, Stepped};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::{self, Identity};
+use super::parts::Part;
 use super::segment::{BLOCK_BYTES, prepare, segment_name};
 use super::segments::Removal;
 use super::spare::Former;
 
 /// Work on the disk: one group to write and sync, a segment to prepare, a step of taking a
-/// checkpoint, or segments to remove.
+/// checkpoint, a part of one to read, or segments to remove.
 #[must_use = "a job that is dropped leaves the journal waiting for ever"]
 pub struct Job<D: Disk>(pub(super) Task<D>);
 
@@ -39,6 +42,12 @@ pub(super) enum Task<D: Disk> {
         identity: Identity,
     },
     Checkpoint(Step<D>),
+    Read {
+        to: ReplicaId,
+        checkpoint: Checkpoint<D>,
+        offset: u64,
+        bytes_max: usize,
+    },
     Trim {
         disk: Arc<D>,
         removal: Removal,
@@ -67,6 +76,7 @@ pub(super) enum Outcome<D: Disk> {
         err: JournalError,
     },
     Checkpoint(Result<Stepped<D>, JournalError>),
+    Read(Part<D>),
     Trimmed {
         removal: Removal,
         result: Result<(), JournalError>,
@@ -92,7 +102,9 @@ impl<D: Disk> Job<D> {
             Task::Write { segment, file, offset, buffer, .. } => file
                 .write_at(*offset, buffer.bytes())
                 .map_err(|err| JournalError::io("write", &segment_name(*segment))(err)),
-            Task::Prepare { .. } | Task::Checkpoint(_) | Task::Trim { .. } => Ok(()),
+            Task::Prepare { .. } | Task::Checkpoint(_) | Task::Read { .. } | Task::Trim { .. } => {
+                Ok(())
+            }
         };
         Begun { task: self.0, written }
     }
@@ -102,12 +114,14 @@ impl<D: Disk> Job<D> {
     pub fn group(&self) -> &[u8] {
         match &self.0 {
             Task::Write { buffer, .. } => buffer.bytes(),
-            Task::Prepare { .. } | Task::Checkpoint(_) | Task::Trim { .. } => &[],
+            Task::Prepare { .. } | Task::Checkpoint(_) | Task::Read { .. } | Task::Trim { .. } => {
+                &[]
+            }
         }
     }
 
     /// Whether this is the slow kind of job that no commit waits for: preparing the next segment,
-    /// taking a checkpoint, removing what is trimmed.
+    /// taking a checkpoint, reading one for a peer, removing what is trimmed.
     #[must_use]
     pub fn is_background(&self) -> bool {
         !matches!(self.0, Task::Write { .. })
@@ -119,7 +133,7 @@ impl<D: Disk> Job<D> {
         match &self.0 {
             Task::Write { buffer, .. } => buffer.bytes().len() as u64,
             Task::Prepare { length, .. } => *length,
-            Task::Checkpoint(_) | Task::Trim { .. } => 0,
+            Task::Checkpoint(_) | Task::Read { .. } | Task::Trim { .. } => 0,
         }
     }
 }
@@ -142,6 +156,10 @@ impl<D: Disk> Begun<D> {
                 Outcome::Written { number, buffer, result: written.and_then(|()| sync()) }
             }
             Task::Checkpoint(step) => Outcome::Checkpoint(step.run()),
+            Task::Read { to, checkpoint, offset, bytes_max } => {
+                let bytes = checkpoint.part(offset, bytes_max);
+                Outcome::Read(Part { to, checkpoint, offset, bytes })
+            }
             Task::Trim { disk, removal, identity } => {
                 let result = trim(&*disk, &removal, identity);
                 Outcome::Trimmed { removal, result }
@@ -235,6 +253,9 @@ impl<D: Disk> fmt::Debug for Job<D> {
                 write!(f, "prepare segment {number} of {length} bytes")
             }
             Task::Checkpoint(step) => step.fmt(f),
+            Task::Read { to, checkpoint, offset, .. } => {
+                write!(f, "read from {offset} of {checkpoint:?} for {to}")
+            }
             Task::Trim { removal, .. } => {
                 let Removal { front, numbers } = removal;
                 write!(f, "remove segments {numbers:?}: the slots below {}", front.slot)
@@ -257,6 +278,7 @@ impl<D: Disk> Done<D> {
             Outcome::Written { result, .. } => result.is_ok(),
             Outcome::Prepared { result, .. } => result.is_ok(),
             Outcome::Checkpoint(result) => result.is_ok(),
+            Outcome::Read(part) => part.bytes.is_ok(),
             Outcome::Trimmed { result, .. } => result.is_ok(),
             Outcome::Full { .. } => false,
         }
@@ -268,6 +290,7 @@ impl<D: Disk> fmt::Debug for Done<D> {
         match &self.0 {
             Outcome::Written { number, result, .. } => write!(f, "write {number}: {result:?}"),
             Outcome::Full { err, .. } => write!(f, "no space: {err}"),
+            Outcome::Read(part) => part.fmt(f),
             Outcome::Trimmed { result, .. } => write!(f, "trim: {result:?}"),
             Outcome::Checkpoint(result) => {
                 write!(f, "checkpoint: {:?}", result.as_ref().map(|_| ()))

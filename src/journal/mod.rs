@@ -1,7 +1,8 @@
 //! The journal: what this replica wrote down, and will know after any crash.
 //!
 //! One directory. `identity` says whose it is (`identity`), `lock` is held while it is open,
-//! `checkpoint-%016x` hold the state below a slot (`checkpoint`), and `segment-%016x` are the
+//! `checkpoint-%016x` hold the state below a slot (`checkpoint`), taken here or sent by a peer
+//! (`parts`), and `segment-%016x` are the
 //! segments. All numbers are little-endian; a block is 4096 bytes.
 //!
 //! ```text
@@ -111,6 +112,7 @@ mod group;
 pub mod identity;
 mod index;
 pub mod job;
+pub mod parts;
 pub mod reader;
 mod recovery;
 mod salvage;
@@ -123,21 +125,23 @@ mod spare;
 mod walk;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
-use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
+use crate::types::ids::{Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
 
 pub use checkpoint::{Checkpoint, CheckpointHeader, Pieces};
-pub use checkpointing::Image;
+pub use checkpointing::{Image, Source, Unfit};
 pub use disk::{Disk, File, RealDisk};
 pub use error::JournalError;
 pub use identity::Identity;
 pub use job::{Begun, Done, Job};
 pub use memory::MemoryDisk;
+pub use parts::{Part, Parts};
 pub use reader::{Entries, Reader};
 pub use segment::Options;
 
@@ -162,6 +166,9 @@ pub struct Journal<D: Disk> {
     /// `None` before the replica is part of a formed cluster: there is nothing to write down.
     writer: Option<Writer<D>>,
     checkpoints: Checkpoints<D>,
+    /// Parts of checkpoints to read, and those that were.
+    unread: VecDeque<Job<D>>,
+    parts: Vec<Part<D>>,
     /// Last, so that it is released after everything else. `None` once it was released early.
     lock: Option<D::Lock>,
 }
@@ -195,6 +202,8 @@ impl<D: Disk> Journal<D> {
             found_through,
             shared,
             writer,
+            unread: VecDeque::new(),
+            parts: Vec::new(),
             lock: Some(lock),
         })
     }
@@ -302,23 +311,8 @@ impl<D: Disk> Journal<D> {
             return Ok(Some(job));
         }
         let step = self.checkpoints.next_step(writer.frontier().lsn());
-        Ok(step.map(|step| Job(Task::Checkpoint(step))))
-    }
-
-    /// Begins to take a checkpoint: `image` is the state below `slot`, and `chain` the chain. Its
-    /// steps are jobs; it counts, and is told by [`checkpoint`], when the last but one is done.
-    ///
-    /// [`checkpoint`]: Self::checkpoint
-    ///
-    /// # Panics
-    ///
-    /// Where one is being taken, or there is one of that slot or a later one, or an entry below
-    /// `slot` was not appended.
-    pub fn begin_checkpoint(&mut self, slot: Slot, chain: Chain, image: Image) {
-        let behind = self.last_lsn();
-        let appended = self.writer_mut().slot_end();
-        assert!(slot <= appended, "a checkpoint of slot {slot}, where {appended} is not appended");
-        self.checkpoints.begin(&self.identity, (slot, chain), image, behind);
+        let step = step.map(|step| Job(Task::Checkpoint(step)));
+        Ok(step.or_else(|| self.unread.pop_front()))
     }
 
     /// Whether segments could be removed if no slot from `limit` on goes, and the others keep
@@ -345,30 +339,6 @@ impl<D: Disk> Journal<D> {
     #[must_use]
     pub fn slot_trimmed(&self) -> Slot {
         self.shared.index.read().first()
-    }
-
-    /// The newest checkpoint.
-    #[must_use]
-    pub fn checkpoint(&self) -> Option<&Checkpoint<D>> {
-        self.checkpoints.kept().first()
-    }
-
-    /// All checkpoints that are kept, newest first.
-    #[must_use]
-    pub fn checkpoints(&self) -> &[Checkpoint<D>] {
-        self.checkpoints.kept()
-    }
-
-    /// Whether a checkpoint is being taken.
-    #[must_use]
-    pub fn is_taking_checkpoint(&self) -> bool {
-        self.checkpoints.is_taking()
-    }
-
-    /// Whether the last checkpoint was given up for want of space.
-    #[must_use]
-    pub fn is_checkpoint_given_up(&self) -> bool {
-        self.checkpoints.is_full()
     }
 
     /// Whether the disk is full, and what is appended may soon find no room: the next segment could
@@ -408,6 +378,11 @@ impl<D: Disk> Journal<D> {
                 writer.check_poison()?;
                 let taken = self.checkpoints.complete(result);
                 taken.map_err(|err| writer.poison_with(err))?;
+                Ok(writer.frontier())
+            }
+            Outcome::Read(part) => {
+                writer.check_poison()?;
+                self.parts.push(part);
                 Ok(writer.frontier())
             }
             outcome => writer.complete(Done(outcome)),

@@ -114,7 +114,7 @@ pub(super) fn open<D: Disk>(
     {
         return Err(no_segment(*last));
     }
-    let checkpoints = find_checkpoints(&**disk, &identity)?;
+    let checkpoints = find_checkpoints(&**disk, &mut identity)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
     let alone = sharing::is_alone(&names, &identity);
     let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
@@ -206,10 +206,11 @@ fn no_segment(number: u64) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset: 0, slot: None, reason }
 }
 
-/// The checkpoints, of which one reaches back to where the journal begins.
+/// The checkpoints, of which one reaches back to where the journal begins. That it begins behind
+/// one that came from a peer, that one says, and nothing else needs to.
 fn find_checkpoints<D: Disk>(
     disk: &D,
-    identity: &Identity,
+    identity: &mut Identity,
 ) -> Result<checkpoint::Found<D>, JournalError> {
     let found = checkpoint::find(disk, identity.home(), identity.replica)?;
     let newest = found.whole.first().map_or(Slot::ZERO, |newest| newest.header().slot);
@@ -219,7 +220,11 @@ fn find_checkpoints<D: Disk>(
             let missing = JournalError::MissingCheckpoint { slot: identity.front.slot };
             Err(found.damaged.map_or(missing, |(_, err)| err))
         }
-        false => Ok(found),
+        false => {
+            let from = found.whole.iter().map(|whole| whole.header().journal_from).max();
+            identity.front.slot = identity.front.slot.max(from.unwrap_or_default());
+            Ok(found)
+        }
     }
 }
 

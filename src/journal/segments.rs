@@ -68,6 +68,11 @@ impl Segments {
         self.ended.insert(number, ended);
     }
 
+    /// The slots below do not count any more, whatever segment they are in.
+    pub(super) fn go_on_behind(&mut self, slot: Slot) {
+        self.front.slot = self.front.slot.max(slot);
+    }
+
     /// How long a segment turned out to be.
     pub(super) fn set_bytes(&mut self, number: u64, bytes: u64) {
         if let Some(ended) = self.ended.get_mut(&number) {

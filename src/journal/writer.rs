@@ -193,7 +193,9 @@ impl<D: Disk> Writer<D> {
             }
             Outcome::Full { former, .. } => self.spare.set_full(former),
             Outcome::Trimmed { removal, result } => self.end_removal(&removal, result)?,
-            Outcome::Checkpoint(_) => unreachable!("the journal takes these in by itself"),
+            Outcome::Checkpoint(_) | Outcome::Read(_) => {
+                unreachable!("the journal takes these in by itself")
+            }
             Outcome::Written { number, buffer, result } => {
                 result.map_err(|err| self.poison_with(err))?;
                 if self.buffers.len() < self.options.inflight_max {
@@ -279,6 +281,20 @@ impl<D: Disk> Writer<D> {
             Err(err) => return Err(self.poison_with(err)),
         }
         Ok(())
+    }
+
+    /// The slots below are in a checkpoint that came from a peer: what there is of them here does
+    /// not count any more.
+    pub(super) fn go_on_behind(&mut self, slot: Slot) {
+        self.shared.index.write().trim(slot);
+        self.damage.missing.remove_below(slot);
+        // Whatever stands before has an older frame, as far as anybody asks.
+        self.slot_end = self.slot_end.max(slot);
+        self.slot_chosen = self.slot_chosen.max(slot);
+        self.segments.go_on_behind(slot);
+        if let Some(identity) = &mut self.identity {
+            identity.front.slot = identity.front.slot.max(slot);
+        }
     }
 
     /// One behind the highest slot that was ever appended.
