@@ -68,6 +68,9 @@ pub(super) struct Known {
     pub(super) durable_through: Lsn,
     /// Where the journal begins.
     pub(super) front: Front,
+    /// The first slot that is looked for: behind what was trimmed, or, where the state that this
+    /// adds up to is lost, behind the newest state that is left.
+    pub(super) slot_first: Slot,
 }
 
 /// The segments that are the journal, and those that may be.

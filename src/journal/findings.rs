@@ -113,8 +113,11 @@ impl Damage {
 }
 
 impl Findings {
-    /// Nothing is read yet. Every slot below `front` is chosen, and was trimmed.
-    pub(super) fn new(alpha: Option<u64>, front: Slot) -> Self {
+    /// Nothing is read yet. Every slot below `front` is chosen, and was trimmed; of those from
+    /// `first` on there is no state either.
+    pub(super) fn new(alpha: Option<u64>, front: Slot, first: Slot) -> Self {
+        let mut index = Index::beginning_with(first);
+        index.may_lack(first.count_to(front));
         Self {
             promise: (0, Ballot::ZERO),
             promise_segment: 0,
@@ -124,7 +127,7 @@ impl Findings {
             slot_chosen: front,
             chosen: BTreeSet::new(),
             votes: BTreeMap::new(),
-            index: Index::beginning_with(front),
+            index,
             slot_end: front,
             sightings: Vec::new(),
             rotten: SlotSet::default(),

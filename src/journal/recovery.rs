@@ -114,9 +114,9 @@ pub(super) fn open<D: Disk>(
     {
         return Err(no_segment(*last));
     }
-    let checkpoints = find_checkpoints(&**disk, &mut identity)?;
-    let newest = checkpoints.whole.first().map(Checkpoint::header);
     let alone = sharing::is_alone(&names, &identity);
+    let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
+    let newest = checkpoints.whole.first().map(Checkpoint::header);
     let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
     let recovered = recovered(&mut scan, newest)?;
     let tail = tail_items(&mut scan)?;
@@ -206,26 +206,27 @@ fn no_segment(number: u64) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset: 0, slot: None, reason }
 }
 
-/// The checkpoints, of which one reaches back to where the journal begins. That it begins behind
-/// one that came from a peer, that one says, and nothing else needs to.
+/// The checkpoints, of which one reaches back to where the journal begins; in a cluster, what is
+/// lost with such a one comes from the others. That the journal begins behind one that came from a
+/// peer, that one says, and nothing else needs to.
 fn find_checkpoints<D: Disk>(
     disk: &D,
     identity: &mut Identity,
+    alone: bool,
 ) -> Result<checkpoint::Found<D>, JournalError> {
     let found = checkpoint::find(disk, identity.home(), identity.replica)?;
     let newest = found.whole.first().map_or(Slot::ZERO, |newest| newest.header().slot);
-    match newest < identity.front.slot {
+    if newest < identity.front.slot {
         // Without what was trimmed the state cannot be built.
-        true => {
+        if alone {
             let missing = JournalError::MissingCheckpoint { slot: identity.front.slot };
-            Err(found.damaged.map_or(missing, |(_, err)| err))
+            return Err(found.damaged.map_or(missing, |(_, err)| err));
         }
-        false => {
-            let from = found.whole.iter().map(|whole| whole.header().journal_from).max();
-            identity.front.slot = identity.front.slot.max(from.unwrap_or_default());
-            Ok(found)
-        }
+        reached!(CheckpointsLost);
     }
+    let from = found.whole.iter().map(|whole| whole.header().journal_from).max();
+    identity.front.slot = identity.front.slot.max(from.unwrap_or_default());
+    Ok(found)
 }
 
 /// Reads and checks everything.
@@ -237,14 +238,16 @@ fn scan<D: Disk>(
     numbers: &[u64],
 ) -> Result<Scan<D::File>, JournalError> {
     let membership = identity.membership.as_ref();
+    let slot_checkpointed = checkpoint.map_or(Slot::ZERO, |newest| newest.slot);
     let known = Known {
         home: identity.home(),
         alone,
         segment_last: identity.segment_last,
         segment_made: identity.segment_made,
-        slot_checkpointed: checkpoint.map_or(Slot::ZERO, |newest| newest.slot),
+        slot_checkpointed,
         durable_through: checkpoint.map_or(Lsn::ZERO, |newest| newest.durable_through),
         front: identity.front,
+        slot_first: identity.front.slot.min(slot_checkpointed),
     };
     Scan::run(disk, known, membership.map(Membership::alpha), numbers)
 }

@@ -118,7 +118,7 @@ impl<F: File> Scan<F> {
             source: Source::new(known.home, known.alone),
             alone: known.alone,
             slot_checkpointed: known.slot_checkpointed,
-            found: Findings::new(alpha, known.front.slot),
+            found: Findings::new(alpha, known.front.slot, known.slot_first),
             damage: Damage::default(),
             kept: End::default(),
             tail: Vec::new(),

@@ -213,6 +213,8 @@ marks! {
     CheckpointLoaded = "checkpoint-loaded",
     /// An opening passed over a damaged one.
     CheckpointPassed = "checkpoint-passed",
+    /// An opening found no checkpoint that reaches back to where its journal begins.
+    CheckpointsLost = "checkpoints-lost",
     /// What a peer sent as a checkpoint turned out to be none.
     CheckpointUnfit = "checkpoint-unfit",
     /// An opening removed one that was not ended.
