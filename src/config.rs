@@ -107,12 +107,10 @@ pub struct Config {
 
     /// At least this many bytes of the journal are kept for [`Replica::transactions`], whether they
     /// are needed otherwise or not. What is older is removed, segment by segment, once two
-    /// checkpoints of this replica and of each other member hold what it did: one that is away, or
-    /// takes no checkpoints, holds the others back
-    /// ([`trimming_held_by`](crate::Status::trimming_held_by)). A replica that is not a member yet
-    /// counts for nothing here: once the beginning of the ledger was removed, nobody can
-    /// [join](crate::Builder::join) any more, until a later version sends checkpoints. So the
-    /// default, [`u64::MAX`], keeps all history, and the journal grows for ever.
+    /// checkpoints of this replica hold what it did. A replica that was away for longer, or
+    /// [joins](crate::Builder::join), gets a checkpoint and what came behind it, and does not have
+    /// the transactions from before. The default, [`u64::MAX`], keeps all history, and the journal
+    /// grows for ever.
     ///
     /// [`Replica::transactions`]: crate::Replica::transactions
     pub history_bytes_min: u64,

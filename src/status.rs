@@ -46,10 +46,6 @@ pub struct Status {
     /// The newest of the transactions that were trimmed: given to
     /// [`transactions`](crate::Replica::transactions), it has all read that there are.
     pub txid_trimmed: TxId,
-    /// The peer for which this replica keeps entries that it could trim otherwise: two checkpoints
-    /// of that peer do not reach as far yet, or it was not heard since this replica was opened. It
-    /// is away, or takes no checkpoints; and while it does, this journal grows.
-    pub trimming_held_by: Option<ReplicaId>,
     /// The state below this slot is in a checkpoint: an opening applies only what is behind it.
     pub slot_checkpointed: u64,
     /// The newest transaction that is applied here.
@@ -72,10 +68,10 @@ pub struct Status {
     pub waiting: usize,
     /// Bytes of the journal's files, those made ahead included; 0 before the cluster is formed.
     pub journal_bytes: u64,
-    /// Why this replica stopped; or what is in its way: it fetches what its journal lost, its disk
-    /// is full, its directory was set back or copied, its promise is lost, an entry cannot be read,
-    /// the cluster does not form. What was noticed last, also where it was put right since; `None`
-    /// where there is nothing to tell.
+    /// Why this replica stopped; or what is in its way: it fetches what its journal lost, or a
+    /// checkpoint where it lags too far behind, its disk is full, its directory was set back or
+    /// copied, its promise is lost, an entry cannot be read, the cluster does not form. What was
+    /// noticed last, also where it was put right since; `None` where there is nothing to tell.
     pub trouble: Option<String>,
 }
 
@@ -91,8 +87,6 @@ pub struct PeerStatus {
     pub priority: u32,
     /// How far it said that it knows the log.
     pub slot_chosen: u64,
-    /// Below which slot it said that it needs no entries: two checkpoints of its hold all that.
-    pub slot_kept: u64,
     /// Whether connections stand both ways.
     pub connected: bool,
     /// Bytes that wait to be sent to it.
@@ -149,7 +143,6 @@ impl Status {
             slot_applied,
             slot_trimmed: report.slot_trimmed.0,
             txid_trimmed: store.floor(),
-            trimming_held_by: report.trimming_held_by,
             slot_checkpointed: report.slot_checkpointed.0,
             txid,
             digest,
@@ -169,8 +162,7 @@ impl Status {
 
 impl PeerStatus {
     fn new(report: &PeerReport, counters: PeerCounters) -> Self {
-        let PeerReport { id, heard, priority, slot_chosen, slot_kept } = *report;
-        let (Slot(slot_chosen), Slot(slot_kept)) = (slot_chosen, slot_kept);
+        let PeerReport { id, heard, priority, slot_chosen: Slot(slot_chosen) } = *report;
         let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
         let refused = refused.map(|refusal: Refused| refusal.to_string());
         Self {
@@ -178,7 +170,6 @@ impl PeerStatus {
             heard,
             priority,
             slot_chosen,
-            slot_kept,
             connected,
             queued_bytes,
             dropped,
@@ -216,9 +207,6 @@ impl fmt::Display for Status {
         }
         write!(f, " txid={txid} chosen={slot_chosen} applied={slot_applied}")?;
         write!(f, " checkpointed={} trimmed={}", self.slot_checkpointed, self.slot_trimmed)?;
-        if let Some(peer) = self.trimming_held_by {
-            write!(f, " (held by {peer})")?;
-        }
         match self.failures_tolerated {
             Some(more) => write!(f, " tolerates={more}")?,
             None => f.write_str(" tolerates=none, no quorum")?,

@@ -27,8 +27,8 @@ use indelible::types::ids::{
 };
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
-    Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
-    Introduce, Message, Promise, TakeOver, Vote,
+    Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
+    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
 };
 use indelible::types::record::{Doubts, Record, Sighting, Verdicts};
 use indelible::types::time::Time;
@@ -302,6 +302,14 @@ fn checkpoints() {
     let mut bytes = vec![0; 4096];
     let count = disk.open(&name).unwrap().read_at(0, &mut bytes).unwrap();
     golden("checkpoint", &bytes[..count]);
+    journal.begin_receiving(Slot(7), Chain(0x2b), Box::new([b"piece".to_vec()].into_iter()));
+    while let Some(job) = journal.next_job().unwrap() {
+        let _ = journal.complete(job.run()).unwrap();
+    }
+    let received = journal.checkpoint().unwrap();
+    assert_eq!(received.header().journal_from, Slot(7));
+    let count = disk.open(&received.name()).unwrap().read_at(0, &mut bytes).unwrap();
+    golden("checkpoint_received", &bytes[..count]);
 }
 
 /// The pieces of an image of a state with a key, a deleted one, and a transaction that was refused.
@@ -342,6 +350,7 @@ fn images() {
 
 fn messages() -> Vec<Message> {
     let (incarnation, chain, slot) = (HOME.incarnation, Chain(0xc4a1), Slot(12));
+    let part = CheckpointPart { slot, offset: 4096, bytes_total: 5000, bytes: vec![5; 9] };
     let slots = SlotRange { first: Slot(12), end: Slot(14) };
     let vote = Vote { slot, ballot: BALLOT, entry: entry() };
     let receiver = Boot { sequence: 8, nonce: 1 };
@@ -356,7 +365,6 @@ fn messages() -> Vec<Message> {
         promised: BALLOT,
         slot_chosen: slot,
         chain,
-        slot_kept: Slot(7),
         sent: 5,
         echo: Some((receiver, 4)),
     };
@@ -405,6 +413,8 @@ fn messages() -> Vec<Message> {
         Message::Fill { until: slot },
         Message::TakeOver(take_over),
         Message::Trimmed { first: slot },
+        Message::FetchCheckpoint { slot: Some(slot), offset: 4096 },
+        Message::CheckpointPart(part),
     ]
 }
 

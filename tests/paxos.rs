@@ -361,7 +361,6 @@ fn forged(command: &Command) -> Message {
             promised: ballot("promised"),
             slot_chosen,
             chain: Default::default(),
-            slot_kept: Slot::ZERO,
             sent: command.option_or("sent", 1 << 20),
             echo: None,
         }),

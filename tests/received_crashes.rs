@@ -69,7 +69,7 @@ struct Incoming {
 impl Source for Incoming {
     fn piece(&mut self) -> Result<Option<Vec<u8>>, Unfit> {
         loop {
-            match self.parts.next().map_err(|bad| Unfit(bad.to_string()))? {
+            match self.parts.take().map_err(|bad| Unfit(bad.to_string()))? {
                 Next::Piece(piece) if self.pieces_max > 0 => {
                     self.pieces_max -= 1;
                     return Ok(Some(piece));

@@ -1,4 +1,5 @@
-//! Whole replicas, one thread: what is trimmed is needed by nobody, and who holds that up is told.
+//! Whole replicas, one thread: what is trimmed is needed by nobody; who lacks it all the same takes
+//! in a checkpoint of a peer.
 
 #[path = "support/faulty_disk.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
@@ -10,7 +11,6 @@ mod replicas;
 use std::time::Duration;
 
 use indelible::runtime::pending::Pending;
-use indelible::runtime::report::Report;
 use indelible::types::entry::Entry;
 use indelible::types::ids::Slot;
 use indelible::{ErrorKind, ReplicaId};
@@ -25,7 +25,6 @@ fn who_belongs_is_known_though_the_entry_that_said_so_is_trimmed() {
     world.run(500);
     let first = world.drivers[&1].store().membership().expect("they formed");
     (1..=3).for_each(|id| world.kill(id));
-    // A third replica that nobody hears would hold back the others; but it was removed.
     let next = first.without(ReplicaId(3)).expect("two are left");
     let slots = [1, 2].map(|id| world.learn(id, &Entry::membership(&next)));
     assert_eq!(slots[0], slots[1]);
@@ -36,9 +35,8 @@ fn who_belongs_is_known_though_the_entry_that_said_so_is_trimmed() {
         [1, 2].iter().for_each(|id| world.checkpoint(*id));
     }
     for id in [1, 2] {
-        let Report { slot_trimmed, trimming_held_by, .. } = world.report(id);
+        let slot_trimmed = world.report(id).slot_trimmed;
         assert!(slots[0] < slot_trimmed, "of {}, {slot_trimmed} are trimmed", slots[0]);
-        assert_eq!(trimming_held_by, None);
         world.kill(id);
     }
 
@@ -53,39 +51,88 @@ fn who_belongs_is_known_though_the_entry_that_said_so_is_trimmed() {
     }
 }
 
-#[test]
-fn who_takes_no_checkpoints_holds_back_what_the_others_trim() {
+/// Three replicas, the third of which is away while the others trim what they commit.
+fn who_lags_is_cut_off() -> World {
     let mut world = World::of(3);
     world.history_bytes_min = 0;
     (1..=3).for_each(|id| world.kill(id));
     (1..=3).for_each(|id| world.open(id));
     world.run(2000);
+    world.commit_some(1, 5);
+    world.kill(3);
     for _ in 0..3 {
         world.commit_some(1, 30);
         [1, 2].iter().for_each(|id| world.checkpoint(*id));
     }
     for id in [1, 2] {
-        let report = world.report(id);
-        assert_eq!(
-            (report.slot_trimmed, report.trimming_held_by),
-            (Slot::ZERO, Some(ReplicaId(3)))
-        );
+        assert!(Slot(40) < world.report(id).slot_trimmed, "nobody is waited for");
     }
-    for _ in 0..2 {
-        world.commit_some(1, 1);
-        world.checkpoint(3);
-    }
-    for report in [1, 2].map(|id| world.report(id)) {
-        assert!(Slot(40) < report.slot_trimmed, "{}", report.slot_trimmed);
-        assert_eq!(report.trimming_held_by, None);
-    }
+    world
+}
 
-    // Who comes back hears it again, though nobody has anything new to say.
+fn assert_together(world: &World) {
+    let digests = world.digests();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn who_lags_behind_what_was_trimmed_takes_in_a_checkpoint() {
+    let mut world = who_lags_is_cut_off();
+    world.open(3);
+    let old = world.drivers[&3].current().get();
+    world.run(3000);
+    assert_together(&world);
+    assert!(old.applied().slot < Slot(40), "whoever reads it goes on with it");
+    let report = world.report(3);
+    assert_eq!((report.receiving, report.cut_off), (None, None));
+    assert!(Slot(40) < report.slot_trimmed, "it has nothing from before");
+    assert_eq!(report.slot_trimmed, report.slot_checkpointed);
+
+    // It votes like any other, and finds the same when it is opened again.
     world.kill(1);
-    world.open(1);
-    world.run(12_000);
-    let kept = world.report(1).peers.iter().map(|peer| peer.slot_kept).collect::<Vec<_>>();
-    assert!(kept.iter().all(|kept| Slot(40) < *kept), "{kept:?}");
+    world.run(2000);
+    world.commit_some(3, 3);
+    assert_together(&world);
+    world.kill(3);
+    world.open(3);
+    world.run(2000);
+    world.commit_some(3, 1);
+    assert_together(&world);
+    assert_eq!(world.report(3).slot_trimmed, report.slot_trimmed);
+}
+
+#[test]
+fn a_transfer_goes_on_with_whoever_is_left() {
+    let mut world = who_lags_is_cut_off();
+    world.open(3);
+    while world.report(3).receiving.is_none_or(|receiving| receiving.bytes == 0) {
+        world.now = world.now + Duration::from_millis(10);
+        world.turn(3, Vec::new());
+        let (id, event) = world.events.pop_front().expect("they talk");
+        world.turn(id, vec![event]);
+    }
+    let from = world.report(3).receiving.expect("it is under way").from;
+    world.kill(from.0);
+    world.run(6000);
+    let left = if from == ReplicaId(1) { 2 } else { 1 };
+    world.commit_some(left, 1);
+    assert_together(&world);
+    assert!(Slot(40) < world.report(3).slot_trimmed);
+}
+
+#[test]
+fn what_is_lost_and_trimmed_elsewhere_comes_as_a_checkpoint() {
+    let mut world = who_lags_is_cut_off();
+    world.damage(3, 2);
+    world.open(3);
+    assert!(world.report(3).repair.is_some_and(|repair| repair.before_serving));
+    world.run(3000);
+    assert_together(&world);
+    assert!(Slot(40) < world.report(3).slot_trimmed);
+    world.kill(1);
+    world.run(2000);
+    world.commit_some(3, 3);
+    assert_together(&world);
 }
 
 #[test]

@@ -98,7 +98,13 @@ impl Parts {
         self.header
     }
 
-    /// Whether [`next`](Self::next) has more to say than that more must come.
+    /// Bytes that have come and were not taken.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+
+    /// Whether [`take`](Self::take) has more to say than that more must come.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let is_over = self.header.is_some() && self.link.is_none();
@@ -110,7 +116,7 @@ impl Parts {
     /// # Errors
     ///
     /// Where it is not what must come next. Then nothing more may be asked of this.
-    pub fn next(&mut self) -> Result<Next, BadPart> {
+    pub fn take(&mut self) -> Result<Next, BadPart> {
         let Some(head) = self.head()? else {
             let is_over = self.header.is_some() && self.link.is_none();
             return Ok(if is_over { Next::End } else { Next::Wait });

@@ -390,7 +390,7 @@ impl Paxos {
     }
 
     /// Who led does not vote any more, and says nothing further.
-    fn leave_removed_leader(&mut self) {
+    pub(super) fn leave_removed_leader(&mut self) {
         let leader = self.election.leader(self.now).map(|ballot| ballot.leader);
         if let Some(leader) = leader.filter(|id| !self.quorum.is_voter(*id)) {
             self.leader_gone(leader);

@@ -31,7 +31,6 @@ impl Paxos {
             log,
             slot_chosen,
             chain,
-            slot_kept,
             learned_at: _,
             fetching,
             role,
@@ -46,7 +45,7 @@ impl Paxos {
         assert!(output.is_idle(), "the output of a core is taken before its state is told");
         let Options { id, boot, .. } = options;
         (id, boot, promised, log, slot_chosen, chain, fetching, role, reads, doubts).hash(state);
-        (writable, unsure, membership, slot_kept).hash(state);
+        (writable, unsure, membership).hash(state);
         election.hash_essence(*promised, state);
     }
 }

@@ -79,6 +79,13 @@ impl Log {
         self.places[index] = Some((ballot, entry));
     }
 
+    /// Forgets the slots below `slot`, which were learned to be chosen.
+    pub fn forget_below(&mut self, slot: Slot) {
+        let count = usize::try_from(self.first.count_to(slot)).unwrap_or(usize::MAX);
+        self.places.drain(..count.min(self.places.len()));
+        self.first = slot;
+    }
+
     /// Forgets the first slot, which was learned to be chosen; returns the vote in it.
     pub fn pop_first(&mut self) -> Option<(Ballot, Entry)> {
         self.first = self.first.next();

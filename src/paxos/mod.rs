@@ -9,14 +9,15 @@
 //!
 //! Each slot of the log ends with exactly one *chosen* entry: the one that a phase-2 quorum of
 //! voters accepted at one ballot. A replica that wants to lead runs **phase 1** once for all slots
-//! from its `slot_chosen` on (`candidate`): a phase-1 quorum promises to vote for nothing below
-//! its ballot, and tells what it voted for. The candidate fetches what the promisers know to be
-//! chosen, proposes in each further slot the entry voted for at the highest ballot, fills holes
-//! with no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and
-//! counts votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who
-//! cannot tell what it voted for says so, until it is settled (`doubts`). What a leader that was
-//! replaced leaves behind ends with no-ops (`leftover`); one that hands over leaves as little as it
-//! can (`handover`). Who belongs is in the log too, and counts from the next slot on (`change`).
+//! from its `slot_chosen` on (`candidate`): a phase-1 quorum promises to vote for nothing below its
+//! ballot, and tells what it voted for. The candidate fetches what the promisers know to be chosen,
+//! proposes in each further slot the entry voted for at the highest ballot, fills holes with
+//! no-ops, and leads: in **phase 2** (`leader`) it gives each new entry the next slot and counts
+//! votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who cannot
+//! tell what it voted for says so, until it is settled (`doubts`). What a leader that was replaced
+//! leaves behind ends with no-ops (`leftover`); one that hands over leaves as little as it can
+//! (`handover`). Who belongs is in the log too, and counts from the next slot on (`change`). Who
+//! lacks what nobody can send any more takes in a state instead (`install`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -39,11 +40,11 @@
 //!
 //! # Caveats
 //!
-//! Leases are not here, nor is any state. A replica that lacks chosen entries does not get here:
-//! its owner fetches them first. An observer does all that a voter does but campaign, and nobody
-//! counts it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van Renesse
-//! and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*; Howard et
-//! al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
+//! Leases are not here, nor is any state. A replica whose journal lost chosen entries does not get
+//! here: its owner fetches them first. An observer does all that a voter does but campaign, and
+//! nobody counts it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
+//! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
+//! Howard et al., *Flexible Paxos*; Ng et al., *Omni-Paxos*.
 
 pub mod step;
 
@@ -58,6 +59,7 @@ mod phase1;
 
 mod election;
 mod handover;
+mod install;
 mod peer;
 mod random;
 mod read;
@@ -119,8 +121,6 @@ pub struct Paxos {
     // What is known to be chosen.
     slot_chosen: Slot,
     chain: Chain,
-    /// What the owner has in two checkpoints, which everyone is told.
-    slot_kept: Slot,
     /// When `slot_chosen` last moved.
     learned_at: Moment,
     fetching: Option<Fetching>,
@@ -176,7 +176,6 @@ impl Paxos {
             writable: true,
             slot_chosen,
             chain,
-            slot_kept: Slot::ZERO,
             learned_at: now,
             fetching: None,
             role: Role::Follower,
@@ -208,6 +207,7 @@ impl Paxos {
             Input::Campaign => self.campaign(),
             Input::HandOver { to, stalled } => self.on_hand_over(to, stalled),
             Input::Change(membership) => self.on_change(membership),
+            Input::Install(installed) => self.on_install(installed),
         }
     }
 
@@ -246,17 +246,6 @@ impl Paxos {
         let state = self.election.peer(peer)?;
         let heard = state.is_heard(self.now, self.options.election_timeout);
         Some((heard, state.boot, state.slot_chosen))
-    }
-
-    /// Below which slot `peer` said that it asks for no entries any more.
-    #[must_use]
-    pub fn peer_kept(&self, peer: ReplicaId) -> Slot {
-        self.election.peer(peer).map_or(Slot::ZERO, |state| state.slot_kept)
-    }
-
-    /// The owner asks for no entries below `slot` any more: the others are told.
-    pub fn note_kept(&mut self, slot: Slot) {
-        self.slot_kept = self.slot_kept.max(slot);
     }
 
     /// Every other member: voters, then observers. Nobody where this replica was removed.
@@ -330,13 +319,15 @@ impl Paxos {
             }
             Message::Fill { until } => self.on_fill(until),
             Message::TakeOver(take_over) => self.on_take_over(from, &take_over),
-            // Commands and what is trimmed are the owner's business, and a formed cluster needs no
-            // formation.
+            // Commands, checkpoints and what is trimmed are the owner's business, and a formed
+            // cluster needs no formation.
             Message::Forward(_)
             | Message::Bounced { .. }
             | Message::Introduce(_)
             | Message::Agreed { .. }
-            | Message::Trimmed { .. } => {}
+            | Message::Trimmed { .. }
+            | Message::FetchCheckpoint { .. }
+            | Message::CheckpointPart(_) => {}
         }
     }
 

@@ -19,8 +19,6 @@ pub(super) struct Peer {
     pub(super) priority: u32,
     /// How far it said that it knows the log.
     pub(super) slot_chosen: Slot,
-    /// Below which slot it said that it asks for no entries.
-    pub(super) slot_kept: Slot,
     /// The count of heartbeats sent to it.
     pub(super) sent: u64,
     /// The highest of those that it says it has.

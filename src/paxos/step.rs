@@ -79,6 +79,20 @@ pub enum Input {
     /// [cannot](super::Paxos::can_change) change it, or it may not follow the present one. It is
     /// given up where too few of its voters answer within an election timeout.
     Change(Membership),
+    /// The owner has the state behind slots that this replica did not know to be chosen, from a
+    /// peer that does, durably. Nothing happens where this replica knows as much already.
+    Install(Installed),
+}
+
+/// Where a state stands that the owner took in.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// Every slot below is in it, and chosen.
+    pub slot: Slot,
+    /// The ledger chain below `slot`.
+    pub chain: Chain,
+    /// The membership that governs `slot`.
+    pub membership: Membership,
 }
 
 /// What the owner of a core has to do, in this order.

@@ -60,7 +60,6 @@ impl Paxos {
             priority: self.options.priority,
             promised: self.promised,
             slot_chosen: self.slot_chosen,
-            slot_kept: self.slot_kept,
             chain: self.chain,
             sent: 0,
             echo: None,

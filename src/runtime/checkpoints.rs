@@ -55,6 +55,11 @@ impl Checkpoints {
         self.behind_bytes += (FRAME_HEADER_BYTES + entry.bytes().len()) as u64;
     }
 
+    /// The state is that of the newest checkpoint.
+    pub(super) fn restart(&mut self) {
+        (self.behind_bytes, self.begun_bytes) = (0, None);
+    }
+
     /// How many callers wait for one.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
@@ -130,7 +135,8 @@ impl<D: Disk> Driver<D> {
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;
         let wanted = !self.checkpoints.waiting.is_empty();
-        let busy = self.journal.is_taking_checkpoint() || self.space.is_short();
+        let taking = self.journal.is_taking_checkpoint() || self.receiving.is_some();
+        let busy = taking || self.space.is_short();
         if busy || waits || !(enough || wanted) || applied <= newest {
             return;
         }

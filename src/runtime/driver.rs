@@ -14,7 +14,8 @@
 //! `applying` (what is chosen), `calls` (what callers ask), `changes` (who is to belong), `fence`
 //! (openings of peers), `forwards` (commands for another leader), `handover` (another one is to
 //! lead), `next_leader` (who wants to hear of it), `journaling` (records in, messages out),
-//! `checkpoints` (the state, as a file), `trimming` (the journal's front goes), `priorities` (a
+//! `checkpoints` (the state, as a file), `sending`, `receiving`, `installing` (from one replica to
+//! another), `trimming` (the journal's front goes), `priorities` (a
 //! peer is preferred), `stalled` (a disk that hangs), `space` (one that is full), `repair` (what
 //! the journal lost), `report`.
 //!
@@ -52,8 +53,10 @@ use super::handover::HandOvers;
 use super::held::HeldMessages;
 use super::next_leader::NextLeader;
 use super::priorities::Priorities;
+use super::receiving::Receiving;
 use super::repair::Repair;
 use super::requests::Requests;
+use super::sending::Sending;
 use super::space::Space;
 use super::stalled::Stalled;
 use super::tail::Tail;
@@ -84,6 +87,10 @@ pub struct Driver<D: Disk> {
     pub(super) space: Space,
     pub(super) checkpoints: Checkpoints,
     pub(super) trimming: Trimming,
+    pub(super) sending: Sending<D>,
+    pub(super) receiving: Option<Receiving>,
+    /// After one was given up, when another may begin.
+    pub(super) receive_at: Option<Moment>,
     pub(super) fence: Fence,
 
     pub(super) formation: Formation,
@@ -169,6 +176,9 @@ impl<D: Disk> Driver<D> {
             space: Space::default(),
             checkpoints: Checkpoints::default(),
             trimming: Trimming::default(),
+            sending: Sending::default(),
+            receiving: None,
+            receive_at: None,
             fence: Fence::default(),
             formation,
             announce_at: now,
@@ -269,6 +279,8 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         }
         self.go_on_repairing()?;
+        self.go_on_receiving()?;
+        self.go_on_sending();
         self.look_for_space();
         self.record_sightings()?;
         self.tick()?;
@@ -343,6 +355,10 @@ impl<D: Disk> Driver<D> {
         }
         match message {
             Message::Trimmed { first } => self.on_trimmed(from, first),
+            Message::FetchCheckpoint { slot, offset } => {
+                self.on_fetch_checkpoint(from, slot, offset);
+            }
+            Message::CheckpointPart(part) => self.on_checkpoint_part(from, &part),
             Message::Forward(forward) => self.on_forward(from, forward),
             Message::Bounced { boot, attempts } => self.on_bounced(from, boot, attempts),
             Message::Introduce(_) | Message::Agreed { .. } => {
@@ -389,7 +405,7 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Lets the core, the journal and the store work until nothing moves.
-    fn work(&mut self) -> Result<()> {
+    pub(super) fn work(&mut self) -> Result<()> {
         loop {
             self.propose_or_forward();
             let Some(paxos) = &mut self.paxos else { return Ok(()) };

@@ -18,6 +18,8 @@
 //! | warn | `peer refused` | a hello was refused, for another reason than the one before |
 //! | warn | `disk stands still` | a leader's disk got nothing done for long, and it hands over |
 //! | info | `preferred peer is to lead` | a leader hands over to a replica of a higher priority |
+//! | info | `state taken in` | a checkpoint of a peer replaced a state that lagged too far behind |
+//! | warn | `no checkpoint` | what a peer sent as a checkpoint was none |
 //! | warn | `slow sync` | a write to the journal took longer than a second |
 //!
 //! Invariants:
@@ -25,23 +27,27 @@
 //! * An event is emitted when something changes, not as long as it is so.
 
 #[cfg(feature = "tracing")]
-pub(super) use emitted::{Told, exposed, opened, preferred, refused, stalled, stopped, synced};
+pub(super) use emitted::{
+    Told, exposed, installed, opened, preferred, refused, stalled, stopped, synced, unfit,
+};
 #[cfg(not(feature = "tracing"))]
-pub(super) use silent::{Told, exposed, opened, preferred, refused, stalled, stopped, synced};
+pub(super) use silent::{
+    Told, exposed, installed, opened, preferred, refused, stalled, stopped, synced, unfit,
+};
 
 #[cfg(feature = "tracing")]
 mod emitted {
     use std::path::Path;
     use std::time::Duration;
 
-    use crate::journal::Identity;
     use crate::journal::disk::Disk;
+    use crate::journal::{Identity, Unfit};
     use crate::paxos::formation::Trouble;
     use crate::paxos::step::RoleName;
     use crate::runtime::driver::Driver;
     use crate::transport::Refusal;
     use crate::types::error::{Error, ErrorKind};
-    use crate::types::ids::{Ballot, ReplicaId};
+    use crate::types::ids::{Ballot, ReplicaId, Slot};
 
     /// A write to the journal that takes longer than this is told.
     const SYNC_SLOW: Duration = Duration::from_secs(1);
@@ -125,6 +131,16 @@ mod emitted {
         tracing::info!(%replica, %successor, "preferred peer is to lead");
     }
 
+    /// A replica took in the state of a peer.
+    pub fn installed(replica: ReplicaId, slot: Slot) {
+        tracing::info!(%replica, %slot, "state taken in");
+    }
+
+    /// A peer sent something else than a checkpoint.
+    pub fn unfit(replica: ReplicaId, peer: ReplicaId, unfit: &Unfit) {
+        tracing::warn!(%replica, %peer, reason = %unfit.0, "no checkpoint");
+    }
+
     /// A group was written and synced.
     pub fn synced(replica: ReplicaId, bytes: u64, took: Duration) {
         if took > SYNC_SLOW {
@@ -138,12 +154,12 @@ mod silent {
     use std::path::Path;
     use std::time::Duration;
 
-    use crate::journal::Identity;
     use crate::journal::disk::Disk;
+    use crate::journal::{Identity, Unfit};
     use crate::runtime::driver::Driver;
     use crate::transport::Refusal;
     use crate::types::error::Error;
-    use crate::types::ids::ReplicaId;
+    use crate::types::ids::{ReplicaId, Slot};
 
     /// Nothing is told.
     #[derive(Debug)]
@@ -168,6 +184,10 @@ mod silent {
     pub fn stalled(_replica: ReplicaId, _successor: ReplicaId) {}
 
     pub fn preferred(_replica: ReplicaId, _successor: ReplicaId) {}
+
+    pub fn installed(_replica: ReplicaId, _slot: Slot) {}
+
+    pub fn unfit(_replica: ReplicaId, _peer: ReplicaId, _unfit: &Unfit) {}
 
     pub fn synced(_replica: ReplicaId, _bytes: u64, _took: Duration) {}
 }

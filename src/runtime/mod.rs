@@ -47,8 +47,10 @@ mod held;
 mod journaling;
 mod next_leader;
 mod priorities;
+mod receiving;
 mod repair;
 pub mod report;
+mod sending;
 mod space;
 mod stalled;
 pub mod turn;
@@ -67,6 +69,7 @@ pub mod pending;
 
 mod events;
 mod inbox;
+mod installing;
 pub mod opening;
 pub mod signals;
 pub mod threads;

@@ -15,6 +15,8 @@ use crate::types::record::Doubts;
 
 use super::driver::{Driver, Stage};
 use super::gate::{Expected, Standing};
+use super::receiving::Receiving;
+pub use super::receiving::ReceivingReport;
 pub use super::repair::RepairReport;
 
 /// What a replica can tell about itself.
@@ -50,10 +52,10 @@ pub struct Report {
     pub backlog_bytes: usize,
     /// Every slot below was trimmed here.
     pub slot_trimmed: Slot,
-    /// The member that keeps more of the journal from being removed: it has too few checkpoints.
-    pub trimming_held_by: Option<ReplicaId>,
     /// A peer that has trimmed what this replica lacks, and up to which slot.
     pub cut_off: Option<(ReplicaId, Slot)>,
+    /// The checkpoint that it gets from a peer.
+    pub receiving: Option<ReceivingReport>,
     /// Every slot below is in a checkpoint.
     pub slot_checkpointed: Slot,
     /// What the journal could not be read for, though it goes on.
@@ -81,8 +83,6 @@ pub struct PeerReport {
     pub priority: u32,
     /// How far it said that it knows the log.
     pub slot_chosen: Slot,
-    /// Below which slot it said that it needs no entries: two checkpoints of its hold all that.
-    pub slot_kept: Slot,
 }
 
 /// What a replica has still to do. For a simulator: where nobody asks for anything, it is nothing.
@@ -129,6 +129,7 @@ impl Report {
             let (peer, first) = self.cut_off?;
             Some(format!("replica {peer} trimmed the slots below {first}, which are wanted here"))
         };
+        let receiving = || self.receiving.map(|receiving| receiving.to_string());
         let forming = || self.trouble.as_ref().map(ToString::to_string);
         let joins = || {
             let cluster = self.joins?;
@@ -141,7 +142,7 @@ impl Report {
         };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
-        own.or_else(cut_off).or_else(forming).or_else(joins).or_else(missing)
+        own.or_else(receiving).or_else(cut_off).or_else(forming).or_else(joins).or_else(missing)
     }
 
     /// Why calls wait, for those who waited in vain.
@@ -280,9 +281,7 @@ impl<D: Disk> Driver<D> {
             let (heard, slot_chosen) =
                 peer.map_or((false, Slot::ZERO), |(heard, _, chosen)| (heard, chosen));
             let priority = self.paxos.as_ref().map_or(0, |paxos| paxos.priority(id));
-            let kept = self.paxos.as_ref().map(|paxos| paxos.peer_kept(id));
-            let slot_kept = kept.unwrap_or_default();
-            PeerReport { id, heard, priority, slot_chosen, slot_kept }
+            PeerReport { id, heard, priority, slot_chosen }
         });
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();
@@ -308,8 +307,8 @@ impl<D: Disk> Driver<D> {
             journal_bytes: self.journal.bytes_on_disk(),
             backlog_bytes: self.journal.backlog_bytes(),
             slot_trimmed: self.slot_trimmed(),
-            trimming_held_by: self.trimming_held_by(),
             cut_off: self.cut_off(),
+            receiving: self.receiving.as_ref().map(Receiving::report),
             slot_checkpointed: self.slot_checkpointed(),
             damage: self.damage.clone(),
             repair: self.repair.report(),

@@ -59,6 +59,11 @@ impl Tail {
         }
     }
 
+    /// The state stands behind others now, which came from a peer: none of these is the last.
+    pub fn clear(&self) {
+        self.kept.write().clear();
+    }
+
     /// How many entries there are.
     #[cfg(feature = "sim")]
     pub(super) fn count(&self) -> usize {

@@ -3,23 +3,19 @@
 //! A slot may be trimmed when nobody needs its entry any more:
 //!
 //! * two checkpoints here hold what it did, so that one of them may be damaged;
-//! * every other member has said the same of itself, in its heartbeats: it will not ask for it;
+//! * no checkpoint that reaches less far is being sent to a peer, which will want to go on there;
 //! * what is left of the journal has as many bytes as are to be kept for those who read the ledger.
 //!
-//! So nobody is cut off from what it lacks. The price: a member that is away for long, or takes no
-//! checkpoints, holds all others back, and their journals grow. There is no other way for it to get
-//! what it lacks than slot by slot, so this is as it must be; who it is, [`Report`] tells.
+//! A member that lags further behind, or is away, holds up nobody: it gets a checkpoint
+//! (`sending`).
 //!
 //! Before segments go, what else stands in them is said again: what is in doubt, and what was seen
 //! of the peers.
 //!
 //! Invariants:
-//! * What a replica said of itself holds for good: a lower number that comes later is an old one.
 //! * Who asks for what is trimmed is told so; no slot is ever given out as one without an entry.
 //!
 //! Not here: the segments (`journal/segments.rs`).
-//!
-//! [`Report`]: super::report::Report
 
 use std::collections::BTreeMap;
 
@@ -34,7 +30,7 @@ use crate::types::record::Record;
 
 use super::driver::Driver;
 
-/// What is known of who needs which slots.
+/// What the peers trimmed.
 #[derive(Debug, Default)]
 pub(super) struct Trimming {
     /// Of each peer that said so: it has nothing below.
@@ -55,17 +51,14 @@ impl<D: Disk> Driver<D> {
         self.journal.slot_trimmed()
     }
 
-    /// Tells the others what is not needed here any more, and removes what nobody needs.
+    /// Removes what nobody needs any more.
     pub(super) fn trim_if_due(&mut self) -> Result<()> {
         let older = self.journal.checkpoints().get(1).map(|older| older.header().slot);
-        let (Some(mut limit), Some(paxos)) = (older, &mut self.paxos) else { return Ok(()) };
-        paxos.note_kept(limit);
+        let (Some(mut limit), Some(_)) = (older, &self.paxos) else { return Ok(()) };
         if bugs::is_on(Bug::TrimBeyondCheckpoint) {
             limit = self.store.applied().slot;
         }
-        let others = self.last_to_keep().map(|(_, slot)| slot);
-        let others = others.filter(|_| !bugs::is_on(Bug::TrimUnheard));
-        let limit = others.map_or(limit, |others| others.min(limit));
+        let limit = self.sending.first().map_or(limit, |sent| sent.min(limit));
         // What is read of the ledger for an image must stay until it is read.
         if self.journal.is_taking_checkpoint() {
             return Ok(());
@@ -80,23 +73,6 @@ impl<D: Disk> Driver<D> {
             self.store.trim_ledger(first);
         }
         Ok(())
-    }
-
-    /// The member that has least in two checkpoints, as heard from here, and below which slot.
-    fn last_to_keep(&self) -> Option<(ReplicaId, Slot)> {
-        let paxos = self.paxos.as_ref()?;
-        let peers = paxos.peers().into_iter().map(|peer| (peer, paxos.peer_kept(peer)));
-        peers.min_by_key(|(_, slot)| *slot)
-    }
-
-    /// The member that keeps the journal's front from being removed here, if one does.
-    pub(super) fn trimming_held_by(&self) -> Option<ReplicaId> {
-        let own = self.journal.checkpoints().get(1)?.header().slot;
-        let (peer, slot) = self.last_to_keep()?;
-        let bytes_min = self.options.history_bytes_min;
-        let holds =
-            self.journal.can_trim(own, bytes_min) && !self.journal.can_trim(slot, bytes_min);
-        holds.then_some(peer)
     }
 
     /// What only old frames may tell is written once more.
@@ -139,5 +115,6 @@ impl<D: Disk> Driver<D> {
         if let Some(gone) = self.others().into_iter().map(has).min() {
             self.repair.give_up(gone.min(self.slot_checkpointed()));
         }
+        self.receive_if_cut_off(from, first);
     }
 }

@@ -124,6 +124,16 @@ impl Writes {
         write.map(|write| write.state = State::Queued).is_some()
     }
 
+    /// The request was proposed here, and what became of that cannot be seen any more: it waits
+    /// again, and happens once. Returns whether somebody still waits for it.
+    pub fn retry(&mut self, request: RequestId) -> bool {
+        let waits = self.take_back(request);
+        if waits && let Some(write) = self.writes.get_mut(&request) {
+            write.unsure = true;
+        }
+        waits
+    }
+
     /// The number of the next attempt.
     #[must_use]
     pub fn next_attempt(&self) -> u64 {

@@ -3,6 +3,7 @@
 //! This is not the journal's own reader. It believes every frame whose checksum is right, and knows
 //! nothing of groups that were cut, segments that were given up, or evidence.
 
+use crate::journal::checkpoint::CHECKPOINT_MAGIC;
 use crate::journal::frame::{BadFrame, FRAME_HEADER_BYTES, Header, Kind};
 use crate::journal::segment::BLOCK_BYTES;
 use crate::types::codec;
@@ -82,6 +83,16 @@ pub fn read_groups(bytes: &[u8]) -> Vec<Group> {
         }
     }
     groups
+}
+
+/// The slot below which a journal need hold nothing, as the header of a checkpoint says; `None`
+/// where the bytes begin with none.
+#[must_use]
+pub fn journal_from(bytes: &[u8]) -> Option<Slot> {
+    let (header, checksum) = bytes.first_chunk::<128>()?.split_at(124);
+    let is_whole = crc32fast::hash(header).to_le_bytes() == checksum;
+    let from = u64::from_le_bytes(header[88..96].try_into().ok()?);
+    (header[..8] == CHECKPOINT_MAGIC && is_whole).then_some(Slot(from))
 }
 
 /// The membership that a frame votes for.

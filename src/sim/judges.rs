@@ -3,8 +3,9 @@
 //! Each checker is a file of its own in [`checkers`](super::checkers); here stands which event each
 //! is told of, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::journal::checkpoint::checkpoint_slot;
 use crate::journal::identity::{IDENTITY_NAME, Identity};
 use crate::runtime::turn::Event;
 use crate::types::error::ErrorKind;
@@ -19,7 +20,7 @@ use super::checkers::membership::{FirstMembership, check_known, check_serving};
 use super::checkers::validity::Validity;
 use super::checkers::{Violation, kept, names, overwrites, poison, served, twice};
 use super::disk::Mount;
-use super::durable::Group;
+use super::durable::{Group, journal_from};
 use super::rng::Rng;
 use super::witness::Witness;
 use super::world::{World, index};
@@ -36,6 +37,8 @@ pub(super) struct Judges {
     /// Groups that are synced, while one before them may not be. Of a replica that doubts nothing,
     /// without their frames.
     waiting: BTreeMap<ReplicaId, Vec<Group>>,
+    /// The checkpoints that were looked at.
+    checkpoints: BTreeMap<ReplicaId, BTreeSet<Slot>>,
     openings: u64,
     /// The messages that left, by sender and kind, while somebody wants to know.
     pub(super) sent: Option<BTreeMap<(ReplicaId, &'static str), u64>>,
@@ -130,10 +133,40 @@ impl Judges {
 }
 
 impl World {
+    /// Work on a disk succeeded: these groups are synced; or, without any, there may be a
+    /// checkpoint.
+    pub(super) fn judge_done(&mut self, id: ReplicaId, groups: Vec<Group>) {
+        if groups.is_empty() {
+            self.judge_checkpoints(id);
+        }
+        for group in groups {
+            self.trace.line(self.now, || format!("{id} synced {:?}", group.frames));
+            self.judges.on_synced(id, &group);
+            let result = self.witness.on_durable(id, group);
+            self.judge(result);
+            let result = self.judges.on_durable(id, &mut self.witness);
+            self.judge(result);
+        }
+    }
+
     /// A write of a replica ended, with its sync.
     pub(super) fn judge_write(&mut self, id: ReplicaId) {
         let seen = self.machine(id).disk.take_overwritten();
         self.judge(overwrites::check(id, &seen, false));
+    }
+
+    /// Looks at the checkpoints that are new.
+    fn judge_checkpoints(&mut self, id: ReplicaId) {
+        let disk = self.machine(id).disk.clone();
+        for name in disk.durable_names() {
+            let Some(slot) = checkpoint_slot(&name) else { continue };
+            let looked_at = self.judges.checkpoints.entry(id).or_default();
+            if looked_at.insert(slot) {
+                let from = disk.durable(&name).and_then(|bytes| journal_from(&bytes));
+                let result = self.witness.on_checkpoint(id, from.unwrap_or_default());
+                self.judge(result);
+            }
+        }
     }
 
     /// A replica is about to be opened, on what was left of its disk.
@@ -204,6 +237,9 @@ impl World {
             .and_then(|()| self.witness.form(id, &membership))
             .and_then(|()| self.witness.on_opened(id, &groups, &found.votes));
         self.judge(result);
+        // What is written since may be behind one that came before the core began.
+        self.judges.checkpoints.remove(&id);
+        self.judge_checkpoints(id);
     }
 
     /// Keeps what a replica may forget soon, of what is new.

@@ -161,6 +161,14 @@ pub fn message(message: &Message) -> String {
         Message::Fetch { from } | Message::Unsure { from, .. } => write!(text, " from={from}"),
         Message::Settled { ballot, from, .. } => write!(text, " ballot={ballot} from={from}"),
         Message::Trimmed { first } => write!(text, " first={first}"),
+        Message::FetchCheckpoint { slot, offset } => {
+            let slot = slot.map(|slot| format!(" slot={slot}")).unwrap_or_default();
+            write!(text, "{slot} offset={offset}")
+        }
+        Message::CheckpointPart(part) => {
+            let (slot, end) = (part.slot, part.offset + part.bytes.len() as u64);
+            write!(text, " slot={slot} bytes={}..{end}/{}", part.offset, part.bytes_total)
+        }
         Message::Fill { until } => write!(text, " until={until}"),
         Message::TakeOver(TakeOver { ballot, slot_chosen, stalled, .. }) => {
             let stalled = if *stalled { " stalled" } else { "" };

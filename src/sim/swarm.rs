@@ -155,10 +155,6 @@ impl Swarm {
         let mut plan = draw_plan(&mut rng);
         let habit = Habit::of(seed);
         plan.outsiders = habit.map_or(0, |habit| habit.outsiders);
-        if plan.outsiders > 0 {
-            // Whoever joins needs the whole ledger: nobody sends it a checkpoint yet.
-            plan.history_bytes_min = u64::MAX;
-        }
         plan.priorities = draw_priorities(&mut Rng::new(seed ^ PRIORITIES_SALT), plan.ids().len());
         let sim = Simulation::switched_off(rng.next_u64(), &plan);
         sim.keep_trace(limits.trace_lines);

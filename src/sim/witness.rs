@@ -22,7 +22,8 @@
 //! * **I10, chain**: the ledger chain of every replica is that of the chosen entries.
 //! * **A2, state**: at equal slots, ids and digests of the state are equal.
 //! * **D1, recovery**: an opening writes again only what was written before.
-//! * **D9, watermark**: what a journal counts as chosen stands in it.
+//! * **D9, watermark**: what a journal counts as chosen stands in it, or in a checkpoint that says
+//!   so; and nothing else does.
 
 mod counting;
 
@@ -222,6 +223,16 @@ impl Witness {
             watermark.on_durable(id, &group, |slot| self.chosen(slot))?;
             self.replicas.entry(id).or_default().watermark = watermark;
         }
+    }
+
+    /// A checkpoint of a replica is durable, and says that its journal need hold nothing below
+    /// `slot`.
+    pub fn on_checkpoint(&mut self, id: ReplicaId, slot: Slot) -> Result<(), Violation> {
+        let chosen = self.slot_chosen();
+        let event = || format!("{id} has a checkpoint below slot {slot}, chosen is {chosen}");
+        ensure(slot <= chosen, "I5", event)?;
+        self.replicas.entry(id).or_default().watermark.on_checkpoint(slot);
+        Ok(())
     }
 
     fn take_in(&mut self, id: ReplicaId, seen: &Seen) -> Result<(), Violation> {

@@ -224,14 +224,7 @@ impl World {
         let done = flight.begun.finish();
         self.trace.note(self.now, Note::Written, id.0, u64::from(done.is_done()));
         if done.is_done() {
-            for group in flight.groups {
-                self.trace.line(self.now, || format!("{id} synced {:?}", group.frames));
-                self.judges.on_synced(id, &group);
-                let result = self.witness.on_durable(id, group);
-                self.judge(result);
-                let result = self.judges.on_durable(id, &mut self.witness);
-                self.judge(result);
-            }
+            self.judge_done(id, flight.groups);
         }
         self.judge_write(id);
         self.turn(id, [Event::Written(done)]);

@@ -395,6 +395,7 @@ pub fn weight(message: &Message) -> usize {
         Message::Forward(forward) => {
             forward.commands.iter().map(|command| command.bytes.len()).sum()
         }
+        Message::CheckpointPart(part) => part.bytes.len(),
         // Bounded by small constants: ids, ballots, and a membership at most.
         Message::Heartbeat(_)
         | Message::Prepare { .. }
@@ -410,6 +411,7 @@ pub fn weight(message: &Message) -> usize {
         | Message::Fill { .. }
         | Message::TakeOver(_)
         | Message::Trimmed { .. }
+        | Message::FetchCheckpoint { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)
         | Message::Agreed { .. } => 0,

@@ -199,8 +199,12 @@ bugs! {
     TrimBeforeIdentity = "trim-before-identity",
     /// Slots are trimmed that are in no checkpoint yet.
     TrimBeyondCheckpoint = "trim-beyond-checkpoint",
-    /// Slots are trimmed that another voter has in no checkpoint yet, and no longer elsewhere.
-    TrimUnheard = "trim-unheard",
+    /// A state that is taken in takes the votes behind it with it.
+    StateForgetsVotes = "state-forgets-votes",
+    /// Who takes in a state goes on with the members that it knew.
+    StateKeepsMembers = "state-keeps-members",
+    /// Readers go on with the state that was replaced.
+    StateKeptByReaders = "state-kept-by-readers",
     /// The next opening forgets what was in doubt.
     DoubtsForgotten = "doubts-forgotten",
     /// A leader proposes behind a membership that is not chosen yet.

@@ -213,6 +213,16 @@ marks! {
     CheckpointLoaded = "checkpoint-loaded",
     /// An opening passed over a damaged one.
     CheckpointPassed = "checkpoint-passed",
+    /// A part of a checkpoint was sent.
+    CheckpointPartSent = "checkpoint-part-sent",
+    /// A transfer of a checkpoint began anew with another one, or with another peer.
+    TransferAnew = "transfer-anew",
+    /// A replica that could not build its state took in one.
+    StateInstalledOpening = "state-installed-opening",
+    /// A command waits again whose slot is in a state that came from a peer.
+    RetriedBehindState = "retried-behind-state",
+    /// A core went on behind a state that came from a peer.
+    StateInstalled = "state-installed",
     /// An opening found no checkpoint that reaches back to where its journal begins.
     CheckpointsLost = "checkpoints-lost",
     /// What a peer sent as a checkpoint turned out to be none.

@@ -7,7 +7,9 @@
 //! phase 2           leader    -> voters     Accept
 //!                   voter     -> leader     Accepted, or Reject
 //! catching up       anyone    -> anyone     Fetch
-//!                   anyone    -> anyone     Chosen
+//!                   anyone    -> anyone     Chosen, or Trimmed
+//!                   anyone    -> anyone     FetchCheckpoint
+//!                   anyone    -> anyone     CheckpointPart
 //! reading           leader    -> voters     Confirm
 //!                   voter     -> leader     Confirmed, or Reject
 //!                   follower  -> leader     Barrier
@@ -157,6 +159,30 @@ pub enum Message {
         /// The first slot of which there may be one.
         first: Slot,
     },
+    /// Send me some bytes of a checkpoint.
+    FetchCheckpoint {
+        /// Of the one of this slot; of your newest where you have that no more, or none is named.
+        slot: Option<Slot>,
+        /// From where in the file on; of another one, from the beginning.
+        offset: u64,
+    },
+    /// Some bytes of a checkpoint.
+    CheckpointPart(CheckpointPart),
+}
+
+/// The body of [`Message::CheckpointPart`]: bytes of the sender's file, which are checked when they
+/// are put together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CheckpointPart {
+    /// Of which checkpoint of the sender's.
+    pub slot: Slot,
+    /// Where in the file they begin.
+    pub offset: u64,
+    /// How long the file is.
+    pub bytes_total: u64,
+    /// The bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// The body of [`Message::Heartbeat`]: sent by everyone to everyone.
@@ -182,9 +208,6 @@ pub struct Heartbeat {
     pub slot_chosen: Slot,
     /// The ledger chain below `slot_chosen`.
     pub chain: Chain,
-    /// The sender asks for no entries below this slot any more: two of its checkpoints hold what
-    /// they add up to.
-    pub slot_kept: Slot,
     /// The sender's count of heartbeats to the receiver in this boot.
     pub sent: u64,
     /// The highest `sent` that the sender had from the receiver lately, with the receiver's boot;
@@ -402,6 +425,8 @@ impl Message {
             Self::Fill { .. } => "Fill",
             Self::TakeOver(_) => "TakeOver",
             Self::Trimmed { .. } => "Trimmed",
+            Self::FetchCheckpoint { .. } => "FetchCheckpoint",
+            Self::CheckpointPart(_) => "CheckpointPart",
         }
     }
 }

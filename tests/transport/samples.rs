@@ -7,8 +7,8 @@ use indelible::types::ids::{
 };
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
-    Abstention, Accept, Accepted, Chosen, Doubt, EncodedCommand, Forward, Heartbeat, Hello,
-    Introduce, Message, Promise, TakeOver, Vote,
+    Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
+    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
 };
 use indelible::types::time::Time;
 
@@ -103,6 +103,14 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
         Message::Fill { until: Slot(11) },
         Message::Trimmed { first: Slot(13) },
+        Message::FetchCheckpoint { slot: None, offset: 0 },
+        Message::FetchCheckpoint { slot: Some(Slot(14)), offset: 4096 },
+        Message::CheckpointPart(CheckpointPart {
+            slot: Slot(14),
+            offset: 4096,
+            bytes_total: 5000,
+            bytes: vec![5; 9],
+        }),
         Message::TakeOver(TakeOver {
             ballot: BALLOT,
             sent: 4,
@@ -133,7 +141,6 @@ fn heartbeat() -> Heartbeat {
         promised: BALLOT,
         slot_chosen: Slot(11),
         chain: Chain(77),
-        slot_kept: Slot(7),
         sent: 1234,
         echo: Some((BOOT, 1233)),
     }

@@ -81,7 +81,6 @@ impl Paxos {
             }
         }
         peer.slot_chosen = peer.slot_chosen.max(heartbeat.slot_chosen);
-        peer.slot_kept = peer.slot_kept.max(heartbeat.slot_kept);
         self.election.note_ballot(heartbeat.ballot);
         self.election.note_ballot(heartbeat.promised);
 
@@ -166,7 +165,6 @@ impl Paxos {
                 promised: self.promised,
                 slot_chosen: self.slot_chosen,
                 chain: self.chain,
-                slot_kept: self.slot_kept,
                 sent: peer.sent,
                 echo: echoes.then_some((peer.boot, peer.heard)),
             };

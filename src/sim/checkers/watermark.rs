@@ -42,6 +42,16 @@ impl Watermark {
         self.newest = self.newest.split_off(&mark);
     }
 
+    /// A checkpoint is durable that makes up for the slots below `slot`.
+    pub fn on_checkpoint(&mut self, slot: Slot) {
+        if let Some(mark) = &mut self.mark
+            && *mark < slot
+        {
+            *mark = slot;
+            self.newest = self.newest.split_off(&slot);
+        }
+    }
+
     /// A group is durable, and every one before it.
     ///
     /// # Errors
@@ -127,6 +137,14 @@ mod tests {
         assert!(judge(&mut later, &group(4, Some("new"))));
         assert!(judge(&mut later, &group(5, None)));
         assert!(!judge(&mut later, &group(6, None)), "the next one is not there");
+    }
+
+    #[test]
+    fn a_checkpoint_makes_up_for_what_is_not_there() {
+        let mut behind = opened(None);
+        behind.on_checkpoint(Slot(5));
+        assert!(judge(&mut behind, &group(5, None)));
+        assert!(!judge(&mut behind, &group(6, None)), "it reaches no further");
     }
 
     #[test]

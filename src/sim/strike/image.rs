@@ -50,9 +50,7 @@ impl Strikes {
         rng: &mut Rng,
     ) {
         let serves = |id: &ReplicaId| sim.report(*id).is_some_and(|report| report.view.is_some());
-        // Nor must others have forgotten what it has to learn again.
-        let keeps_all = sim.lock().machine(id).settings.driver.history_bytes_min == u64::MAX;
-        let fits = self.ids.len() >= 3 && !self.damaged.is_used() && keeps_all;
+        let fits = self.ids.len() >= 3 && !self.damaged.is_used();
         if !fits || !self.ids.iter().all(|id| sim.is_up(*id) && serves(id)) {
             return;
         }

@@ -258,7 +258,8 @@ fn queue_of(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
-        | Message::Trimmed { .. } => 0,
+        | Message::Trimmed { .. }
+        | Message::FetchCheckpoint { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
         | Message::Accept(_)
@@ -267,6 +268,6 @@ fn queue_of(message: &Message) -> usize {
         | Message::Introduce(_)
         | Message::Agreed { .. } => 1,
         // Catching a replica up must not slow the others' commits, nor its own.
-        Message::Chosen(_) => 2,
+        Message::Chosen(_) | Message::CheckpointPart(_) => 2,
     }
 }

@@ -1,0 +1,280 @@
+//! Getting a checkpoint from a peer, part by part, where nobody has the entries any more that this
+//! replica lacks.
+//!
+//! A peer that was asked for entries said that it trimmed them. From then on it is asked for its
+//! newest checkpoint: one part at a time, and the next one as soon as there is room for it. Parts
+//! are put together, checked, written and made into a state by jobs of the journal
+//! (`journal/parts.rs`, `journal/checkpointing.rs`), while this replica goes on with what it can.
+//! When the file has its name, the state is taken in (`installing`).
+//!
+//! What was had stays had while the connection is lost, or the peer restarts. Where the peer has
+//! the checkpoint no more, is silent for long, or sent what turned out to be none, this replica
+//! begins anew with whoever tells it next that something is trimmed.
+//!
+//! Invariants:
+//! * At most [`HELD_BYTES`], a part and a block are in memory of what has come, besides the state
+//!   that is made of it.
+//! * A checkpoint that does not reach beyond what is known here is not begun.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::journal::disk::Disk;
+use crate::journal::parts::Next;
+use crate::journal::{CheckpointHeader, Parts, Source, Unfit};
+use crate::store::Store;
+use crate::store::image::ImageReader;
+use crate::types::error::Result;
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::marks::reached;
+use crate::types::message::{CheckpointPart, Envelope, Message};
+use crate::types::time::Moment;
+
+use super::driver::{Driver, Stage};
+use super::events;
+
+/// A checkpoint that comes from a peer.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    from: ReplicaId,
+    /// What it is of, once something has come.
+    header: Option<CheckpointHeader>,
+    shared: Arc<Shared>,
+    /// How far it has come, of how much.
+    offset: u64,
+    bytes_total: u64,
+    /// When the peer was asked for what comes next; `None` where it is not.
+    asked_at: Option<Moment>,
+    /// When something came last.
+    moved_at: Moment,
+    /// It is given up as soon as no job is at it.
+    given_up: bool,
+}
+
+/// How far a transfer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivingReport {
+    /// Who sends it.
+    pub from: ReplicaId,
+    /// The slot of the checkpoint, once that is known.
+    pub slot: Option<Slot>,
+    /// How many bytes have come.
+    pub bytes: u64,
+    /// Of how many; 0 before that is known.
+    pub bytes_total: u64,
+}
+
+/// What the driver and the jobs share.
+#[derive(Debug, Default)]
+struct Shared {
+    parts: Mutex<Parts>,
+    given_up: AtomicBool,
+    /// The state, once all of it has come.
+    store: Mutex<Option<Store>>,
+}
+
+/// Makes a state of what comes, in the jobs that write it down.
+struct Incoming {
+    shared: Arc<Shared>,
+    slot: Slot,
+    image: Option<ImageReader>,
+}
+
+impl fmt::Display for ReceivingReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, bytes, bytes_total, .. } = self;
+        write!(f, "taking in a checkpoint of replica {from}: {bytes} of {bytes_total} bytes")
+    }
+}
+
+impl Receiving {
+    fn new(from: ReplicaId, now: Moment) -> Self {
+        let (shared, asked_at) = (Arc::default(), None);
+        let (offset, bytes_total, given_up) = (0, 0, false);
+        let header = None;
+        Self { from, header, shared, offset, bytes_total, asked_at, moved_at: now, given_up }
+    }
+
+    pub(super) fn report(&self) -> ReceivingReport {
+        let (slot, bytes) = (self.header.map(|header| header.slot), self.offset);
+        ReceivingReport { from: self.from, slot, bytes, bytes_total: self.bytes_total }
+    }
+
+    /// No job goes on with it.
+    fn give_up(&mut self) {
+        self.given_up = true;
+        self.shared.given_up.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether there is room for another part.
+    fn has_room(&self) -> bool {
+        let parts = self.shared.parts.lock();
+        parts.held_bytes() < HELD_BYTES || !parts.is_ready()
+    }
+}
+
+impl<D: Disk> Driver<D> {
+    /// A peer trimmed what comes before `first`. If that is what this replica lacks, it wants a
+    /// checkpoint.
+    pub(super) fn receive_if_cut_off(&mut self, from: ReplicaId, first: Slot) {
+        let waits = self.receive_at.is_some_and(|at| self.now < at);
+        let is_free = self.receiving.is_none() && !waits && !self.space.is_short();
+        let serves = matches!(self.stage, Stage::Serving);
+        if is_free && serves && self.lacks().is_some_and(|lacks| lacks < first) {
+            self.receiving = Some(Receiving::new(from, self.now));
+        }
+    }
+
+    /// The first slot that this replica must take in to go on, as entries or in a state.
+    fn lacks(&self) -> Option<Slot> {
+        match self.repair.is_opening() {
+            true => self.repair.first(),
+            false => self.view().map(|view| view.slot_chosen),
+        }
+    }
+
+    /// Bytes of a checkpoint have come.
+    pub(super) fn on_checkpoint_part(&mut self, from: ReplicaId, part: &CheckpointPart) {
+        let lacks = self.lacks();
+        let cluster = self.journal.identity().cluster;
+        let Some(receiving) = self.receiving.as_mut() else { return };
+        if receiving.from != from || receiving.given_up || part.bytes.is_empty() {
+            return;
+        }
+        if receiving.header.is_some_and(|header| header.slot != part.slot) {
+            // It has that one no more.
+            reached!(TransferAnew);
+            return receiving.give_up();
+        }
+        if receiving.offset != part.offset {
+            return;
+        }
+        receiving.moved_at = self.now;
+        receiving.asked_at = None;
+        receiving.offset += part.bytes.len() as u64;
+        receiving.bytes_total = part.bytes_total;
+        let pushed = receiving.shared.parts.lock().push(&part.bytes);
+        if receiving.header.is_some() {
+            // What is wrong with it, the next job finds.
+            return;
+        }
+        let header = receiving.shared.parts.lock().header().filter(|header| {
+            let is_newer = lacks.is_some_and(|lacks| lacks < header.slot);
+            header.home.cluster == cluster && header.slot == part.slot && is_newer
+        });
+        let Some(header) = header.filter(|_| pushed.is_ok()) else {
+            return receiving.give_up();
+        };
+        receiving.header = Some(header);
+        let (shared, image) = (Arc::clone(&receiving.shared), Some(ImageReader::new()));
+        let incoming = Incoming { shared, slot: header.slot, image };
+        self.journal.begin_receiving(header.slot, header.chain, Box::new(incoming));
+    }
+
+    /// Asks for more, takes in what is whole, or gives it up.
+    pub(super) fn go_on_receiving(&mut self) -> Result<()> {
+        let lacks = self.lacks();
+        let Some(receiving) = &mut self.receiving else { return Ok(()) };
+        let is_taking = self.journal.is_taking_checkpoint();
+        let kept = self.journal.checkpoint().map(|newest| newest.header().slot);
+        if let Some(header) = receiving.header
+            && kept == Some(header.slot)
+        {
+            let store = receiving.shared.store.lock().take();
+            self.receiving = None;
+            return self.install(header, store.expect("a whole checkpoint is a state"));
+        }
+        if let Some(unfit) = self.journal.take_unfit() {
+            events::unfit(self.options.id, receiving.from, &unfit);
+            receiving.give_up();
+        }
+        let is_full = receiving.header.is_some() && self.journal.is_checkpoint_given_up();
+        let is_late =
+            PATIENCE * self.options.election_timeout <= self.now.since(receiving.moved_at);
+        let is_over = receiving.header.is_some_and(|it| lacks.is_none_or(|lacks| it.slot <= lacks));
+        if !receiving.given_up && (is_full || is_late || is_over) {
+            reached!(TransferAnew);
+            receiving.give_up();
+        }
+        if receiving.given_up {
+            if !is_taking {
+                let pause = if is_full { RETRY_FULL } else { 1 } * self.options.election_timeout;
+                self.receive_at = Some(self.now + pause);
+                self.receiving = None;
+            }
+            return Ok(());
+        }
+        // Before anything has come, one that is being taken here may be in the way.
+        let may_ask = receiving.header.is_some() || !is_taking;
+        let waits = receiving
+            .asked_at
+            .is_some_and(|at| self.now.since(at) < self.options.retransmit_interval);
+        if may_ask && !waits && receiving.has_room() && !receiving.is_whole() {
+            receiving.asked_at = Some(self.now);
+            let slot = receiving.header.map(|header| header.slot);
+            let message = Message::FetchCheckpoint { slot, offset: receiving.offset };
+            self.effects.sends.push(Envelope { to: receiving.from, message });
+        }
+        Ok(())
+    }
+}
+
+impl Receiving {
+    /// Whether all has come.
+    fn is_whole(&self) -> bool {
+        self.header.is_some() && self.bytes_total <= self.offset
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(super) fn wake_at(&self, options: &super::turn::Options) -> Moment {
+        let late = self.moved_at + PATIENCE * options.election_timeout;
+        let again = self.asked_at.map(|at| at + options.retransmit_interval);
+        again.map_or(late, |again| again.min(late))
+    }
+}
+
+impl Source for Incoming {
+    fn is_ready(&self) -> bool {
+        self.shared.given_up.load(Ordering::SeqCst) || self.shared.parts.lock().is_ready()
+    }
+
+    fn piece(&mut self) -> std::result::Result<Option<Vec<u8>>, Unfit> {
+        if self.shared.given_up.load(Ordering::SeqCst) {
+            return Err(Unfit("it was given up".to_owned()));
+        }
+        let unfit = |err: &dyn fmt::Display| Unfit(err.to_string());
+        let next = self.shared.parts.lock().take().map_err(|bad| unfit(&bad))?;
+        let image = self.image.as_mut().expect("nothing comes behind the end");
+        match next {
+            Next::Piece(piece) => {
+                image.take(&piece).map_err(|err| unfit(&err))?;
+                Ok(Some(piece))
+            }
+            Next::End => {
+                let image = self.image.take().expect("it was just there");
+                let store = image.finish().map_err(|err| unfit(&err))?;
+                let found = store.applied().slot;
+                if found != self.slot || store.membership().is_none() {
+                    let wanted = self.slot;
+                    let what = format!("the state below slot {found}, wanted {wanted}");
+                    return Err(Unfit(what));
+                }
+                *self.shared.store.lock() = Some(store);
+                Ok(None)
+            }
+            Next::Wait => unreachable!("a job comes when there is something for it"),
+        }
+    }
+}
+
+/// What has come and waits for its job, from which on nothing more is asked for.
+const HELD_BYTES: usize = 1024 * 1024;
+
+/// How many election timeouts a peer may be silent, before another one is asked.
+const PATIENCE: u32 = 4;
+
+/// How many election timeouts to wait where there was no space.
+const RETRY_FULL: u32 = 20;
