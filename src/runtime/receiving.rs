@@ -19,6 +19,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -35,6 +36,7 @@ use crate::types::time::Moment;
 
 use super::driver::{Driver, Stage};
 use super::events;
+use super::turn::Options;
 
 /// A checkpoint that comes from a peer.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(super) struct Receiving {
     asked_at: Option<Moment>,
     /// When something came last.
     moved_at: Moment,
+    /// Nothing is asked for before: the work that it makes is spread.
+    ask_from: Moment,
     /// It is given up as soon as no job is at it.
     given_up: bool,
 }
@@ -95,7 +99,8 @@ impl Receiving {
         let (shared, asked_at) = (Arc::default(), None);
         let (offset, bytes_total, given_up) = (0, 0, false);
         let header = None;
-        Self { from, header, shared, offset, bytes_total, asked_at, moved_at: now, given_up }
+        let (moved_at, ask_from) = (now, now);
+        Self { from, header, shared, offset, bytes_total, asked_at, moved_at, ask_from, given_up }
     }
 
     pub(super) fn report(&self) -> ReceivingReport {
@@ -153,7 +158,8 @@ impl<D: Disk> Driver<D> {
             return;
         }
         receiving.moved_at = self.now;
-        receiving.asked_at = None;
+        let asked_at = receiving.asked_at.take().unwrap_or(self.now);
+        receiving.ask_from = asked_at + time_of(part.bytes.len());
         receiving.offset += part.bytes.len() as u64;
         receiving.bytes_total = part.bytes_total;
         let pushed = receiving.shared.parts.lock().push(&part.bytes);
@@ -212,7 +218,8 @@ impl<D: Disk> Driver<D> {
         let waits = receiving
             .asked_at
             .is_some_and(|at| self.now.since(at) < self.options.retransmit_interval);
-        if may_ask && !waits && receiving.has_room() && !receiving.is_whole() {
+        let is_time = !waits && receiving.ask_from <= self.now;
+        if may_ask && is_time && receiving.has_room() && !receiving.is_whole() {
             receiving.asked_at = Some(self.now);
             let slot = receiving.header.map(|header| header.slot);
             let message = Message::FetchCheckpoint { slot, offset: receiving.offset };
@@ -229,10 +236,11 @@ impl Receiving {
     }
 
     /// When to look again, if nothing happens before.
-    pub(super) fn wake_at(&self, options: &super::turn::Options) -> Moment {
+    pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
         let late = self.moved_at + PATIENCE * options.election_timeout;
-        let again = self.asked_at.map(|at| at + options.retransmit_interval);
-        again.map_or(late, |again| again.min(late))
+        let next = self.asked_at.map_or(self.ask_from, |at| at + options.retransmit_interval);
+        // What is due and not done waits for a job.
+        [next, late].into_iter().filter(|at| now < *at).min()
     }
 }
 
@@ -269,6 +277,15 @@ impl Source for Incoming {
         }
     }
 }
+
+/// How long so many bytes are to take, at least: on a machine with few cores, whoever commits would
+/// notice more.
+fn time_of(bytes: usize) -> Duration {
+    Duration::from_nanos(bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND)
+}
+
+/// How fast a checkpoint comes at most.
+const BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 
 /// What has come and waits for its job, from which on nothing more is asked for.
 const HELD_BYTES: usize = 1024 * 1024;

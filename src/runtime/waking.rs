@@ -31,7 +31,7 @@ impl<D: Disk> Driver<D> {
         let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
         let (preferred, checkpoint) = (self.priorities.due_at(), self.checkpoints.wake_at());
         let change = self.changes.next_deadline();
-        let receiving = self.receiving.as_ref().map(|it| it.wake_at(&self.options));
+        let receiving = self.receiving.as_ref().and_then(|it| it.wake_at(self.now, &self.options));
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
             hand_over, stalled, preferred, checkpoint, change, receiving,
