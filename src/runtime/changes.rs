@@ -62,6 +62,8 @@ pub(super) struct Changes {
     waiting: VecDeque<Waiting>,
     /// When this replica stops, since it was removed.
     leaves_at: Option<Moment>,
+    /// It stays no longer, whoever asks.
+    leaves_by: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -292,6 +294,21 @@ impl<D: Disk> Driver<D> {
         self.paxos.as_ref().map(Paxos::membership)
     }
 
+    /// Somebody who knows less than this replica, which was removed, is there: it may be the only
+    /// one that can tell. It stays for another while.
+    pub(super) fn stay_for_who_lags(&mut self, message: &Message) {
+        let known = match message {
+            Message::Heartbeat(heartbeat) => heartbeat.slot_chosen,
+            Message::Fetch { from } | Message::Prepare { from, .. } => *from,
+            _ => return,
+        };
+        let lags = self.view().is_some_and(|view| known < view.slot_chosen);
+        if let (Some(leaves_by), true) = (self.changes.leaves_by, lags) {
+            let linger = self.now + self.options.election_timeout;
+            self.changes.leaves_at = Some(linger.min(leaves_by));
+        }
+    }
+
     /// A replica that was removed answers those who know less for another while, and stops.
     pub(super) fn leave_if_removed(&mut self) {
         if !matches!(self.stage, Stage::Serving)
@@ -300,9 +317,13 @@ impl<D: Disk> Driver<D> {
             return;
         }
         let linger = self.now + self.options.election_timeout;
+        self.changes.leaves_by.get_or_insert(self.now + STAY * self.options.election_timeout);
         if *self.changes.leaves_at.get_or_insert(linger) <= self.now {
             let message = format!("replica {} was removed from its cluster", self.options.id);
             self.stop(Error::new(ErrorKind::Removed, message));
         }
     }
 }
+
+/// How many election timeouts a replica that was removed stays at most.
+const STAY: u32 = 20;

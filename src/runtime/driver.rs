@@ -353,6 +353,7 @@ impl<D: Disk> Driver<D> {
         if !self.fence.counts(from, &message, self.journal.frontier().lsn()) {
             return Ok(());
         }
+        self.stay_for_who_lags(&message);
         match message {
             Message::Trimmed { first } => self.on_trimmed(from, first),
             Message::FetchCheckpoint { slot, offset } => {
