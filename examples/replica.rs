@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! replica --dir DIR [--id N] [--peer N=HOST:PORT].. [--listen HOST:PORT] [--timeout-ms N]
+//!         [--join CLUSTER] [--history-bytes N]
 //! ```
 //!
 //! Without `--peer` it is the only replica. Each line of standard input is a request:
@@ -15,11 +16,15 @@
 //! | `ready` | `ok ready`, once a leader is known and everything before was applied |
 //! | `leader` | `ok N`, or `ok none`; at once |
 //! | `status` | `ok` and the status on one line; at once |
+//! | `cluster` | `ok CLUSTER`: what a replica is told that is to join; at once |
+//! | `checkpoint` | `ok checkpoint`, once what is applied now is in one |
+//! | `observe N`, `promote N`, `remove N` | `ok` and the voters, once the change counts |
 //! | `close` | `ok closed`, and the process ends; so it does, silently, at the end of input |
 //!
 //! Every request has one answer line. It begins with `ok`, or with `refused` (a condition did not
 //! hold), `unknown` (it may have happened) or `error`, and says why. A value is the rest of the
-//! line; a key has no spaces. Requests do not wait for each other. A request may begin with `@TAG`:
+//! line; a key has no spaces. Requests do not wait for each other; answers come in their order, but
+//! for those that are given at once, and that of `checkpoint`. A request may begin with `@TAG`:
 //! then its answer begins with the same tag.
 
 use std::error::Error;
@@ -27,7 +32,7 @@ use std::io::{BufRead, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use indelible::{Committed, Config, Pending, RawTable, Replica, TxId};
+use indelible::{Committed, Config, Pending, RawTable, Replica, ReplicaId, TxId};
 
 const TABLE: RawTable<String> = RawTable::new("lines");
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -58,6 +63,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             "leader" => answer(&tag, Ok(number(replica.status().leader.map(|leader| leader.0)))),
             "status" => answer(&tag, Ok(replica.status().to_string())),
+            // It takes long, and others are not to wait for it.
+            "checkpoint" => {
+                let pending = replica.checkpoint();
+                let wait = move || answer(&tag, pending.wait().map(|()| "checkpoint".into()));
+                std::thread::spawn(wait);
+            }
+            "cluster" => {
+                let cluster = replica.cluster();
+                answer(&tag, Ok(cluster.map_or("none".into(), |cluster| cluster.to_string())));
+            }
             _ => match submit(&replica, request) {
                 Some(job) => sender.send((tag, job))?,
                 None => say(&format!("{tag}error not a request: {request}")),
@@ -102,6 +117,15 @@ fn submit(replica: &Replica, request: &str) -> Option<Job> {
             let replica = replica.clone();
             Box::new(move || replica.wait_ready(READY_PATIENCE).map(|()| "ready".into()))
         }
+        "observe" | "promote" | "remove" => {
+            let id = ReplicaId(key.parse().ok()?);
+            let pending = match verb {
+                "observe" => replica.add_observer(id),
+                "promote" => replica.promote(id),
+                _ => replica.remove(id),
+            };
+            Box::new(move || pending.wait().map(|membership| membership.to_string()))
+        }
         _ => return None,
     })
 }
@@ -131,13 +155,15 @@ fn say(line: &str) {
 
 fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error>> {
     let (mut directory, mut id, mut peers) = (None, 1, Vec::new());
-    let (mut listen, mut config) = (None, Config::default());
+    let (mut listen, mut join, mut config) = (None, None, Config::default());
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--dir" => directory = Some(value),
             "--id" => id = value.parse::<u64>()?,
             "--listen" => listen = Some(value),
+            "--join" => join = Some(value.parse()?),
+            "--history-bytes" => config.history_bytes_min = value.parse()?,
             "--timeout-ms" => config.request_timeout = Duration::from_millis(value.parse()?),
             "--peer" => {
                 let (id, address) = value.split_once('=').ok_or("--peer is N=HOST:PORT")?;
@@ -149,6 +175,9 @@ fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error
     let mut builder = Replica::builder(directory.ok_or("--dir is missing")?).config(config);
     if !peers.is_empty() {
         builder = builder.id(id).peers(peers);
+    }
+    if let Some(cluster) = join {
+        builder = builder.join(cluster);
     }
     if let Some(listen) = listen {
         builder = builder.listen(listen);

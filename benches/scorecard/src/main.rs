@@ -10,6 +10,7 @@
 //! directory for temporary files (set `TMPDIR` to choose the disk: a file system in memory measures
 //! nothing).
 
+mod catchup;
 mod core;
 mod failover;
 mod floor;
@@ -43,6 +44,8 @@ const ROWS: &[(&str, Measure)] = &[
     ("handover", handover::planned),
     ("slow_follower", slow_follower::stopped),
     ("reconfigure", reconfigure::five_and_back),
+    ("checkpoint.p99", catchup::checkpoint),
+    ("catchup.1g", catchup::send),
     ("git_history", git_history::five_thousand),
 ];
 

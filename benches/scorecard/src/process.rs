@@ -30,7 +30,19 @@ impl Process {
         id: u64,
         peers: &[(u64, String)],
     ) -> Result<Self> {
+        Self::start_with(program, directory, id, peers, &[])
+    }
+
+    /// Starts it with further arguments.
+    pub fn start_with(
+        program: &Path,
+        directory: &Path,
+        id: u64,
+        peers: &[(u64, String)],
+        arguments: &[&str],
+    ) -> Result<Self> {
         let mut command = Command::new(program);
+        command.args(arguments);
         command.arg("--dir").arg(directory.join(id.to_string())).args(["--id", &id.to_string()]);
         for (id, address) in peers {
             command.args(["--peer", &format!("{id}={address}")]);
@@ -43,13 +55,39 @@ impl Process {
 
     /// The answer to a request.
     pub fn ask(&mut self, request: &str) -> Result<String> {
-        writeln!(self.input, "{request}")?;
+        self.tell(request)?;
+        self.hear()
+    }
+
+    /// Makes a request; its answer comes behind those of the requests before.
+    pub fn tell(&mut self, request: &str) -> Result<()> {
+        Ok(writeln!(self.input, "{request}")?)
+    }
+
+    /// The next answer.
+    pub fn hear(&mut self) -> Result<String> {
         let mut answer = String::new();
         self.output.read_line(&mut answer)?;
         if answer.is_empty() {
             return Err(format!("replica {} ended", self.id).into());
         }
         Ok(answer.trim_end().to_owned())
+    }
+
+    /// A number that the status shows.
+    pub fn field(&mut self, name: &str) -> Result<u64> {
+        let status = self.ask("status")?;
+        let mut words = status.split(' ');
+        let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        Ok(value.ok_or_else(|| format!("no {name} in {status}"))?.parse()?)
+    }
+
+    /// How many bytes of memory it has.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
+        Ok(kib.trim().parse::<u64>()? * 1024)
     }
 
     /// Stands still from now on (SIGSTOP), or goes on again (SIGCONT).
