@@ -32,12 +32,15 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 const SCRIPTED: [Mark; 3] = [Mark::LeaderOverruled, Mark::RepairedBesideServing, Mark::HeldDropped];
 
 /// Marks that are reached in a few of ten thousand runs.
-const RARE: [Mark; 5] = [
+const RARE: [Mark; 8] = [
     Mark::AnswerBegunAnew,
     Mark::VoteRepeated,
     Mark::SuperheaderLost,
     Mark::AmnesiacSilent,
     Mark::ServedWhileRepairing,
+    Mark::CheckpointsLost,
+    Mark::StateInstalledOpening,
+    Mark::RetriedBehindState,
 ];
 
 /// From so many runs on those are asked for, too.
