@@ -7,7 +7,8 @@
 
 use indelible::journal::parts::Next;
 use indelible::journal::{
-    Checkpoint, CheckpointHeader, Journal, JournalError, MemoryDisk, Options, Parts, Source, Unfit,
+    Checkpoint, CheckpointHeader, Disk, Journal, JournalError, MemoryDisk, Options, Parts, Source,
+    Unfit,
 };
 use indelible::sim::disk::{Mount, SimDisk, SyncFailure, When};
 use indelible::types::entry::{Entry, EntryBuilder};
@@ -137,6 +138,8 @@ impl Life {
         journal.begin_receiving(Slot(RECEIVED), chain(RECEIVED), Box::new(incoming));
         while self.work(&mut journal)? {}
         assert_eq!(journal.checkpoint().map(|it| it.header().slot), Some(Slot(RECEIVED)));
+        journal.begin_behind(Slot(RECEIVED));
+        while self.work(&mut journal)? {}
         journal.go_on_behind();
         assert_eq!(journal.slot_trimmed(), Slot(RECEIVED));
         self.append(&mut journal, RECEIVED..TAKEN)?;
@@ -291,6 +294,22 @@ fn every_sync_fails_once() {
         }
     }
     assert!(failed > 40, "{failed} syncs");
+}
+
+/// Votes below a state that came from a peer were never compared with what was chosen. Where that
+/// state is lost, they do not pass for it.
+#[test]
+fn votes_below_a_state_that_is_lost_do_not_count() {
+    let file = file_of_peer();
+    let mut life = life();
+    life.run(&file).unwrap();
+    for name in life.disk.names().iter().filter(|name| name.starts_with("checkpoint-")) {
+        life.disk.mount().remove(name).unwrap();
+    }
+    let recovered = open(life.disk.mount()).unwrap().recovered();
+    let missing = recovered.missing.ranges();
+    assert_eq!((missing.len(), missing[0].first, missing[0].end), (1, Slot(0), Slot(RECEIVED)));
+    assert!(recovered.slot_chosen >= Slot(RECEIVED));
 }
 
 /// A byte that changed on the way, anything that ends early, or goes on: nothing of it is kept.

@@ -304,16 +304,29 @@ impl<D: Disk> Journal<D> {
         self.checkpoints.begin(&self.identity, (slot, chain), image, kept);
     }
 
+    /// The newest checkpoint came from a peer: that the journal begins behind it is written down,
+    /// by a job. For should the checkpoint be lost, whatever the journal has of the slots below may
+    /// be votes for what was not chosen. Where there is no space, ask again.
+    pub fn begin_behind(&mut self, slot: Slot) {
+        self.writer_mut().segments_mut().begin_behind(slot);
+    }
+
+    /// Whether that is durable.
+    pub fn begins_behind(&mut self, slot: Slot) -> bool {
+        slot <= self.writer_mut().segments_mut().front().slot
+    }
+
     /// The newest checkpoint came from a peer: what the journal has of the slots below it does not
     /// count any more.
     ///
     /// # Panics
     ///
-    /// Where it did not.
+    /// Where it did not, or it is not [written down](Self::begin_behind).
     pub fn go_on_behind(&mut self) {
         let newest = self.checkpoint().map(Checkpoint::header);
         let received = newest.filter(|newest| newest.journal_from == newest.slot);
         let slot = received.expect("the newest checkpoint came from a peer").slot;
+        assert!(self.begins_behind(slot), "that the journal begins with {slot} is not durable");
         self.writer_mut().go_on_behind(slot);
     }
 

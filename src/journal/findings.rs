@@ -64,6 +64,8 @@ pub(super) struct Findings {
     /// Whether frames are lost that were durable, and nothing that counts behind them tells that
     /// no newer promise was among them.
     pub(super) lost_behind_promise: bool,
+    /// Below, only what was told to be chosen counts.
+    front: Slot,
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,
@@ -124,6 +126,7 @@ impl Findings {
             spoken_of: (0, Ballot::ZERO),
             heard_of: 0,
             lost_behind_promise: false,
+            front,
             slot_chosen: front,
             chosen: BTreeSet::new(),
             votes: BTreeMap::new(),
@@ -154,8 +157,12 @@ impl Findings {
         }
         let place = Place::new(segment, offset).filter(|_| self.index.can_hold(slot));
         let Some(place) = place else { return false };
-        self.index.set(slot, place);
         self.slot_end = self.slot_end.max(slot.next());
+        if kind == Kind::Vote && slot < self.front {
+            // What was chosen there was never compared with it.
+            return true;
+        }
+        self.index.set(slot, place);
         match kind {
             Kind::Vote => {
                 if slot >= self.slot_chosen {

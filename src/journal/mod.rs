@@ -168,6 +168,7 @@ pub struct Journal<D: Disk> {
     checkpoints: Checkpoints<D>,
     /// Parts of checkpoints to read, and those that were.
     unread: VecDeque<Job<D>>,
+    reads: bool,
     parts: Vec<Part<D>>,
     /// Last, so that it is released after everything else. `None` once it was released early.
     lock: Option<D::Lock>,
@@ -203,6 +204,7 @@ impl<D: Disk> Journal<D> {
             shared,
             writer,
             unread: VecDeque::new(),
+            reads: false,
             parts: Vec::new(),
             lock: Some(lock),
         })
@@ -312,7 +314,13 @@ impl<D: Disk> Journal<D> {
         }
         let step = self.checkpoints.next_step(writer.frontier().lsn());
         let step = step.map(|step| Job(Task::Checkpoint(step)));
-        Ok(step.or_else(|| self.unread.pop_front()))
+        if step.is_some() || self.reads {
+            return Ok(step);
+        }
+        // One at a time: whoever commits must find a thread that is free.
+        let read = self.unread.pop_front();
+        self.reads = read.is_some();
+        Ok(read)
     }
 
     /// Whether segments could be removed if no slot from `limit` on goes, and the others keep
@@ -381,6 +389,7 @@ impl<D: Disk> Journal<D> {
                 Ok(writer.frontier())
             }
             Outcome::Read(part) => {
+                self.reads = false;
                 writer.check_poison()?;
                 self.parts.push(part);
                 Ok(writer.frontier())

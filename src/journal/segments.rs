@@ -29,6 +29,8 @@ pub(super) struct Segments {
     ended: BTreeMap<u64, Ended>,
     /// What is to be removed as soon as it can be.
     wanted: Option<Wanted>,
+    /// The journal is to begin with this slot, without anything to be removed.
+    behind: Option<Slot>,
     /// A removal is under way.
     runs: bool,
 }
@@ -60,7 +62,7 @@ pub(super) struct Removal {
 
 impl Segments {
     pub(super) fn new(front: Front, ended: BTreeMap<u64, Ended>) -> Self {
-        Self { front, ended, wanted: None, runs: false }
+        Self { front, ended, wanted: None, behind: None, runs: false }
     }
 
     /// A segment is not written to any more.
@@ -68,9 +70,14 @@ impl Segments {
         self.ended.insert(number, ended);
     }
 
-    /// The slots below do not count any more, whatever segment they are in.
-    pub(super) fn go_on_behind(&mut self, slot: Slot) {
-        self.front.slot = self.front.slot.max(slot);
+    /// The slots below are not to count any more, whatever segment they are in.
+    pub(super) fn begin_behind(&mut self, slot: Slot) {
+        self.behind = Some(slot);
+    }
+
+    /// Where the journal begins, durably.
+    pub(super) fn front(&self) -> Front {
+        self.front
     }
 
     /// How long a segment turned out to be.
@@ -100,6 +107,14 @@ impl Segments {
     /// What can be removed now, where the journal is durable up to `frontier` and `current` is the
     /// segment in use.
     pub(super) fn next_removal(&mut self, frontier: Lsn, current: u64) -> Option<Removal> {
+        if self.runs {
+            return None;
+        }
+        if let Some(slot) = self.behind.take() {
+            let front = Front { slot: self.front.slot.max(slot), ..self.front };
+            self.runs = true;
+            return Some(Removal { front, numbers: Vec::new() });
+        }
         let Wanted { limit, bytes_min, behind } =
             self.wanted.take_if(|wanted| wanted.behind <= frontier)?;
         let numbers = self.removable(limit, bytes_min, behind);
@@ -118,7 +133,7 @@ impl Segments {
     pub(super) fn complete(&mut self, removal: Option<&Removal>) -> u64 {
         self.runs = false;
         let Some(Removal { front, numbers }) = removal else { return 0 };
-        assert!(self.front.number < front.number && self.front.slot <= front.slot, "{front:?}");
+        assert!(self.front.number <= front.number && self.front.slot <= front.slot, "{front:?}");
         self.front = *front;
         let gone = numbers.iter().filter_map(|number| self.ended.remove(number));
         gone.map(|ended| ended.bytes).sum()

@@ -255,7 +255,8 @@ impl<D: Disk> Writer<D> {
         let identity = self.identity.as_ref().filter(|identity| identity.formed)?;
         let removal = self.segments.next_removal(self.frontier, self.end.number)?;
         // Who asks for these slots from now on is told.
-        self.shared.index.write().trim(removal.front.slot);
+        let first = if removal.numbers.is_empty() { Slot::ZERO } else { removal.front.slot };
+        self.shared.index.write().trim(first);
         let identity =
             Identity { segment_last: self.segment_durable, segment_made: made, ..identity.clone() };
         let disk = Arc::clone(&self.disk);
@@ -291,10 +292,10 @@ impl<D: Disk> Writer<D> {
         // Whatever stands before has an older frame, as far as anybody asks.
         self.slot_end = self.slot_end.max(slot);
         self.slot_chosen = self.slot_chosen.max(slot);
-        self.segments.go_on_behind(slot);
-        if let Some(identity) = &mut self.identity {
-            identity.front.slot = identity.front.slot.max(slot);
-        }
+    }
+
+    pub(super) fn segments_mut(&mut self) -> &mut Segments {
+        &mut self.segments
     }
 
     /// One behind the highest slot that was ever appended.

@@ -50,7 +50,7 @@ pub(super) struct Receiving {
     bytes_total: u64,
     /// When the peer was asked for what comes next; `None` where it is not.
     asked_at: Option<Moment>,
-    /// When something came last.
+    /// When something came last, or was asked for first.
     moved_at: Moment,
     /// Nothing is asked for before: the work that it makes is spread.
     ask_from: Moment,
@@ -149,6 +149,9 @@ impl<D: Disk> Driver<D> {
         if receiving.from != from || receiving.given_up || part.bytes.is_empty() {
             return;
         }
+        let (end, asked) =
+            (part.offset.saturating_add(part.bytes.len() as u64), receiving.asked_at);
+        let (Some(asked_at), true) = (asked, end <= part.bytes_total) else { return };
         if receiving.header.is_some_and(|header| header.slot != part.slot) {
             // It has that one no more.
             reached!(TransferAnew);
@@ -158,9 +161,9 @@ impl<D: Disk> Driver<D> {
             return;
         }
         receiving.moved_at = self.now;
-        let asked_at = receiving.asked_at.take().unwrap_or(self.now);
+        receiving.asked_at = None;
         receiving.ask_from = asked_at + time_of(part.bytes.len());
-        receiving.offset += part.bytes.len() as u64;
+        receiving.offset = end;
         receiving.bytes_total = part.bytes_total;
         let pushed = receiving.shared.parts.lock().push(&part.bytes);
         if receiving.header.is_some() {
@@ -171,7 +174,8 @@ impl<D: Disk> Driver<D> {
             let is_newer = lacks.is_some_and(|lacks| lacks < header.slot);
             header.home.cluster == cluster && header.slot == part.slot && is_newer
         });
-        let Some(header) = header.filter(|_| pushed.is_ok()) else {
+        let is_taking = self.journal.is_taking_checkpoint();
+        let Some(header) = header.filter(|_| pushed.is_ok() && !is_taking) else {
             return receiving.give_up();
         };
         receiving.header = Some(header);
@@ -189,6 +193,14 @@ impl<D: Disk> Driver<D> {
         if let Some(header) = receiving.header
             && kept == Some(header.slot)
         {
+            if !self.journal.begins_behind(header.slot) {
+                // Again, where there was no space for it.
+                if self.receive_at.is_none_or(|at| at <= self.now) {
+                    self.receive_at = Some(self.now + self.options.election_timeout);
+                    self.journal.begin_behind(header.slot);
+                }
+                return Ok(());
+            }
             let store = receiving.shared.store.lock().take();
             self.receiving = None;
             return self.install(header, store.expect("a whole checkpoint is a state"));
@@ -198,8 +210,8 @@ impl<D: Disk> Driver<D> {
             receiving.give_up();
         }
         let is_full = receiving.header.is_some() && self.journal.is_checkpoint_given_up();
-        let is_late =
-            PATIENCE * self.options.election_timeout <= self.now.since(receiving.moved_at);
+        let is_late = receiving.asked_at.is_some()
+            && PATIENCE * self.options.election_timeout <= self.now.since(receiving.moved_at);
         let is_over = receiving.header.is_some_and(|it| lacks.is_none_or(|lacks| it.slot <= lacks));
         if !receiving.given_up && (is_full || is_late || is_over) {
             reached!(TransferAnew);
@@ -220,6 +232,9 @@ impl<D: Disk> Driver<D> {
             .is_some_and(|at| self.now.since(at) < self.options.retransmit_interval);
         let is_time = !waits && receiving.ask_from <= self.now;
         if may_ask && is_time && receiving.has_room() && !receiving.is_whole() {
+            if receiving.asked_at.is_none() {
+                receiving.moved_at = self.now;
+            }
             receiving.asked_at = Some(self.now);
             let slot = receiving.header.map(|header| header.slot);
             let message = Message::FetchCheckpoint { slot, offset: receiving.offset };
@@ -291,7 +306,7 @@ const BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 const HELD_BYTES: usize = 1024 * 1024;
 
 /// How many election timeouts a peer may be silent, before another one is asked.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 10;
 
 /// How many election timeouts to wait where there was no space.
 const RETRY_FULL: u32 = 20;
