@@ -122,6 +122,7 @@ impl<D: Disk> Driver<D> {
     /// yet sync itself it does not send, nor what it cannot read any more: the peer asks again, and
     /// asks others.
     pub(super) fn serve(&mut self, serve: Serve) {
+        self.sending.touch(serve.to, self.now);
         if serve.from < self.slot_trimmed() {
             return self.tell_trimmed(serve.to);
         }

@@ -55,6 +55,13 @@ impl<D: Disk> Default for Sending<D> {
 }
 
 impl<D: Disk> Sending<D> {
+    /// A peer goes on behind what it was sent.
+    pub(super) fn touch(&mut self, to: ReplicaId, now: Moment) {
+        if let Some(sent) = self.to.get_mut(&to) {
+            sent.asked_at = now;
+        }
+    }
+
     /// The lowest slot behind which somebody will want to go on.
     pub(super) fn first(&self) -> Option<Slot> {
         self.to.values().map(|sent| sent.checkpoint.header().slot).min()
