@@ -1,7 +1,9 @@
 //! Where each slot's newest durable frame stands, and the files to read it from.
 //!
-//! Eight bytes for each slot, in one vector: a million slots are 8 MB. The index is shared between
-//! the journal, which writes it as groups become durable, and any number of readers.
+//! Eight bytes for each slot, in pages of neighbours: a million slots are 8 MB. A page without a
+//! place is not there, so slots that nothing is known of cost nothing: behind lost checkpoints there
+//! can be any number of them. The index is shared between the journal, which writes it as groups
+//! become durable, and any number of readers.
 //!
 //! Invariants:
 //! * A place in the index is durable.
@@ -9,7 +11,7 @@
 //!   place. The old frame may hold another entry than the one that is chosen; served as chosen, it
 //!   would be a well-formed lie.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -52,12 +54,16 @@ impl Place {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     first: Slot,
-    places: VecDeque<Place>,
+    /// Places of `PAGE_SLOTS` slots each, by the number of the page. Those of slots before the
+    /// first one mean nothing.
+    pages: BTreeMap<u64, Box<Page>>,
     /// How many frames gave a place to a slot that had none.
     held: u64,
     /// How many slots may have stood in what is lost.
     lacking: u64,
 }
+
+type Page = [Place; PAGE_SLOTS as usize];
 
 impl Index {
     /// No places, from `first` on.
@@ -72,16 +78,18 @@ impl Index {
 
     /// Forgets the slots below `first`.
     pub(super) fn trim(&mut self, first: Slot) {
-        let count = usize::try_from(self.first.count_to(first)).unwrap_or(usize::MAX);
-        self.places.drain(..count.min(self.places.len()));
         // What was held went, whether it had a place or not; the bound on wild slots goes on.
-        self.held = self.held.saturating_sub(count as u64);
+        self.held = self.held.saturating_sub(self.first.count_to(first.max(self.first)));
         self.first = self.first.max(first);
+        self.pages = self.pages.split_off(&page_of(self.first));
     }
 
     /// Where the slot's newest frame stands, where it is durable.
     pub(super) fn get(&self, slot: Slot) -> Option<Place> {
-        let place = *self.places.get(self.at(slot)?)?;
+        if slot < self.first {
+            return None;
+        }
+        let place = self.pages.get(&page_of(slot))?[at(slot)];
         (place != Place::NONE).then_some(place)
     }
 
@@ -101,54 +109,59 @@ impl Index {
     /// The place of a slot; one that was trimmed gets none.
     pub(super) fn set(&mut self, slot: Slot, place: Place) {
         assert!(self.can_hold(slot), "slot {slot} is far beyond {} others", self.held);
-        let Some(at) = self.at(slot) else { return };
-        if at >= self.places.len() {
-            self.places.resize(at + 1, Place::NONE);
+        if slot < self.first {
+            return;
         }
-        self.held += u64::from(self.places[at] == Place::NONE);
-        self.places[at] = place;
+        let blank = || Box::new([Place::NONE; PAGE_SLOTS as usize]);
+        let page = self.pages.entry(page_of(slot)).or_insert_with(blank);
+        self.held += u64::from(page[at(slot)] == Place::NONE);
+        page[at(slot)] = place;
     }
 
     /// The slots have no durable newest frame for now.
     pub(super) fn clear(&mut self, slots: SlotRange) {
-        let at = |slot: Slot| {
-            let count = self.first.count_to(slot.max(self.first));
-            usize::try_from(count).map_or(self.places.len(), |at| at.min(self.places.len()))
-        };
-        let (first, end) = (at(slots.first), at(slots.end));
-        if first < end {
-            self.places.range_mut(first..end).for_each(|place| *place = Place::NONE);
+        if slots.first >= slots.end {
+            return;
+        }
+        let last = Slot(slots.end.0 - 1);
+        for (number, page) in self.pages.range_mut(page_of(slots.first)..=page_of(last)) {
+            let begin = number * PAGE_SLOTS;
+            let from = slots.first.0.saturating_sub(begin) as usize;
+            let to = (slots.end.0 - begin).min(PAGE_SLOTS) as usize;
+            page[from..to].fill(Place::NONE);
         }
     }
 
     /// The slots below `end` that have no place, of those that were not trimmed.
     pub(super) fn holes(&self, end: Slot) -> SlotSet {
-        let known = self.first.count_to(end.max(self.first));
-        let known = usize::try_from(known).unwrap_or(usize::MAX).min(self.places.len());
-        let mut holes = SlotSet::default();
-        let mut begin = None;
-        for (at, place) in self.places.range(..known).enumerate() {
-            match (*place == Place::NONE, begin) {
-                (true, None) => begin = Some(at),
-                (false, Some(first)) => {
-                    holes.insert(self.slots(first, at));
-                    begin = None;
-                }
-                _ => {}
-            }
+        let (mut holes, mut next) = (SlotSet::default(), self.first);
+        let first = self.first;
+        let held = self.held_slots().skip_while(|slot| *slot < first);
+        for slot in held.take_while(|slot| *slot < end) {
+            holes.insert(SlotRange { first: next, end: slot });
+            next = slot.next();
         }
-        holes.insert(self.slots(begin.unwrap_or(known), known));
-        holes.insert(SlotRange { first: self.first.plus(known as u64), end });
+        holes.insert(SlotRange { first: next, end });
         holes
     }
 
-    fn slots(&self, first: usize, end: usize) -> SlotRange {
-        SlotRange { first: self.first.plus(first as u64), end: self.first.plus(end as u64) }
+    /// The slots that have a place, in order, trimmed ones among them.
+    fn held_slots(&self) -> impl Iterator<Item = Slot> {
+        self.pages.iter().flat_map(|(number, page)| {
+            let held = (0..PAGE_SLOTS).filter(|at| page[*at as usize] != Place::NONE);
+            held.map(move |at| Slot(number * PAGE_SLOTS + at))
+        })
     }
+}
 
-    fn at(&self, slot: Slot) -> Option<usize> {
-        usize::try_from((self.first <= slot).then(|| self.first.count_to(slot))?).ok()
-    }
+/// The number of the page that a slot's place is in.
+fn page_of(slot: Slot) -> u64 {
+    slot.0 / PAGE_SLOTS
+}
+
+/// Where in its page a slot's place is.
+fn at(slot: Slot) -> usize {
+    (slot.0 % PAGE_SLOTS) as usize
 }
 
 /// What a journal and its readers share.
@@ -160,7 +173,81 @@ pub(super) struct Shared<F> {
     pub(super) files: RwLock<BTreeMap<u64, Arc<F>>>,
 }
 
-/// How many slots without a place may lie before one. Bounds what wild slots can allocate.
+/// How many slots without a place may lie before one that is not behind a known loss.
 const GAP_MAX: u64 = 1 << 20;
 
+/// How many slots share a page: 2 KiB. Wild slots, a page each, take not much more than their
+/// frames.
+const PAGE_SLOTS: u64 = 256;
+
 const _: () = assert!(2 * ALPHA_MAX < GAP_MAX, "each slot that is voted for can be held");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(u64),
+        Clear(u64, u64),
+        Trim(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0..3 * PAGE_SLOTS).prop_map(Step::Set),
+            2 => (0..3 * PAGE_SLOTS, 0..400_u64).prop_map(|(from, to)| Step::Clear(from, from + to)),
+            1 => (0..2 * PAGE_SLOTS).prop_map(Step::Trim),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_agrees_with_a_map(steps in prop::collection::vec(step(), 0..60)) {
+            let (mut index, mut map, mut first) = (Index::default(), BTreeMap::new(), 0);
+            for (offset, step) in (1..).zip(steps) {
+                match step {
+                    Step::Set(slot) => {
+                        let place = Place { segment: 1, offset };
+                        index.set(Slot(slot), place);
+                        (slot >= first).then(|| map.insert(slot, place));
+                    }
+                    Step::Clear(from, end) => {
+                        index.clear(SlotRange { first: Slot(from), end: Slot(end) });
+                        map.retain(|slot, _| *slot < from || *slot >= end);
+                    }
+                    Step::Trim(slot) => {
+                        index.trim(Slot(slot));
+                        first = first.max(slot);
+                        map.retain(|slot, _| *slot >= first);
+                    }
+                }
+                prop_assert_eq!(index.first(), Slot(first));
+                for slot in 0..3 * PAGE_SLOTS + 2 {
+                    prop_assert_eq!(index.get(Slot(slot)), map.get(&slot).copied());
+                }
+                for end in [first, first + 300, 4 * PAGE_SLOTS] {
+                    let holes = index.holes(Slot(end));
+                    for slot in 0..4 * PAGE_SLOTS {
+                        let is_hole = first <= slot && slot < end && !map.contains_key(&slot);
+                        prop_assert_eq!(holes.contains(Slot(slot)), is_hole);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_behind_a_great_loss_costs_one_page() {
+        let mut index = Index::default();
+        let far = Slot(1 << 60);
+        assert!(!index.can_hold(far));
+        index.may_lack(far.0);
+        index.set(far, Place { segment: 1, offset: 1 });
+        assert_eq!(index.pages.len(), 1);
+        let hole = SlotRange { first: Slot::ZERO, end: far };
+        assert_eq!(index.holes(far.next()).ranges(), [hole]);
+    }
+}
