@@ -337,7 +337,8 @@ pub use status::{PeerStatus, Role, Status};
 pub use store::verdict::{Committed, Resolution};
 pub use table::{KeyOf, Puts, RawTable, Table, TableRef};
 pub use transaction::Transaction;
-pub use types::error::{Conflict, Error, ErrorKind, Expectation, Result};
+pub use types::conflict::{Conflict, Expectation};
+pub use types::error::{Error, ErrorKind, Result};
 pub use types::ids::{
     ClusterId, Incarnation, ParseClusterIdError, ParseRequestIdError, ReplicaId, RequestId,
     SessionId, TxId,

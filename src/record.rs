@@ -10,8 +10,9 @@ use crate::store::ledger::SlotOutcome;
 use crate::table::{TableRef, decode_key};
 use crate::types::codec::DecodeError;
 use crate::types::command::{self, Command, Condition, Operation, TableUse, ValueCodec};
+use crate::types::conflict::Expectation;
 use crate::types::entry::Entry;
-use crate::types::error::{Error, ErrorKind, Expectation, Result};
+use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{RequestId, TxId};
 use crate::types::time::Time;
 

@@ -17,7 +17,8 @@ use crate::runtime::pending::Pending;
 use crate::store::verdict::Committed;
 use crate::table::{KeyOf, Puts, TableRef};
 use crate::types::command::{self, Command, Condition, Operation, TableUse, Ticket};
-use crate::types::error::{Error, ErrorKind, Expectation, Result};
+use crate::types::conflict::Expectation;
+use crate::types::error::{Error, ErrorKind, Result};
 #[cfg(test)]
 use crate::types::ids::RequestId;
 use crate::types::ids::TxId;

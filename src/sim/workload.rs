@@ -27,7 +27,8 @@ use crate::runtime::handle::Handle;
 use crate::runtime::pending::Pending;
 use crate::store::verdict::{Committed, Resolution};
 use crate::types::command::Ticket;
-use crate::types::error::{self, Error, ErrorKind};
+use crate::types::conflict;
+use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{ReplicaId, RequestId, TxId};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
@@ -476,9 +477,9 @@ fn written(result: Result<Committed, Error>) -> Outcome {
             condition: conflict.condition,
             key: Key::new(0, conflict.key.clone()),
             wanted: match conflict.wanted {
-                error::Expectation::Absent => Expectation::Absent,
-                error::Expectation::Present => Expectation::Present,
-                error::Expectation::Version(version) => Expectation::Version(version.counter()),
+                conflict::Expectation::Absent => Expectation::Absent,
+                conflict::Expectation::Present => Expectation::Present,
+                conflict::Expectation::Version(version) => Expectation::Version(version.counter()),
             },
             found: conflict.found.map(TxId::counter),
         }),

@@ -24,7 +24,7 @@ use super::versions::Written;
 use super::{Ended, State};
 use crate::types::bugs::{self, Bug};
 use crate::types::command::{Command, Condition, Key, Operation, TableUse};
-use crate::types::error::{Conflict, Expectation};
+use crate::types::conflict::{Conflict, Expectation};
 use crate::types::ids::TxId;
 
 /// Applies `command` to the state.

@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::sessions::Outcome;
 use crate::types::command::{TableUse, ValueCodec};
-use crate::types::error::{Conflict, Error, ErrorKind};
+use crate::types::conflict::Conflict;
+use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{RequestId, TxId};
 
 /// How one command ended. Equal on all replicas.

@@ -7,7 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ids::{RequestId, TxId};
+use super::conflict::Conflict;
+use super::ids::RequestId;
 use super::membership::MembershipError;
 
 /// The result of a fallible call.
@@ -116,35 +117,6 @@ pub enum ErrorKind {
     /// Transactions are asked for that are so old that they were removed; see
     /// [`history_bytes_min`](crate::Config::history_bytes_min). The state is whole without them.
     Trimmed,
-}
-
-/// Which condition refused a transaction, what it wanted and what it found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Conflict {
-    /// The place of the condition in the transaction, from 0, in the order they were added.
-    pub condition: usize,
-    /// The name of the table.
-    pub table: String,
-    /// The key, as its table encodes it.
-    pub key: Vec<u8>,
-    /// What the condition wanted to find.
-    pub wanted: Expectation,
-    /// The version of the key that was found: the id of the transaction that was faster, or `None`
-    /// where the key was absent.
-    pub found: Option<TxId>,
-}
-
-/// What a condition wants to find at a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Expectation {
-    /// No value.
-    Absent,
-    /// Any value.
-    Present,
-    /// The value that this transaction wrote.
-    Version(TxId),
 }
 
 impl Error {
@@ -471,30 +443,5 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|source| &**source as _)
-    }
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { condition, table, key, wanted, found } = self;
-        write!(f, "condition {condition} on table {table:?} key 0x")?;
-        for byte in key {
-            write!(f, "{byte:02x}")?;
-        }
-        write!(f, ": wanted {wanted}, found ")?;
-        match found {
-            Some(version) => write!(f, "version {version}"),
-            None => f.write_str("no value"),
-        }
-    }
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => f.write_str("no value"),
-            Self::Present => f.write_str("any value"),
-            Self::Version(version) => write!(f, "version {version}"),
-        }
     }
 }

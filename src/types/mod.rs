@@ -12,6 +12,7 @@ pub mod time;
 
 pub mod limits;
 
+pub mod conflict;
 pub mod error;
 
 pub mod codec;

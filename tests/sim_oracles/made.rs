@@ -12,8 +12,8 @@ use indelible::sim::checkers::history::{
 use indelible::store::Store;
 use indelible::store::verdict::Verdict;
 use indelible::types::command::{self, Command, KeyKind, TableUse, ValueCodec};
+use indelible::types::conflict::Expectation as Wanted;
 use indelible::types::entry::EntryBuilder;
-use indelible::types::error::Expectation as Wanted;
 use indelible::types::ids::{RequestId, Slot};
 use indelible::types::time::Time;
 
