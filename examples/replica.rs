@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! replica --dir DIR [--id N] [--peer N=HOST:PORT].. [--listen HOST:PORT] [--timeout-ms N]
-//!         [--join CLUSTER] [--history-bytes N]
+//!         [--join CLUSTER] [--history-bytes N] [--restore FILE | --survivor DIR]
 //! ```
 //!
-//! Without `--peer` it is the only replica. Each line of standard input is a request:
+//! Without `--peer` it is the only replica. `--restore` makes a new ledger of a backup first, in a
+//! blank directory; `--survivor` one of what is left of another replica. Each line of standard
+//! input is a request:
 //!
 //! | request | answer |
 //! |---|---|
@@ -18,21 +20,23 @@
 //! | `status` | `ok` and the status on one line; at once |
 //! | `cluster` | `ok CLUSTER`: what a replica is told that is to join; at once |
 //! | `checkpoint` | `ok checkpoint`, once what is applied now is in one |
+//! | `backup FILE` | `ok TXID`, once a backup of everything up to there is in the file, synced |
 //! | `observe N`, `promote N`, `remove N` | `ok` and the voters, once the change counts |
 //! | `close` | `ok closed`, and the process ends; so it does, silently, at the end of input |
 //!
 //! Every request has one answer line. It begins with `ok`, or with `refused` (a condition did not
 //! hold), `unknown` (it may have happened) or `error`, and says why. A value is the rest of the
 //! line; a key has no spaces. Requests do not wait for each other; answers come in their order, but
-//! for those that are given at once, and that of `checkpoint`. A request may begin with `@TAG`:
-//! then its answer begins with the same tag.
+//! for those that are given at once, and those of `checkpoint` and `backup`. A request may begin
+//! with `@TAG`: then its answer begins with the same tag.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{BufRead, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use indelible::{Committed, Config, Pending, RawTable, Replica, ReplicaId, TxId};
+use indelible::{Backup, Committed, Config, Pending, RawTable, Replica, ReplicaId, Restore, TxId};
 
 const TABLE: RawTable<String> = RawTable::new("lines");
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -68,6 +72,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let pending = replica.checkpoint();
                 let wait = move || answer(&tag, pending.wait().map(|()| "checkpoint".into()));
                 std::thread::spawn(wait);
+            }
+            "backup" => {
+                let (replica, path) =
+                    (replica.clone(), request["backup".len()..].trim().to_owned());
+                std::thread::spawn(move || match backup(&replica, &path) {
+                    Ok(txid) => answer(&tag, Ok(number(Some(txid.get())))),
+                    Err(err) => say(&format!("{tag}error {err}")),
+                });
             }
             "cluster" => {
                 let cluster = replica.cluster();
@@ -130,6 +142,17 @@ fn submit(replica: &Replica, request: &str) -> Option<Job> {
     })
 }
 
+/// Writes a backup, and reads it back.
+fn backup(replica: &Replica, path: &str) -> Result<TxId, Box<dyn Error>> {
+    let file = File::create(path)?;
+    let written = replica.backup(&file)?;
+    file.sync_all()?;
+    match Backup::verify(File::open(path)?)? == written {
+        true => Ok(written.txid),
+        false => Err("the file holds another backup".into()),
+    }
+}
+
 fn written(pending: Pending<Committed>) -> Job {
     Box::new(move || Ok(number(pending.wait()?.txid.map(TxId::get))))
 }
@@ -156,6 +179,7 @@ fn say(line: &str) {
 fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error>> {
     let (mut directory, mut id, mut peers) = (None, 1, Vec::new());
     let (mut listen, mut join, mut config) = (None, None, Config::default());
+    let (mut restore, mut survivor) = (None, None);
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
@@ -163,6 +187,8 @@ fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error
             "--id" => id = value.parse::<u64>()?,
             "--listen" => listen = Some(value),
             "--join" => join = Some(value.parse()?),
+            "--restore" => restore = Some(value),
+            "--survivor" => survivor = Some(value),
             "--history-bytes" => config.history_bytes_min = value.parse()?,
             "--timeout-ms" => config.request_timeout = Duration::from_millis(value.parse()?),
             "--peer" => {
@@ -172,9 +198,22 @@ fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error
             _ => return Err(format!("{name} is no option").into()),
         }
     }
-    let mut builder = Replica::builder(directory.ok_or("--dir is missing")?).config(config);
+    let directory = directory.ok_or("--dir is missing")?;
+    let restored = match (restore, survivor) {
+        (None, None) => None,
+        (Some(file), None) => {
+            Some(Restore::into(&directory).id(id).from_backup(File::open(file)?)?)
+        }
+        (None, Some(left)) => Some(Restore::into(&directory).id(id).from_survivor(left)?),
+        (Some(_), Some(_)) => return Err("--restore and --survivor do not go together".into()),
+    };
+    if let Some(restored) = restored {
+        eprintln!("{restored:?}");
+    }
+    let mut builder = Replica::builder(directory).config(config);
+    builder = builder.id(id);
     if !peers.is_empty() {
-        builder = builder.id(id).peers(peers);
+        builder = builder.peers(peers);
     }
     if let Some(cluster) = join {
         builder = builder.join(cluster);

@@ -271,6 +271,7 @@
     )
 )]
 
+mod backup;
 mod builder;
 mod config;
 mod history;
@@ -282,6 +283,7 @@ mod network;
 mod record;
 mod replica;
 mod resolve;
+mod restore;
 mod snapshot;
 mod status;
 mod table;
@@ -323,6 +325,7 @@ pub mod types;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+pub use backup::Backup;
 pub use builder::Builder;
 pub use config::Config;
 pub use history::Transactions;
@@ -331,6 +334,7 @@ pub use leader::Leader;
 pub use network::Network;
 pub use record::{Change, Changes, RawChange, Record, Requirement};
 pub use replica::Replica;
+pub use restore::{Restore, Restored};
 pub use runtime::pending::Pending;
 pub use snapshot::{Range, Snapshot, Versioned};
 pub use status::{PeerStatus, Role, Status};

@@ -28,5 +28,7 @@ mod pending;
 mod quorums;
 #[path = "api/resolve.rs"]
 mod resolve;
+#[path = "api/restoring.rs"]
+mod restoring;
 #[path = "api/together.rs"]
 mod together;

@@ -342,6 +342,15 @@ fn images() {
     let read = reader.finish().unwrap();
     assert_eq!(read.applied(), store.applied());
     assert_eq!(read.membership(), Some(membership()));
+    // Restored, and restored again, in a later epoch than the next one.
+    let restored = read.begin_epoch(membership(), TxId::ZERO).unwrap();
+    let restored = restored.begin_epoch(membership(), TxId::new(4, 1).unwrap()).unwrap();
+    let restored = Arc::new(restored);
+    let pieces = Image::of(&restored, Slot::ZERO).collect::<Vec<_>>();
+    golden("image_epochs", &pieces[pieces.len() - 2]);
+    let mut reader = ImageReader::new();
+    pieces.iter().for_each(|piece| reader.take(piece).unwrap());
+    assert_eq!(reader.finish().unwrap().applied(), restored.applied());
     let mut other = pieces[0].clone();
     other[0] += 1;
     let err = ImageReader::new().take(&other).unwrap_err();

@@ -46,6 +46,8 @@ const FACADE: &[(&str, usize)] = &[
     ("history", 4),
     ("replica", 5),
     ("members", 6),
+    ("backup", 6),
+    ("restore", 7),
     ("resolve", 6),
     ("maintenance", 6),
 ];

@@ -50,10 +50,16 @@ pub enum JournalError {
         /// The incarnation of the file.
         found: Incarnation,
     },
-    /// There are segments, but the file that says whose they are is gone.
+    /// There are segments or checkpoints, but the file that says whose they are is gone. Or a
+    /// restore did not end.
     IdentityLost {
-        /// One of the segments.
-        segment: String,
+        /// One of them.
+        file: String,
+    },
+    /// A directory that must be blank is not.
+    NotBlank {
+        /// A file in it.
+        file: String,
     },
     /// A segment that must be there is not.
     MissingSegment {
@@ -150,6 +156,7 @@ impl JournalError {
             Self::MissingSegment { .. } | Self::MissingCheckpoint { .. } => {
                 ErrorKind::MissingSegment
             }
+            Self::NotBlank { .. } => ErrorKind::InvalidArgument,
             Self::Trimmed { .. } => ErrorKind::Trimmed,
             Self::Poisoned { .. } => ErrorKind::Poisoned,
             Self::Io { .. } => ErrorKind::Io,
@@ -173,9 +180,10 @@ impl fmt::Display for JournalError {
             Self::ForeignSegment { file, wanted, found } => {
                 write!(f, "{file}: belongs to incarnation {found}, wanted {wanted}")
             }
-            Self::IdentityLost { segment } => {
-                write!(f, "the file identity is missing, but {segment} exists")
+            Self::IdentityLost { file } => {
+                write!(f, "the file identity is missing, but {file} exists")
             }
+            Self::NotBlank { file } => write!(f, "the directory is not blank: {file} exists"),
             Self::MissingSegment { file } => write!(f, "{file}: missing"),
             Self::MissingCheckpoint { slot } => {
                 write!(f, "no checkpoint of slot {slot} or later, where the journal begins")

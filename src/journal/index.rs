@@ -1,9 +1,9 @@
 //! Where each slot's newest durable frame stands, and the files to read it from.
 //!
 //! Eight bytes for each slot, in pages of neighbours: a million slots are 8 MB. A page without a
-//! place is not there, so slots that nothing is known of cost nothing: behind lost checkpoints there
-//! can be any number of them. The index is shared between the journal, which writes it as groups
-//! become durable, and any number of readers.
+//! place is not there, so slots that nothing is known of cost nothing: behind lost checkpoints
+//! there can be any number of them. The index is shared between the journal, which writes it as
+//! groups become durable, and any number of readers.
 //!
 //! Invariants:
 //! * A place in the index is durable.
@@ -198,7 +198,9 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             6 => (0..3 * PAGE_SLOTS).prop_map(Step::Set),
-            2 => (0..3 * PAGE_SLOTS, 0..400_u64).prop_map(|(from, to)| Step::Clear(from, from + to)),
+            2 => (0..3 * PAGE_SLOTS, 0..400_u64).prop_map(|(from, count)| {
+                Step::Clear(from, from + count)
+            }),
             1 => (0..2 * PAGE_SLOTS).prop_map(Step::Trim),
         ]
     }

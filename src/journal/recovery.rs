@@ -35,7 +35,7 @@ use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
 use super::chain::Known;
-use super::checkpoint::{self, Checkpoint, CheckpointHeader};
+use super::checkpoint::{self, Checkpoint, CheckpointHeader, TEMPORARY_NAME, checkpoint_slot};
 use super::checkpointing;
 use super::collector::Collector;
 use super::disk::{Disk, File};
@@ -89,18 +89,13 @@ pub(super) fn open<D: Disk>(
     options: Options,
     who: ReplicaId,
 ) -> Result<Opened<D>, JournalError> {
-    let lock = disk.lock().map_err(|err| match err.kind() {
-        io::ErrorKind::WouldBlock => JournalError::Locked,
-        _ => JournalError::io("lock", ".")(err),
-    })?;
+    let lock = lock(&**disk)?;
     let names = names(&**disk)?;
     let numbers = segments_among(&names)?;
-    let mut identity = match (identity::read(&**disk)?, numbers.first()) {
+    let mut identity = match (identity::read(&**disk)?, sign_of_use(&names)) {
         (Some(identity), _) => identity,
         (None, None) => Identity::draw(&**disk, who)?,
-        (None, Some(number)) => {
-            return Err(JournalError::IdentityLost { segment: segment_name(*number) });
-        }
+        (None, Some(file)) => return Err(JournalError::IdentityLost { file: file.clone() }),
     };
     if identity.replica != who {
         return Err(JournalError::IdentityMismatch { wanted: who, found: identity.replica });
@@ -180,6 +175,21 @@ pub(super) fn begin<D: Disk>(
     let mut writer = Writer::new(disk, shared, options, start, segments);
     writer.count_bytes()?;
     Ok(writer)
+}
+
+/// A file that nothing makes but a replica that has an identity, or a restore that is to give it
+/// one: a directory that holds it is not blank.
+fn sign_of_use(names: &[String]) -> Option<&String> {
+    let is_checkpoint = |name: &String| name == TEMPORARY_NAME || checkpoint_slot(name).is_some();
+    names.iter().find(|name| segment_number(name).is_some() || is_checkpoint(name))
+}
+
+/// Takes the directory for this caller alone.
+pub(super) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, JournalError> {
+    disk.lock().map_err(|err| match err.kind() {
+        io::ErrorKind::WouldBlock => JournalError::Locked,
+        _ => JournalError::io("lock", ".")(err),
+    })
 }
 
 fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {

@@ -182,7 +182,7 @@ impl<D: Disk> Driver<D> {
 }
 
 /// A file that is whole, and does not hold what it should.
-fn not_an_image(name: &str, err: ImageError) -> Error {
+pub(super) fn not_an_image(name: &str, err: ImageError) -> Error {
     let kind = match err.fault {
         ImageFault::Version(_) => ErrorKind::UnsupportedFormat,
         ImageFault::Undecodable(_) | ImageFault::Impossible(_) | ImageFault::Digest { .. } => {

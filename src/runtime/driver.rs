@@ -332,6 +332,7 @@ impl<D: Disk> Driver<D> {
             Event::Change { edit, completer } => self.on_change(edit, completer),
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
             Event::Checkpoint { completer } => self.on_checkpoint(completer),
+            Event::Backup { completer } => self.on_backup(completer),
             Event::Arrived(Arrival::Down { peer }) => {
                 self.requests.writes.peer_down(peer);
                 self.step(Input::PeerDown(peer));

@@ -113,6 +113,7 @@ pub(super) fn refusal<D: Disk>(event: Event<D>, err: Error) -> Option<Answer> {
         Event::HandOver { completer, .. } => Some(Answer::HandOver(completer, Err(err))),
         Event::Change { completer, .. } => Some(Answer::Membership(completer, Err(err))),
         Event::Checkpoint { completer } => Some(Answer::Checkpoint(completer, Err(err))),
+        Event::Backup { completer } => Some(Answer::Backup(completer, Err(err))),
         Event::NextLeader { completer, .. } => Some(Answer::Leader(completer, Err(err))),
         Event::Met(_)
         | Event::Arrived(_)

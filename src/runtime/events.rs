@@ -20,6 +20,7 @@
 //! | info | `preferred peer is to lead` | a leader hands over to a replica of a higher priority |
 //! | info | `state taken in` | a checkpoint of a peer replaced a state that lagged too far behind |
 //! | warn | `no checkpoint` | what a peer sent as a checkpoint was none |
+//! | warn | `new ledger` | a directory was made that begins with the state of another ledger |
 //! | warn | `slow sync` | a write to the journal took longer than a second |
 //!
 //! Invariants:
@@ -28,11 +29,11 @@
 
 #[cfg(feature = "tracing")]
 pub(super) use emitted::{
-    Told, exposed, installed, opened, preferred, refused, stalled, stopped, synced, unfit,
+    Told, exposed, installed, opened, preferred, refused, restored, stalled, stopped, synced, unfit,
 };
 #[cfg(not(feature = "tracing"))]
 pub(super) use silent::{
-    Told, exposed, installed, opened, preferred, refused, stalled, stopped, synced, unfit,
+    Told, exposed, installed, opened, preferred, refused, restored, stalled, stopped, synced, unfit,
 };
 
 #[cfg(feature = "tracing")]
@@ -47,7 +48,7 @@ mod emitted {
     use crate::runtime::driver::Driver;
     use crate::transport::Refusal;
     use crate::types::error::{Error, ErrorKind};
-    use crate::types::ids::{Ballot, ReplicaId, Slot};
+    use crate::types::ids::{Ballot, ClusterId, ReplicaId, Slot};
 
     /// A write to the journal that takes longer than this is told.
     const SYNC_SLOW: Duration = Duration::from_secs(1);
@@ -141,6 +142,16 @@ mod emitted {
         tracing::warn!(%replica, %peer, reason = %unfit.0, "no checkpoint");
     }
 
+    /// A new ledger was made of another cluster's state: of entries that nobody knows to be chosen,
+    /// too, of slots that are empty before those, and perhaps without some that were lost.
+    pub fn restored(
+        replica: ReplicaId,
+        (from, cluster): (ClusterId, ClusterId),
+        (presumed, empty, torn): (u64, u64, bool),
+    ) {
+        tracing::warn!(%replica, %from, %cluster, presumed, empty, torn, "new ledger");
+    }
+
     /// A group was written and synced.
     pub fn synced(replica: ReplicaId, bytes: u64, took: Duration) {
         if took > SYNC_SLOW {
@@ -159,7 +170,7 @@ mod silent {
     use crate::runtime::driver::Driver;
     use crate::transport::Refusal;
     use crate::types::error::Error;
-    use crate::types::ids::{ReplicaId, Slot};
+    use crate::types::ids::{ClusterId, ReplicaId, Slot};
 
     /// Nothing is told.
     #[derive(Debug)]
@@ -186,6 +197,13 @@ mod silent {
     pub fn preferred(_replica: ReplicaId, _successor: ReplicaId) {}
 
     pub fn installed(_replica: ReplicaId, _slot: Slot) {}
+
+    pub fn restored(
+        _replica: ReplicaId,
+        (_from, _cluster): (ClusterId, ClusterId),
+        (_presumed, _empty, _torn): (u64, u64, bool),
+    ) {
+    }
 
     pub fn unfit(_replica: ReplicaId, _peer: ReplicaId, _unfit: &Unfit) {}
 

@@ -15,6 +15,7 @@ use crate::types::membership::{Member, Membership};
 #[cfg(feature = "sim")]
 use crate::types::message::EncodedCommand;
 
+use super::backups::Backup;
 use super::changes::Edit;
 use super::pending::{Helper, Pending};
 use super::report::Report;
@@ -55,6 +56,8 @@ pub trait Calls: Helper {
     fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>>;
     /// See [`Handle::checkpoint`].
     fn checkpoint(&self) -> Pending<()>;
+    /// See [`Handle::backup`].
+    fn backup(&self) -> Pending<Box<Backup>>;
     /// See [`Handle::store`].
     fn store(&self) -> &Arc<Current>;
     /// See [`Handle::entries`].
@@ -128,6 +131,11 @@ impl Handle {
     /// Waits until what is applied now is in a checkpoint.
     pub fn checkpoint(&self) -> Pending<()> {
         self.calls.checkpoint().helped_by(Arc::clone(&self.calls) as _)
+    }
+
+    /// The state that is applied now, for a backup.
+    pub fn backup(&self) -> Pending<Box<Backup>> {
+        self.calls.backup().helped_by(Arc::clone(&self.calls) as _)
     }
 
     /// The state, as it is when it is asked for.

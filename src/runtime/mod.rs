@@ -34,6 +34,7 @@
 
 mod admission;
 mod applying;
+pub mod backups;
 mod calls;
 pub mod changes;
 mod checkpoints;
@@ -50,6 +51,7 @@ mod priorities;
 mod receiving;
 mod repair;
 pub mod report;
+pub mod restoring;
 mod sending;
 mod space;
 mod stalled;

@@ -70,10 +70,7 @@ impl Opening {
     ///
     /// Where the directory, its content or an address cannot be used.
     pub fn open(self, path: &Path) -> Result<Handle> {
-        let disk = RealDisk::new(path).map_err(|err| {
-            let message = format!("cannot use the directory {}", path.display());
-            Error::caused(ErrorKind::Io, message, err)
-        })?;
+        let disk = real_disk(path)?;
         match disk.is_private() {
             Ok(true) => {}
             // It was made by somebody else, who may have had a reason.
@@ -109,6 +106,14 @@ impl Opening {
         let transport = reach.transport(&driver)?;
         threads::start(Start { driver, transport, close_timeout })
     }
+}
+
+/// The directory of the file system, which is made if it is not there.
+pub(super) fn real_disk(path: &Path) -> Result<RealDisk> {
+    RealDisk::new(path).map_err(|err| {
+        let message = format!("cannot use the directory {}", path.display());
+        Error::caused(ErrorKind::Io, message, err)
+    })
 }
 
 impl Reach {

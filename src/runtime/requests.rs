@@ -14,6 +14,7 @@ use crate::types::ids::{Ballot, RequestId, Slot, TxId};
 use crate::types::membership::Membership;
 use crate::types::time::Moment;
 
+use super::backups::Backup;
 use super::pending::Completer;
 use super::writes::{Asker, Writes};
 
@@ -54,6 +55,8 @@ pub enum Answer {
     Membership(Completer<Membership>, Result<Membership, Error>),
     /// To who asked for a checkpoint.
     Checkpoint(Completer<()>, Result<(), Error>),
+    /// To who makes a backup.
+    Backup(Completer<Box<Backup>>, Result<Box<Backup>, Error>),
     /// To who waited for another leader.
     Leader(Completer<Option<Ballot>>, Result<Option<Ballot>, Error>),
 }
@@ -68,6 +71,7 @@ impl Answer {
             | Self::HandOver(completer, result)
             | Self::Checkpoint(completer, result) => completer.complete(result),
             Self::Membership(completer, result) => completer.complete(result),
+            Self::Backup(completer, result) => completer.complete(result),
             Self::Leader(completer, result) => completer.complete(result),
         }
     }

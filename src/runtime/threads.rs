@@ -27,6 +27,7 @@ use crate::types::message::{EncodedCommand, Hello};
 use crate::types::time::{Moment, Time};
 
 use super::admission::inbox_full;
+use super::backups::Backup;
 use super::changes::Edit;
 use super::driver::Driver;
 use super::ending::panicked;
@@ -430,6 +431,10 @@ impl<D: Disk> Calls for Engine<D> {
 
     fn checkpoint(&self) -> Pending<()> {
         self.ask(|completer| Event::Checkpoint { completer })
+    }
+
+    fn backup(&self) -> Pending<Box<Backup>> {
+        self.ask(|completer| Event::Backup { completer })
     }
 
     fn store(&self) -> &Arc<Current> {

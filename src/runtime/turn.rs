@@ -13,6 +13,7 @@ use crate::types::message::{EncodedCommand, Envelope};
 use crate::types::record::Sighting;
 use crate::types::time::Moment;
 
+use super::backups::Backup;
 use super::batcher;
 use super::changes::Edit;
 use super::gate::Standing;
@@ -131,6 +132,11 @@ pub enum Event<D: Disk> {
     Checkpoint {
         /// Who waits until it is.
         completer: Completer<()>,
+    },
+    /// A caller makes a backup of what is applied now.
+    Backup {
+        /// Who waits for the state.
+        completer: Completer<Box<Backup>>,
     },
     /// The gate let in an opening of a peer for the first time, or found two under one count. Comes
     /// before anything that arrives from there.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::Reader;
+use crate::runtime::backups::Backup;
 use crate::runtime::changes::Edit;
 use crate::runtime::handle::{Calls, EntryIterator, Handle};
 use crate::runtime::pending::{Helper, Pending};
@@ -184,6 +185,12 @@ impl Calls for SimulatedCalls {
     fn checkpoint(&self) -> Pending<()> {
         let (pending, completer) = Pending::new();
         self.push(Event::Checkpoint { completer });
+        pending
+    }
+
+    fn backup(&self) -> Pending<Box<Backup>> {
+        let (pending, completer) = Pending::new();
+        self.push(Event::Backup { completer });
         pending
     }
 

@@ -11,6 +11,7 @@
 //!           numbers, and some sessions with what became of their requests     in order
 //!   Membership
 //!           who belongs, as of the boundary                  none where slot 0 is not applied
+//!   Epochs  where former ones ended                          none where nothing was restored
 //!   End     how many pieces came before, and the hash of them all
 //! ```
 //!
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
+use super::epochs::Epochs;
 use super::ledger::Run;
 use super::sessions::{Pinned, SessionsImage};
 use super::versions::Behind;
@@ -81,6 +83,8 @@ enum Piece<'a> {
         pieces: u64,
         hash: ContentHash,
     },
+    /// Stands before the end.
+    Epochs(Epochs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +133,7 @@ pub struct Image {
     /// What is still to be written of the sessions.
     sessions: Pinned,
     membership: Option<Membership>,
+    epochs: Epochs,
     next: Next,
     sum: Sum,
 }
@@ -142,6 +147,7 @@ enum Next {
     Ledger(Slot),
     Sessions,
     Membership,
+    Epochs,
     End,
     Nothing,
 }
@@ -168,6 +174,7 @@ impl Image {
             ledger_first: ledger_first.max(state.ledger.first()).min(at.slot),
             sessions: state.sessions.pin(),
             membership: state.governing.membership.clone(),
+            epochs: state.epochs.clone(),
             next: Next::Head,
             sum: Sum::default(),
         }
@@ -265,9 +272,16 @@ impl Image {
                 },
                 Next::Sessions => return Some(self.sessions()),
                 Next::Membership => {
-                    self.next = Next::End;
+                    self.next = Next::Epochs;
                     if let Some(membership) = self.membership.take() {
                         return Some(encode(&Piece::Membership(membership)));
+                    }
+                }
+                Next::Epochs => {
+                    self.next = Next::End;
+                    let epochs = std::mem::take(&mut self.epochs);
+                    if !epochs.is_empty() {
+                        return Some(encode(&Piece::Epochs(epochs)));
                     }
                 }
                 Next::End => {

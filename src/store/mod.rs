@@ -39,6 +39,7 @@ pub mod tables;
 pub mod versions;
 
 pub mod digest;
+pub mod epochs;
 pub mod ledger;
 pub mod sessions;
 
@@ -60,6 +61,7 @@ use crate::types::record::Verdicts;
 use crate::types::time::Time;
 
 use digest::Digest;
+use epochs::Epochs;
 use ledger::{Ledger, SlotOutcome};
 use sessions::{Sessions, SessionsImage};
 use tables::{Table, Tables};
@@ -84,6 +86,7 @@ struct State {
     places: apply::Places,
     sessions: Sessions,
     governing: Governing,
+    epochs: Epochs,
     ledger: Ledger,
 }
 
@@ -356,8 +359,8 @@ impl Governing {
 impl State {
     /// The digest of all that replicas must agree on.
     fn sum(&self) -> u128 {
-        let sessions = self.sessions.digest();
-        self.digest.value().wrapping_add(sessions).wrapping_add(self.governing.hash)
+        let parts = [self.sessions.digest(), self.governing.hash, self.epochs.hash()];
+        parts.into_iter().fold(self.digest.value(), u128::wrapping_add)
     }
 
     /// The table as it was registered at `at`, if it was.

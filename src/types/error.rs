@@ -117,6 +117,10 @@ pub enum ErrorKind {
     /// Transactions are asked for that are so old that they were removed; see
     /// [`history_bytes_min`](crate::Config::history_bytes_min). The state is whole without them.
     Trimmed,
+    /// The transaction that was asked for was acknowledged once, and is none of this ledger: it
+    /// came behind what the ledger was [restored](crate::Restore) from. It did not happen here and
+    /// never will.
+    Lost,
 }
 
 impl Error {

@@ -35,6 +35,7 @@ enum Stage {
     Ledger,
     Sessions,
     Membership,
+    Epochs,
     End,
 }
 
@@ -133,6 +134,7 @@ impl ImageReader {
             Piece::Ledger(_) => Stage::Ledger,
             Piece::Sessions(_) => Stage::Sessions,
             Piece::Membership(_) => Stage::Membership,
+            Piece::Epochs(_) => Stage::Epochs,
             Piece::End { .. } => Stage::End,
         };
         if stage < self.stage || self.stage == Stage::End {
@@ -156,6 +158,7 @@ impl ImageReader {
             Piece::Ledger(run) => self.state.ledger.restore(run, head.txid),
             Piece::Sessions(sessions) => self.take_sessions(sessions),
             Piece::Membership(membership) => self.take_membership(membership),
+            Piece::Epochs(epochs) => self.state.take_epochs(epochs, head.txid),
             Piece::End { pieces, hash } => match (Sum { pieces, hash }) == self.sum {
                 true => Ok(()),
                 false => Err("another sum of the pieces"),

@@ -1,0 +1,113 @@
+//! Lives of a ledger: each restore begins an epoch, and gives up what the ledger had behind it.
+//!
+//! ```text
+//!   epoch 0    1 2 3 .. 500 . . 700        501 to 700 were acknowledged, and are not in the backup
+//!                        |
+//!   epoch 1              '- 1 2 3 ..       ids go on, above all of epoch 0
+//! ```
+//!
+//! Who holds an id of what was given up must be told: the state does not hold that transaction, and
+//! never will, although newer ids are here. So the state knows where each former epoch ends.
+//!
+//! Invariants:
+//! * Ids never repeat within one line of restores, and those of a later epoch are greater.
+//! * An id of a former epoch is here if and only if it is not above that epoch's end.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Boundary, Governing, State, Store};
+use crate::types::codec;
+use crate::types::ids::{ContentHash, Slot, TxId};
+use crate::types::membership::Membership;
+
+/// The newest id of each former epoch, in order; none for one that was skipped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epochs(Vec<TxId>);
+
+impl Epochs {
+    /// Whether there never was a restore.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a ledger whose newest id is `last` can have these behind it.
+    #[must_use]
+    pub fn are_before(&self, last: TxId) -> bool {
+        let epochs = self.0.iter().chain([&last]).map(|id| id.epoch());
+        self.0.len() <= EPOCHS_MAX && epochs.is_sorted_by(|one, next| one < next)
+    }
+
+    /// Whether `txid`, an id of a former epoch, was given up by a restore.
+    fn gave_up(&self, txid: TxId) -> bool {
+        let end = self.0.iter().find(|end| txid.epoch() <= end.epoch());
+        match end {
+            Some(end) if end.epoch() == txid.epoch() => *end < txid,
+            // Of one before the first that is remembered nothing is known.
+            Some(end) => self.0.first() != Some(end),
+            None => true,
+        }
+    }
+
+    /// What stands for them in the digest of the state.
+    pub(super) fn hash(&self) -> u128 {
+        match self.is_empty() {
+            true => 0,
+            false => {
+                let bytes = codec::encode(self).expect("plain data always encodes");
+                ContentHash::of(&bytes).0
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Whether the transaction `txid` was given up when a ledger was restored: it was acknowledged
+    /// once, is not in this state, and never will be.
+    #[must_use]
+    pub fn gave_up(&self, txid: TxId) -> bool {
+        let state = self.state.read();
+        txid.epoch() < state.boundary.txid.epoch() && state.epochs.gave_up(txid)
+    }
+
+    /// The same state as the beginning of another ledger: behind slot 0, which holds `membership`,
+    /// and slot 1, which stands for the state; in an epoch that is above that of every id here, and
+    /// above that of `above`. `None` where there is no such epoch.
+    #[must_use]
+    pub fn begin_epoch(self, membership: Membership, above: TxId) -> Option<Self> {
+        let mut state = self.state.into_inner();
+        let last = state.boundary.txid;
+        let first = TxId::new(last.epoch().max(above.epoch()).checked_add(1)?, 0)?;
+        let forgotten = (state.epochs.0.len() + 1).saturating_sub(EPOCHS_MAX);
+        state.epochs.0.drain(..forgotten);
+        state.epochs.0.push(last);
+        (state.txid, state.oldest) = (first, first);
+        state.ledger = super::ledger::Ledger::beginning_with(FIRST_SLOT);
+        state.sessions.set_max(membership.sessions_max());
+        state.governing = Governing::of(membership);
+        let commands = state.sessions.commands();
+        let digest = state.sum();
+        let time = state.boundary.time;
+        state.boundary = Boundary { slot: FIRST_SLOT, txid: first, time, commands, digest };
+        Some(Self { state: state.into() })
+    }
+}
+
+impl State {
+    /// Takes over what an image says of former epochs.
+    pub(super) fn take_epochs(&mut self, epochs: Epochs, last: TxId) -> Result<(), &'static str> {
+        if !self.epochs.is_empty() || epochs.is_empty() || !epochs.are_before(last) {
+            return Err("epochs that no ledger had");
+        }
+        self.epochs = epochs;
+        Ok(())
+    }
+}
+
+/// Slot 0 holds the membership of the new ledger, as that of any other, and who joins knows it. So
+/// there is a slot behind it that nobody ever had as an entry: who is to have what is behind that
+/// one needs the state.
+const FIRST_SLOT: Slot = Slot(2);
+
+/// How many former epochs are remembered; of older ones, the latest are.
+const EPOCHS_MAX: usize = 4096;

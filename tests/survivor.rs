@@ -1,0 +1,142 @@
+//! What the directory of the one replica that is left adds up to: everything that is known to be
+//! chosen, and behind it what was voted for.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+use indelible::ErrorKind;
+use indelible::journal::disk::File;
+use indelible::journal::{Disk, Journal, MemoryDisk, Options};
+use indelible::runtime::restoring::{Source, read_directory};
+use indelible::types::command::{Command, Key, KeyKind, Operation, TableUse, ValueCodec};
+use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::error::Result;
+use indelible::types::ids::{
+    Ballot, Chain, Incarnation, ReplicaId, RequestId, SessionId, Slot, TxId,
+};
+use indelible::types::membership::{Member, Membership};
+use indelible::types::record::Record;
+use indelible::types::time::Time;
+
+const WHO: ReplicaId = ReplicaId(1);
+const BALLOT: Ballot = Ballot { round: 1, leader: WHO };
+const TABLE: TableUse<'static> =
+    TableUse { name: "t", key_kind: KeyKind("bytes"), codec: ValueCodec::Raw };
+
+fn put(sequence: u64) -> Entry {
+    let key = sequence.to_be_bytes();
+    let put = Operation::Put(Key { table: 0, bytes: &key }, b"value");
+    let request = RequestId { session: SessionId(1), sequence };
+    let command = Command { tables: vec![TABLE], operations: vec![put], ..Command::of(request) };
+    let mut builder = EntryBuilder::new(Time(1), 0);
+    builder.push(&command.encode());
+    builder.finish()
+}
+
+/// A directory of one of three replicas, which knows slots below `chosen`, and voted for more.
+fn directory(chosen: u64, votes: &[u64]) -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
+    let own = journal.identity().incarnation;
+    let voter = |id| Member {
+        id: ReplicaId(id),
+        incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
+        address: id.to_string(),
+    };
+    let membership = Membership::majority((1..=3).map(voter).collect()).unwrap();
+    journal.agree(&membership, true).unwrap();
+    let first = Record::Chosen { slot: Slot(0), entry: Entry::membership(&membership) };
+    journal.append(&[Record::Promise { ballot: BALLOT }, first], Slot(1)).unwrap();
+    let vote = |slot| Record::Vote { slot: Slot(slot), ballot: BALLOT, entry: put(slot) };
+    let known = (1..chosen).map(vote).collect::<Vec<_>>();
+    journal.append(&known, Slot(chosen)).unwrap();
+    let more = votes.iter().copied().map(vote).collect::<Vec<_>>();
+    journal.append(&more, Slot(chosen)).unwrap();
+    finish(&mut journal);
+    disk
+}
+
+fn finish(journal: &mut Journal<MemoryDisk>) {
+    while let Some(job) = journal.next_job().unwrap() {
+        journal.complete(job.run()).unwrap();
+    }
+}
+
+fn read(disk: &MemoryDisk) -> Result<Source> {
+    read_directory(disk.clone(), Options::default())
+}
+
+/// Which keys are there.
+fn keys(source: &Source) -> Vec<u64> {
+    let at = source.store.applied().txid;
+    let is_there = |key: &u64| source.store.get(&TABLE, &key.to_be_bytes(), at).unwrap().is_some();
+    (0..100).filter(is_there).collect()
+}
+
+#[test]
+fn what_is_chosen_is_there() {
+    let source = read(&directory(5, &[])).unwrap();
+    assert_eq!(keys(&source), [1, 2, 3, 4]);
+    assert_eq!((source.presumed, source.empty), (0, 0));
+    assert_eq!(source.replica, WHO);
+    assert_ne!(source.chain, Chain::EMPTY);
+    assert_eq!(source.store.applied().txid, TxId::from_number(4).unwrap());
+}
+
+#[test]
+fn what_was_voted_for_may_have_been_acknowledged() {
+    let source = read(&directory(3, &[3, 4, 6, 9])).unwrap();
+    assert_eq!(keys(&source), [1, 2, 3, 4, 6, 9]);
+    assert_eq!((source.presumed, source.empty), (4, 3));
+}
+
+#[test]
+fn nothing_is_taken_from_a_directory_that_lacks_what_was_chosen() {
+    let disk = directory(20, &[]);
+    // It is written down that all of it is durable.
+    let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
+    let vote = Record::Vote { slot: Slot(20), ballot: BALLOT, entry: put(20) };
+    journal.append(&[vote], Slot(20)).unwrap();
+    finish(&mut journal);
+    assert!(journal.seal().unwrap());
+    finish(&mut journal);
+    drop(journal);
+    rot(&disk, 10);
+    let err = read(&disk).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Corrupt, "{err}");
+    assert!(err.to_string().contains("slot 10"), "{err}");
+}
+
+#[test]
+fn a_torn_end_is_told() {
+    let disk = directory(5, &[5, 6]);
+    assert!(!read(&disk).unwrap().torn);
+    let disk = directory(1, &[1, 2]);
+    rot(&disk, 2);
+    let source = read(&disk).unwrap();
+    assert!(source.torn);
+    assert_eq!(source.store.applied().slot, Slot(1));
+}
+
+/// A bit changes of the entry in this slot, wherever it stands.
+fn rot(disk: &MemoryDisk, slot: u64) {
+    let entry = put(slot);
+    let names = disk.list().unwrap().into_iter().filter(|name| name.starts_with("segment"));
+    for name in names {
+        let file = disk.open(&name).unwrap();
+        let mut bytes = vec![0; 64 * 1024];
+        let count = file.read_at(0, &mut bytes).unwrap();
+        let mut windows = bytes[..count].windows(entry.bytes().len());
+        if let Some(at) = windows.position(|it| it == entry.bytes()) {
+            file.write_at(at as u64, &[bytes[at] ^ 1]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn nobody_survives_in_a_blank_directory() {
+    let disk = MemoryDisk::new();
+    assert_eq!(read(&disk).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    // One that never formed a cluster has nothing that was acknowledged.
+    drop(Journal::open(disk.clone(), Options::default(), WHO).unwrap());
+    assert_eq!(read(&disk).unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
