@@ -8,6 +8,7 @@ use crate::journal::Options;
 use crate::network::Network;
 use crate::runtime::opening::{Opening, Reach};
 use crate::runtime::{batcher, turn};
+use crate::types::edition::Edition;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
@@ -228,6 +229,7 @@ impl Builder {
             election_timeout: config.election_timeout,
             retransmit_interval: config.retransmit_interval,
             priority: config.priority,
+            knows: Edition::KNOWN,
             inflight_slots_max: config.inflight_slots_max,
             inflight_bytes_max: config.inflight_bytes_max,
             message_bytes_max: ENTRIES_PER_MESSAGE_BYTES,

@@ -342,6 +342,7 @@ pub use store::verdict::{Committed, Resolution};
 pub use table::{KeyOf, Puts, RawTable, Table, TableRef};
 pub use transaction::Transaction;
 pub use types::conflict::{Conflict, Expectation};
+pub use types::edition::Edition;
 pub use types::error::{Error, ErrorKind, Result};
 pub use types::ids::{
     ClusterId, Incarnation, ParseClusterIdError, ParseRequestIdError, ReplicaId, RequestId,

@@ -3,6 +3,7 @@
 use crate::replica::Replica;
 use crate::runtime::changes::Edit;
 use crate::runtime::pending::Pending;
+use crate::types::edition::Edition;
 use crate::types::ids::{ClusterId, ReplicaId};
 use crate::types::membership::{Membership, MembershipError};
 
@@ -82,6 +83,34 @@ impl Replica {
         edit: impl FnOnce(&Membership) -> Result<Membership, MembershipError> + Send + 'static,
     ) -> Pending<Membership> {
         self.handle.change(Edit::new(edit))
+    }
+
+    /// Upgrades the ledger to the [edition](crate::Edition) that this build knows, if it is of an
+    /// earlier one: from then on what is new in this release may stand in the log. Call it when all
+    /// replicas run this release and none is to go back to the one before: a build that does not
+    /// know the edition cannot open the ledger any more
+    /// ([`Outdated`](crate::ErrorKind::Outdated)). See
+    /// [`change_membership`](Replica::change_membership).
+    ///
+    /// # Errors
+    ///
+    /// As there; and where a member's build does not know the edition, or the member was not heard
+    /// ([`UnknownEdition`](MembershipError::UnknownEdition), as
+    /// [`Outdated`](crate::ErrorKind::Outdated)): then nothing was changed.
+    ///
+    /// ```
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::in_memory()?;
+    /// # replica.wait_ready(std::time::Duration::from_secs(10))?;
+    /// let membership = replica.upgrade().wait()?;
+    /// assert_eq!(membership.edition(), indelible::Edition::KNOWN);
+    /// # replica.close()
+    /// # }
+    /// ```
+    pub fn upgrade(&self) -> Pending<Membership> {
+        self.change_membership(|present| {
+            present.with_edition(Edition::KNOWN.max(present.edition()))
+        })
     }
 
     /// Makes a replica that was opened to [join](crate::Builder::join) an observer: it follows, and

@@ -425,7 +425,8 @@ impl Replica {
     #[must_use]
     pub fn status(&self) -> Status {
         let (report, counters) = self.handle.report();
-        Status::new(&report, &counters, &self.handle.store().get())
+        let applicants = self.handle.strangers();
+        Status::new(&report, &counters, applicants, &self.handle.store().get())
     }
 
     /// Closes the replica, for all its clones.

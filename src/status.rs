@@ -5,7 +5,9 @@ use std::fmt;
 use crate::runtime::report::{PeerReport, Report, RoleName};
 use crate::store::Store;
 use crate::transport::{PeerCounters, Refused};
+use crate::types::edition::Edition;
 use crate::types::ids::{ReplicaId, Slot, TxId};
+use crate::types::membership::{Member, Membership};
 
 /// What a replica tells about itself at one moment. [`Display`](fmt::Display) puts it on one line.
 ///
@@ -37,6 +39,8 @@ pub struct Status {
     pub ready: bool,
     /// Its [priority](crate::Config::priority).
     pub priority: u32,
+    /// The [edition](crate::Edition) of the ledger; 0 before the cluster is formed.
+    pub edition: Edition,
     /// The slots below are known to be chosen here.
     pub slot_chosen: u64,
     /// The slots below are applied here.
@@ -57,6 +61,9 @@ pub struct Status {
     pub failures_tolerated: Option<usize>,
     /// The other voters.
     pub peers: Vec<PeerStatus>,
+    /// Who was opened to [join](crate::Builder::join), or is here though it is no member (any
+    /// more): [`add_observer`](crate::Replica::add_observer) takes it in. At most 16.
+    pub applicants: Vec<Member>,
     /// Connections of who is no voter, or never said who it is, that were ended because of bytes
     /// that are no message.
     pub strangers_garbage: u64,
@@ -85,6 +92,9 @@ pub struct PeerStatus {
     pub heard: bool,
     /// The [priority](crate::Config::priority) that it told; 0 while it was not heard.
     pub priority: u32,
+    /// The highest [edition](crate::Edition) that its build knows, as it told; 0 while it was not
+    /// heard.
+    pub knows: Edition,
     /// How far it said that it knows the log.
     pub slot_chosen: u64,
     /// Whether connections stand both ways.
@@ -117,7 +127,12 @@ pub enum Role {
 }
 
 impl Status {
-    pub(crate) fn new(report: &Report, counters: &[PeerCounters], store: &Store) -> Self {
+    pub(crate) fn new(
+        report: &Report,
+        counters: &[PeerCounters],
+        applicants: Vec<Member>,
+        store: &Store,
+    ) -> Self {
         let (Slot(slot_applied), txid, digest) = store.digest();
         let view = report.view;
         let role = match (&report.stopped, view) {
@@ -139,6 +154,7 @@ impl Status {
             round: leader.map_or(0, |ballot| ballot.round),
             ready: serving.is_some_and(|view| view.ready),
             priority: report.priority,
+            edition: report.membership.as_ref().map_or(Edition(0), Membership::edition),
             slot_chosen: view.map_or(0, |view| view.slot_chosen.0),
             slot_applied,
             slot_trimmed: report.slot_trimmed.0,
@@ -148,6 +164,7 @@ impl Status {
             digest,
             failures_tolerated: report.failures_tolerated,
             peers: peers.collect(),
+            applicants,
             strangers_garbage: strangers.map_or(0, |strangers| strangers.garbage),
             strangers_refused: strangers
                 .and_then(|strangers| strangers.refused.as_ref())
@@ -162,13 +179,14 @@ impl Status {
 
 impl PeerStatus {
     fn new(report: &PeerReport, counters: PeerCounters) -> Self {
-        let PeerReport { id, heard, priority, slot_chosen: Slot(slot_chosen) } = *report;
+        let PeerReport { id, heard, priority, knows, slot_chosen: Slot(slot_chosen) } = *report;
         let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
         let refused = refused.map(|refusal: Refused| refusal.to_string());
         Self {
             id,
             heard,
             priority,
+            knows,
             slot_chosen,
             connected,
             queued_bytes,
@@ -212,15 +230,22 @@ impl fmt::Display for Status {
             None => f.write_str(" tolerates=none, no quorum")?,
         }
         write!(f, " waiting={} journal={}B", self.waiting, self.journal_bytes)?;
+        write!(f, " edition={}", self.edition)?;
         for peer in &self.peers {
             let heard = if peer.heard { "heard" } else { "silent" };
             write!(f, " peer {}={heard}@{}", peer.id, peer.slot_chosen)?;
             if peer.priority > 0 {
                 write!(f, " (priority {})", peer.priority)?;
             }
+            if peer.heard && peer.knows != self.edition {
+                write!(f, " (knows edition {})", peer.knows)?;
+            }
             if let Some(refused) = &peer.refused {
                 write!(f, " (refused: {refused})")?;
             }
+        }
+        for applicant in &self.applicants {
+            write!(f, " applicant {}={}", applicant.id, applicant.address)?;
         }
         if self.strangers_garbage > 0 {
             write!(f, " strangers' garbage={}", self.strangers_garbage)?;

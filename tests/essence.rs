@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use indelible::paxos::Paxos;
 use indelible::paxos::step::{Input, Options};
+use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, ReplicaId, Slot};
 use indelible::types::membership::{Member, Membership};
@@ -35,6 +36,7 @@ fn core(seed: u64) -> Paxos {
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
+        knows: Edition::KNOWN,
         inflight_slots_max: 64,
         inflight_bytes_max: usize::MAX,
         message_bytes_max: 1 << 20,

@@ -20,6 +20,7 @@ use indelible::types::codec;
 use indelible::types::command::{
     Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
 };
+use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{
     Ballot, Boot, Chain, ClusterId, ContentHash, Incarnation, Lsn, ReplicaId, RequestId, SessionId,
@@ -28,7 +29,7 @@ use indelible::types::ids::{
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
-    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
+    Heartbeat, Hello, Introduce, Message, Promise, Protocols, TakeOver, Vote,
 };
 use indelible::types::record::{Doubts, Record, Sighting, Verdicts};
 use indelible::types::time::Time;
@@ -371,6 +372,7 @@ fn messages() -> Vec<Message> {
         leads: true,
         hears_leader: true,
         priority: 3,
+        knows: Edition(4),
         promised: BALLOT,
         slot_chosen: slot,
         chain,
@@ -441,6 +443,7 @@ fn messages_on_the_wire() {
         incarnation: HOME.incarnation,
         boot: BOOT,
         frontier: Lsn(6),
+        protocols: Protocols { first: 1, last: 2 },
         address: "c.example:7400".into(),
     };
     golden("hello", &codec::encode(&hello).unwrap());

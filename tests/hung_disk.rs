@@ -12,6 +12,7 @@ use indelible::journal::{self, Journal};
 use indelible::runtime::driver::Driver;
 use indelible::runtime::{batcher, threads, turn};
 use indelible::types::command::Command;
+use indelible::types::edition::Edition;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::time::Moment;
 
@@ -96,6 +97,7 @@ fn options() -> turn::Options {
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
+        knows: Edition::KNOWN,
         inflight_slots_max: 2048,
         inflight_bytes_max: 1 << 24,
         message_bytes_max: 1 << 20,

@@ -358,6 +358,7 @@ fn forged(command: &Command) -> Message {
             leads: command.option_or("leads", false),
             hears_leader: false,
             priority: command.option_or("priority", 0),
+            knows: indelible::Edition::KNOWN,
             promised: ballot("promised"),
             slot_chosen,
             chain: Default::default(),

@@ -36,6 +36,9 @@ mod clients;
 #[path = "scenarios/exactly_once.rs"]
 mod exactly_once;
 
+#[path = "scenarios/editions.rs"]
+mod editions;
+
 #[path = "scenarios/membership.rs"]
 mod membership;
 

@@ -11,6 +11,7 @@ use indelible::paxos::Paxos;
 use indelible::paxos::step::{Input, Options};
 use indelible::types::codec;
 use indelible::types::command::{Command, Key, KeyKind, Operation, TableUse, ValueCodec};
+use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Boot, Chain, Incarnation, Lsn, RequestId, SessionId, Slot};
 use indelible::types::membership::{Member, Membership};
@@ -64,6 +65,7 @@ impl Pump {
                 election_timeout: Duration::from_millis(500),
                 retransmit_interval: Duration::from_millis(100),
                 priority: 0,
+                knows: Edition::KNOWN,
                 inflight_slots_max: 4000,
                 inflight_bytes_max: usize::MAX,
                 message_bytes_max: 1 << 20,

@@ -25,6 +25,7 @@
 //!   nor does one of another ballot than that of the leader who is followed.
 
 use crate::types::bugs::{self, Bug};
+use crate::types::edition::Edition;
 use crate::types::ids::{Ballot, ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::message::{Message, TakeOver};
@@ -97,6 +98,12 @@ impl Paxos {
     #[must_use]
     pub fn priority(&self, peer: ReplicaId) -> u32 {
         self.election.peer(peer).map_or(0, |peer| peer.priority)
+    }
+
+    /// The highest edition that `peer` told it knows; 0 while it was not heard.
+    #[must_use]
+    pub fn knows(&self, peer: ReplicaId) -> Edition {
+        self.election.peer(peer).map_or(Edition::default(), |peer| peer.knows)
     }
 
     /// The owner asks this leader to hand over to `to`.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::types::edition::Edition;
 use crate::types::ids::{Boot, Slot};
 use crate::types::time::Moment;
 
@@ -17,6 +18,8 @@ pub(super) struct Peer {
     pub(super) boot: Boot,
     pub(super) hears_leader: bool,
     pub(super) priority: u32,
+    /// The highest edition that it knows.
+    pub(super) knows: Edition,
     /// How far it said that it knows the log.
     pub(super) slot_chosen: Slot,
     /// The count of heartbeats sent to it.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::types::edition::Edition;
 use crate::types::entry::Entry;
 use crate::types::ids::{Ballot, Boot, Chain, Incarnation, ReplicaId, Slot};
 use crate::types::membership::Membership;
@@ -33,6 +34,8 @@ pub struct Options {
     /// What this replica tells the others of how gladly it leads: who has more is
     /// [preferred](super::Paxos::preferred).
     pub priority: u32,
+    /// The highest edition that this build knows, which it tells the others.
+    pub knows: Edition,
     /// Most slots that a leader has in flight. Below the membership's alpha.
     pub inflight_slots_max: u64,
     /// Most bytes of entries that a leader has in flight; one entry is always allowed.

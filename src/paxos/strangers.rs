@@ -58,6 +58,7 @@ impl Paxos {
             leads: matches!(self.role, Role::Leader(_)),
             hears_leader: self.election.leader(self.now).is_some(),
             priority: self.options.priority,
+            knows: self.options.knows,
             promised: self.promised,
             slot_chosen: self.slot_chosen,
             chain: self.chain,

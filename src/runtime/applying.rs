@@ -6,9 +6,11 @@
 use crate::journal::disk::Disk;
 use crate::store::verdict::Verdict;
 use crate::types::bugs::{self, Bug};
+use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::Slot;
+use crate::types::marks::reached;
 
 use super::driver::Driver;
 use super::journaling::reversed;
@@ -16,6 +18,10 @@ use super::journaling::reversed;
 impl<D: Disk> Driver<D> {
     /// Applies the entry of the next slot.
     pub(super) fn apply(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
+        self.check_edition(entry.edition())?;
+        if entry.edition() > Edition::FIRST {
+            reached!(EditionApplied);
+        }
         // Before the state shows it: who reads the ledger finds every applied slot.
         self.tail.push(slot, entry, self.journal.last_lsn(), self.journal.frontier());
         let turned = bugs::is_on(Bug::ApplyByBoot)
@@ -30,6 +36,11 @@ impl<D: Disk> Driver<D> {
         let applied = self.store.apply(slot, entry).map_err(|err| {
             Error::caused(ErrorKind::Poisoned, "the ledger cannot be applied here", err)
         })?;
+        if entry.kind() == EntryKind::Membership
+            && let Some(governing) = self.store.membership()
+        {
+            self.check_edition(governing.edition())?;
+        }
         self.time = self.time.max(applied.time);
         self.checkpoints.count(entry);
         if let Some(proposal) = self.proposals.remove(&slot) {

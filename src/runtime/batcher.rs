@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Boot, ReplicaId, RequestId};
 use crate::types::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
@@ -166,12 +167,19 @@ impl Batcher {
     }
 
     /// The next entry, with its commands' identities and origins, if it is time for one.
-    pub fn next_entry(&mut self, now: Moment, time: Time) -> Option<(Entry, Vec<Origin>)> {
+    /// The ledger is of this edition.
+    pub fn next_entry(
+        &mut self,
+        now: Moment,
+        time: Time,
+        edition: Edition,
+    ) -> Option<(Entry, Vec<Origin>)> {
         if self.queue.is_empty() || !self.is_due(now) {
             return None;
         }
         let (count, bytes) = self.next_batch();
-        let mut entry = EntryBuilder::new(time, EntryBuilder::bytes_for(count, bytes));
+        let entry = EntryBuilder::new(time, EntryBuilder::bytes_for(count, bytes));
+        let mut entry = entry.of_edition(edition);
         let mut origins = Vec::with_capacity(count);
         for queued in self.queue.drain(..count) {
             entry.push(&queued.command.bytes);
@@ -278,7 +286,7 @@ mod tests {
     }
 
     fn next(batcher: &mut Batcher, now: u64) -> Option<usize> {
-        let (entry, requests) = batcher.next_entry(Moment(now), Time(0))?;
+        let (entry, requests) = batcher.next_entry(Moment(now), Time(0), Edition::FIRST)?;
         assert_eq!(entry.command_count(), requests.len());
         Some(requests.len())
     }
@@ -344,7 +352,7 @@ mod tests {
             batcher.push(command(index as u64, bytes));
         });
         for wanted in [60, 60, 500] {
-            let (entry, requests) = batcher.next_entry(Moment(1), Time(0)).unwrap();
+            let (entry, requests) = batcher.next_entry(Moment(1), Time(0), Edition::FIRST).unwrap();
             assert_eq!(requests.len(), 1);
             assert_eq!(entry.commands().next().unwrap().len(), wanted);
         }

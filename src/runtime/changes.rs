@@ -228,6 +228,7 @@ impl<D: Disk> Driver<D> {
 
     /// Whether those who are to vote have caught up, and enough of all voters are heard to go on.
     fn check_prepared(&self, paxos: &Paxos, next: &Membership) -> Result<()> {
+        self.check_known(paxos, next)?;
         let (present, chosen) = (paxos.membership(), paxos.view().slot_chosen);
         let mut promoted = next.voters().iter().map(|voter| voter.id);
         let lag = |id: ReplicaId| {

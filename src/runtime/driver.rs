@@ -433,11 +433,12 @@ impl<D: Disk> Driver<D> {
             self.forward_queue();
             return;
         }
+        let edition = self.edition();
         while !self.is_backlogged()
             && !self.space.is_short()
             && let Some(paxos) = &mut self.paxos
             && paxos.has_room()
-            && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time)
+            && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time, edition)
         {
             for (request, _) in commands.iter().filter(|(_, origin)| origin.is_none()) {
                 self.requests.writes.note_proposed(*request);

@@ -166,6 +166,7 @@ impl<D: Disk> Driver<D> {
         let identity = self.journal.identity().clone();
         let membership =
             identity.membership.ok_or_else(|| not_formed("there is no membership in it"))?;
+        self.check_edition(membership.edition())?;
         let first = Entry::membership(&membership);
         let Recovered { promised, slot_chosen, slot_checkpointed, mut chain, votes, .. } =
             recovered;
@@ -192,6 +193,7 @@ impl<D: Disk> Driver<D> {
         }
         // That of the checkpoint, and what came behind it: what was before may be trimmed.
         let governing = self.store.membership().expect("slot 0 holds a membership");
+        self.check_edition(governing.edition())?;
         let options = step::Options {
             id: self.options.id,
             incarnation: identity.incarnation,
@@ -202,6 +204,7 @@ impl<D: Disk> Driver<D> {
             election_timeout: self.options.election_timeout,
             retransmit_interval: self.options.retransmit_interval,
             priority: self.options.priority,
+            knows: self.options.knows,
             inflight_slots_max: self.options.inflight_slots_max,
             inflight_bytes_max: self.options.inflight_bytes_max,
             message_bytes_max: self.options.message_bytes_max,

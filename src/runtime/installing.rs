@@ -40,6 +40,7 @@ impl<D: Disk> Driver<D> {
         if self.store.applied().slot < slot {
             events::installed(self.options.id, slot);
             let membership = store.membership().expect("a state without one was refused");
+            self.check_edition(membership.edition())?;
             self.exchange_store(store, slot);
             if let Some(mut recovered) = self.repair.opening.take() {
                 reached!(StateInstalledOpening);

@@ -39,6 +39,7 @@ mod calls;
 pub mod changes;
 mod checkpoints;
 pub mod driver;
+mod editions;
 mod ending;
 mod fence;
 mod forming;

@@ -5,12 +5,13 @@ use crate::paxos::Paxos;
 use crate::paxos::formation::Trouble;
 pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
+use crate::types::edition::Edition;
 use crate::types::error::Error;
 #[cfg(feature = "sim")]
 use crate::types::ids::Ballot;
 use crate::types::ids::{ClusterId, ReplicaId, Slot};
 use crate::types::membership::Membership;
-use crate::types::message::Hello;
+use crate::types::message::{Hello, Protocols};
 use crate::types::record::Doubts;
 
 use super::driver::{Driver, Stage};
@@ -81,6 +82,8 @@ pub struct PeerReport {
     pub heard: bool,
     /// The priority that it told.
     pub priority: u32,
+    /// The highest edition that it told it knows; 0 while it was not heard.
+    pub knows: Edition,
     /// How far it said that it knows the log.
     pub slot_chosen: Slot,
 }
@@ -181,6 +184,7 @@ impl<D: Disk> Driver<D> {
             incarnation: identity.incarnation,
             boot: identity.boot,
             frontier: self.journal.found_through(),
+            protocols: Protocols::SPOKEN,
             address: self.own_address(&members),
         };
         Standing { hello, members, sightings: self.fence.sightings() }
@@ -280,8 +284,10 @@ impl<D: Disk> Driver<D> {
             let peer = self.paxos.as_ref().and_then(|paxos| paxos.peer(id));
             let (heard, slot_chosen) =
                 peer.map_or((false, Slot::ZERO), |(heard, _, chosen)| (heard, chosen));
-            let priority = self.paxos.as_ref().map_or(0, |paxos| paxos.priority(id));
-            PeerReport { id, heard, priority, slot_chosen }
+            let paxos = self.paxos.as_ref();
+            let priority = paxos.map_or(0, |paxos| paxos.priority(id));
+            let knows = paxos.map_or(Edition::default(), |paxos| paxos.knows(id));
+            PeerReport { id, heard, priority, knows, slot_chosen }
         });
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();

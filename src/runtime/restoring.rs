@@ -23,12 +23,14 @@ use crate::journal::stream::{self, StreamError};
 use crate::journal::{self, Founding, Journal};
 use crate::store::Store;
 use crate::store::image::{Image, ImageReader};
+use crate::types::edition::Edition;
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
 
 use super::checkpoints::not_an_image;
+use super::editions::check_edition;
 use super::events;
 use super::opening::real_disk;
 
@@ -191,7 +193,9 @@ pub fn found<D: Disk>(
     let invalid = |err| Error::membership(ErrorKind::InvalidArgument, err);
     let mut membership = Membership::majority(vec![member]).map_err(invalid)?;
     if let Some(before) = store.membership() {
+        check_edition(before.edition(), Edition::KNOWN)?;
         membership = membership.with_sessions_max(before.sessions_max()).map_err(invalid)?;
+        membership = membership.with_edition(before.edition()).map_err(invalid)?;
     }
     let cluster = membership.cluster_id();
     let Some(store) = store.begin_epoch(membership.clone(), above) else {

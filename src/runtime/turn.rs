@@ -6,6 +6,7 @@ use crate::journal::disk::Disk;
 use crate::journal::{Done, Job};
 use crate::store::verdict::{Committed, Resolution};
 use crate::transport::Arrival;
+use crate::types::edition::Edition;
 use crate::types::error::Error;
 use crate::types::ids::{Ballot, ClusterId, ReplicaId, TxId};
 use crate::types::membership::Membership;
@@ -56,6 +57,9 @@ pub struct Options {
     pub retransmit_interval: Duration,
     /// See [`step::Options`](crate::paxos::step::Options).
     pub priority: u32,
+    /// The highest edition that this build knows. It is [`Edition::KNOWN`], but in tests of what
+    /// happens between two releases.
+    pub knows: Edition,
     /// See [`step::Options`](crate::paxos::step::Options).
     pub inflight_slots_max: u64,
     /// See [`step::Options`](crate::paxos::step::Options).

@@ -16,6 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::runtime::pending::Pending;
+use crate::types::edition::Edition;
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::ReplicaId;
 use crate::types::membership::{Member, Membership, MembershipError};
@@ -33,6 +34,8 @@ pub(super) struct Habit {
     pub(super) outsiders: u64,
     /// How long the operator waits at most before the next step.
     pause: Duration,
+    /// Whether the replicas begin with a build that the operator exchanges for a later one.
+    pub(super) upgrades: bool,
 }
 
 impl Habit {
@@ -41,7 +44,8 @@ impl Habit {
         let mut rng = Rng::new(seed ^ SALT);
         let outsiders = rng.within(2..=5);
         let pause = rng.time(Duration::from_secs(1)..=Duration::from_secs(20));
-        rng.per_mille(CHURNING).then_some(Self { outsiders, pause })
+        let upgrades = Rng::new(seed ^ UPGRADES_SALT).per_mille(500);
+        rng.per_mille(CHURNING).then_some(Self { outsiders, pause, upgrades })
     }
 }
 
@@ -60,6 +64,8 @@ pub(super) struct Churn {
     rng: Rng,
     /// Who was not opened yet.
     outsiders: Vec<ReplicaId>,
+    /// Who has the build that all began with.
+    old: Vec<ReplicaId>,
     asked: Option<Asked>,
     next: Moment,
     /// What was refused, by its bytes: it must not be chosen, unless it was asked for once more.
@@ -70,6 +76,8 @@ pub(super) struct Churn {
 
 /// What the operator did, as far as it concerns who strikes.
 pub(super) enum Step {
+    /// This one has another build from its next opening on, and is restarted for it.
+    Rebuilt(ReplicaId),
     /// This one was opened to join.
     Joined(ReplicaId),
     /// This one was asked for a change, and dies or is cut off in the middle of it.
@@ -89,7 +97,9 @@ impl Churn {
         // The cluster forms meanwhile.
         let next = Moment::ZERO + rng.time(Duration::from_secs(3)..=Duration::from_secs(20));
         let (refused, open) = (BTreeSet::new(), BTreeSet::new());
-        Self { habit, rng, outsiders, asked: None, next, refused, open }
+        let first = outsiders.first().map_or(1, |first| first.0);
+        let old = (1..first).map(ReplicaId).filter(|_| habit.upgrades).collect();
+        Self { habit, rng, outsiders, old, asked: None, next, refused, open }
     }
 
     /// When the operator does something.
@@ -113,6 +123,11 @@ impl Churn {
         let Some(present) = sim.membership() else { return Ok(None) };
         if !self.outsiders.is_empty() && self.rng.per_mille(250) {
             return Ok(self.open(sim, &present).map(Step::Joined));
+        }
+        if !self.old.is_empty() && self.rng.per_mille(300) {
+            let id = self.old.swap_remove(self.rng.below(self.old.len() as u64) as usize);
+            sim.change_settings(id, |settings| settings.driver.knows = NEXT);
+            return Ok(Some(Step::Rebuilt(id)));
         }
         let asked = self.ask(sim, &present).filter(|_| self.rng.per_mille(INTERRUPTED));
         Ok(asked.map(|id| {
@@ -165,6 +180,9 @@ impl Churn {
 
     fn open(&mut self, sim: &Simulation, present: &Membership) -> Option<ReplicaId> {
         let id = self.outsiders.remove(0);
+        if self.habit.upgrades {
+            sim.change_settings(id, |settings| settings.driver.knows = NEXT);
+        }
         let mut known = present.members().map(|member| member.id).collect::<Vec<_>>();
         if self.rng.per_mille(300) {
             known = vec![*self.rng.pick(&known)];
@@ -180,7 +198,10 @@ impl Churn {
         let of = of?;
         let replica = sim.replica(of);
         let strangers = sim.strangers(of);
-        let edit = self.draw(present, &strangers)?;
+        let edit = match self.upgrade(present) {
+            Some(edit) => edit,
+            None => self.draw(present, &strangers)?,
+        };
         let made = Arc::new(Mutex::new(None));
         let told = Arc::clone(&made);
         let pending = replica.change_membership(move |present| {
@@ -191,6 +212,14 @@ impl Churn {
         self.asked = Some(Asked { pending, made });
         self.next = sim.now() + LOOK_EVERY;
         Some(of)
+    }
+
+    /// Sometimes, the ledger is to be upgraded: also while members do not know the edition, which
+    /// the leader must see; but not while a replica does not that is no member, whom nobody asks.
+    fn upgrade(&mut self, present: &Membership) -> Option<Edit> {
+        let due = self.habit.upgrades && present.edition() < NEXT && self.rng.per_mille(250);
+        let asks_all = self.old.iter().all(|id| present.member(*id).is_some());
+        (due && asks_all).then(|| -> Edit { Box::new(|present| present.with_edition(NEXT)) })
     }
 
     /// A change that may do something, as the operator knows the membership. The leader may know
@@ -250,6 +279,7 @@ fn is_refusal(err: &Error) -> bool {
         ErrorKind::InvalidArgument
             | ErrorKind::NotLeader
             | ErrorKind::NotCaughtUp
+            | ErrorKind::Outdated
             | ErrorKind::Unreachable
     )
 }
@@ -259,6 +289,12 @@ const CHURNING: u64 = 250;
 
 /// Of a thousand changes, so many are interrupted.
 const INTERRUPTED: u64 = 200;
+
+/// The edition that only later builds know.
+pub(super) const NEXT: Edition = Edition(Edition::FIRST.0 + 1);
+
+/// Which seeds upgrade is drawn apart.
+const UPGRADES_SALT: u64 = 0x5afe_0f5e_ed00_0011;
 
 /// So that what the operator draws depends on nothing else.
 const SALT: u64 = 0x5afe_0f5e_ed00_0010;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::paxos::Paxos;
 use crate::paxos::step::{Input, Options, Output, ReadBarrier, RoleName, Serve, View};
+use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Boot, Incarnation, Lsn, ReplicaId, Slot};
 use crate::types::membership::Membership;
@@ -343,6 +344,7 @@ impl Cores {
             election_timeout: cluster.election_timeout,
             retransmit_interval: cluster.retransmit_interval,
             priority: cluster.priority(id),
+            knows: Edition::KNOWN,
             inflight_slots_max: cluster.inflight_slots_max,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: cluster.message_bytes_max,

@@ -278,8 +278,12 @@ impl World {
         // A mistake of its own, or a log that differs, has no source below it.
         let failed = std::error::Error::source(&err).is_some();
         let removed = life.driver.members().is_some_and(|known| known.removed().contains(&id));
-        let excused =
-            failed && fired > life.faults_before || removed && err.kind() == ErrorKind::Removed;
+        // Whoever is no member any more is not asked before an upgrade.
+        let newest = self.witness.governing(Slot(u64::MAX));
+        let left = newest.is_some_and(|newest| newest.member(id).is_none());
+        let excused = failed && fired > life.faults_before
+            || removed && err.kind() == ErrorKind::Removed
+            || left && err.kind() == ErrorKind::Outdated;
         self.trace.line(self.now, || format!("{id} stopped: {err}"));
         if err.kind() == ErrorKind::Closed {
             return;

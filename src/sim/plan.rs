@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::journal;
 use crate::runtime::{batcher, turn};
+use crate::types::edition::Edition;
 use crate::types::ids::ReplicaId;
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 
@@ -30,6 +31,8 @@ pub struct Plan {
     pub priorities: Vec<u32>,
     /// See [`Config`](crate::Config).
     pub request_timeout: Duration,
+    /// The highest edition that the replicas know when they are first opened.
+    pub knows: Edition,
     /// How many transactions of one session may be without an answer.
     pub session_window: u64,
     /// How many sessions the state remembers.
@@ -55,6 +58,7 @@ impl Default for Plan {
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
             priorities: Vec::new(),
+            knows: Edition::KNOWN,
             request_timeout: Duration::from_secs(5),
             session_window: SESSION_WINDOW,
             sessions_max: SESSIONS_MAX,
@@ -103,6 +107,7 @@ impl Plan {
             election_timeout: self.election_timeout,
             retransmit_interval: self.retransmit_interval,
             priority: self.priority(id),
+            knows: self.knows,
             inflight_slots_max: 64,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: self.message_bytes_max,

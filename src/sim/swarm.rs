@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::types::edition::Edition;
 use crate::types::ids::Slot;
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use crate::types::marks::{self, Mark};
@@ -155,6 +156,7 @@ impl Swarm {
         let mut plan = draw_plan(&mut rng);
         let habit = Habit::of(seed);
         plan.outsiders = habit.map_or(0, |habit| habit.outsiders);
+        plan.knows = Edition::FIRST;
         plan.priorities = draw_priorities(&mut Rng::new(seed ^ PRIORITIES_SALT), plan.ids().len());
         let sim = Simulation::switched_off(rng.next_u64(), &plan);
         sim.keep_trace(limits.trace_lines);
@@ -275,6 +277,7 @@ impl Swarm {
         };
         match churn.act(&self.sim)? {
             Some(Step::Joined(id)) => self.strikes.hit_also(id),
+            Some(Step::Rebuilt(id)) => self.strikes.restart(&self.sim, id),
             Some(Step::Interrupted { id, at, seed }) => self.strikes.interrupt(id, at, seed),
             None => {}
         }

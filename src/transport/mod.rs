@@ -128,6 +128,10 @@ pub enum Refusal {
     Regressed,
     /// The peer is no member of this cluster, and as many strangers as there may be are there.
     TooManyStrangers,
+    /// There is no protocol that both speak: one of the two is too old.
+    NoCommonProtocol,
+    /// A reason that this build does not know, by its number.
+    Unknown(u8),
 }
 
 /// A hello that was refused, and by whom.
@@ -177,6 +181,8 @@ impl fmt::Debug for Task {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Unknown(code) => return write!(f, "for reason {code}, which is not known here"),
+            Self::NoCommonProtocol => "it speaks no protocol that the other one speaks",
             Self::WrongCluster => "it belongs to another cluster",
             Self::UnknownReplica => "it is no member of this cluster",
             Self::WrongReceiver => "it meant to reach another replica",

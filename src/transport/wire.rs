@@ -5,7 +5,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 4 | magic, `IDLP` |
-//! | 4 | 2 | protocol version, 1 |
+//! | 4 | 2 | protocol: 1 of a hello or refusal; of a message, the one agreed on |
 //! | 6 | 1 | kind: 1 hello, 2 refusal, 3 message |
 //! | 7 | 1 | zero |
 //! | 8 | 4 | length of the body |
@@ -35,8 +35,8 @@ use crate::types::ids::ClusterId;
 use crate::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::types::message::{Hello, Message};
 
-/// The version that this build speaks; it talks to no other.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The protocol of hellos and refusals, for all time: by them builds agree on what they speak.
+pub const HELLO_PROTOCOL: u16 = 1;
 
 /// Length of the header, in bytes.
 pub const HEADER_BYTES: usize = 36;
@@ -70,8 +70,13 @@ pub enum Frame {
 pub enum WireError {
     /// The frame does not begin as one.
     Magic,
-    /// The frame is of another protocol version.
-    Version(u16),
+    /// The frame is of another protocol.
+    Protocol {
+        /// What its header says.
+        found: u16,
+        /// What the hellos agreed on; that of hellos before.
+        wanted: u16,
+    },
     /// The header was damaged.
     HeaderChecksum,
     /// No frame is of this kind.
@@ -98,6 +103,35 @@ pub enum WireError {
     Body(String),
 }
 
+/// What the two hellos of a connection agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The cluster of who sends.
+    pub cluster: ClusterId,
+    /// How messages are laid out.
+    pub protocol: u16,
+}
+
+impl Terms {
+    /// Of a connection on which `sender` sends, whose hello was answered with `receiver`.
+    ///
+    /// # Errors
+    ///
+    /// Where they speak no protocol in common.
+    pub fn of(sender: &Hello, receiver: &Hello) -> Result<Self, Refusal> {
+        let protocol = sender.protocols.common(receiver.protocols);
+        let protocol = protocol.ok_or(Refusal::NoCommonProtocol)?;
+        Ok(Self { cluster: sender.cluster, protocol })
+    }
+}
+
+/// With the first protocol.
+impl From<ClusterId> for Terms {
+    fn from(cluster: ClusterId) -> Self {
+        Self { cluster, protocol: HELLO_PROTOCOL }
+    }
+}
+
 /// A message that does not fit a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooLarge {
@@ -111,8 +145,8 @@ pub struct Decoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The cluster whose messages are expected; before that, only hello and refusal are.
-    messages_of: Option<ClusterId>,
+    /// Whose messages are expected; before that, only hello and refusal are.
+    terms: Option<Terms>,
     failed: Option<WireError>,
 }
 
@@ -120,12 +154,12 @@ impl Decoder {
     /// For the beginning of a connection: accepts a hello or a refusal.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: Vec::new(), start: 0, end: 0, messages_of: None, failed: None }
+        Self { buffer: Vec::new(), start: 0, end: 0, terms: None, failed: None }
     }
 
-    /// From now on accepts messages, and only those of `cluster`.
-    pub fn expect_messages(&mut self, cluster: ClusterId) {
-        self.messages_of = Some(cluster);
+    /// From now on accepts messages, and only on these terms.
+    pub fn expect_messages(&mut self, terms: impl Into<Terms>) {
+        self.terms = Some(terms.into());
     }
 
     /// Room to read into; never empty. [`Decoder::fill`] tells how much of it was used.
@@ -137,7 +171,7 @@ impl Decoder {
                 self.buffer = Vec::new();
             }
         }
-        let read = if self.messages_of.is_some() { READ_BYTES } else { HELLO_BYTES_MAX };
+        let read = if self.terms.is_some() { READ_BYTES } else { HELLO_BYTES_MAX };
         if self.buffer.len() - self.end < read / 2 && self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, unread);
@@ -198,7 +232,7 @@ impl Decoder {
             return Err(WireError::Magic);
         }
         let Some(header) = unread.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-        let header = Header::decode(header, self.messages_of)?;
+        let header = Header::decode(header, self.terms)?;
         let Some(body) = unread[HEADER_BYTES..].get(..header.length) else { return Ok(None) };
         if crc32fast::hash(body) != header.body_crc {
             return Err(WireError::BodyChecksum);
@@ -221,7 +255,7 @@ pub fn encode_hello(hello: &Hello) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     codec::encode_into(hello, &mut bytes).expect("plain data always encodes");
     assert!(bytes.len() <= HELLO_BYTES_MAX, "a hello of {} bytes", bytes.len());
-    seal(&mut bytes, Kind::Hello, hello.cluster);
+    seal(&mut bytes, Kind::Hello, hello.cluster.into());
     bytes
 }
 
@@ -230,7 +264,7 @@ pub fn encode_hello(hello: &Hello) -> Vec<u8> {
 pub fn encode_refusal(refusal: &Refusal, cluster: ClusterId) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     bytes.push(refusal_code(refusal));
-    seal(&mut bytes, Kind::Refusal, cluster);
+    seal(&mut bytes, Kind::Refusal, cluster.into());
     bytes
 }
 
@@ -245,9 +279,10 @@ pub fn encode_refusal(refusal: &Refusal, cluster: ClusterId) -> Vec<u8> {
 /// Never: messages consist of types that always encode.
 pub fn encode_message(
     message: &Message,
-    cluster: ClusterId,
+    terms: impl Into<Terms>,
     bytes: &mut Vec<u8>,
 ) -> Result<(), TooLarge> {
+    let terms = terms.into();
     let start = bytes.len();
     bytes.resize(start + HEADER_BYTES, 0);
     codec::encode_into(message, bytes).expect("plain data always encodes");
@@ -256,7 +291,7 @@ pub fn encode_message(
         bytes.truncate(start);
         return Err(TooLarge { bytes: length });
     }
-    seal(&mut bytes[start..], Kind::Message, cluster);
+    seal(&mut bytes[start..], Kind::Message, terms);
     Ok(())
 }
 
@@ -289,14 +324,12 @@ struct Header {
 
 impl Header {
     /// The header that `bytes` hold, where it may come at this point of a connection.
-    fn decode(
-        bytes: &[u8; HEADER_BYTES],
-        messages_of: Option<ClusterId>,
-    ) -> Result<Self, WireError> {
-        // The version is looked at first: another version may have another header.
-        let version = u16::from_le_bytes(array(bytes, 4));
-        if version != PROTOCOL_VERSION {
-            return Err(WireError::Version(version));
+    fn decode(bytes: &[u8; HEADER_BYTES], terms: Option<Terms>) -> Result<Self, WireError> {
+        // The protocol is looked at first: another one may have another header.
+        let found = u16::from_le_bytes(array(bytes, 4));
+        let wanted = terms.map_or(HELLO_PROTOCOL, |terms| terms.protocol);
+        if found != wanted {
+            return Err(WireError::Protocol { found, wanted });
         }
         if crc32fast::hash(&bytes[..32]) != u32::from_le_bytes(array(bytes, 32)) {
             return Err(WireError::HeaderChecksum);
@@ -305,17 +338,18 @@ impl Header {
         if bytes[7] != 0 {
             return Err(WireError::Kind(bytes[7]));
         }
-        if (kind == Kind::Message) != messages_of.is_some() {
+        if (kind == Kind::Message) != terms.is_some() {
             return Err(WireError::Misplaced(bytes[6]));
         }
-        let max = if messages_of.is_some() { MESSAGE_BYTES_MAX } else { HELLO_BYTES_MAX };
+        let max = if terms.is_some() { MESSAGE_BYTES_MAX } else { HELLO_BYTES_MAX };
         let length = u32::from_le_bytes(array(bytes, 8));
         let announced = u64::from(length) + HEADER_BYTES as u64;
         if announced > max as u64 {
             return Err(WireError::Length { announced, max });
         }
         let cluster = ClusterId(u128::from_le_bytes(array(bytes, 16)));
-        if let Some(wanted) = messages_of.filter(|wanted| *wanted != cluster) {
+        let other = terms.map(|terms| terms.cluster).filter(|wanted| *wanted != cluster);
+        if let Some(wanted) = other {
             return Err(WireError::Cluster { found: cluster, wanted });
         }
         let body_crc = u32::from_le_bytes(array(bytes, 12));
@@ -326,7 +360,8 @@ impl Header {
         let malformed = |err: DecodeError| WireError::Body(err.to_string());
         match self.kind {
             Kind::Hello => {
-                let hello: Hello = codec::decode("hello", body).map_err(malformed)?;
+                // What a later build says behind is not for this one.
+                let hello: Hello = codec::decode_first("hello", body).map_err(malformed)?;
                 if hello.cluster != self.cluster {
                     let (found, wanted) = (self.cluster, hello.cluster);
                     return Err(WireError::Cluster { found, wanted });
@@ -334,7 +369,7 @@ impl Header {
                 Ok(Frame::Hello(hello))
             }
             Kind::Refusal => match body {
-                [code] => Ok(Frame::Refused(refusal_from(*code)?)),
+                [code] => Ok(Frame::Refused(refusal_from(*code))),
                 _ => Err(WireError::Body("cannot decode refusal: wanted one byte".into())),
             },
             Kind::Message => codec::decode("message", body).map(Frame::Message).map_err(malformed),
@@ -343,16 +378,16 @@ impl Header {
 }
 
 /// Writes the header of the frame that `frame` holds, before its body.
-fn seal(frame: &mut [u8], kind: Kind, cluster: ClusterId) {
+fn seal(frame: &mut [u8], kind: Kind, terms: Terms) {
     let (header, body) = frame.split_at_mut(HEADER_BYTES);
     let length = u32::try_from(body.len()).expect("bounded by the caller");
     header[..4].copy_from_slice(&MAGIC);
-    header[4..6].copy_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+    header[4..6].copy_from_slice(&terms.protocol.to_le_bytes());
     header[6] = kind as u8;
     header[7] = 0;
     header[8..12].copy_from_slice(&length.to_le_bytes());
     header[12..16].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-    header[16..32].copy_from_slice(&cluster.0.to_le_bytes());
+    header[16..32].copy_from_slice(&terms.cluster.0.to_le_bytes());
     let crc = crc32fast::hash(&header[..32]);
     header[32..].copy_from_slice(&crc.to_le_bytes());
 }
@@ -366,19 +401,22 @@ fn refusal_code(refusal: &Refusal) -> u8 {
         Refusal::WrongIncarnation => 5,
         Refusal::Regressed => 6,
         Refusal::TooManyStrangers => 7,
+        Refusal::NoCommonProtocol => 8,
+        Refusal::Unknown(code) => *code,
     }
 }
 
-fn refusal_from(code: u8) -> Result<Refusal, WireError> {
+fn refusal_from(code: u8) -> Refusal {
     match code {
-        1 => Ok(Refusal::WrongCluster),
-        2 => Ok(Refusal::UnknownReplica),
-        3 => Ok(Refusal::WrongReceiver),
-        4 => Ok(Refusal::SelfConnection),
-        5 => Ok(Refusal::WrongIncarnation),
-        6 => Ok(Refusal::Regressed),
-        7 => Ok(Refusal::TooManyStrangers),
-        other => Err(WireError::Body(format!("cannot decode refusal: unknown code {other}"))),
+        1 => Refusal::WrongCluster,
+        2 => Refusal::UnknownReplica,
+        3 => Refusal::WrongReceiver,
+        4 => Refusal::SelfConnection,
+        5 => Refusal::WrongIncarnation,
+        6 => Refusal::Regressed,
+        7 => Refusal::TooManyStrangers,
+        8 => Refusal::NoCommonProtocol,
+        other => Refusal::Unknown(other),
     }
 }
 
@@ -402,9 +440,7 @@ impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Magic => f.write_str("no frame begins like this"),
-            Self::Version(found) => {
-                write!(f, "protocol version {found}, wanted {PROTOCOL_VERSION}")
-            }
+            Self::Protocol { found, wanted } => write!(f, "protocol {found}, wanted {wanted}"),
             Self::HeaderChecksum => f.write_str("frame header: checksum mismatch"),
             Self::Kind(kind) => write!(f, "unknown kind of frame {kind}"),
             Self::Misplaced(kind) => write!(f, "a frame of kind {kind} does not come here"),

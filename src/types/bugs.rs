@@ -215,6 +215,10 @@ bugs! {
     FoundChangeTrusted = "found-change-trusted",
     /// Who campaigns while it learns a membership counts promises as before.
     CandidateKeepsQuorum = "candidate-keeps-quorum",
+    /// A ledger is upgraded though a member's build does not know the edition.
+    EditionUnasked = "edition-unasked",
+    /// What is new is proposed as soon as the leader's own build knows it.
+    EditionEarly = "edition-early",
 }
 
 impl Bug {

@@ -92,6 +92,21 @@ pub fn decode<'a, T: Deserialize<'a>>(
         .map_err(|err| DecodeError::new(what, describe(&err)))
 }
 
+/// The value that `bytes` begin with. `what` names it in the error.
+///
+/// # Errors
+///
+/// Where the bytes are too short, or not of this type.
+pub fn decode_first<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, DecodeError> {
+    options(bytes.len() as u64)
+        .allow_trailing_bytes()
+        .deserialize(bytes)
+        .map_err(|err| DecodeError::new(what, describe(&err)))
+}
+
 fn options(limit: u64) -> impl Options {
     bincode::DefaultOptions::new()
         .with_little_endian()

@@ -5,7 +5,7 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 1 | format version, 1 |
+//! | 0 | 1 | edition: that of the ledger when a leader made it; 1 for all but commands |
 //! | 1 | 1 | kind: 0 no-op, 1 commands, 2 membership |
 //! | 2 | 2 | zero |
 //! | 4 | 4 | number of commands; 0 for other kinds |
@@ -15,6 +15,7 @@
 //! Invariants:
 //! * An `Entry` value always has a valid header and as many commands as the header says.
 //! * `hash` is the content hash of `bytes`.
+//! * A membership can be read by whoever knows the edition before it: it is what raises that.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -23,12 +24,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::codec::{self, DecodeError};
+use super::edition::Edition;
 use super::ids::ContentHash;
 use super::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX};
 use super::membership::Membership;
 use super::time::Time;
 
-const FORMAT: u8 = 1;
 const HEADER_BYTES: usize = 16;
 const COMMAND_HEADER_BYTES: usize = 4;
 
@@ -83,9 +84,6 @@ impl Entry {
         if bytes.len() < HEADER_BYTES || bytes.len() > ENTRY_BYTES_MAX {
             return fail(&format!("{} bytes, wanted 16 to {ENTRY_BYTES_MAX}", bytes.len()));
         }
-        if bytes[0] != FORMAT {
-            return fail(&format!("format version {}, wanted {FORMAT}", bytes[0]));
-        }
         let kind = match bytes[1] {
             0 => EntryKind::NoOp,
             1 => EntryKind::Commands,
@@ -94,6 +92,12 @@ impl Entry {
         };
         if bytes[2..4] != [0; 2] {
             return fail("reserved bytes are not zero");
+        }
+        // What a later edition means is asked when it is applied: who only votes need not know.
+        match Edition(bytes[0]) {
+            Edition::FIRST => {}
+            later if later > Edition::FIRST && kind == EntryKind::Commands => {}
+            other => return fail(&format!("edition {other} for {kind:?}")),
         }
         let count = read_u32(&bytes, 4) as usize;
         match kind {
@@ -107,6 +111,12 @@ impl Entry {
             _ => return fail("header and content differ"),
         }
         Ok(Self::from_parts(kind, bytes))
+    }
+
+    /// The edition that one must know to apply it.
+    #[must_use]
+    pub fn edition(&self) -> Edition {
+        Edition(self.0.bytes[0])
     }
 
     /// What this entry is.
@@ -191,6 +201,13 @@ impl EntryBuilder {
         let mut buffer = Vec::with_capacity(HEADER_BYTES + bytes);
         buffer.extend_from_slice(&header(EntryKind::Commands, 0, time));
         Self { bytes: buffer, count: 0 }
+    }
+
+    /// The same for a ledger of this edition.
+    #[must_use]
+    pub fn of_edition(mut self, edition: Edition) -> Self {
+        self.bytes[0] = edition.0;
+        self
     }
 
     /// How many bytes `commands` commands of `bytes` bytes in all need in an entry.
@@ -297,7 +314,7 @@ fn header(kind: EntryKind, count: u32, time: Time) -> Vec<u8> {
         EntryKind::Commands => 1,
         EntryKind::Membership => 2,
     };
-    let mut bytes = vec![FORMAT, kind, 0, 0];
+    let mut bytes = vec![Edition::FIRST.0, kind, 0, 0];
     bytes.extend_from_slice(&count.to_le_bytes());
     bytes.extend_from_slice(&time.0.to_le_bytes());
     bytes

@@ -99,6 +99,9 @@ pub enum ErrorKind {
     Locked,
     /// A file is of a format that this version of the crate does not know.
     UnsupportedFormat,
+    /// The ledger is of an [edition](crate::Edition) that this build does not know, since it was
+    /// [upgraded](crate::Replica::upgrade): open the replica with a newer release. Nothing is lost.
+    Outdated,
     /// A file of the data directory belongs to another cluster.
     WrongCluster,
     /// A data directory belongs to another replica than the one it was opened as, or one of its
@@ -365,7 +368,7 @@ impl Error {
         self.kind() == ErrorKind::StorageFull
     }
 
-    /// Whether this replica can no longer serve: it is closed or poisoned.
+    /// Whether this replica can no longer serve: it is closed, poisoned, removed or outdated.
     ///
     /// ```
     /// # use indelible::{RawTable, Replica};
@@ -379,7 +382,9 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Closed | ErrorKind::Poisoned | ErrorKind::Removed)
+        use ErrorKind::{Closed, Outdated, Poisoned, Removed};
+
+        matches!(self.kind(), Closed | Poisoned | Removed | Outdated)
     }
 
     /// The condition that failed, where [`Error::is_refused`].

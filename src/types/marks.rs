@@ -233,6 +233,12 @@ marks! {
     SegmentsTrimmed = "segments-trimmed",
     /// Somebody asked for slots that were trimmed.
     TrimmedTold = "trimmed-told",
+
+    // Editions.
+    /// An upgrade was refused: a member's build does not know the edition.
+    EditionUnknown = "edition-unknown",
+    /// Commands of a later edition were applied.
+    EditionApplied = "edition-applied",
 }
 
 /// The run came to a marked place.

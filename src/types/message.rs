@@ -31,6 +31,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::edition::Edition;
 use super::entry::Entry;
 use super::ids::{
     Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange,
@@ -202,6 +203,8 @@ pub struct Heartbeat {
     pub hears_leader: bool,
     /// The sender's priority: a leader hands over to a replica that has more.
     pub priority: u32,
+    /// The highest edition that the sender's build knows.
+    pub knows: Edition,
     /// What the sender promised, so that a leader below it can take a higher ballot at once.
     pub promised: Ballot,
     /// The first slot that the sender does not know to be chosen.
@@ -382,10 +385,33 @@ pub struct Hello {
     /// The last frame that the sender found in its journal at this opening. Where that is below
     /// what it said was durable in an earlier one, it was set back.
     pub frontier: Lsn,
+    /// Which protocols the sender speaks.
+    pub protocols: Protocols,
     /// Where the sender is to be reached, as its own settings say; empty where they say nothing.
     /// At most [`ADDRESS_BYTES_MAX`] bytes.
     #[serde(deserialize_with = "bounded_address")]
     pub address: String,
+}
+
+/// The protocols that a build speaks: all from the first one to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Protocols {
+    /// The first one.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+}
+
+impl Protocols {
+    /// Those that this build speaks.
+    pub const SPOKEN: Self = Self { first: 1, last: 1 };
+
+    /// The last one that both speak, if there is one.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let last = self.last.min(other.last);
+        (self.first.max(other.first) <= last).then_some(last)
+    }
 }
 
 fn bounded_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

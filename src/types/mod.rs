@@ -18,6 +18,7 @@ pub mod error;
 pub mod codec;
 
 pub mod command;
+pub mod edition;
 pub mod entry;
 pub mod membership;
 

@@ -7,6 +7,7 @@ use indelible::runtime::{batcher, turn};
 use indelible::types::command::{
     Command, Condition, Key, KeyKind, Operation, TableUse, ValueCodec,
 };
+use indelible::types::edition::Edition;
 use indelible::types::limits::SESSION_WINDOW;
 use indelible::{Committed, Pending, ReplicaId};
 
@@ -37,6 +38,7 @@ pub fn options(id: u64, voters: Vec<(ReplicaId, String)>) -> turn::Options {
         election_timeout: Duration::from_secs(2),
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
+        knows: Edition::KNOWN,
         inflight_slots_max: 2048,
         inflight_bytes_max: 4 << 20,
         message_bytes_max: 1 << 20,

@@ -13,6 +13,7 @@ use indelible::runtime::report::Report;
 use indelible::runtime::{batcher, turn};
 use indelible::transport::Arrival;
 use indelible::types::command::Command;
+use indelible::types::edition::Edition;
 use indelible::types::entry::Entry;
 use indelible::types::ids::Slot;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
@@ -68,6 +69,7 @@ impl World {
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
             priority: 0,
+            knows: Edition::KNOWN,
             inflight_slots_max: 2048,
             inflight_bytes_max: 1 << 24,
             message_bytes_max: 1 << 10,

@@ -14,6 +14,7 @@ use indelible::runtime::{batcher, threads, turn};
 use indelible::sync::{Condvar, Mutex};
 use indelible::transport::{Arrival, Link, PeerCounters, Task, Transport};
 use indelible::types::command::Command;
+use indelible::types::edition::Edition;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::message::{Envelope, Hello};
 use indelible::types::time::Moment;
@@ -217,6 +218,7 @@ fn options() -> turn::Options {
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
+        knows: Edition::KNOWN,
         inflight_slots_max: 16,
         inflight_bytes_max: 1 << 20,
         message_bytes_max: 1 << 20,

@@ -12,6 +12,7 @@ use indelible::runtime::opening::{Opening, Reach};
 use indelible::runtime::{batcher, turn};
 use indelible::transport::Refusal;
 use indelible::transport::wire::{self, Decoder, Frame};
+use indelible::types::edition::Edition;
 use indelible::types::ids::{Boot, ClusterId, Incarnation};
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::membership::Member;
@@ -39,6 +40,7 @@ fn options() -> turn::Options {
         election_timeout: Duration::from_millis(500),
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
+        knows: Edition::KNOWN,
         inflight_slots_max: 16,
         inflight_bytes_max: 1 << 20,
         message_bytes_max: 1 << 20,

@@ -11,7 +11,7 @@ use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire::{self, Decoder, Frame};
 use indelible::transport::{Refusal, Transport};
 use indelible::types::limits::STRANGERS_MAX;
-use indelible::types::message::Hello;
+use indelible::types::message::{Hello, Protocols};
 use parking_lot::Mutex;
 
 use crate::samples;
@@ -368,4 +368,26 @@ fn a_thousand_strangers_that_come_and_go_cost_no_more_than_so_many() {
     assert_eq!((one.downs(2), two.downs(1)), (0, 0));
     one.close();
     two.close();
+}
+
+#[test]
+fn builds_that_speak_other_protocols_talk_in_a_common_one_or_not_at_all() {
+    let speaks = |id: u64, first, last, peers: &[(u64, SocketAddr)]| {
+        let (listener, address) = support::listen();
+        let protocols = Protocols { first, last };
+        let hello = Hello { address: address.to_string(), protocols, ..samples::hello(id) };
+        let transport = support::tcp_with(hello, listener, peers, TcpOptions::default());
+        (Node::start(transport, anyone()), address)
+    };
+    let (one, at_one) = speaks(1, 1, 3, &[]);
+    let (two, at_two) = speaks(2, 2, 5, &[(1, at_one)]);
+    set_peers(&one, &[(2, at_two)]);
+    talk(&one, 1, &two, 2, 7);
+    // The release before the last one is too old for a later one.
+    let (three, at_three) = speaks(3, 6, 6, &[(1, at_one)]);
+    set_peers(&one, &[(2, at_two), (3, at_three)]);
+    until("one refused", || one.refused(3) == Some(Refusal::NoCommonProtocol));
+    until("three was refused", || three.refused(1) == Some(Refusal::NoCommonProtocol));
+    assert!(!one.is_connected(3) && !three.is_connected(1));
+    talk(&one, 1, &two, 2, 8);
 }

@@ -1,6 +1,7 @@
 //! One message of each kind, and messages of a given size.
 
 use indelible::RequestId;
+use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{
     Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, SessionId, Slot, SlotRange,
@@ -8,7 +9,7 @@ use indelible::types::ids::{
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
-    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
+    Heartbeat, Hello, Introduce, Message, Promise, Protocols, TakeOver, Vote,
 };
 use indelible::types::time::Time;
 
@@ -26,6 +27,7 @@ pub fn hello(replica: u64) -> Hello {
         incarnation: Incarnation(u128::from(replica)),
         boot: Boot { sequence: 1, nonce: replica },
         frontier: Lsn(17),
+        protocols: Protocols::SPOKEN,
         address: String::new(),
     }
 }
@@ -138,6 +140,7 @@ fn heartbeat() -> Heartbeat {
         leads: true,
         hears_leader: true,
         priority: 3,
+        knows: Edition(4),
         promised: BALLOT,
         slot_chosen: Slot(11),
         chain: Chain(77),

@@ -1,10 +1,12 @@
 //! Frames: what goes in comes out, however it is cut; and what is no frame costs nothing.
 
 use indelible::transport::Refusal;
-use indelible::transport::wire::{self, Decoder, Frame, HEADER_BYTES, HELLO_BYTES_MAX, WireError};
+use indelible::transport::wire::{
+    self, Decoder, Frame, HEADER_BYTES, HELLO_BYTES_MAX, Terms, WireError,
+};
 use indelible::types::ids::ClusterId;
 use indelible::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
-use indelible::types::message::{Hello, Message};
+use indelible::types::message::{Hello, Message, Protocols};
 use proptest::prelude::*;
 
 use crate::samples::{self, CLUSTER};
@@ -96,6 +98,8 @@ fn hello_and_refusal_come_before_messages_and_not_after() {
         Refusal::WrongIncarnation,
         Refusal::Regressed,
         Refusal::TooManyStrangers,
+        Refusal::NoCommonProtocol,
+        Refusal::Unknown(99),
     ] {
         let mut decoder = Decoder::new();
         decoder.feed(&wire::encode_refusal(&refusal, CLUSTER));
@@ -106,21 +110,68 @@ fn hello_and_refusal_come_before_messages_and_not_after() {
 #[test]
 fn the_bytes_are_those_of_the_documentation() {
     let hello = wire::encode_hello(&samples::hello(3));
-    assert_eq!(hello.len(), HEADER_BYTES + 80);
-    assert_eq!(hello[..12], *b"IDLP\x01\x00\x01\x00\x50\x00\x00\x00");
+    assert_eq!(hello.len(), HEADER_BYTES + 84);
+    assert_eq!(hello[..12], *b"IDLP\x01\x00\x01\x00\x54\x00\x00\x00");
     assert_eq!(hello[12..16], crc32fast::hash(&hello[36..]).to_le_bytes());
     assert_eq!(hello[16..32], CLUSTER.0.to_le_bytes());
     assert_eq!(hello[32..36], crc32fast::hash(&hello[..32]).to_le_bytes());
     assert_eq!(hello[36..52], CLUSTER.0.to_le_bytes());
     assert_eq!(hello[52..60], 3_u64.to_le_bytes());
     assert_eq!(hello[100..108], 17_u64.to_le_bytes());
-    assert_eq!(hello[108..], 0_u64.to_le_bytes());
+    assert_eq!(hello[108..112], [1, 0, 1, 0]);
+    assert_eq!(hello[112..], 0_u64.to_le_bytes());
     let addressed = Hello { address: "c:7400".into(), ..samples::hello(3) };
     let addressed = wire::encode_hello(&addressed);
-    assert_eq!(addressed[108..116], 6_u64.to_le_bytes());
-    assert_eq!(addressed[116..], *b"c:7400");
+    assert_eq!(addressed[112..120], 6_u64.to_le_bytes());
+    assert_eq!(addressed[120..], *b"c:7400");
     let refusal = wire::encode_refusal(&Refusal::SelfConnection, CLUSTER);
     assert_eq!((refusal.len(), refusal[6], refusal[36]), (HEADER_BYTES + 1, 2, 4));
+}
+
+#[test]
+fn what_a_later_build_says_behind_its_hello_is_passed_over() {
+    let later = Hello { protocols: Protocols { first: 1, last: 7 }, ..samples::hello(3) };
+    let mut frame = wire::encode_hello(&later);
+    frame.extend_from_slice(b"whatever that is");
+    let length = (frame.len() - HEADER_BYTES) as u32;
+    frame[8..12].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32fast::hash(&frame[HEADER_BYTES..]);
+    frame[12..16].copy_from_slice(&crc.to_le_bytes());
+    reseal(&mut frame);
+    let mut decoder = Decoder::new();
+    decoder.feed(&frame);
+    assert_eq!(decoder.next_frame(), Ok(Some(Frame::Hello(later.clone()))));
+    // The two go on with the last protocol that both speak.
+    let terms = Terms::of(&later, &samples::hello(1)).unwrap();
+    assert_eq!(terms, Terms::from(CLUSTER));
+    let mut bytes = Vec::new();
+    wire::encode_message(&samples::numbered(4), terms, &mut bytes).unwrap();
+    assert_eq!(bytes, frames_of(&[samples::numbered(4)]));
+}
+
+#[test]
+fn builds_agree_on_the_last_protocol_that_both_speak() {
+    let speaks = |first, last| Hello { protocols: Protocols { first, last }, ..samples::hello(3) };
+    let agreed = |one: (u16, u16), other: (u16, u16)| {
+        let terms = Terms::of(&speaks(one.0, one.1), &speaks(other.0, other.1));
+        terms.map(|terms| terms.protocol)
+    };
+    assert_eq!(agreed((1, 1), (1, 1)), Ok(1));
+    assert_eq!(agreed((1, 3), (2, 5)), Ok(3));
+    assert_eq!(agreed((2, 5), (1, 3)), Ok(3));
+    assert_eq!(agreed((1, 1), (2, 3)), Err(Refusal::NoCommonProtocol));
+    assert_eq!(agreed((4, 4), (2, 3)), Err(Refusal::NoCommonProtocol));
+    // Messages of another one are not read.
+    let terms = Terms { protocol: 3, ..Terms::from(CLUSTER) };
+    let mut bytes = Vec::new();
+    wire::encode_message(&samples::numbered(4), terms, &mut bytes).unwrap();
+    let mut decoder = Decoder::new();
+    decoder.expect_messages(terms);
+    decoder.feed(&bytes);
+    assert_eq!(drain(&mut decoder), Ok(vec![samples::numbered(4)]));
+    let mut decoder = message_decoder();
+    decoder.feed(&bytes);
+    assert_eq!(drain(&mut decoder), Err(WireError::Protocol { found: 3, wanted: 1 }));
 }
 
 #[test]
@@ -134,7 +185,7 @@ fn a_hello_with_a_longer_address_than_there_may_be_is_no_hello() {
     // One byte more, in a frame that is whole.
     let mut longer = hello;
     longer.push(b'h');
-    longer[108..116].copy_from_slice(&(ADDRESS_BYTES_MAX as u64 + 1).to_le_bytes());
+    longer[112..120].copy_from_slice(&(ADDRESS_BYTES_MAX as u64 + 1).to_le_bytes());
     let length = (longer.len() - HEADER_BYTES) as u32;
     longer[8..12].copy_from_slice(&length.to_le_bytes());
     let crc = crc32fast::hash(&longer[HEADER_BYTES..]);
@@ -149,7 +200,7 @@ fn a_hello_with_a_longer_address_than_there_may_be_is_no_hello() {
 #[test]
 fn every_damage_has_its_error() {
     assert_eq!(error_after(|frame| frame[0] = b'X'), WireError::Magic);
-    assert_eq!(error_after(|frame| frame[4] = 2), WireError::Version(2));
+    assert_eq!(error_after(|frame| frame[4] = 2), WireError::Protocol { found: 2, wanted: 1 });
     assert_eq!(error_after(|frame| frame[20] ^= 1), WireError::HeaderChecksum);
     assert_eq!(error_after(|frame| frame[8] ^= 1), WireError::HeaderChecksum);
     assert_eq!(error_after(|frame| frame[HEADER_BYTES] ^= 1), WireError::BodyChecksum);

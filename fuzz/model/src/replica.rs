@@ -15,6 +15,7 @@ use std::time::Duration;
 use indelible::paxos::Paxos;
 use indelible::paxos::step::{Options, RoleName};
 use indelible::types::bugs;
+use indelible::types::edition::Edition;
 use indelible::types::entry::Entry;
 use indelible::types::ids::{Ballot, Boot, Chain, ContentHash, Incarnation, ReplicaId, Slot};
 use indelible::types::membership::{Member, Membership};
@@ -180,6 +181,7 @@ impl Replica {
             election_timeout: 10 * second,
             retransmit_interval: if settings.retransmits { Duration::ZERO } else { second },
             priority: 0,
+            knows: Edition::KNOWN,
             inflight_slots_max: alpha,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: 1 << 20,

@@ -74,6 +74,7 @@ impl Paxos {
             peer.heard_at = Some(now);
             peer.hears_leader = heartbeat.hears_leader;
             peer.priority = heartbeat.priority;
+            peer.knows = heartbeat.knows;
             let echo = heartbeat.echo.filter(|(boot, _)| *boot == own_boot);
             peer.echoed = echo.map(|(_, sent)| sent.min(peer.sent));
             if peer.echoes(echoes_late) {
@@ -162,6 +163,7 @@ impl Paxos {
                 leads,
                 hears_leader,
                 priority: self.options.priority,
+                knows: self.options.knows,
                 promised: self.promised,
                 slot_chosen: self.slot_chosen,
                 chain: self.chain,

@@ -245,7 +245,7 @@ impl Election {
             let Peer { heard_at, boot, slot_chosen, heard, .. } = peer;
             let Peer { hears_leader: _, sent: _, echoed: _, echoed_at: _, voted_below: _, .. } =
                 peer;
-            let Peer { priority: _, .. } = peer;
+            let Peer { priority: _, knows: _, .. } = peer;
             (heard_at, boot, slot_chosen, heard).hash(state);
         }
     }

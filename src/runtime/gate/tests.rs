@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::ids::{Ballot, Boot, Lsn, SlotRange};
-use crate::types::message::Accepted;
+use crate::types::message::{Accepted, Protocols};
 
 fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
     Hello {
@@ -12,6 +12,7 @@ fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
         incarnation: Incarnation(u128::from(replica)),
         boot: Boot { sequence: boot, nonce: boot },
         frontier: Lsn(frontier),
+        protocols: Protocols::SPOKEN,
         address: format!("host-{replica}:1"),
     }
 }

@@ -19,6 +19,7 @@ use crate::types::ids::ReplicaId;
 use crate::types::time::Moment;
 
 use super::checkers::Violation;
+use super::churn::NEXT;
 use super::faults::{Kind, Planned};
 use super::machine::DiskSpeed;
 use super::network::RuleId;
@@ -102,6 +103,15 @@ impl Strikes {
     /// In the middle of what this one was asked for, it dies or is cut off.
     pub(super) fn interrupt(&mut self, id: ReplicaId, at: Moment, seed: u64) {
         self.later(at, Undo::Interrupt(id, seed));
+    }
+
+    /// This one is switched off, if it is on, and on again.
+    pub(super) fn restart(&mut self, sim: &Simulation, id: ReplicaId) {
+        if sim.report(id).is_some() {
+            sim.crash(id);
+            self.gone.push(id);
+            self.later(sim.now() + LOOK_EVERY, Undo::Open(id));
+        }
     }
 
     /// These are switched off for good.
@@ -369,12 +379,13 @@ impl Strikes {
         self.damaged.look(sim);
         for id in self.ids.clone() {
             let Some(report) = sim.report(id).filter(|_| !sim.is_up(id)) else { continue };
-            if report.stopped.is_some_and(|err| err.kind() == ErrorKind::Removed) {
+            if report.stopped.as_ref().is_some_and(|err| err.kind() == ErrorKind::Removed) {
                 self.look_at_removed(sim, id);
             } else {
-                sim.crash(id);
-                self.gone.push(id);
-                self.later(sim.now() + LOOK_EVERY, Undo::Open(id));
+                if report.stopped.is_some_and(|err| err.kind() == ErrorKind::Outdated) {
+                    sim.change_settings(id, |settings| settings.driver.knows = NEXT);
+                }
+                self.restart(sim, id);
             }
         }
     }

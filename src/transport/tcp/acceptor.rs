@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::Shared;
 use super::peer::{Peer, Place};
 use super::socket::{self, Received};
-use crate::transport::wire::{self, Decoder, Frame};
+use crate::transport::wire::{self, Decoder, Frame, Terms};
 use crate::transport::{Arrival, Clock, Link, Task};
 use crate::types::message::Hello;
 use crate::types::time::Moment;
@@ -139,7 +139,8 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
     }
     let socket = Arc::new(socket);
     let Some(place) = peer.admit(&socket, hello.boot) else { return };
-    decoder.expect_messages(hello.cluster);
+    let Ok(terms) = Terms::of(hello, &answer) else { return };
+    decoder.expect_messages(terms);
     peer.nudge();
     let (shared, deliver, clock) =
         (Arc::clone(shared), Arc::clone(&link.deliver), Arc::clone(&link.clock));

@@ -16,7 +16,7 @@ use rustix::event::PollFlags;
 use super::Shared;
 use super::peer::{Address, Peer};
 use super::socket::{self, Received, Waker};
-use crate::transport::wire::{self, Decoder, Frame};
+use crate::transport::wire::{self, Decoder, Frame, Terms};
 use crate::transport::{Clock, Refusal};
 use crate::types::message::Hello;
 use crate::types::time::Moment;
@@ -99,7 +99,8 @@ impl Dialer<'_> {
         socket::send_first(&socket, &wire::encode_hello(&hello))?;
         attempt.deadline = (self.clock)() + shared.options.handshake_timeout;
         let answer = self.await_answer(&attempt, &socket)?;
-        self.judge_answer(&answer).map_err(|refusal| {
+        let judged = self.judge_answer(&answer);
+        let terms = judged.and_then(|()| Terms::of(&hello, &answer)).map_err(|refusal| {
             peer.note_refusal(refusal, false);
             io::Error::from(io::ErrorKind::ConnectionAborted)
         })?;
@@ -109,7 +110,7 @@ impl Dialer<'_> {
         if peer.is_retired() || peer.has_moved(attempt.address.moves) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        outbox.connect(Arc::clone(&socket), hello.cluster);
+        outbox.connect(Arc::clone(&socket), terms);
         Ok(socket)
     }
 

@@ -284,7 +284,10 @@ impl Shared {
         if hello.receiver != self.replica {
             return Err(Refusal::WrongReceiver);
         }
-        Ok(())
+        match self.hello().protocols.common(hello.protocols) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::NoCommonProtocol),
+        }
     }
 
     /// A peer remembers a later state of this replica's directory.

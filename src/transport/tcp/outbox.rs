@@ -25,8 +25,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
 use super::socket;
-use crate::transport::wire;
-use crate::types::ids::ClusterId;
+use crate::transport::wire::{self, Terms};
 use crate::types::message::Message;
 
 /// Where `current` ends and queues begin.
@@ -57,8 +56,8 @@ pub struct Outbox {
 
 struct Connection {
     socket: Arc<TcpStream>,
-    /// The cluster of the hello that this connection began with.
-    cluster: ClusterId,
+    /// What the hellos agreed on that this connection began with.
+    terms: Terms,
 }
 
 #[derive(Default)]
@@ -88,9 +87,9 @@ impl Outbox {
     }
 
     /// From now on messages leave through `socket`.
-    pub fn connect(&mut self, socket: Arc<TcpStream>, cluster: ClusterId) {
+    pub fn connect(&mut self, socket: Arc<TcpStream>, terms: Terms) {
         self.disconnect();
-        self.connection = Some(Connection { socket, cluster });
+        self.connection = Some(Connection { socket, terms });
     }
 
     /// Ends the connection and drops what waits.
@@ -121,7 +120,7 @@ impl Outbox {
             && self.current.len() < CURRENT_BYTES
             && self.queues.iter().all(|queue| queue.frames.is_empty());
         if direct {
-            match wire::encode_message(message, connection.cluster, &mut self.current) {
+            match wire::encode_message(message, connection.terms, &mut self.current) {
                 Ok(()) => self.ends.push_back(self.current.len()),
                 Err(_) => self.dropped += 1,
             }
@@ -131,7 +130,7 @@ impl Outbox {
         let mut frame = Vec::new();
         let room = queue.bytes_max.saturating_sub(queue.bytes);
         let fits = (room > 0 || queue.frames.is_empty())
-            && wire::encode_message(message, connection.cluster, &mut frame).is_ok()
+            && wire::encode_message(message, connection.terms, &mut frame).is_ok()
             && (frame.len() <= room || queue.frames.is_empty());
         if !fits {
             self.dropped += 1;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::types::edition::Edition;
 use crate::types::ids::ReplicaId;
 use crate::types::limits::{
     ADDRESS_BYTES_MAX, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, SESSIONS_MAX_MAX, VOTERS_MAX,
@@ -54,6 +55,17 @@ pub enum MembershipError {
     Alpha(u64),
     /// Nothing would be remembered of any session, or too much of all.
     SessionsMax(u32),
+    /// There is no such edition, or the ledger is of a later one already.
+    Edition(Edition),
+    /// A member's build does not know the edition.
+    UnknownEdition {
+        /// The member.
+        id: ReplicaId,
+        /// What it knows; edition 0 where this replica has not heard it.
+        knows: Edition,
+        /// What the ledger is to be of.
+        wanted: Edition,
+    },
     /// It is no member.
     NoMember(ReplicaId),
     /// It is no observer, and only an observer can become a voter.
@@ -107,6 +119,15 @@ impl fmt::Display for MembershipError {
             ),
             Self::SessionsMax(sessions) => {
                 write!(f, "{sessions} sessions, wanted 1 to {SESSIONS_MAX_MAX}")
+            }
+            Self::Edition(edition) => {
+                write!(f, "edition {edition}, wanted one that is not below the ledger's")
+            }
+            Self::UnknownEdition { id, knows, wanted } if *knows < Edition::FIRST => {
+                write!(f, "replica {id} is not heard, wanted one that knows edition {wanted}")
+            }
+            Self::UnknownEdition { id, knows, wanted } => {
+                write!(f, "replica {id} knows editions up to {knows}, wanted {wanted}")
             }
             Self::NoMember(id) => write!(f, "replica {id} is no member"),
             Self::NoObserver(id) => {

@@ -18,6 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
+use super::edition::Edition;
 use super::ids::{ClusterId, ContentHash, Incarnation, ReplicaId};
 use super::limits::{
     ADDRESS_BYTES_MAX, ALPHA, ALPHA_MAX, OBSERVERS_MAX, REMOVED_MAX, SESSIONS_MAX,
@@ -43,6 +44,8 @@ pub struct Membership {
     alpha: u64,
     /// How many sessions the state remembers, from the slot of this membership on.
     sessions_max: u32,
+    /// What may stand in the log from there on.
+    edition: Edition,
 }
 
 /// A membership as it is decoded: nobody checked it yet.
@@ -55,6 +58,7 @@ struct Decoded {
     phase2: u32,
     alpha: u64,
     sessions_max: u32,
+    edition: Edition,
 }
 
 /// A replica that a membership names.
@@ -93,8 +97,8 @@ impl Membership {
     ) -> Result<Self, MembershipError> {
         voters.sort_by_key(|voter| voter.id);
         let (observers, removed) = (Vec::new(), Vec::new());
-        let sessions_max = SESSIONS_MAX;
-        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max }.checked()
+        let (sessions_max, edition) = (SESSIONS_MAX, Edition::FIRST);
+        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max, edition }.checked()
     }
 
     /// This membership, under which the state remembers so many sessions.
@@ -223,6 +227,16 @@ impl Membership {
         Self { phase1, phase2, ..self.clone() }.checked()
     }
 
+    /// This membership of a ledger of this edition. [`Replica::upgrade`](crate::Replica::upgrade)
+    /// makes that of this build count.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none of this number.
+    pub fn with_edition(&self, edition: Edition) -> Result<Self, MembershipError> {
+        Self { edition, ..self.clone() }.checked()
+    }
+
     /// Majorities stay majorities. Otherwise votes needed stay as many, and so many promises are
     /// needed that the quorums intersect.
     fn fit_quorums(mut self, before: &Self) -> Self {
@@ -273,7 +287,10 @@ impl Membership {
         if self.sessions_max == 0 || self.sessions_max > SESSIONS_MAX_MAX {
             return Err(MembershipError::SessionsMax(self.sessions_max));
         }
-        Ok(())
+        match self.edition < Edition::FIRST {
+            true => Err(MembershipError::Edition(self.edition)),
+            false => Ok(()),
+        }
     }
 
     fn check_ids(&self) -> Result<(), MembershipError> {
@@ -322,6 +339,9 @@ impl Membership {
     pub fn check_successor(&self, before: &Self) -> Result<(), MembershipError> {
         if self.alpha != before.alpha {
             return Err(MembershipError::Alpha(self.alpha));
+        }
+        if self.edition < before.edition {
+            return Err(MembershipError::Edition(self.edition));
         }
         if let Some(voter) = self.voters.iter().find(|voter| before.member(voter.id).is_none()) {
             return Err(MembershipError::NoObserver(voter.id));
@@ -408,6 +428,12 @@ impl Membership {
         self.sessions_max
     }
 
+    /// What may stand in the log.
+    #[must_use]
+    pub fn edition(&self) -> Edition {
+        self.edition
+    }
+
     /// The id of the cluster that begins with this membership.
     ///
     /// # Panics
@@ -424,8 +450,9 @@ impl TryFrom<Decoded> for Membership {
     type Error = MembershipError;
 
     fn try_from(decoded: Decoded) -> Result<Self, MembershipError> {
-        let Decoded { voters, observers, removed, phase1, phase2, alpha, sessions_max } = decoded;
-        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max }.checked()
+        let Decoded { voters, observers, removed, phase1, phase2, alpha, .. } = decoded;
+        let Decoded { sessions_max, edition, .. } = decoded;
+        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max, edition }.checked()
     }
 }
 
