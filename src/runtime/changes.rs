@@ -312,9 +312,12 @@ impl<D: Disk> Driver<D> {
 
     /// A replica that was removed answers those who know less for another while, and stops.
     pub(super) fn leave_if_removed(&mut self) {
-        if !matches!(self.stage, Stage::Serving)
-            || !self.paxos.as_ref().is_some_and(Paxos::is_removed)
-        {
+        if !matches!(self.stage, Stage::Serving) {
+            // It ends by itself.
+            self.changes.leaves_at = None;
+            return;
+        }
+        if !self.paxos.as_ref().is_some_and(Paxos::is_removed) {
             return;
         }
         let linger = self.now + self.options.election_timeout;

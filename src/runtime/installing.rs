@@ -37,7 +37,9 @@ impl<D: Disk> Driver<D> {
         self.work()?;
         self.journal.go_on_behind();
         self.repair.give_up(slot);
-        if self.store.applied().slot < slot {
+        if slot <= self.store.applied().slot {
+            self.store.trim_ledger(self.slot_trimmed());
+        } else {
             events::installed(self.options.id, slot);
             let membership = store.membership().expect("a state without one was refused");
             self.check_edition(membership.edition())?;
@@ -56,14 +58,14 @@ impl<D: Disk> Driver<D> {
             self.tell_standing();
             self.look_who_shares();
         }
-        self.store.trim_ledger(self.slot_trimmed());
         Ok(())
     }
 
     /// Readers find `store` from now on; those who have a snapshot go on with it.
     fn exchange_store(&mut self, store: Store, slot: Slot) {
         self.time = self.time.max(store.applied().time);
-        self.store = Arc::new(store);
+        // To take the former one apart takes long where it is large: not in a turn.
+        self.effects.former = Some(std::mem::replace(&mut self.store, Arc::new(store)));
         if !bugs::is_on(Bug::StateKeptByReaders) {
             drop(self.current.exchange(Arc::clone(&self.store)));
         }

@@ -39,7 +39,6 @@ use super::inbox::Inbox;
 pub use super::opening::Start;
 use super::pending::{Completer, Helper, Pending};
 use super::report::Report;
-use super::requests::Answer;
 use super::signals::{Clock, Jobs, Life};
 use super::tail::{AppliedEntries, Tail};
 use super::tickets::Tickets;
@@ -194,15 +193,16 @@ impl<D: Disk> Engine<D> {
         if events.is_empty() && !even_without_events {
             return;
         }
-        let answers = self.turn(&mut driver, events);
+        let effects = self.turn(&mut driver, events);
         drop(driver);
-        for answer in answers {
+        for answer in effects.answers {
             // It wakes somebody, and whoever that is may panic: the others are answered still.
             let _ = catch_unwind(AssertUnwindSafe(|| answer.give()));
         }
     }
 
-    fn turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) -> Vec<Answer> {
+    /// What is left of the effects is for when the driver is free.
+    fn turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) -> Effects<D> {
         let now = self.now();
         let turn = |driver: &mut Driver<D>, events| {
             catch_unwind(AssertUnwindSafe(|| driver.turn(now, wall(), events)))
@@ -212,24 +212,25 @@ impl<D: Disk> Engine<D> {
             turn(driver, vec![Event::Failed(panicked(&*panic))])
         });
         match effects {
-            Ok(effects) => {
+            Ok(mut effects) => {
                 // Before the inbox is looked at again: who adds to it after that sees this number.
                 self.worth_a_turn.store(driver.missing_commands(), Ordering::SeqCst);
-                self.perform(effects)
+                self.perform(&mut effects);
+                effects
             }
             // Not even that worked.
             Err(panic) => {
                 driver.abandon(panicked(&*panic));
                 self.worth_a_turn.store(0, Ordering::SeqCst);
                 self.stop();
-                Vec::new()
+                Effects::none()
             }
         }
     }
 
     /// Carries out what a turn decided, but for the answers. Under the driver's lock, so that
     /// messages keep the order of the turns; nothing here blocks.
-    fn perform(&self, effects: Effects<D>) -> Vec<Answer> {
+    fn perform(&self, effects: &mut Effects<D>) {
         if let Some(standing) = &effects.standing {
             let news = self.gate.update(standing);
             // Before whatever has arrived from there: it counts from now on, but not before that.
@@ -237,21 +238,20 @@ impl<D: Disk> Engine<D> {
         }
         if let Some(transport) = &self.transport {
             if !effects.sends.is_empty() {
-                effects.sends.into_iter().for_each(|envelope| transport.send(envelope));
+                effects.sends.drain(..).for_each(|envelope| transport.send(envelope));
                 transport.flush();
             }
-            if let Some(standing) = effects.standing {
+            if let Some(standing) = effects.standing.take() {
                 // Behind the last messages to who leaves.
                 transport.set_peers(standing.peers());
                 transport.set_hello(standing.hello);
             }
         }
-        self.jobs.add(effects.jobs);
+        self.jobs.add(std::mem::take(&mut effects.jobs));
         self.clock.set(effects.wake_at);
         if effects.stopped {
             self.stop();
         }
-        effects.answers
     }
 
     /// The replica serves no more: its peers learn it at once.

@@ -1,9 +1,11 @@
 //! What a turn takes and what it gives: events and effects, and what a driver is told at its start.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::journal::{Done, Job};
+use crate::store::Store;
 use crate::store::verdict::{Committed, Resolution};
 use crate::transport::Arrival;
 use crate::types::edition::Edition;
@@ -164,6 +166,8 @@ pub struct Effects<D: Disk> {
     pub jobs: Vec<Job<D>>,
     /// Callers to answer.
     pub answers: Vec<Answer>,
+    /// A state that another one took the place of: to be let go when the driver is free.
+    pub former: Option<Arc<Store>>,
     /// What this replica says of itself from now on, and whom it expects, where that changed.
     pub standing: Option<Standing>,
     /// Take another turn at this time, if not before.
@@ -180,6 +184,7 @@ impl<D: Disk> Effects<D> {
             sends: Vec::new(),
             jobs: Vec::new(),
             answers: Vec::new(),
+            former: None,
             standing: None,
             wake_at: None,
             stopped: false,

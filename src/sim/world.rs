@@ -302,7 +302,7 @@ impl World {
 
     /// Carries out what a turn decided.
     fn perform(&mut self, id: ReplicaId, effects: Effects<Mount>) {
-        let Effects { sends, jobs, answers, standing, wake_at, stopped } = effects;
+        let Effects { sends, jobs, answers, former: _, standing, wake_at, stopped } = effects;
         let life = self.machine_mut(id).life.as_mut().expect("it took a turn");
         let mut news = Vec::new();
         if let Some(standing) = standing {
