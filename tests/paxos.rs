@@ -38,6 +38,7 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::AdoptBelowAbstainer, "faulty_slot_abstains"),
     (Bug::CountFaulty, "faulty_answer_forbids_to_count_floors"),
     (Bug::AmnesiaVotes, "lost_promise_is_silent_in_both_phases"),
+    (Bug::StateForgetsVotes, "installed_state_keeps_later_votes"),
     (Bug::VoteOfOtherBallot, "late_acknowledgement_of_an_older_ballot_is_not_counted"),
     (Bug::LeadOverruled, "leader_told_of_another_entry_steps_down"),
     (Bug::ReadUnconfirmed, "returning_leader_serves_no_reads"),
@@ -130,6 +131,13 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         "run" => {
             brief = true;
             cores.run(millis());
+        }
+        // install REPLICA from=PEER: it goes on behind the state of the peer.
+        "install" => {
+            let from = ReplicaId(command.option_or("from", 0));
+            if !cores.install(id(0), from) {
+                return format!("error: {} has as much as {from}", cores.name(id(0)));
+            }
         }
         "stabilize" => cores.stabilize(),
         "read" => drop(Some(cores.read(id(0)))),

@@ -28,6 +28,8 @@ pub struct MemoryJournal {
     synced: usize,
     /// Records that cannot be read any more.
     lost: BTreeSet<usize>,
+    /// The entries of the slots that a state of a peer adds up to, which is durable by itself.
+    state: Vec<Entry>,
     /// What stands before these positions is in doubt, where nothing behind speaks of the slot.
     gaps: Vec<(usize, Gap)>,
 }
@@ -80,6 +82,11 @@ impl MemoryJournal {
         let new = begin..self.records.len();
         let noted = new.filter(|at| matches!(self.records[*at], Record::Doubts(_)));
         self.marks.extend(noted.map(|at| (at + 1, slot_chosen)));
+    }
+
+    /// A state that adds up to these entries, from slot 0 on, is durable.
+    pub fn install(&mut self, entries: Vec<Entry>) {
+        self.state = entries;
     }
 
     /// The position of the newest record.
@@ -199,7 +206,8 @@ impl MemoryJournal {
             Record::Chosen { slot, .. } => Some(slot.next()),
             _ => None,
         });
-        marks.chain(chosen).max().unwrap_or(Slot::ZERO.next())
+        let state = Slot(self.state.len() as u64);
+        marks.chain(chosen).max().unwrap_or(Slot::ZERO.next()).max(state)
     }
 
     /// Where the last synced group begins.
@@ -245,6 +253,11 @@ impl MemoryJournal {
                 Record::Doubts(doubts) => noted = (at, doubts.clone()),
                 Record::Promise { .. } | Record::Verdicts(_) | Record::Sightings(_) => {}
             }
+        }
+        // Whatever the records say of them: they were never compared with what is chosen.
+        for (slot, entry) in (0..).map(Slot).zip(&self.state) {
+            let told = Some(entry.clone());
+            slots.insert(slot, Newest { vote: None, told, behind: usize::MAX });
         }
         let mut doubts = self.doubts(&slots, noted);
         let marked = self.marked_before(self.records.len());

@@ -98,6 +98,7 @@ pub mod links;
 
 pub mod checks;
 pub mod healing;
+mod installs;
 pub mod journal;
 pub mod lives;
 mod openings;

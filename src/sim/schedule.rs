@@ -94,12 +94,13 @@ enum Act {
     Depose,
     HandOver,
     Change,
+    Install,
 }
 
 /// How often what happens, drawn for each seed, so that seeds differ in kind.
 #[derive(Debug)]
 struct Weights {
-    acts: [(Act, u64); 21],
+    acts: [(Act, u64); 22],
     sum: u64,
     /// Whether what catches up is delivered late.
     lags: bool,
@@ -123,7 +124,7 @@ struct Schedule {
 impl Weights {
     /// Where members come and go, nobody forgets a promise, and no leader is led into the trap that
     /// is laid for one membership.
-    fn draw(changes: bool, rng: &mut Rng) -> Self {
+    fn draw(changes: bool, installs: u64, rng: &mut Rng) -> Self {
         let rare = |rng: &mut Rng, most: u64| match rng.per_mille(500) {
             true => rng.within(0..=most),
             false => 0,
@@ -151,6 +152,7 @@ impl Weights {
             (Act::Depose, rare(rng, 4)),
             (Act::HandOver, rare(rng, 10) + mood(rng, 30)),
             (Act::Change, if changes { rng.within(4..=40) } else { 0 }),
+            (Act::Install, installs),
         ];
         let harmless = |(act, weight): (Act, u64)| match act {
             Act::Forget | Act::Depose if changes => (act, 0),
@@ -181,7 +183,9 @@ impl Schedule {
         cluster.traces = traces;
         cluster.traces_heartbeats = traces;
         let changes = !cluster.membership.observers().is_empty() || cluster.outsiders > 0;
-        let weights = Weights::draw(changes, &mut rng);
+        let mut apart = Rng::new(seed ^ INSTALLS_SALT);
+        let installs = if apart.per_mille(400) { apart.within(1..=20) } else { 0 };
+        let weights = Weights::draw(changes, installs, &mut rng);
         let cores = Cores::new(cluster);
         let ids = cores.ids();
         let links = ids.iter().flat_map(|from| ids.iter().map(|to| Link { from: *from, to: *to }));
@@ -235,6 +239,7 @@ impl Schedule {
             Act::Forget => self.forget_promise(id),
             Act::Depose => self.depose(&ids),
             Act::Change => self.change(&ids),
+            Act::Install => drop(Some(self.cores.install(id, other))),
             Act::HandOver => {
                 let stalled = self.rng.per_mille(200);
                 ids.iter().for_each(|id| self.cores.hand_over(*id, other, stalled));
@@ -372,3 +377,6 @@ fn cluster(seed: u64, rng: &mut Rng) -> Cluster {
     cluster.remembers_chosen = rng.per_mille(500);
     cluster
 }
+
+/// So that what else is drawn does not depend on installs.
+const INSTALLS_SALT: u64 = 0x5afe_0f5e_ed00_0012;
