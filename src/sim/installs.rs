@@ -5,6 +5,7 @@
 
 use crate::paxos::step::{Input, Installed};
 use crate::types::ids::{Chain, ReplicaId, Slot};
+use crate::types::record::Record;
 
 use super::cores::Cores;
 
@@ -19,6 +20,10 @@ impl Cores {
         }
         for (at, entry) in state.iter().enumerate().skip(known) {
             self.checks.on_learned(id, at, Slot(at as u64), entry);
+        }
+        // It has them durably, whatever it lost of them.
+        for (slot, entry) in (0..).map(Slot).zip(&state) {
+            self.checks.on_durable(id, &Record::Chosen { slot, entry: entry.clone() });
         }
         let slot = Slot(state.len() as u64);
         let chain = state.iter().fold(Chain::EMPTY, |chain, entry| chain.extend(entry.hash()));
