@@ -34,7 +34,7 @@ pub struct Transactions {
     entries: EntryIterator,
     /// The records of the entry that was read last.
     records: VecDeque<Record>,
-    /// What is asked for is older than what there is.
+    /// What is asked for is older than what there is, or was given up.
     trimmed: Option<Error>,
 }
 
@@ -43,15 +43,19 @@ impl Transactions {
     pub(crate) fn new(handle: Handle, after: TxId) -> Self {
         let store = handle.store().get();
         let end = store.applied().slot;
-        // Where no applied transaction has a later id, there is nothing to read.
-        let first = store.find_after(after).unwrap_or(end);
         let floor = store.floor();
-        let trimmed = (after < floor).then(|| {
+        let trimmed = if store.gave_up(after) {
+            Some(Error::lost(after))
+        } else if after < floor && !store.is_last_before(after, floor) {
             let message =
                 format!("the transactions up to {floor} were trimmed, not only to {after}");
-            Error::new(ErrorKind::Trimmed, message)
-        });
-        let first = if trimmed.is_some() { end } else { first };
+            Some(Error::new(ErrorKind::Trimmed, message))
+        } else {
+            None
+        };
+        // Where no applied transaction has a later id, there is nothing to read.
+        let first = store.find_after(after.max(floor)).filter(|_| trimmed.is_none());
+        let first = first.unwrap_or(end);
         let entries = handle.entries(first, end);
         Self { handle, after, entries, records: VecDeque::new(), trimmed }
     }

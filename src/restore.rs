@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::backup::Backup;
-use crate::runtime::restoring::{self, Source};
+use crate::runtime::restoring::{self, Source, Target};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ClusterId, ReplicaId, TxId};
 
@@ -14,7 +14,8 @@ use crate::types::ids::{ClusterId, ReplicaId, TxId};
 /// what is left of the old cluster is refused wherever it turns up, and nothing of it changes.
 /// Ids go on in a new [epoch](TxId::epoch), above all of the state; who asks for a transaction that
 /// the old ledger acknowledged and the state does not hold is told
-/// ([`Lost`](ErrorKind::Lost)). The history that [`transactions`](crate::Replica::transactions)
+/// ([`Lost`](ErrorKind::Lost)). Two ledgers that are made of one have the same epoch: keep the
+/// [cluster](crate::Replica::cluster) with an id that leaves the process. The history that [`transactions`](crate::Replica::transactions)
 /// reads begins anew. Open the directory as ever, and let it grow as any other: replicas
 /// [join](crate::Builder::join), are [observers](crate::Replica::add_observer) and then
 /// [voters](crate::Replica::promote).
@@ -64,7 +65,8 @@ pub struct Restored {
     pub from: Backup,
     /// How many entries of the log, of one transaction or many, are in the state though the replica
     /// that was left voted for them and did not know that they were chosen. They may have been
-    /// acknowledged, and they may not; none where it was restored from a backup.
+    /// acknowledged, and they may not; their transactions have ids of the new epoch, whichever they
+    /// had. None where it was restored from a backup.
     pub presumed: u64,
     /// How many places in the log before the last of those were empty: each is nothing, or an entry
     /// that was acknowledged and is lost.
@@ -126,7 +128,7 @@ impl Restore {
     pub fn from_backup(self, mut backup: impl Read) -> Result<Restored> {
         self.check()?;
         let source = restoring::read_backup(&mut backup)?;
-        self.found(source)
+        found(Target::at(&self.path, self.id)?, source, self.above)
     }
 
     /// From the directory of one replica, where its cluster is lost: too few of its voters are left
@@ -137,14 +139,15 @@ impl Restore {
     ///
     /// The new ledger has all that the replica knows to be chosen, and all that it voted for behind
     /// that, since it may have been acknowledged. Take the replica that has come farthest
-    /// ([`Status`](crate::Status)). The old directory stays as it is, but for one more opening.
-    /// Blocks until the new one is durable.
+    /// ([`Status`](crate::Status)). The old directory stays as it is, but for one more opening,
+    /// which writes a new segment to it: where its disk is full, or fails, copy it first, and take
+    /// the copy. Blocks until the new one is durable.
     ///
     /// # Errors
     ///
     /// Where the old directory is open ([`Locked`](ErrorKind::Locked)), is that of no replica
-    /// ([`InvalidArgument`](ErrorKind::InvalidArgument)), cannot be opened, or lost an entry that
-    /// was chosen ([`Corrupt`](ErrorKind::Corrupt)). Otherwise as
+    /// or of one that left its cluster ([`InvalidArgument`](ErrorKind::InvalidArgument)), cannot be
+    /// opened, or lost an entry that was chosen ([`Corrupt`](ErrorKind::Corrupt)). Otherwise as
     /// [`from_backup`](Self::from_backup).
     ///
     /// ```no_run
@@ -157,8 +160,10 @@ impl Restore {
     /// ```
     pub fn from_survivor(self, directory: impl AsRef<Path>) -> Result<Restored> {
         self.check()?;
+        // First, since to open the old one leaves a trace there.
+        let target = Target::at(&self.path, self.id)?;
         let source = restoring::read_directory_at(directory.as_ref())?;
-        self.found(source)
+        found(target, source, self.above)
     }
 
     fn check(&self) -> Result<()> {
@@ -170,11 +175,11 @@ impl Restore {
             _ => Ok(()),
         }
     }
+}
 
-    fn found(self, source: Source) -> Result<Restored> {
-        let from = Backup::of(&source);
-        let Source { presumed, empty, torn, .. } = source;
-        let (cluster, at) = restoring::found_at(&self.path, self.id, source, self.above)?;
-        Ok(Restored { cluster, at, from, presumed, empty, torn })
-    }
+fn found(target: Target, source: Source, above: TxId) -> Result<Restored> {
+    let from = Backup::of(&source);
+    let (presumed, empty, torn) = (source.presumed.len() as u64, source.empty, source.torn);
+    let (cluster, at) = target.found(source, above)?;
+    Ok(Restored { cluster, at, from, presumed, empty, torn })
 }

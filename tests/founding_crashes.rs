@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use indelible::ErrorKind;
-use indelible::journal::{Journal, Options};
+use indelible::journal::{Founding, Journal, Options};
 use indelible::runtime::restoring::{Source, found, read_directory};
 use indelible::sim::disk::{SimDisk, SyncFailure, When};
 use indelible::store::Store;
@@ -53,14 +53,14 @@ fn source() -> Source {
         replica: ReplicaId(1),
         chain: Chain::EMPTY,
         bytes: 0,
-        presumed: 0,
+        presumed: Vec::new(),
         empty: 0,
         torn: false,
     }
 }
 
 fn restore(disk: &SimDisk) -> Result<(ClusterId, TxId)> {
-    found(disk.mount(), Options::default(), WHO, source(), TxId::ZERO)
+    found(Founding::begin(disk.mount(), WHO)?, Options::default(), source(), TxId::ZERO)
 }
 
 /// What is left of a restore.

@@ -5,8 +5,8 @@
 
 use indelible::ErrorKind;
 use indelible::journal::disk::File;
-use indelible::journal::{Disk, Journal, MemoryDisk, Options};
-use indelible::runtime::restoring::{Source, read_directory};
+use indelible::journal::{Disk, Founding, Journal, MemoryDisk, Options};
+use indelible::runtime::restoring::{Source, found, read_directory};
 use indelible::types::command::{Command, Key, KeyKind, Operation, TableUse, ValueCodec};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::error::Result;
@@ -76,7 +76,7 @@ fn keys(source: &Source) -> Vec<u64> {
 fn what_is_chosen_is_there() {
     let source = read(&directory(5, &[])).unwrap();
     assert_eq!(keys(&source), [1, 2, 3, 4]);
-    assert_eq!((source.presumed, source.empty), (0, 0));
+    assert_eq!((source.presumed.len(), source.empty), (0, 0));
     assert_eq!(source.replica, WHO);
     assert_ne!(source.chain, Chain::EMPTY);
     assert_eq!(source.store.applied().txid, TxId::from_number(4).unwrap());
@@ -85,8 +85,48 @@ fn what_is_chosen_is_there() {
 #[test]
 fn what_was_voted_for_may_have_been_acknowledged() {
     let source = read(&directory(3, &[3, 4, 6, 9])).unwrap();
-    assert_eq!(keys(&source), [1, 2, 3, 4, 6, 9]);
-    assert_eq!((source.presumed, source.empty), (4, 3));
+    assert_eq!(keys(&source), [1, 2]);
+    assert_eq!((source.presumed.clone(), source.empty), ([3, 4, 6, 9].map(put).to_vec(), 3));
+    // They have ids of the new epoch: which ones they had is not known.
+    let target = Founding::begin(MemoryDisk::new(), ReplicaId(9)).unwrap();
+    let (_, at) = found(target, Options::default(), source, TxId::ZERO).unwrap();
+    assert_eq!((at.epoch(), at.counter()), (1, 4));
+}
+
+#[test]
+fn votes_before_a_torn_end_are_not_given_up() {
+    // Each vote in a group of its own, and a tear in the last: of the others it is known that they
+    // were durable, and the opening doubts them all the same.
+    let disk = directory(5, &[]);
+    let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
+    for slot in 5..9 {
+        let vote = Record::Vote { slot: Slot(slot), ballot: BALLOT, entry: put(slot) };
+        journal.append(&[vote], Slot(5)).unwrap();
+        finish(&mut journal);
+    }
+    drop(journal);
+    rot(&disk, 8);
+    // Also where somebody tried before.
+    for again in 0..3 {
+        let source = read(&disk).unwrap();
+        assert!(source.torn);
+        assert_eq!(source.presumed, [5, 6, 7].map(put), "opened {again} times before");
+    }
+}
+
+#[test]
+fn who_left_its_cluster_is_no_survivor() {
+    let disk = directory(5, &[]);
+    let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
+    let membership = journal.identity().membership.clone().unwrap().without(WHO).unwrap();
+    let entry = Entry::membership(&membership);
+    let vote = Record::Vote { slot: Slot(5), ballot: BALLOT, entry };
+    journal.append(&[vote], Slot(6)).unwrap();
+    finish(&mut journal);
+    drop(journal);
+    let err = read(&disk).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+    assert!(err.to_string().contains("no member"), "{err}");
 }
 
 #[test]

@@ -51,6 +51,12 @@ impl<D: Disk> Founding<D> {
         Ok(Self { disk: Arc::new(disk), identity, _lock: lock })
     }
 
+    /// Whose it is to be.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaId {
+        self.identity.replica
+    }
+
     /// The directory's own, drawn for it.
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {

@@ -16,6 +16,7 @@ use super::checkpoint::{
 };
 use super::disk::Disk;
 use super::error::JournalError;
+use super::frame::FORMAT_VERSION;
 
 /// Some bytes of a checkpoint, read for a peer.
 pub struct Part<D: Disk> {
@@ -168,7 +169,9 @@ impl fmt::Display for BadPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header => f.write_str("no header of a checkpoint"),
-            Self::Version(version) => write!(f, "a checkpoint of version {version}"),
+            Self::Version(version) => {
+                write!(f, "a checkpoint of version {version}, supported is {FORMAT_VERSION}")
+            }
             Self::Block => f.write_str("not the block that comes next"),
             Self::Rest => f.write_str("more than a checkpoint"),
         }

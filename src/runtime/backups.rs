@@ -40,10 +40,17 @@ impl Backup {
 }
 
 impl<D: Disk> Driver<D> {
-    /// A caller wants the state as it stands now.
+    /// A caller wants the state as it stands now. It gets it in this turn, once all that is chosen
+    /// is applied.
     pub(super) fn on_backup(&mut self, completer: Completer<Box<Backup>>) {
-        let backup = self.backup().map(Box::new);
-        self.effects.answers.push(Answer::Backup(completer, backup));
+        self.checkpoints.backups.push(completer);
+    }
+
+    pub(super) fn begin_backups(&mut self) {
+        for completer in std::mem::take(&mut self.checkpoints.backups) {
+            let backup = self.backup().map(Box::new);
+            self.effects.answers.push(Answer::Backup(completer, backup));
+        }
     }
 
     fn backup(&self) -> Result<Backup> {

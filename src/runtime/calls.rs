@@ -118,8 +118,7 @@ impl<D: Disk> Driver<D> {
     /// A caller waits until a transaction is applied here.
     pub(super) fn on_wait_for(&mut self, txid: TxId, completer: Completer<()>, timeout: Duration) {
         let answer = if self.store.gave_up(txid) {
-            let message = format!("transaction {txid} was lost before this ledger was restored");
-            Err(Error::new(ErrorKind::Lost, message))
+            Err(Error::lost(txid))
         } else if txid <= self.store.applied().txid {
             Ok(())
         } else if matches!(self.stage, Stage::Closing(_)) {

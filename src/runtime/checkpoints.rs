@@ -29,6 +29,7 @@ use crate::types::ids::Slot;
 use crate::types::marks::reached;
 use crate::types::time::Moment;
 
+use super::backups::Backup;
 use super::driver::{Driver, Stage};
 use super::pending::Completer;
 use super::requests::Answer;
@@ -43,6 +44,8 @@ pub(super) struct Checkpoints {
     /// Callers, each with the slot that a checkpoint must reach. So many at most as may wait for
     /// another leader.
     waiting: Vec<(Slot, Completer<()>)>,
+    /// Who makes a backup, and waits for the state.
+    pub(super) backups: Vec<Completer<Box<Backup>>>,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
     /// How often there was none, since there was.
@@ -74,6 +77,8 @@ impl Checkpoints {
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let answer = |completer| Answer::Checkpoint(completer, Err(err.clone()));
         answers.extend(waiting.map(|(_, completer)| answer(completer)));
+        let backups = std::mem::take(&mut self.backups).into_iter();
+        answers.extend(backups.map(|completer| Answer::Backup(completer, Err(err.clone()))));
     }
 }
 
@@ -131,6 +136,7 @@ impl<D: Disk> Driver<D> {
     /// is due.
     pub(super) fn go_on_with_checkpoints(&mut self) {
         self.note_checkpoint();
+        self.begin_backups();
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;

@@ -7,26 +7,30 @@
 //! ```
 //!
 //! From a directory the new ledger takes all that can have been acknowledged: what is known to be
-//! chosen, and behind it what this replica voted for. An acknowledged entry has the votes of a
-//! quorum; that this one was part of it cannot be known any more, nor that the vote was the last
-//! word. Where there is no vote, there was nothing, or it is lost; the slot is passed over, as a
-//! leader would fill it with a no-op.
+//! chosen, and behind it the commands that this replica voted for. An acknowledged entry has the
+//! votes of a quorum; that this one was part of it cannot be known any more, nor that the vote was
+//! the last word. Where there is no vote, there was nothing, or it is lost.
+//!
+//! So which ids those commands had cannot be known either. They are applied in the new epoch: an id
+//! of the old one stands for what it always stood for, or is given up.
 //!
 //! Nothing of this runs beside a replica: whoever has a directory open keeps it locked.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use crate::journal::checkpoint::CheckpointHeader;
-use crate::journal::disk::Disk;
+use crate::journal::disk::{Disk, RealDisk};
+use crate::journal::parts::BadPart;
 use crate::journal::stream::{self, StreamError};
 use crate::journal::{self, Founding, Journal};
 use crate::store::Store;
 use crate::store::image::{Image, ImageReader};
 use crate::types::edition::Edition;
-use crate::types::entry::Entry;
+use crate::types::entry::{Entry, EntryKind};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
+use crate::types::ids::{Ballot, Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
 
 use super::checkpoints::not_an_image;
@@ -47,9 +51,9 @@ pub struct Source {
     pub chain: Chain,
     /// How many bytes were read.
     pub bytes: u64,
-    /// How many entries are in it that were voted for, and are not known to be chosen.
-    pub presumed: u64,
-    /// How many slots before such entries are empty.
+    /// The entries of commands that were voted for behind it, and are not known to be chosen.
+    pub presumed: Vec<Entry>,
+    /// How many slots before the last of those are empty.
     pub empty: u64,
     /// Whether the replica is in doubt of its votes: some may be lost.
     pub torn: bool,
@@ -73,8 +77,20 @@ pub fn read_backup(from: &mut dyn Read) -> Result<Source> {
         let message = format!("{BACKUP}: holds the state below slot {found}, wanted {slot}");
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
+    if let Some(membership) = store.membership() {
+        check_edition(membership.edition(), Edition::KNOWN)?;
+    }
     let cluster = home.cluster;
-    Ok(Source { store, cluster, replica, chain, bytes, presumed: 0, empty: 0, torn: false })
+    Ok(Source {
+        store,
+        cluster,
+        replica,
+        chain,
+        bytes,
+        presumed: Vec::new(),
+        empty: 0,
+        torn: false,
+    })
 }
 
 /// What a replica's directory adds up to. It is opened, which the directory remembers.
@@ -82,7 +98,7 @@ pub fn read_backup(from: &mut dyn Read) -> Result<Source> {
 /// # Errors
 ///
 /// Where it is open already, or cannot be opened; where it is no replica's, or a part of it is lost
-/// that was chosen.
+/// that was chosen; where its replica is no member of its cluster any more.
 pub fn read_directory<D: Disk>(disk: D, options: journal::Options) -> Result<Source> {
     let nobody = || Error::new(ErrorKind::InvalidArgument, "the directory is that of no replica");
     let identity = Journal::peek(&disk)?.filter(|identity| identity.formed).ok_or_else(nobody)?;
@@ -121,10 +137,14 @@ pub fn read_directory<D: Disk>(disk: D, options: journal::Options) -> Result<Sou
         let message = format!("slot {} was chosen, and is lost here", store.applied().slot);
         return Err(Error::new(ErrorKind::Corrupt, message));
     }
-    let last = recovered.votes.iter().map(|(slot, ..)| *slot).max();
-    let (presumed, empty) = apply_votes(&journal, &store, last)?;
     let (cluster, replica) = (identity.cluster, identity.replica);
+    let governing = store.membership();
+    if governing.is_none_or(|governing| governing.member(replica).is_none()) {
+        let message = format!("replica {replica} is no member of its cluster any more");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let torn = !recovered.doubts.is_empty();
+    let (presumed, empty) = votes_behind(&journal, recovered.slot_chosen, recovered.votes)?;
     Ok(Source { store, cluster, replica, chain, bytes, presumed, empty, torn })
 }
 
@@ -141,89 +161,108 @@ pub fn read_directory_at(path: &Path) -> Result<Source> {
     read_directory(real_disk(path)?, journal::Options::default())
 }
 
-/// Applies what was voted for, or told, behind what is known to be chosen. Returns how many entries
-/// there were, and how many slots without one before them. There is a vote for the slot `last`.
-fn apply_votes<D: Disk>(
+/// The commands that were voted for, or told, from `first` on; and how many slots have no entry
+/// before the last of them. What the journal finds in doubt has no place in its index any more; the
+/// votes are there all the same, and may be what was acknowledged.
+fn votes_behind<D: Disk>(
     journal: &Journal<D>,
-    store: &Store,
-    last: Option<Slot>,
-) -> Result<(u64, u64)> {
+    first: Slot,
+    votes: Vec<(Slot, Ballot, Entry)>,
+) -> Result<(Vec<Entry>, u64)> {
     let reader = journal.reader();
-    let (mut presumed, mut empty) = (0, 0);
+    let mut votes =
+        votes.into_iter().map(|(slot, _, entry)| (slot, entry)).collect::<BTreeMap<_, _>>();
+    let (mut presumed, mut empty, mut slot) = (Vec::new(), 0, first);
     loop {
-        let slot = store.applied().slot;
-        match reader.read(slot, slot.next(), 0)?.pop() {
-            Some(entry) => {
-                apply(store, slot, &entry)?;
-                presumed += 1;
+        let vote = votes.remove(&slot);
+        match reader.read(slot, slot.next(), 0)?.pop().or(vote) {
+            Some(entry) if entry.kind() == EntryKind::Commands => {
+                check_edition(entry.edition(), Edition::KNOWN)?;
+                presumed.push(entry);
             }
-            None if last.is_some_and(|last| slot < last) => {
-                apply(store, slot, &Entry::no_op())?;
-                empty += 1;
-            }
+            Some(_) => {}
+            None if !votes.is_empty() => empty += 1,
             None => return Ok((presumed, empty)),
         }
+        slot = slot.next();
     }
 }
 
 fn apply(store: &Store, slot: Slot, entry: &Entry) -> Result<()> {
+    check_edition(entry.edition(), Edition::KNOWN)?;
     let applied = store.apply(slot, entry);
     applied.map_err(|err| Error::caused(ErrorKind::Corrupt, "the ledger", err))?;
-    Ok(())
+    match store.membership() {
+        Some(membership) if entry.kind() == EntryKind::Membership => {
+            check_edition(membership.edition(), Edition::KNOWN)
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Makes a blank directory that of replica `id`, alone in a new cluster, which begins with this
+/// A directory of the file system that a ledger is to be made in.
+#[derive(Debug)]
+pub struct Target(Founding<RealDisk>);
+
+impl Target {
+    /// Takes the directory, which must be blank, and writes nothing to it.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not blank, is open already, or cannot be used.
+    pub fn at(path: &Path, id: ReplicaId) -> Result<Self> {
+        Ok(Self(Founding::begin(real_disk(path)?, id)?))
+    }
+
+    /// As [`found`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn found(self, source: Source, above: TxId) -> Result<(ClusterId, TxId)> {
+        found(self.0, journal::Options::default(), source, above)
+    }
+}
+
+/// Makes a blank directory that of a replica that is alone in a new cluster, which begins with this
 /// state in a new epoch, above that of `above`. Returns the cluster, and the id at which the state
 /// is read.
 ///
 /// # Errors
 ///
-/// Where the directory is not blank, or cannot be written; where there is no epoch left.
+/// Where the directory cannot be written, or there is no epoch left.
 pub fn found<D: Disk>(
-    disk: D,
+    founding: Founding<D>,
     options: journal::Options,
-    id: ReplicaId,
     source: Source,
     above: TxId,
 ) -> Result<(ClusterId, TxId)> {
     let Source { store, cluster: from, presumed, empty, torn, .. } = source;
-    let founding = Founding::begin(disk, id)?;
-    let incarnation = founding.incarnation();
+    let (id, incarnation) = (founding.replica(), founding.incarnation());
     let member = Member { id, incarnation, address: String::new() };
     let invalid = |err| Error::membership(ErrorKind::InvalidArgument, err);
     let mut membership = Membership::majority(vec![member]).map_err(invalid)?;
     if let Some(before) = store.membership() {
-        check_edition(before.edition(), Edition::KNOWN)?;
+        let edition = presumed.iter().map(Entry::edition).fold(before.edition(), Edition::max);
         membership = membership.with_sessions_max(before.sessions_max()).map_err(invalid)?;
-        membership = membership.with_edition(before.edition()).map_err(invalid)?;
+        membership = membership.with_edition(edition).map_err(invalid)?;
     }
     let cluster = membership.cluster_id();
     let Some(store) = store.begin_epoch(membership.clone(), above) else {
         return Err(Error::new(ErrorKind::InvalidArgument, "there is no epoch above these ids"));
     };
+    for entry in &presumed {
+        apply(&store, store.applied().slot, entry)?;
+    }
     let at = store.applied().txid;
     let image = Image::of(&store.into(), Slot(u64::MAX));
     let (slot, digest) = (image.boundary().slot, image.boundary().digest);
     let chain = Chain::EMPTY.extend(Entry::membership(&membership).hash());
-    // Slot 1 is the state: a log that has another one there is another log.
+    // The state stands for what is between: a log that has another one there is another log.
     let chain = chain.extend(ContentHash(digest));
     founding.end(membership, (slot, chain), Box::new(image), options)?;
-    events::restored(id, (from, cluster), (presumed, empty, torn));
+    events::restored(id, (from, cluster), (presumed.len() as u64, empty, torn));
     Ok((cluster, at))
-}
-
-/// The same in a directory of the file system.
-///
-/// # Errors
-///
-/// As [`found`].
-pub fn found_at(
-    path: &Path,
-    id: ReplicaId,
-    source: Source,
-    above: TxId,
-) -> Result<(ClusterId, TxId)> {
-    found(real_disk(path)?, journal::Options::default(), id, source, above)
 }
 
 /// An error while a backup is read.
@@ -233,6 +272,7 @@ impl From<StreamError> for NotABackup {
     fn from(err: StreamError) -> Self {
         let kind = match err {
             StreamError::Io { .. } => ErrorKind::Io,
+            StreamError::Bad { why: BadPart::Version(_), .. } => ErrorKind::UnsupportedFormat,
             StreamError::Bad { .. } | StreamError::Short { .. } => ErrorKind::Corrupt,
         };
         Self(Error::caused(kind, BACKUP, err))

@@ -70,6 +70,14 @@ impl Store {
         txid.epoch() < state.boundary.txid.epoch() && state.epochs.gave_up(txid)
     }
 
+    /// Whether `txid` is the last of its epoch, and no transaction stands between it and `floor`,
+    /// with which the next epoch begins.
+    #[must_use]
+    pub fn is_last_before(&self, txid: TxId, floor: TxId) -> bool {
+        let state = self.state.read();
+        floor.counter() == 0 && state.epochs.0.last() == Some(&txid)
+    }
+
     /// The same state as the beginning of another ledger: behind slot 0, which holds `membership`,
     /// and slot 1, which stands for the state; in an epoch that is above that of every id here, and
     /// above that of `above`. `None` where there is no such epoch.

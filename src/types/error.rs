@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::conflict::Conflict;
-use super::ids::RequestId;
+use super::ids::{RequestId, TxId};
 use super::membership::MembershipError;
 
 /// The result of a fallible call.
@@ -178,6 +178,13 @@ impl Error {
             ErrorKind::SessionExpired => self,
             _ => Self::outcome_unknown(request, &format!("it was not resolved: {self}")),
         }
+    }
+
+    /// The transaction was given up when this ledger was restored.
+    #[must_use]
+    pub(crate) fn lost(txid: TxId) -> Self {
+        let message = format!("transaction {txid} was lost before this ledger was restored");
+        Self::new(ErrorKind::Lost, message)
     }
 
     /// What became of `request` is not known any more.

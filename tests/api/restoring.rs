@@ -61,6 +61,10 @@ fn a_restored_ledger_holds_what_the_backup_holds_and_goes_on_above() {
     let next = new.put(NOTES, 7, b"again").wait().unwrap().at;
     assert_eq!((next.epoch(), next.counter()), (1, 1));
     assert_eq!(new.transactions(restored.at).count(), 1);
+    // Who had read all that is in the backup goes on; who had read more is told.
+    assert_eq!(new.transactions(backup.txid).map(Result::unwrap).count(), 1);
+    let err = new.transactions(lost).next().unwrap().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Lost, "{err}");
     new.close().unwrap();
 
     // All of it is there when it is opened again, from a checkpoint of its own or from this one.
@@ -188,9 +192,10 @@ fn a_ledger_goes_on_from_the_one_replica_that_is_left() {
 #[test]
 fn what_is_no_backup_is_refused_and_nothing_is_written() {
     let directory = tempfile::tempdir().unwrap();
-    let (replica, bytes, _) = written(&directory.path().join("old"));
+    let (replica, bytes, backup) = written(&directory.path().join("old"));
     replica.close().unwrap();
     let path = directory.path().join("new");
+    let mut found = 0;
     let refused = |bytes: &[u8], why: &str| {
         let err = Restore::into(&path).from_backup(bytes).unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Corrupt, "{why}: {err}");
@@ -203,14 +208,19 @@ fn what_is_no_backup_is_refused_and_nothing_is_written() {
         refused(&bytes[..end], "a part");
     }
     refused(&[&bytes[..], b"x"].concat(), "more");
-    for at in (0..bytes.len()).step_by(997) {
+    for at in (0..bytes.len()).step_by(97) {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1;
-        // What pads a block says nothing.
-        if Backup::verify(&bytes[..]).is_err() {
-            refused(&bytes, "a bit flipped");
+        match Backup::verify(&bytes[..]) {
+            Err(_) => {
+                refused(&bytes, "a bit flipped");
+                found += 1;
+            }
+            // What pads a block says nothing.
+            Ok(found) => assert_eq!(found, backup),
         }
     }
+    assert!(found > 10, "{found} flips were found");
 }
 
 #[test]
@@ -236,6 +246,7 @@ fn a_directory_that_is_not_blank_is_left_alone() {
     assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
     let err = Restore::into(&blank).from_survivor(directory.path().join("none")).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+    let blank = directory.path().join("nobody's");
     fs::create_dir(&blank).unwrap();
     let err = Restore::into(directory.path().join("new")).from_survivor(&blank).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
