@@ -89,12 +89,14 @@ impl Replica {
     /// earlier one: from then on what is new in this release may stand in the log. Call it when all
     /// replicas run this release and none is to go back to the one before: a build that does not
     /// know the edition cannot open the ledger any more
-    /// ([`Outdated`](crate::ErrorKind::Outdated)). See
+    /// ([`Outdated`](crate::ErrorKind::Outdated)). That holds from this call on, also where its
+    /// answer was lost or late ([`TimedOut`](crate::ErrorKind::TimedOut)): it may come to count yet.
+    /// See
     /// [`change_membership`](Replica::change_membership).
     ///
     /// # Errors
     ///
-    /// As there; and where a member's build does not know the edition, or the member was not heard
+    /// As there; and where a member's build does not know the edition, or the member is not heard
     /// ([`UnknownEdition`](MembershipError::UnknownEdition), as
     /// [`Outdated`](crate::ErrorKind::Outdated)): then nothing was changed.
     ///

@@ -20,7 +20,7 @@ const RAW: RawTable<u64> = RawTable::new("raw");
 const TYPED: Table<(String, u32), BTreeMap<String, Vec<u16>>> = Table::new("typed");
 
 /// The release whose files are written.
-const THIS: &str = "0.1";
+const THIS: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
 
 fn releases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/releases")
@@ -115,7 +115,7 @@ fn what_any_release_wrote_is_opened() {
         fs::create_dir_all(&this).unwrap();
         write_release(&this);
     }
-    let mut count = 0;
+    assert!(this.exists(), "release {THIS} has written nothing: run this with UPDATE_GOLDEN=1");
     for release in fs::read_dir(releases()).unwrap() {
         let release = release.unwrap().path();
         println!("{}", release.display());
@@ -155,7 +155,5 @@ fn what_any_release_wrote_is_opened() {
         replica.wait_ready(PATIENCE).unwrap();
         check(&replica);
         replica.close().unwrap();
-        count += 1;
     }
-    assert!(count > 0, "there is no release");
 }

@@ -100,10 +100,12 @@ impl Paxos {
         self.election.peer(peer).map_or(0, |peer| peer.priority)
     }
 
-    /// The highest edition that `peer` told it knows; 0 while it was not heard.
+    /// The highest edition that `peer` tells it knows; 0 where it is not heard.
     #[must_use]
     pub fn knows(&self, peer: ReplicaId) -> Edition {
-        self.election.peer(peer).map_or(Edition::default(), |peer| peer.knows)
+        let peer = self.election.peer(peer);
+        let heard = peer.filter(|peer| peer.is_heard(self.now, self.election.election_timeout));
+        heard.map_or(Edition::default(), |peer| peer.knows)
     }
 
     /// The owner asks this leader to hand over to `to`.

@@ -1,8 +1,8 @@
 //! Whether this build, and those of the others, know the edition of the ledger.
 //!
 //! Each replica tells in its heartbeats which one its build knows. A leader raises the ledger's
-//! edition only to one that every member told; who was not heard in this leader's life is waited
-//! for. A build that is older than the ledger, since it was put back behind an upgrade, or was
+//! edition only to one that every member tells; who is not heard within the election timeout is in
+//! the way. A build that is older than the ledger, since it was put back behind an upgrade, or was
 //! never told, stops where it notices: at its opening, at the membership that raises the edition,
 //! or with a state that comes from a peer.
 

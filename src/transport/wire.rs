@@ -369,8 +369,8 @@ impl Header {
                 Ok(Frame::Hello(hello))
             }
             Kind::Refusal => match body {
-                [code] => Ok(Frame::Refused(refusal_from(*code))),
-                _ => Err(WireError::Body("cannot decode refusal: wanted one byte".into())),
+                [code, ..] => Ok(Frame::Refused(refusal_from(*code))),
+                [] => Err(WireError::Body("cannot decode refusal: wanted a byte".into())),
             },
             Kind::Message => codec::decode("message", body).map(Frame::Message).map_err(malformed),
         }

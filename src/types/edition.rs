@@ -13,7 +13,8 @@
 //!                  with the next release
 //! ```
 //!
-//! Until the last step every replica can go back to the release before.
+//! Until the last step every replica can go back to the release before. So files, images and
+//! memberships, too, are written as the ledger's edition has them, and not as the build could.
 //!
 //! Invariants:
 //! * The edition of a ledger never sinks.

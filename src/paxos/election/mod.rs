@@ -52,7 +52,7 @@ pub(super) struct Election {
     /// Campaigns since a leader was heard.
     failed_campaigns: u32,
     heartbeat_interval: Duration,
-    election_timeout: Duration,
+    pub(super) election_timeout: Duration,
     random: SplitMix,
 }
 

@@ -127,6 +127,8 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
     };
     let mut answer = shared.hello();
     answer.receiver = hello.replica;
+    // It was judged by what this replica said then, and may say otherwise now.
+    let Ok(terms) = Terms::of(hello, &answer) else { return };
     let usable = socket::configure(&socket, shared.options.unacknowledged_timeout)
         .and_then(|()| socket.set_nonblocking(false))
         .and_then(|()| socket::send_first(&socket, &wire::encode_hello(&answer)));
@@ -139,7 +141,6 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
     }
     let socket = Arc::new(socket);
     let Some(place) = peer.admit(&socket, hello.boot) else { return };
-    let Ok(terms) = Terms::of(hello, &answer) else { return };
     decoder.expect_messages(terms);
     peer.nudge();
     let (shared, deliver, clock) =
