@@ -2,7 +2,7 @@
 //!
 //! One directory. `identity` says whose it is (`identity`), `lock` is held while it is open,
 //! `checkpoint-%016x` hold the state below a slot (`checkpoint`), taken here or sent by a peer
-//! (`parts`), and `segment-%016x` are the
+//! (`parts`), `lease-%08d` tell how long leases may be (`lease`), and `segment-%016x` are the
 //! segments. All numbers are little-endian; a block is 4096 bytes.
 //!
 //! ```text
@@ -113,6 +113,7 @@ mod group;
 pub mod identity;
 mod index;
 pub mod job;
+mod lease;
 pub mod parts;
 pub mod reader;
 mod recovery;

@@ -11,6 +11,7 @@
 
 #[cfg(shuttle)]
 mod explored;
+pub mod uptime;
 
 #[cfg(not(shuttle))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard};

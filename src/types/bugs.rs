@@ -219,6 +219,30 @@ bugs! {
     EditionUnasked = "edition-unasked",
     /// What is new is proposed as soon as the leader's own build knows it.
     EditionEarly = "edition-early",
+    /// A lease counts from when it was granted, not from when it was asked for.
+    LeaseFromReceipt = "lease-from-receipt",
+    /// Clocks are taken to run equally fast: a lease ends for both sides when its length is over.
+    DriftIgnored = "drift-ignored",
+    /// A lease is measured by a clock that stands still while the machine sleeps.
+    LeaseByTimers = "lease-by-timers",
+    /// An opening does not wait for what earlier ones granted.
+    LeaseForgotten = "lease-forgotten",
+    /// How long a lease may be is not durable before one is granted.
+    LeaseNotDurable = "lease-not-durable",
+    /// A voter promises others something while a lease lasts that it granted.
+    PromiseDespiteGrant = "promise-despite-grant",
+    /// A voter campaigns itself while a lease lasts that it granted.
+    CampaignDespiteGrant = "campaign-despite-grant",
+    /// A voter grants a lease to a leader below its promise.
+    GrantDeposed = "grant-deposed",
+    /// A lease is held by one voter too few: a phase-1 quorum may do without them.
+    SmallLease = "small-lease",
+    /// A lease is used by a leader that does not know yet what was chosen before it.
+    LeaseBeforeReady = "lease-before-ready",
+    /// A leader uses a lease that it gave up to hand over.
+    LeaseKeptAtHandOver = "lease-kept-at-hand-over",
+    /// A late copy of what gave a lease up ends one that was granted since.
+    LateRelease = "late-release",
 }
 
 impl Bug {
