@@ -230,6 +230,7 @@ impl Builder {
             retransmit_interval: config.retransmit_interval,
             priority: config.priority,
             knows: Edition::KNOWN,
+            read_lease: config.read_lease.map(whole_millis),
             inflight_slots_max: config.inflight_slots_max,
             inflight_bytes_max: config.inflight_bytes_max,
             message_bytes_max: ENTRIES_PER_MESSAGE_BYTES,
@@ -245,6 +246,11 @@ impl Builder {
             },
         }
     }
+}
+
+/// What is asked of others is told in milliseconds.
+fn whole_millis(length: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Up to about so many bytes, a sync costs what a sync of one block costs.

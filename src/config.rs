@@ -56,6 +56,32 @@ pub struct Config {
     /// ```
     pub priority: u32,
 
+    /// With a lease, [`Replica::get`](crate::Replica::get) on the leader asks nobody: for so long,
+    /// a quorum lets no other leader be elected, and the leader asks for that again and again in
+    /// the background. Where the lease is not held, reads are confirmed as without one. Default
+    /// `None`: no lease is asked for, and none is granted. At least a heartbeat interval and 10 ms;
+    /// what is below a millisecond is left out. A leader is granted the shorter one of its own and
+    /// of the voter's; set all replicas to the same.
+    ///
+    /// **What it rests on.** While a second passes, the clock of every replica must move by 0.9 to
+    /// 1.1 seconds (a *drift bound* of one tenth), also while its machine is suspended. It is
+    /// `CLOCK_BOOTTIME`, which is on Linux only: elsewhere the setting is refused when the replica
+    /// is opened. A virtual machine that is paused, restored, or moved while it runs may break the
+    /// bound. Outside of it a read may be stale; no write is ever lost or reordered by it.
+    ///
+    /// **What it costs.** A leader that is lost without giving the lease up is replaced only once
+    /// the lease is over, on top of the election timeout: by 1.1 times this later at most. A
+    /// replica that is opened takes part in no election for as long. And in the background, a
+    /// question and an answer for each other voter, four times in a lease.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use indelible::Config;
+    ///
+    /// let config = Config { read_lease: Some(Duration::from_secs(1)), ..Config::default() };
+    /// ```
+    pub read_lease: Option<Duration>,
+
     /// A batch of transactions ends before it would pass this many bytes, or about 4 MiB; a larger
     /// transaction gets a slot of its own. Default 256 KiB.
     pub batch_bytes_max: usize,
@@ -129,6 +155,7 @@ impl Default for Config {
             heartbeat_interval: Duration::from_millis(50),
             retransmit_interval: Duration::from_millis(100),
             priority: 0,
+            read_lease: None,
             batch_bytes_max: 256 * 1024,
             batch_transactions_max: ENTRY_COMMANDS_MAX,
             inflight_slots_max: ALPHA / 2,
@@ -152,6 +179,12 @@ pub(crate) const ENTRIES_PER_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// Longest time between two signs of life, and longest election timeout.
 const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// Shortest lease: a shorter one would be over before it is granted.
+const READ_LEASE_MIN: Duration = Duration::from_millis(10);
+
+/// Longest lease: so long nobody may lead when a leader is lost.
+const READ_LEASE_MAX: Duration = Duration::from_secs(3600);
 
 const _: () = assert!(ENTRIES_PER_MESSAGE_BYTES + COMMAND_BYTES_MAX < MESSAGE_BYTES_MAX);
 
@@ -178,6 +211,13 @@ impl Config {
             if value > INTERVAL_MAX {
                 let found = format!("is {value:?}, wanted at most {INTERVAL_MAX:?}");
                 return Err(invalid(field, &found));
+            }
+        }
+        if let Some(lease) = self.read_lease {
+            let least = self.heartbeat_interval.max(READ_LEASE_MIN);
+            if lease < least || READ_LEASE_MAX < lease {
+                let found = format!("is {lease:?}, wanted {least:?} to {READ_LEASE_MAX:?}");
+                return Err(invalid("read_lease", &found));
             }
         }
         if self.election_timeout < 4 * self.heartbeat_interval {

@@ -73,6 +73,9 @@ pub struct Status {
     pub queued_bytes: usize,
     /// Calls that wait for their answer.
     pub waiting: usize,
+    /// How many rounds of confirmation this opening began as a leader, each for all reads that
+    /// waited. Under a [lease](crate::Config::read_lease) there are none.
+    pub read_rounds: u64,
     /// Bytes of the journal's files, those made ahead included; 0 before the cluster is formed.
     pub journal_bytes: u64,
     /// Why this replica stopped; or what is in its way: it fetches what its journal lost, or a
@@ -171,6 +174,7 @@ impl Status {
                 .map(ToString::to_string),
             queued_bytes: report.queued_bytes,
             waiting: report.waiting,
+            read_rounds: report.read_rounds,
             journal_bytes: report.journal_bytes,
             trouble: trouble(report, counters),
         }

@@ -37,6 +37,7 @@ fn core(seed: u64) -> Paxos {
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
         knows: Edition::KNOWN,
+        lease: Default::default(),
         inflight_slots_max: 64,
         inflight_bytes_max: usize::MAX,
         message_bytes_max: 1 << 20,

@@ -400,8 +400,7 @@ fn messages() -> Vec<Message> {
         chain,
     };
     let take_over = TakeOver { ballot: BALLOT, sent: 4, stalled: true, slot_chosen: slot, chain };
-    let address = "host1:70".to_owned();
-    let voters = vec![ReplicaId(1), ReplicaId(2)];
+    let (address, voters) = ("host1:70".to_owned(), vec![ReplicaId(1), ReplicaId(2)]);
     vec![
         Message::Heartbeat(heartbeat),
         Message::Prepare { ballot: BALLOT, from: slot },
@@ -426,6 +425,8 @@ fn messages() -> Vec<Message> {
         Message::Trimmed { first: slot },
         Message::FetchCheckpoint { slot: Some(slot), offset: 4096 },
         Message::CheckpointPart(part),
+        Message::Renew { ballot: BALLOT, nonce: 2, millis: 1500 },
+        Message::Granted { ballot: BALLOT, incarnation, nonce: 2, millis: 1500 },
     ]
 }
 

@@ -168,7 +168,7 @@ fn ask(cores: &Cores, command: &Command) -> Option<String> {
 }
 
 /// cluster [replicas=] [observers=] [outsiders=] [phase1= phase2=] [alpha=] [bytes=] [inflight=]
-/// [forgets=] [heartbeats=] [priorities=] [leader=]
+/// [forgets=] [heartbeats=] [priorities=] [lease=MS] [rates=] [leader=]
 fn cluster(command: &Command) -> Cores {
     command.expect(
         0,
@@ -184,6 +184,8 @@ fn cluster(command: &Command) -> Cores {
             "forgets",
             "heartbeats",
             "priorities",
+            "lease",
+            "rates",
             "leader",
         ],
     );
@@ -199,6 +201,8 @@ fn cluster(command: &Command) -> Cores {
     cluster.remembers_chosen = !command.option_or("forgets", false);
     cluster.traces_heartbeats = command.option_or("heartbeats", false);
     cluster.priorities = command.list("priorities");
+    cluster.read_lease = command.option("lease").map(Duration::from_millis);
+    cluster.uptime_rates = command.list("rates");
     let mut cores = Cores::new(cluster);
     cores.stabilize();
     if let Some(leader) = command.option("leader") {
@@ -344,6 +348,17 @@ fn boot_of(replica: u64, sequence: u64) -> Boot {
     Boot { sequence, nonce: replica << 32 | sequence }
 }
 
+/// [nonce=] [millis=]: of a question that is numbered, or an answer to one.
+fn numbered(command: &Command, incarnation: Incarnation) -> Message {
+    let ballot = ballot(command, "ballot");
+    let (nonce, millis) = (command.option_or("nonce", 1), command.option_or("millis", 0));
+    match command.arg::<String>(0).as_str() {
+        "Renew" => Message::Renew { ballot, nonce, millis },
+        "Granted" => Message::Granted { ballot, incarnation, nonce, millis },
+        _ => Message::Confirmed { ballot, incarnation, nonce },
+    }
+}
+
 /// inject KIND from= to= [ballot=] [slot=] [end=] [entry=] [incarnation=] [chosen=] [promised=]
 /// [chain=]
 fn forged(command: &Command) -> Message {
@@ -409,10 +424,7 @@ fn forged(command: &Command) -> Message {
             slot_chosen,
             chain: Chain(command.option_or("chain", 0)),
         }),
-        "Confirmed" => {
-            let nonce = command.option_or("nonce", 1);
-            Message::Confirmed { ballot: ballot("ballot"), incarnation, nonce }
-        }
+        "Renew" | "Granted" | "Confirmed" => numbered(command, incarnation),
         other => command.reject(format!("no message {other} to inject")),
     }
 }

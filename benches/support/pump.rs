@@ -66,6 +66,7 @@ impl Pump {
                 retransmit_interval: Duration::from_millis(100),
                 priority: 0,
                 knows: Edition::KNOWN,
+                lease: Default::default(),
                 inflight_slots_max: 4000,
                 inflight_bytes_max: usize::MAX,
                 message_bytes_max: 1 << 20,

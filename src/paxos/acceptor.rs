@@ -27,6 +27,11 @@ use super::{Paxos, Role};
 impl Paxos {
     /// Phase 1b.
     pub(super) fn on_prepare(&mut self, from: ReplicaId, ballot: Ballot, first: Slot) {
+        if self.is_bound_against(from) && !bugs::is_on(Bug::PromiseDespiteGrant) {
+            // Silence, and not a refusal: nothing higher is promised. It will ask again.
+            reached!(PrepareUnanswered);
+            return;
+        }
         let before = self.promised;
         if !self.goes_along(from, ballot) {
             return;

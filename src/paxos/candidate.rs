@@ -4,6 +4,7 @@
 //! this replica knows everything that any of its promisers knows to be chosen does it lead.
 //!
 //! Invariants:
+//! * Nobody campaigns while another one holds a lease that it granted.
 //! * `Prepare` leaves only when this replica's own promise at the ballot is durable, so that the
 //!   ballot is never used again after a restart.
 
@@ -30,7 +31,11 @@ impl Paxos {
         let reused = self.promised.leader == self.options.id && bugs::is_on(Bug::ReuseBallot);
         let next = if reused { Some(self.promised) } else { seen.next_for(self.options.id) };
         let Some(ballot) = next else { return };
-        if !self.takes_part() || !self.is_voter() {
+        let bound = self.is_bound_against(self.options.id);
+        if !self.takes_part()
+            || !self.is_voter()
+            || bound && !bugs::is_on(Bug::CampaignDespiteGrant)
+        {
             return;
         }
         self.become_follower();

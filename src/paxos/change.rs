@@ -341,7 +341,10 @@ impl Paxos {
                 self.become_follower();
             }
             Role::Leader(_) if !votes => self.become_follower(),
-            Role::Leader(_) => self.restart_reads(),
+            Role::Leader(_) => {
+                self.restart_lease();
+                self.restart_reads();
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl Paxos {
             governs: _,
             quorum: _,
             now: _,
+            uptime,
             promised,
             log,
             slot_chosen,
@@ -36,6 +37,7 @@ impl Paxos {
             role,
             election,
             reads,
+            grants,
             doubts,
             unsure,
             leftover: _,
@@ -45,7 +47,7 @@ impl Paxos {
         assert!(output.is_idle(), "the output of a core is taken before its state is told");
         let Options { id, boot, .. } = options;
         (id, boot, promised, log, slot_chosen, chain, fetching, role, reads, doubts).hash(state);
-        (writable, unsure, membership).hash(state);
+        (writable, unsure, membership, uptime, grants).hash(state);
         election.hash_essence(*promised, state);
     }
 }

@@ -15,8 +15,9 @@
 //! they still hear a leader, and what that one takes on meanwhile waits for the next.
 //!
 //! No safety depends on anything here. `TakeOver` asks for a campaign, and a campaign is allowed at
-//! any time. (Compare *leadership transfer* in Ongaro's thesis on Raft, section 3.10. There the
-//! successor must have the whole log; here phase 1 brings it what it lacks.)
+//! any time; only a lease would be in its way, so that is given up before. (Compare *leadership
+//! transfer* in Ongaro's thesis on Raft, section 3.10. There the successor must have the whole log;
+//! here phase 1 brings it what it lacks.)
 //!
 //! Invariants:
 //! * A leader that hands over proposes nothing but what phase 1 made it adopt.
@@ -152,6 +153,8 @@ impl Paxos {
     /// Asks `to` to campaign.
     pub(super) fn send_take_over(&mut self, to: ReplicaId, stalled: bool) {
         let Role::Leader(Leader { ballot, .. }) = self.role else { return };
+        // Also where that was told before: it may be lost.
+        self.give_up_lease();
         let Some(sent) = self.election.peer(to).map(|peer| peer.sent) else { return };
         let (slot_chosen, chain) = (self.slot_chosen, self.chain);
         let take_over = TakeOver { ballot, sent, stalled, slot_chosen, chain };
@@ -195,7 +198,8 @@ impl Paxos {
         let TakeOver { ballot, sent, stalled, slot_chosen, chain } = *take_over;
         let follows = self.election.leader(self.now) == Some(ballot) && ballot.leader == from;
         let late = self.election.peer(from).is_none_or(|state| sent < state.heard);
-        let free = ballot >= self.promised && matches!(self.role, Role::Follower);
+        let bound = self.is_bound_against(self.options.id);
+        let free = ballot >= self.promised && matches!(self.role, Role::Follower) && !bound;
         if !follows || late || !free {
             reached!(TakeOverIgnored);
             return;

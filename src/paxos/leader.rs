@@ -28,6 +28,7 @@ use crate::types::time::Moment;
 
 use super::change::Change;
 use super::handover::HandOver;
+use super::lease::Lease;
 use super::quorum::VoterSet;
 use super::{Paxos, Role};
 
@@ -57,6 +58,8 @@ pub(super) struct Leader {
     announced: Slot,
     /// While it lets another replica lead.
     pub(super) hand_over: Option<HandOver>,
+    /// What it was granted.
+    pub(super) lease: Box<Lease>,
     /// While it changes the membership.
     pub(super) change: Option<Box<Change>>,
 }
@@ -100,6 +103,7 @@ impl Paxos {
             progress_at: self.now,
             announced: first,
             hand_over: None,
+            lease: Box::default(),
             change: None,
         });
         self.election.lead(ballot, self.now);
@@ -108,6 +112,7 @@ impl Paxos {
             self.election.campaign_succeeded();
         }
         self.send_heartbeats();
+        self.renew_lease();
         self.reads_may_begin();
     }
 
@@ -358,7 +363,8 @@ impl Paxos {
             return;
         }
         let leads = matches!(self.role, Role::Leader(_));
-        if leads && self.election.may_campaign_again(self.now) && self.can_reach_quorums() {
+        let free = !self.is_bound_against(self.options.id);
+        if leads && free && self.election.may_campaign_again(self.now) && self.can_reach_quorums() {
             reached!(LeaderOutbids);
             self.campaign();
         } else {

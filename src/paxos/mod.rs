@@ -16,8 +16,9 @@
 //! votes. Everyone votes and promises (`acceptor`), and everyone learns (`learner`). Who cannot
 //! tell what it voted for says so, until it is settled (`doubts`). What a leader that was replaced
 //! leaves behind ends with no-ops (`leftover`); one that hands over leaves as little as it can
-//! (`handover`). Who belongs is in the log too, and counts from the next slot on (`change`). Who
-//! lacks what nobody can send any more takes in a state instead (`install`).
+//! (`handover`). With a lease it reads without asking anybody (`lease`). Who belongs is in the log
+//! too, and counts from the next slot on (`change`). Who lacks what nobody can send any more takes
+//! in a state instead (`install`).
 //!
 //! ```text
 //!   caller      leader            voter 2           voter 3
@@ -40,7 +41,7 @@
 //!
 //! # Caveats
 //!
-//! Leases are not here, nor is any state. A replica whose journal lost chosen entries does not get
+//! No state is here. A replica whose journal lost chosen entries does not get
 //! here: its owner fetches them first. An observer does all that a voter does but campaign, and
 //! nobody counts it. References: Lamport, *The Part-Time Parliament* and *Paxos Made Simple*; van
 //! Renesse and Altinbuken, *Paxos Made Moderately Complex*; Chandra et al., *Paxos Made Live*;
@@ -54,6 +55,7 @@ mod change;
 mod doubts;
 mod leader;
 mod learner;
+pub mod lease;
 mod leftover;
 mod phase1;
 
@@ -85,6 +87,7 @@ use candidate::Candidate;
 use election::Election;
 use leader::Leader;
 use learner::Fetching;
+use lease::Grants;
 use log::Log;
 use quorum::Quorum;
 use read::Reads;
@@ -105,6 +108,8 @@ pub struct Paxos {
     quorum: Quorum,
     /// Never goes back: a clock that does is clamped.
     now: Moment,
+    /// What leases are measured by; never goes back either.
+    uptime: Moment,
 
     // What is durable, or waits in `output.records` to become so.
     promised: Ballot,
@@ -128,6 +133,7 @@ pub struct Paxos {
     role: Role,
     election: Election,
     reads: Reads,
+    grants: Grants,
 
     output: Output,
 }
@@ -162,12 +168,14 @@ impl Paxos {
             }
         }
         let election = Election::new(&options, now);
+        let grants = Grants::new(&options.lease);
         Self {
             options,
             membership,
             governs: slot_chosen,
             quorum,
             now,
+            uptime: Moment::ZERO,
             promised,
             log,
             doubts,
@@ -181,6 +189,7 @@ impl Paxos {
             role: Role::Follower,
             election,
             reads: Reads::default(),
+            grants,
             output: Output::default(),
         }
     }
@@ -319,6 +328,12 @@ impl Paxos {
             }
             Message::Fill { until } => self.on_fill(until),
             Message::TakeOver(take_over) => self.on_take_over(from, &take_over),
+            Message::Renew { ballot, nonce, millis } => self.on_renew(from, ballot, nonce, millis),
+            Message::Granted { ballot, incarnation, nonce, millis } => {
+                if self.is_incarnation(from, incarnation) {
+                    self.on_granted(from, ballot, nonce, millis);
+                }
+            }
             // Commands, checkpoints and what is trimmed are the owner's business, and a formed
             // cluster needs no formation.
             Message::Forward(_)
@@ -336,7 +351,9 @@ impl Paxos {
     fn is_plausible(&self, message: &Message) -> bool {
         let ballot = match message {
             Message::Heartbeat(heartbeat) => heartbeat.ballot.max(heartbeat.promised),
-            Message::Prepare { ballot, .. } | Message::Settled { ballot, .. } => *ballot,
+            Message::Prepare { ballot, .. }
+            | Message::Settled { ballot, .. }
+            | Message::Renew { ballot, .. } => *ballot,
             Message::TakeOver(take_over) => take_over.ballot,
             Message::Accept(accept) => accept.ballot,
             Message::Reject { promised, .. } => *promised,
@@ -366,6 +383,7 @@ impl Paxos {
             || self.handing_over().is_some();
         let retransmits = waits || matches!(self.role, Role::Candidate(_));
         let election = self.election.wake_at(matches!(self.role, Role::Leader(_)));
+        let election = self.renewal_due().map_or(election, |renewal| election.min(renewal));
         match retransmits && !self.election.is_alone() {
             true => election.min(self.now + self.options.retransmit_interval),
             false => election,

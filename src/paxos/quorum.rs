@@ -108,6 +108,12 @@ impl Quorum {
         set.len() + larger + u32::from(bugs::is_on(Bug::SmallConfirm)) > self.ids.len() as u32
     }
 
+    /// Whether every phase-1 quorum has a voter in `set`: without them nobody is elected.
+    #[must_use]
+    pub fn meets_phase1(&self, set: VoterSet) -> bool {
+        set.len() + self.phase1 + u32::from(bugs::is_on(Bug::SmallLease)) > self.ids.len() as u32
+    }
+
     fn bit(&self, id: ReplicaId) -> Option<u64> {
         self.ids.binary_search(&id).ok().map(|index| 1 << index)
     }

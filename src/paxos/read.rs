@@ -15,6 +15,7 @@
 //! The round of confirmation begins after the barrier was taken, and one round serves all reads
 //! that were waiting then. A confirmer that had promised nothing higher when it was asked proves
 //! that nobody had completed phase 1 above, so nothing was chosen elsewhere before the read began.
+//! A leader that holds a lease knows as much without asking (`lease`).
 //!
 //! Invariants:
 //! * A barrier is taken, and its round begun, only while the leader is ready.
@@ -138,7 +139,15 @@ impl Paxos {
             self.reads.queued.push(Asker::Local(read));
         }
         let is_ready = self.is_ready() || bugs::is_on(Bug::ReadBeforeReady);
-        if self.reads.queued.is_empty() || self.reads.round.is_some() || !is_ready {
+        if self.reads.queued.is_empty() {
+            return;
+        }
+        if (is_ready || bugs::is_on(Bug::LeaseBeforeReady)) && self.holds_lease() {
+            reached!(LeasedRead);
+            let askers = std::mem::take(&mut self.reads.queued);
+            return self.answer_askers(askers, self.slot_chosen);
+        }
+        if self.reads.round.is_some() || !is_ready {
             return;
         }
         self.reads.nonce += u64::from(!bugs::is_on(Bug::NonceReused));
@@ -199,6 +208,12 @@ impl Paxos {
         self.reads_may_begin();
     }
 
+    /// How many rounds of confirmation this opening began.
+    #[must_use]
+    pub fn read_rounds(&self) -> u64 {
+        self.reads.nonce
+    }
+
     /// Whether reads wait for an answer that might have to be asked for again.
     pub(super) fn reads_wait(&self) -> bool {
         self.reads.local.is_some() || self.reads.round.is_some()
@@ -248,8 +263,12 @@ impl Paxos {
         if round.askers.len() > 1 {
             reached!(RoundShared);
         }
-        for asker in round.askers {
-            let slot = round.barrier;
+        self.answer_askers(round.askers, round.barrier);
+        self.reads_may_begin();
+    }
+
+    fn answer_askers(&mut self, askers: Vec<Asker>, slot: Slot) {
+        for asker in askers {
             match asker {
                 Asker::Local(read) => self.output.reads.push(ReadBarrier { read, slot }),
                 Asker::Peer { peer, boot, read } => {
@@ -257,7 +276,6 @@ impl Paxos {
                 }
             }
         }
-        self.reads_may_begin();
     }
 
     /// Whether an answer comes from the directory that the membership names.

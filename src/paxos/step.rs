@@ -36,6 +36,8 @@ pub struct Options {
     pub priority: u32,
     /// The highest edition that this build knows, which it tells the others.
     pub knows: Edition,
+    /// How leases for reads are held.
+    pub lease: LeaseOptions,
     /// Most slots that a leader has in flight. Below the membership's alpha.
     pub inflight_slots_max: u64,
     /// Most bytes of entries that a leader has in flight; one entry is always allowed.
@@ -43,6 +45,18 @@ pub struct Options {
     /// Most bytes of entries in one `Accept` or one part of a `Promise`; one entry is always
     /// allowed.
     pub message_bytes_max: usize,
+}
+
+/// How [leases](super::lease) for reads are held.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeaseOptions {
+    /// For how long a leader asks; `None` where it asks for no lease.
+    pub asked: Option<Duration>,
+    /// For how long a lease is granted at most; `None` where none is. The owner knows durably that
+    /// one of this length may have been.
+    pub granted: Option<Duration>,
+    /// The longest lease that an earlier opening may have granted.
+    pub granted_before: Duration,
 }
 
 /// An event.

@@ -14,6 +14,7 @@
 //! `applying` (what is chosen), `calls` (what callers ask), `changes` (who is to belong), `fence`
 //! (openings of peers), `forwards` (commands for another leader), `handover` (another one is to
 //! lead), `next_leader` (who wants to hear of it), `journaling` (records in, messages out),
+//! `leases` (the clock they are measured by, and what is known of them durably),
 //! `checkpoints` (the state, as a file), `sending`, `receiving`, `installing` (from one replica to
 //! another), `trimming` (the journal's front goes), `priorities` (a
 //! peer is preferred), `stalled` (a disk that hangs), `space` (one that is full), `repair` (what
@@ -39,7 +40,7 @@ use crate::transport::Arrival;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::message::{Envelope, Message};
-use crate::types::time::{Moment, Time};
+use crate::types::time::{Clocks, Moment, Time};
 
 use super::admission::Drain;
 use super::batcher::Batcher;
@@ -70,6 +71,8 @@ use super::writes::Asker;
 pub struct Driver<D: Disk> {
     pub(super) options: Options,
     pub(super) now: Moment,
+    /// What leases are measured by.
+    pub(super) uptime: Moment,
 
     pub(super) journal: Journal<D>,
     pub(super) reader: Reader<D>,
@@ -166,6 +169,7 @@ impl<D: Disk> Driver<D> {
         let store = Arc::new(Store::new());
         let mut driver = Self {
             now,
+            uptime: Moment::ZERO,
             reader: journal.reader(),
             held: HeldMessages::new(options.id),
             verdicts_journaled: Slot::ZERO,
@@ -245,20 +249,13 @@ impl<D: Disk> Driver<D> {
         self.tail.clone()
     }
 
-    /// Lets others open the directory: nothing of this replica writes to it any more.
-    pub fn release(&mut self) {
-        self.journal.release();
-    }
-
-    /// Takes in what happened, and returns what there is to do.
+    /// Takes in what happened, and returns what there is to do. The clocks were read after it.
     pub fn turn(
         &mut self,
-        now: Moment,
-        wall: Time,
+        clocks: Clocks,
         events: impl IntoIterator<Item = Event<D>>,
     ) -> Effects<D> {
-        self.now = self.now.max(now);
-        self.time = self.time.max(wall);
+        self.read_clocks(clocks);
         for event in events {
             if let Err(err) = self.on_event(event) {
                 // The callers among the rest must be answered all the same.

@@ -20,8 +20,8 @@
 //! (`paxos/doubts`).
 //!
 //! Invariants:
-//! * A promise, a vote or a confirmation counts only if the opening that the gate let in last is
-//!   remembered durably, and the directory is not fenced. That of a stranger never counts.
+//! * A promise, a vote, a confirmation or a lease counts only if the opening that the gate let in
+//!   last is remembered durably, and the directory is not fenced. That of a stranger never counts.
 //! * What is remembered of an opening never goes back.
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Fence {
         let frontier = match message {
             Message::Promise(promise) => promise.frontier,
             Message::Accepted(accepted) => accepted.frontier,
-            Message::Confirmed { .. } => Lsn::ZERO,
+            Message::Confirmed { .. } | Message::Granted { .. } => Lsn::ZERO,
             _ => return true,
         };
         let Some(peer) = self.peers.get_mut(&from) else { return false };

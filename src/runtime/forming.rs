@@ -194,6 +194,7 @@ impl<D: Disk> Driver<D> {
         // That of the checkpoint, and what came behind it: what was before may be trimmed.
         let governing = self.store.membership().expect("slot 0 holds a membership");
         self.check_edition(governing.edition())?;
+        let lease = self.begin_leases(&governing)?;
         let options = step::Options {
             id: self.options.id,
             incarnation: identity.incarnation,
@@ -205,11 +206,13 @@ impl<D: Disk> Driver<D> {
             retransmit_interval: self.options.retransmit_interval,
             priority: self.options.priority,
             knows: self.options.knows,
+            lease,
             inflight_slots_max: self.options.inflight_slots_max,
             inflight_bytes_max: self.options.inflight_bytes_max,
             message_bytes_max: self.options.message_bytes_max,
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
+        self.core_begins_leases();
         self.repair.want(unreadable);
         self.space.core_begins();
         self.tell_standing();

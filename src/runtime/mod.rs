@@ -47,6 +47,7 @@ mod forwards;
 mod handover;
 mod held;
 mod journaling;
+mod leases;
 mod next_leader;
 mod priorities;
 mod receiving;

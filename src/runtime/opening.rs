@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::memory::MemoryDisk;
 use crate::journal::{self, Journal};
+use crate::sync::uptime::uptime;
 use crate::transport::Transport;
 use crate::transport::memory::MemoryNetwork;
 use crate::transport::tcp::{Tcp, TcpOptions};
@@ -99,6 +100,10 @@ impl Opening {
     /// Where its content or an address cannot be used, or a thread cannot be started.
     pub fn open_on<D: Disk>(self, disk: D) -> Result<Handle> {
         let Self { journal, driver: options, reach, close_timeout } = self;
+        if options.read_lease.is_some() && uptime().is_none() {
+            let message = "config: read_lease: this system has no clock that runs in suspend";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         Driver::check(&disk, &options)?;
         let id = options.id;
         let journal = Journal::open(disk, journal, id)?;

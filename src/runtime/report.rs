@@ -69,6 +69,8 @@ pub struct Report {
     pub fenced_by: Option<ReplicaId>,
     /// Whether its disk is full, so that it takes nothing on.
     pub storage_full: bool,
+    /// How many rounds of confirmation it began for reads, since it was opened.
+    pub read_rounds: u64,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
 }
@@ -321,6 +323,7 @@ impl<D: Disk> Driver<D> {
             doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),
             fenced_by: self.fence.told_by(),
             storage_full: self.space.is_short(),
+            read_rounds: self.paxos.as_ref().map_or(0, Paxos::read_rounds),
             stopped: match &self.stage {
                 Stage::Stopped(err) => Some(err.clone()),
                 Stage::Serving | Stage::Closing(_) => None,

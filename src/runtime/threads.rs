@@ -17,6 +17,7 @@ use crate::journal::{Job, Reader};
 use crate::store::current::Current;
 use crate::store::verdict::{Committed, Resolution};
 use crate::sync::atomic::AtomicUsize;
+use crate::sync::uptime::uptime;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
 use crate::types::command::{Command, Ticket};
@@ -24,7 +25,7 @@ use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
 use crate::types::message::{EncodedCommand, Hello};
-use crate::types::time::{Moment, Time};
+use crate::types::time::{Clocks, Moment, Time};
 
 use super::admission::inbox_full;
 use super::backups::Backup;
@@ -203,9 +204,10 @@ impl<D: Disk> Engine<D> {
 
     /// What is left of the effects is for when the driver is free.
     fn turn(&self, driver: &mut Driver<D>, events: Vec<Event<D>>) -> Effects<D> {
-        let now = self.now();
+        // Behind the events: what they bring did not happen later than this.
+        let clocks = self.clocks();
         let turn = |driver: &mut Driver<D>, events| {
-            catch_unwind(AssertUnwindSafe(|| driver.turn(now, wall(), events)))
+            catch_unwind(AssertUnwindSafe(|| driver.turn(clocks, events)))
         };
         let effects = turn(driver, events).or_else(|panic| {
             // The driver may be half-way through a turn; it is only asked to answer its callers.
@@ -311,6 +313,13 @@ impl<D: Disk> Engine<D> {
 
     fn now(&self) -> Moment {
         Moment::ZERO + self.started.elapsed()
+    }
+
+    fn clocks(&self) -> Clocks {
+        let now = self.now();
+        // Where there is no such clock there are no leases, but perhaps some to be waited for.
+        let uptime = uptime().map_or(now, |uptime| Moment::ZERO + uptime);
+        Clocks { now, uptime, wall: wall() }
     }
 
     fn link(self: &Arc<Self>) -> Link {

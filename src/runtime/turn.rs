@@ -62,6 +62,9 @@ pub struct Options {
     /// The highest edition that this build knows. It is [`Edition::KNOWN`], but in tests of what
     /// happens between two releases.
     pub knows: Edition,
+    /// For how long a leader asks for a lease, and a voter grants one at most, in whole
+    /// milliseconds; `None` where it does neither.
+    pub read_lease: Option<Duration>,
     /// See [`step::Options`](crate::paxos::step::Options).
     pub inflight_slots_max: u64,
     /// See [`step::Options`](crate::paxos::step::Options).

@@ -3,11 +3,12 @@
 //! The simulation has one true time. A replica sees only its own, made of it: a rate that may
 //! differ by some percent, and a distance that changes when the clock jumps. The clock of timers
 //! never goes back by itself; a simulated one may, since the driver promises to cope with that.
-//! The calendar may be anything.
+//! The clock of leases does neither jump nor stand still, and its rate is off by a tenth at most:
+//! that much is assumed of it. The calendar may be anything.
 
 use std::time::Duration;
 
-use crate::types::time::{Moment, Time};
+use crate::types::time::{Clocks, Moment, Time};
 
 /// One part of a thousand of the true rate.
 const RATE_ONE: i128 = 1000;
@@ -25,11 +26,20 @@ pub struct LocalClock {
     highest: i128,
     /// What the calendar is off by, in milliseconds.
     calendar: i64,
+    /// Thousandths of the true rate, of the clock of leases.
+    uptime_rate: u64,
 }
 
 impl Default for LocalClock {
     fn default() -> Self {
-        Self { since: Moment::ZERO, shown: 0, rate: RATE_ONE, highest: 0, calendar: CALENDAR_START }
+        Self {
+            since: Moment::ZERO,
+            shown: 0,
+            rate: RATE_ONE,
+            highest: 0,
+            calendar: CALENDAR_START,
+            uptime_rate: RATE_ONE as u64,
+        }
     }
 }
 
@@ -40,10 +50,28 @@ impl LocalClock {
         Moment(u64::try_from(self.exact(now)).unwrap_or(0))
     }
 
+    /// What the clock of leases shows.
+    #[must_use]
+    pub fn uptime(&self, now: Moment) -> Moment {
+        let shown = i128::from(now.0) * i128::from(self.uptime_rate) / RATE_ONE;
+        Moment(u64::try_from(shown).unwrap_or(u64::MAX)) + UPTIME_START
+    }
+
+    /// The clock of leases runs at `per_mille` thousandths of the true rate, from the beginning on.
+    pub fn set_uptime_rate(&mut self, per_mille: u64) {
+        self.uptime_rate = per_mille;
+    }
+
     /// What the calendar shows.
     #[must_use]
     pub fn calendar(&self, now: Moment) -> Time {
         Time((now.0 / 1_000_000) as i64 + self.calendar)
+    }
+
+    /// What all clocks show.
+    #[must_use]
+    pub fn clocks(&self, now: Moment) -> Clocks {
+        Clocks { now: self.read(now), uptime: self.uptime(now), wall: self.calendar(now) }
     }
 
     /// The true time at which the clock will show `moment`; `None` while it stands still.
@@ -106,6 +134,9 @@ impl LocalClock {
         }
     }
 }
+
+/// How long the machines have been up at the beginning.
+const UPTIME_START: Duration = Duration::from_secs(1);
 
 /// The first of January 2026.
 const CALENDAR_START: i64 = 1_767_225_600_000;

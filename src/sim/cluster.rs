@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::types::ids::{Incarnation, ReplicaId};
 use crate::types::membership::{Member, Membership};
+use crate::types::time::Moment;
 
 /// How a cluster is made.
 #[derive(Clone, Debug)]
@@ -23,6 +24,11 @@ pub struct Cluster {
     pub retransmit_interval: Duration,
     /// The priorities of the replicas, in order; those that are not named have 0.
     pub priorities: Vec<u32>,
+    /// How long leases are; `None` without any.
+    pub read_lease: Option<Duration>,
+    /// In thousandths of the true rate, how fast the clocks of leases of the replicas run, in
+    /// order; those that are not named are right.
+    pub uptime_rates: Vec<u64>,
     /// See [`Options`](crate::paxos::step::Options).
     pub inflight_slots_max: u64,
     /// See [`Options`](crate::paxos::step::Options).
@@ -64,6 +70,8 @@ impl Cluster {
             election_timeout: Duration::from_millis(500),
             retransmit_interval: Duration::from_millis(100),
             priorities: Vec::new(),
+            read_lease: None,
+            uptime_rates: Vec::new(),
             inflight_slots_max: alpha,
             message_bytes_max: 64 * 1024,
             remembers_chosen: true,
@@ -76,6 +84,14 @@ impl Cluster {
     #[must_use]
     pub fn priority(&self, id: ReplicaId) -> u32 {
         self.priorities.get(id.0 as usize - 1).copied().unwrap_or_default()
+    }
+
+    /// What the clock of leases of a replica shows.
+    #[must_use]
+    pub fn uptime(&self, id: ReplicaId, now: Moment) -> Moment {
+        let rate = self.uptime_rates.get(id.0 as usize - 1).copied().unwrap_or(1000);
+        let shown = (u128::from(now.0) * u128::from(rate) / 1000) as u64;
+        Moment(shown) + UPTIME_START
     }
 
     /// With so many observers, whose ids follow those of the others.
@@ -109,6 +125,9 @@ impl Cluster {
         self.membership.members().map(|member| member.id.0).max().unwrap_or_default()
     }
 }
+
+/// How long the machines have been up at the beginning.
+const UPTIME_START: Duration = Duration::from_secs(1);
 
 fn member(id: u64) -> Member {
     Member {

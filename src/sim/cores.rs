@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::paxos::Paxos;
-use crate::paxos::step::{Input, Options, Output, ReadBarrier, RoleName, Serve, View};
+use crate::paxos::step::{
+    Input, LeaseOptions, Options, Output, ReadBarrier, RoleName, Serve, View,
+};
 use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Boot, Incarnation, Lsn, ReplicaId, Slot};
@@ -345,6 +347,11 @@ impl Cores {
             retransmit_interval: cluster.retransmit_interval,
             priority: cluster.priority(id),
             knows: Edition::KNOWN,
+            lease: LeaseOptions {
+                asked: cluster.read_lease,
+                granted: cluster.read_lease,
+                granted_before: cluster.read_lease.filter(|_| openings > 1).unwrap_or_default(),
+            },
             inflight_slots_max: cluster.inflight_slots_max,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: cluster.message_bytes_max,
@@ -365,8 +372,9 @@ impl Cores {
     }
 
     pub(super) fn step(&mut self, id: ReplicaId, input: Input) {
-        let now = self.now;
+        let (now, uptime) = (self.now, self.cluster.uptime(id, self.now));
         let Some(core) = &mut self.replica_mut(id).core else { return };
+        core.set_uptime(uptime);
         let before = core.view().slot_chosen;
         core.step(now, input);
         let output = core.take_output();

@@ -181,6 +181,12 @@ pub fn message(message: &Message) -> String {
         Message::Confirm { ballot, nonce } | Message::Confirmed { ballot, nonce, .. } => {
             write!(text, " ballot={ballot} nonce={nonce}")
         }
+        Message::Renew { ballot, nonce, millis } => {
+            write!(text, " ballot={ballot} nonce={nonce} millis={millis}")
+        }
+        Message::Granted { ballot, nonce, millis, .. } => {
+            write!(text, " ballot={ballot} nonce={nonce} millis={millis}")
+        }
         Message::Barrier { read, .. } => write!(text, " read={read}"),
         Message::BarrierAt { read, slot, .. } => write!(text, " read={read} slot<{slot}"),
         Message::Introduce(introduce) => write!(text, " voters={:?}", introduce.voters),

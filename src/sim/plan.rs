@@ -30,6 +30,8 @@ pub struct Plan {
     /// named have 0.
     pub priorities: Vec<u32>,
     /// See [`Config`](crate::Config).
+    pub read_lease: Option<Duration>,
+    /// See [`Config`](crate::Config).
     pub request_timeout: Duration,
     /// The highest edition that the replicas know when they are first opened.
     pub knows: Edition,
@@ -59,6 +61,7 @@ impl Default for Plan {
             retransmit_interval: Duration::from_millis(100),
             priorities: Vec::new(),
             knows: Edition::KNOWN,
+            read_lease: None,
             request_timeout: Duration::from_secs(5),
             session_window: SESSION_WINDOW,
             sessions_max: SESSIONS_MAX,
@@ -108,6 +111,7 @@ impl Plan {
             retransmit_interval: self.retransmit_interval,
             priority: self.priority(id),
             knows: self.knows,
+            read_lease: self.read_lease,
             inflight_slots_max: 64,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: self.message_bytes_max,

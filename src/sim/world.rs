@@ -254,9 +254,9 @@ impl World {
         self.judges.on_events(events.as_ref());
         let now = self.now;
         let machine = self.machine_mut(id);
-        let (local, calendar) = (machine.clock.read(now), machine.clock.calendar(now));
+        let clocks = machine.clock.clocks(now);
         let Some(life) = &mut machine.life else { return };
-        let effects = life.driver.turn(local, calendar, events);
+        let effects = life.driver.turn(clocks, events);
         self.counts.turns += 1;
         self.observe(id);
         self.perform(id, effects);

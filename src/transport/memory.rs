@@ -410,6 +410,8 @@ pub fn weight(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
+        | Message::Renew { .. }
+        | Message::Granted { .. }
         | Message::Trimmed { .. }
         | Message::FetchCheckpoint { .. }
         | Message::Bounced { .. }

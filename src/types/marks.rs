@@ -136,6 +136,23 @@ marks! {
     ConfirmRefused = "confirm-refused",
     /// An answer to a read of an earlier opening comes late.
     BarrierIgnored = "barrier-ignored",
+    // Leases.
+    /// A leader that holds a lease answers a read without asking.
+    LeasedRead = "leased-read",
+    /// A leader gives its lease up.
+    LeaseGivenUp = "lease-given-up",
+    /// A candidate is not answered, since another one holds a lease or may.
+    PrepareUnanswered = "prepare-unanswered",
+    /// A replica would campaign, and another one holds a lease or may.
+    CampaignBound = "campaign-bound",
+    /// A leader that was deposed asks for a lease.
+    LeaseRefused = "lease-refused",
+    /// A leader asks for a lease while another one holds one still.
+    LeaseOfOther = "lease-of-other",
+    /// A question for a lease comes late, or again.
+    OldRenewal = "old-renewal",
+    /// A lease is granted that was not asked for, or given up since.
+    GrantIgnored = "grant-ignored",
     // The journal.
     /// A journal ends in a torn group.
     GroupTorn = "group-torn",

@@ -20,6 +20,8 @@
 //!                   leader    -> voter      Settled
 //! leftovers         voter     -> leader     Fill
 //! handing over      leader    -> successor  TakeOver
+//! leases            leader    -> voters     Renew
+//!                   voter     -> leader     Granted
 //! formation         blank     -> all        Introduce
 //!                   anyone    -> blank      Agreed
 //! ```
@@ -169,6 +171,26 @@ pub enum Message {
     },
     /// Some bytes of a checkpoint.
     CheckpointPart(CheckpointPart),
+    /// Promise nothing to anybody else for a while, so that I need not ask who leads.
+    Renew {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The number of the question at this ballot; never used twice.
+        nonce: u64,
+        /// For how many milliseconds. With 0, I use nothing any more that I asked for before.
+        millis: u32,
+    },
+    /// From when I answered on I promise nothing to anybody else.
+    Granted {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Who answers.
+        incarnation: Incarnation,
+        /// The number of the question.
+        nonce: u64,
+        /// For how many milliseconds; at most as many as were asked for.
+        millis: u32,
+    },
 }
 
 /// The body of [`Message::CheckpointPart`]: bytes of the sender's file, which are checked when they
@@ -453,6 +475,8 @@ impl Message {
             Self::Trimmed { .. } => "Trimmed",
             Self::FetchCheckpoint { .. } => "FetchCheckpoint",
             Self::CheckpointPart(_) => "CheckpointPart",
+            Self::Renew { .. } => "Renew",
+            Self::Granted { .. } => "Granted",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Two clocks, both given from outside: one that only runs forward, and the calendar.
+//! Clocks, given from outside: two that only run forward, and the calendar.
 
 use std::fmt;
 use std::ops::Add;
@@ -28,6 +28,17 @@ impl Add<Duration> for Moment {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
+}
+
+/// What the clocks of a replica show, read after the events came in that they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// For timers: it may stand still while the machine sleeps.
+    pub now: Moment,
+    /// For leases: since the machine was started, asleep or awake.
+    pub uptime: Moment,
+    /// The calendar.
+    pub wall: Time,
 }
 
 /// A time of the calendar as a leader saw it: milliseconds since 1970 (UTC).

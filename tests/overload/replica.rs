@@ -39,6 +39,7 @@ pub fn options(id: u64, voters: Vec<(ReplicaId, String)>) -> turn::Options {
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
         knows: Edition::KNOWN,
+        read_lease: None,
         inflight_slots_max: 2048,
         inflight_bytes_max: 4 << 20,
         message_bytes_max: 1 << 20,

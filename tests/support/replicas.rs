@@ -19,7 +19,7 @@ use indelible::types::ids::Slot;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::message::{EncodedCommand, Hello};
 use indelible::types::record::{Record, Recovered, Sighting};
-use indelible::types::time::{Moment, Time};
+use indelible::types::time::{Clocks, Moment, Time};
 use indelible::{Committed, ReplicaId};
 
 pub type Event = turn::Event<FaultyDisk>;
@@ -70,6 +70,7 @@ impl World {
             retransmit_interval: Duration::from_millis(100),
             priority: 0,
             knows: Edition::KNOWN,
+            read_lease: None,
             inflight_slots_max: 2048,
             inflight_bytes_max: 1 << 24,
             message_bytes_max: 1 << 10,
@@ -129,7 +130,8 @@ impl World {
 
     pub fn turn(&mut self, id: u64, events: Vec<Event>) {
         let Some(driver) = self.drivers.get_mut(&id) else { return };
-        let effects = driver.turn(self.now, Time(1), events);
+        let effects =
+            driver.turn(Clocks { now: self.now, uptime: self.now, wall: Time(1) }, events);
         for job in effects.jobs {
             self.events.push_back((id, Event::Written(job.run())));
         }

@@ -41,6 +41,7 @@ fn options() -> turn::Options {
         retransmit_interval: Duration::from_millis(100),
         priority: 0,
         knows: Edition::KNOWN,
+        read_lease: None,
         inflight_slots_max: 16,
         inflight_bytes_max: 1 << 20,
         message_bytes_max: 1 << 20,

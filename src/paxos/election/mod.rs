@@ -267,6 +267,7 @@ impl Paxos {
                 self.retransmit_accepts();
                 self.retransmit_change();
                 self.ask_successor();
+                self.renew_lease();
             }
             Role::Candidate(_) | Role::Follower => {
                 if self.campaigns_in_vain() {
@@ -298,6 +299,9 @@ impl Paxos {
         let follows = self.election.leader(self.now).is_some() || !self.takes_part();
         if waits_for_own_disk || follows || !self.is_voter() {
             self.election.rearm(self.now);
+        } else if self.is_bound_against(self.options.id) {
+            reached!(CampaignBound);
+            self.election.campaign_at = self.now + self.options.heartbeat_interval;
         } else if self.can_reach_quorums() {
             self.campaign();
         } else {
@@ -343,11 +347,11 @@ impl Paxos {
         if matches!(self.role, Role::Follower) {
             return;
         }
-        let led = matches!(self.role, Role::Leader(_));
-        self.role = Role::Follower;
+        let before = std::mem::replace(&mut self.role, Role::Follower);
         self.reads_lost_leader();
-        if led {
+        if let Role::Leader(leader) = before {
             self.election.leader_lost();
+            self.release_lease(leader.ballot, leader.lease.next_nonce());
             // Those who followed learn at once that nobody leads.
             self.send_heartbeats();
         }

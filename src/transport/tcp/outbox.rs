@@ -257,6 +257,8 @@ fn queue_of(message: &Message) -> usize {
         | Message::Settled { .. }
         | Message::Fill { .. }
         | Message::TakeOver(_)
+        | Message::Renew { .. }
+        | Message::Granted { .. }
         | Message::Trimmed { .. }
         | Message::FetchCheckpoint { .. } => 0,
         // What somebody waits for.

@@ -1,0 +1,65 @@
+//! Where leases meet the owner of the core: the clocks, and what must be known of them durably.
+//!
+//! The rules are in `paxos/lease.rs`. What was granted is forgotten in a restart; that it may have
+//! been, and for how long, is in the directory (`journal/lease.rs`): written before the core
+//! begins, so before anything is granted. A replica that is alone then grants nothing before its
+//! next opening, and is not made to wait by it either: nobody else can lead.
+//!
+//! Invariants:
+//! * The core grants nothing longer than what is durable.
+//! * The uptime never goes back, and was read after the events of its turn.
+
+use std::time::Duration;
+
+use crate::journal::disk::Disk;
+use crate::paxos::Paxos;
+use crate::paxos::step::LeaseOptions;
+use crate::types::error::Result;
+use crate::types::membership::Membership;
+use crate::types::time::{Clocks, Moment};
+
+use super::driver::Driver;
+
+impl<D: Disk> Driver<D> {
+    /// What the clocks show in this turn.
+    pub(super) fn read_clocks(&mut self, clocks: Clocks) {
+        let Clocks { now, uptime, wall } = clocks;
+        self.now = self.now.max(now);
+        self.uptime = self.uptime.max(uptime);
+        self.time = self.time.max(wall);
+        if let Some(paxos) = &mut self.paxos {
+            paxos.set_uptime(self.uptime);
+        }
+    }
+
+    /// How the core is to hold leases. That it may grant one is durable from here on.
+    pub(super) fn begin_leases(&mut self, membership: &Membership) -> Result<LeaseOptions> {
+        let granted_before = self.journal.longest_lease()?;
+        let asked = self.options.read_lease;
+        let granted = asked.filter(|_| !membership.is_only(self.options.id));
+        if let Some(length) = granted {
+            self.journal.note_lease(length)?;
+        }
+        Ok(LeaseOptions { asked, granted, granted_before })
+    }
+
+    /// A core that begins within a turn is told its time at once. At the opening no clock was read
+    /// yet; then the first turn tells it.
+    pub(super) fn core_begins_leases(&mut self) {
+        if Moment::ZERO < self.uptime
+            && let Some(paxos) = &mut self.paxos
+        {
+            paxos.set_uptime(self.uptime);
+        }
+    }
+
+    /// Lets others open the directory: nothing of this replica writes to it any more.
+    pub fn release(&mut self) {
+        // Of leases that were longer than they are now, the next opening need not know.
+        if self.paxos.as_ref().is_some_and(Paxos::is_free_of_earlier_grants) {
+            let granted = self.options.read_lease.unwrap_or(Duration::ZERO);
+            self.journal.forget_longer_leases(granted);
+        }
+        self.journal.release();
+    }
+}
