@@ -69,7 +69,9 @@ fn lease_name(millis: u64) -> String {
     format!("{PREFIX}{millis:08}")
 }
 
-fn lease_millis(name: &str) -> Option<u64> {
+/// How long a lease may be, in milliseconds, as the name of such a file says.
+#[must_use]
+pub fn lease_millis(name: &str) -> Option<u64> {
     let millis = name.strip_prefix(PREFIX)?.parse().ok()?;
     (lease_name(millis) == name).then_some(millis)
 }

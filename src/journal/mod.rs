@@ -113,7 +113,7 @@ mod group;
 pub mod identity;
 mod index;
 pub mod job;
-mod lease;
+pub mod lease;
 pub mod parts;
 pub mod reader;
 mod recovery;

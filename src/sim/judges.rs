@@ -169,6 +169,14 @@ impl World {
         }
     }
 
+    /// A lease that is granted outlives whatever may happen to the disk.
+    pub(super) fn judge_grant(&mut self, id: ReplicaId, message: &Message) {
+        if let Message::Granted { millis, .. } = message {
+            let durable = self.machine(id).disk.durable_names();
+            self.judge(names::check_granted(id, *millis, &durable));
+        }
+    }
+
     /// A replica is about to be opened, on what was left of its disk.
     pub(super) fn judge_left(&mut self, id: ReplicaId) {
         self.judges.openings += 1;

@@ -105,4 +105,5 @@ mod openings;
 mod ravage;
 pub mod schedule;
 
+mod leases;
 pub mod lines;

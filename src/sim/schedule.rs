@@ -36,6 +36,7 @@ use super::cluster::Cluster;
 use super::cores::Cores;
 use super::healing;
 use super::journal::Damage;
+use super::leases;
 use super::links::Link;
 use super::rng::Rng;
 
@@ -375,6 +376,7 @@ fn cluster(seed: u64, rng: &mut Rng) -> Cluster {
     cluster.inflight_slots_max = cluster.membership.alpha().min(*rng.pick(&[2, 16]));
     cluster.message_bytes_max = *rng.pick(&[20, 64, 4096]);
     cluster.remembers_chosen = rng.per_mille(500);
+    (cluster.read_lease, cluster.uptime_rates) = leases::of_schedule(seed, cluster.ids().len());
     cluster
 }
 

@@ -38,6 +38,7 @@ use super::checkers::once::Once;
 use super::checkers::{Conclusion, Violation, occ, replay, search};
 use super::churn::{self, Churn, Habit, Step};
 use super::faults::{self, Planned};
+use super::leases;
 use super::machine::{DiskSpeed, Life};
 use super::network::Weather;
 use super::plan::Plan;
@@ -158,7 +159,9 @@ impl Swarm {
         plan.outsiders = habit.map_or(0, |habit| habit.outsiders);
         plan.knows = Edition::FIRST;
         plan.priorities = draw_priorities(&mut Rng::new(seed ^ PRIORITIES_SALT), plan.ids().len());
+        plan.read_lease = leases::draw(seed);
         let sim = Simulation::switched_off(rng.next_u64(), &plan);
+        leases::draw_clocks(seed, &sim);
         sim.keep_trace(limits.trace_lines);
         sim.set_weather(draw_weather(&mut rng));
         let habits = Habits {
@@ -181,7 +184,8 @@ impl Swarm {
         let workload = Workload::new(habits, rng.fork());
         let (ids, outsiders) = ids.split_at(plan.replicas as usize);
         let churn = habit.map(|habit| Churn::new(seed, habit, outsiders.to_vec()));
-        let strikes = Strikes::new(ids.to_vec());
+        let mut strikes = Strikes::new(ids.to_vec());
+        strikes.suspend(plan.read_lease.is_some());
         Self {
             limits: *limits,
             sim,

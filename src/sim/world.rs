@@ -374,6 +374,7 @@ impl World {
         let result = self.witness.on_leave(from, &message);
         let judged = self.judges.on_leave(from, &message, &self.witness);
         self.judge(result.and(judged));
+        self.judge_grant(from, &message);
         let Some(life) = &self.machine(from).life else { return };
         let mut hello = life.hello.clone();
         hello.receiver = to;

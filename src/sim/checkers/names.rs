@@ -3,6 +3,7 @@
 
 use crate::journal::checkpoint::{TEMPORARY_NAME as CHECKPOINT_NEW, checkpoint_slot};
 use crate::journal::identity::IDENTITY_NAME;
+use crate::journal::lease::lease_millis;
 use crate::journal::segment::segment_number;
 use crate::journal::sharing::{ALONE_NAME, SHARED_NAME};
 use crate::types::ids::ReplicaId;
@@ -29,6 +30,7 @@ pub fn check_left<'a>(
         files.contains(&name.as_str())
             || segment_number(name).is_some()
             || checkpoint_slot(name).is_some()
+            || lease_millis(name).is_some()
     };
     let wrong = names.into_iter().find(|name| !legal(name));
     ensure(wrong.is_none(), "D7", || format!("{id} has a file {wrong:?}"))
@@ -53,6 +55,22 @@ pub fn check_opened<'a>(
     ensure(checkpoints <= CHECKPOINTS_MAX, "D7", || format!("{id} keeps {checkpoints} checkpoints"))
 }
 
+/// Judges a lease that a replica grants, by the names that are durable: after any crash it must know
+/// that it may have granted one as long as that.
+///
+/// # Errors
+///
+/// Where none of them tells so.
+pub fn check_granted<'a>(
+    id: ReplicaId,
+    millis: u32,
+    durable: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Violation> {
+    let longest = durable.into_iter().filter_map(|name| lease_millis(name)).max();
+    let known = longest.is_some_and(|longest| u64::from(millis) <= longest);
+    ensure(known, "D7", || format!("{id} grants {millis} ms, and may forget that: {longest:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +90,10 @@ mod tests {
         check_opened(ReplicaId(1), &names(&["identity", "checkpoint.new", segment])).unwrap_err();
         check_opened(ReplicaId(1), &left).unwrap_err();
         check_opened(ReplicaId(1), &names(&[segment])).unwrap_err();
+        check_left(ReplicaId(1), &names(&["identity", "lease-00001500"])).unwrap();
+        check_granted(ReplicaId(1), 1500, &names(&["lease-00000100", "lease-00001500"])).unwrap();
+        check_granted(ReplicaId(1), 1501, &names(&["lease-00001500"])).unwrap_err();
+        check_granted(ReplicaId(1), 1, &names(&["identity"])).unwrap_err();
         for wrong in ["segment-1", "segment-0000000000000001.tmp", "core"] {
             let violation = check_left(ReplicaId(1), &names(&["identity", wrong])).unwrap_err();
             assert_eq!(violation.invariant, "D7", "{wrong}");

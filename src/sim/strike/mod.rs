@@ -47,6 +47,8 @@ pub(super) struct Strikes {
     closing: Vec<ReplicaId>,
     /// The image of a disk, once one was taken in this run.
     taken: Option<Taken>,
+    /// Whether a machine that stands still may sleep: its timers stand still, too.
+    suspends: bool,
     /// Everything was taken back: from now on nothing excuses a refusal.
     healed: bool,
 }
@@ -84,10 +86,16 @@ impl Strikes {
             leaving: Vec::new(),
             closing: Vec::new(),
             taken: None,
+            suspends: false,
             healed: false,
         };
         strikes.later(Moment::ZERO + LOOK_EVERY, Undo::Look);
         strikes
+    }
+
+    /// Whether machines may sleep.
+    pub(super) fn suspend(&mut self, suspends: bool) {
+        self.suspends = suspends;
     }
 
     /// Whom faults hit: all that were opened, and have not left for good.
@@ -283,6 +291,10 @@ impl Strikes {
             Kind::Pause => {
                 sim.pause(id);
                 self.later(end, Undo::Resume(id));
+                if self.suspends && rng.per_mille(500) {
+                    sim.change_clock(id, |clock, now| clock.set_rate(now, 0));
+                    self.later(end, Undo::ClockRate(id));
+                }
             }
             Kind::DiskStall => {
                 sim.pause_disk(id);

@@ -1,0 +1,66 @@
+//! Which seeds have leases for reads, how long ones, and how fast the clocks run that measure them.
+//!
+//! All that is drawn here comes from the seed by a way of its own: a seed without leases is what it
+//! would be if there were none.
+
+use std::time::Duration;
+
+use crate::types::ids::ReplicaId;
+
+use super::rng::Rng;
+use super::simulation::Simulation;
+
+/// The leases of a swarm.
+pub(super) fn draw(seed: u64) -> Option<Duration> {
+    let mut rng = Rng::new(seed ^ SALT);
+    let length = rng.time(Duration::from_millis(300)..=Duration::from_millis(3000));
+    rng.per_mille(LEASED).then_some(whole_millis(length))
+}
+
+/// The clocks of a swarm that has leases: each as fast or as slow as is allowed, or in between.
+pub(super) fn draw_clocks(seed: u64, sim: &Simulation) {
+    let ids = sim.ids();
+    if draw(seed).is_some() {
+        let rates = rates(&mut Rng::new(seed ^ SALT ^ 1), ids.len());
+        for (id, rate) in ids.into_iter().zip(rates) {
+            set_rate(sim, id, rate);
+        }
+    }
+}
+
+/// The leases and the clocks of a schedule of cores.
+pub(super) fn of_schedule(seed: u64, replicas: usize) -> (Option<Duration>, Vec<u64>) {
+    let mut rng = Rng::new(seed ^ SALT ^ 2);
+    if !rng.per_mille(LEASED) {
+        return (None, Vec::new());
+    }
+    let length = rng.time(Duration::from_millis(50)..=Duration::from_millis(700));
+    (Some(whole_millis(length)), rates(&mut rng, replicas))
+}
+
+fn set_rate(sim: &Simulation, id: ReplicaId, rate: u64) {
+    sim.change_clock(id, |clock, _| clock.set_uptime_rate(rate));
+}
+
+fn rates(rng: &mut Rng, count: usize) -> Vec<u64> {
+    let between = |rng: &mut Rng| rng.within(SLOWEST..=FASTEST);
+    let rate = |rng: &mut Rng| match rng.below(5) {
+        0 | 1 => SLOWEST,
+        2 | 3 => FASTEST,
+        _ => between(rng),
+    };
+    (0..count).map(|_| rate(rng)).collect()
+}
+
+fn whole_millis(length: Duration) -> Duration {
+    Duration::from_millis(length.as_millis() as u64)
+}
+
+/// Of a thousand seeds, so many have leases.
+const LEASED: u64 = 350;
+
+/// Thousandths of the true rate: what is allowed.
+const SLOWEST: u64 = 900;
+const FASTEST: u64 = 1100;
+
+const SALT: u64 = 0x5afe_0f5e_ed00_0020;
