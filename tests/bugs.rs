@@ -93,6 +93,18 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::ChangeUnprepared, Arena::Schedule, 1731),
     (Bug::FoundChangeTrusted, Arena::Schedule, 3992),
     (Bug::CandidateKeepsQuorum, Arena::Schedule, 7142),
+    (Bug::LeaseFromReceipt, Arena::Schedule, 16),
+    (Bug::DriftIgnored, Arena::Schedule, 196),
+    (Bug::LeaseByTimers, Arena::Swarm, 13),
+    (Bug::LeaseForgotten, Arena::Schedule, 172),
+    (Bug::LeaseNotWritten, Arena::Swarm, 1),
+    (Bug::PromiseDespiteGrant, Arena::Schedule, 96),
+    (Bug::CampaignDespiteGrant, Arena::Schedule, 96),
+    (Bug::GrantDeposed, Arena::Schedule, 96),
+    (Bug::SmallLease, Arena::Schedule, 16),
+    (Bug::LeaseBeforeReady, Arena::Schedule, 180),
+    (Bug::LeaseKeptAtHandOver, Arena::Schedule, 583),
+    (Bug::LateRelease, Arena::Schedule, 1032),
 ];
 
 /// Makes a mistake until it goes out of scope.

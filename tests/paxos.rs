@@ -56,6 +56,16 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::FoundChangeTrusted, "half_made_change_may_hide_a_choice"),
     (Bug::CandidateKeepsQuorum, "candidate_counts_by_what_it_learns"),
     (Bug::AnswerToEarlierLife, "barrier_of_an_earlier_opening_is_not_taken"),
+    (Bug::DriftIgnored, "lease_counts_from_its_question"),
+    (Bug::LeaseForgotten, "granter_waits_after_a_restart"),
+    (Bug::PromiseDespiteGrant, "granter_answers_no_other_candidate"),
+    (Bug::CampaignDespiteGrant, "granter_promises_nobody_else"),
+    (Bug::GrantDeposed, "deposed_leader_is_granted_no_lease"),
+    (Bug::SmallLease, "lease_needs_all_phase_1_quorums"),
+    (Bug::LeaseBeforeReady, "lease_is_not_used_before_the_leader_is_ready"),
+    (Bug::LeaseKeptAtHandOver, "lease_is_given_up_to_hand_over"),
+    (Bug::LateRelease, "late_end_of_a_lease_ends_no_later_one"),
+    (Bug::LeaseFromReceipt, "late_grant_counts_from_its_question"),
 ];
 
 #[test]

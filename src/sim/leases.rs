@@ -31,10 +31,10 @@ pub(super) fn draw_clocks(seed: u64, sim: &Simulation) {
 /// The leases and the clocks of a schedule of cores.
 pub(super) fn of_schedule(seed: u64, replicas: usize) -> (Option<Duration>, Vec<u64>) {
     let mut rng = Rng::new(seed ^ SALT ^ 2);
-    if !rng.per_mille(LEASED) {
+    if !rng.per_mille(LEASED / 2) {
         return (None, Vec::new());
     }
-    let length = rng.time(Duration::from_millis(50)..=Duration::from_millis(700));
+    let length = rng.time(Duration::from_millis(50)..=Duration::from_millis(450));
     (Some(whole_millis(length)), rates(&mut rng, replicas))
 }
 

@@ -22,6 +22,7 @@
 
 mod changing;
 mod deposing;
+mod usurping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -96,12 +97,14 @@ enum Act {
     HandOver,
     Change,
     Install,
+    /// Comes last, so that a seed without leases is what it would be if there were none.
+    Usurp,
 }
 
 /// How often what happens, drawn for each seed, so that seeds differ in kind.
 #[derive(Debug)]
 struct Weights {
-    acts: [(Act, u64); 22],
+    acts: [(Act, u64); 23],
     sum: u64,
     /// Whether what catches up is delivered late.
     lags: bool,
@@ -120,12 +123,14 @@ struct Schedule {
     old: Vec<(Link, Message)>,
     /// The newest question for what is chosen that arrived, of each link.
     asked: BTreeMap<Link, Message>,
+    /// What gave leases up.
+    released: Vec<(Link, Message)>,
 }
 
 impl Weights {
     /// Where members come and go, nobody forgets a promise, and no leader is led into the trap that
     /// is laid for one membership.
-    fn draw(changes: bool, installs: u64, rng: &mut Rng) -> Self {
+    fn draw(changes: bool, leased: bool, installs: u64, rng: &mut Rng) -> Self {
         let rare = |rng: &mut Rng, most: u64| match rng.per_mille(500) {
             true => rng.within(0..=most),
             false => 0,
@@ -154,6 +159,7 @@ impl Weights {
             (Act::HandOver, rare(rng, 10) + mood(rng, 30)),
             (Act::Change, if changes { rng.within(4..=40) } else { 0 }),
             (Act::Install, installs),
+            (Act::Usurp, if leased { 4 } else { 0 }),
         ];
         let harmless = |(act, weight): (Act, u64)| match act {
             Act::Forget | Act::Depose if changes => (act, 0),
@@ -186,12 +192,22 @@ impl Schedule {
         let changes = !cluster.membership.observers().is_empty() || cluster.outsiders > 0;
         let mut apart = Rng::new(seed ^ INSTALLS_SALT);
         let installs = if apart.per_mille(400) { apart.within(1..=20) } else { 0 };
-        let weights = Weights::draw(changes, installs, &mut rng);
+        let leased = cluster.read_lease.is_some();
+        let weights = Weights::draw(changes, leased, installs, &mut rng);
         let cores = Cores::new(cluster);
         let ids = cores.ids();
         let links = ids.iter().flat_map(|from| ids.iter().map(|to| Link { from: *from, to: *to }));
         let slow = links.filter(|_| rng.per_mille(weights.slow)).collect();
-        Self { rng, weights, cores, slow, proposed: 0, old: Vec::new(), asked: BTreeMap::new() }
+        Self {
+            rng,
+            weights,
+            cores,
+            slow,
+            proposed: 0,
+            old: Vec::new(),
+            asked: BTreeMap::new(),
+            released: Vec::new(),
+        }
     }
 
     fn run(&mut self) -> bool {
@@ -241,6 +257,7 @@ impl Schedule {
             Act::Depose => self.depose(&ids),
             Act::Change => self.change(&ids),
             Act::Install => drop(Some(self.cores.install(id, other))),
+            Act::Usurp => self.usurp(&ids),
             Act::HandOver => {
                 let stalled = self.rng.per_mille(200);
                 ids.iter().for_each(|id| self.cores.hand_over(*id, other, stalled));

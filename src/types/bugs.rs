@@ -227,8 +227,8 @@ bugs! {
     LeaseByTimers = "lease-by-timers",
     /// An opening does not wait for what earlier ones granted.
     LeaseForgotten = "lease-forgotten",
-    /// How long a lease may be is not durable before one is granted.
-    LeaseNotDurable = "lease-not-durable",
+    /// How long a lease may be is not written down before one is granted.
+    LeaseNotWritten = "lease-not-written",
     /// A voter promises others something while a lease lasts that it granted.
     PromiseDespiteGrant = "promise-despite-grant",
     /// A voter campaigns itself while a lease lasts that it granted.

@@ -110,7 +110,7 @@ impl Schedule {
     }
 
     /// What one says to some others arrives.
-    fn reach(&mut self, one: ReplicaId, others: &[ReplicaId]) {
+    pub(super) fn reach(&mut self, one: ReplicaId, others: &[ReplicaId]) {
         for to in others {
             self.cores.deliver(&Filter { from: Some(one), to: Some(*to), kind: None });
         }
