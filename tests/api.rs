@@ -18,6 +18,8 @@ mod deadlines;
 mod failover;
 #[path = "api/leadership.rs"]
 mod leadership;
+#[path = "api/leases.rs"]
+mod leases;
 #[path = "api/ledger.rs"]
 mod ledger;
 #[path = "api/membership.rs"]

@@ -39,6 +39,9 @@ mod exactly_once;
 #[path = "scenarios/editions.rs"]
 mod editions;
 
+#[path = "scenarios/leases.rs"]
+mod leases;
+
 #[path = "scenarios/membership.rs"]
 mod membership;
 

@@ -26,6 +26,8 @@ pub struct LocalClock {
     highest: i128,
     /// What the calendar is off by, in milliseconds.
     calendar: i64,
+    /// When the rate of the clock of leases last changed, truly, and what it showed then.
+    uptime: (Moment, Moment),
     /// Thousandths of the true rate, of the clock of leases.
     uptime_rate: u64,
 }
@@ -38,7 +40,8 @@ impl Default for LocalClock {
             rate: RATE_ONE,
             highest: 0,
             calendar: CALENDAR_START,
-            uptime_rate: RATE_ONE as u64,
+            uptime: (Moment::ZERO, Moment::ZERO + UPTIME_START),
+            uptime_rate: 1000,
         }
     }
 }
@@ -53,12 +56,15 @@ impl LocalClock {
     /// What the clock of leases shows.
     #[must_use]
     pub fn uptime(&self, now: Moment) -> Moment {
-        let shown = i128::from(now.0) * i128::from(self.uptime_rate) / RATE_ONE;
-        Moment(u64::try_from(shown).unwrap_or(u64::MAX)) + UPTIME_START
+        let (since, shown) = self.uptime;
+        let passed =
+            u128::from(now.0.saturating_sub(since.0)) * u128::from(self.uptime_rate) / 1000;
+        Moment(shown.0.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
-    /// The clock of leases runs at `per_mille` thousandths of the true rate, from the beginning on.
-    pub fn set_uptime_rate(&mut self, per_mille: u64) {
+    /// From now on the clock of leases runs at `per_mille` thousandths of the true rate.
+    pub fn set_uptime_rate(&mut self, now: Moment, per_mille: u64) {
+        self.uptime = (now, self.uptime(now));
         self.uptime_rate = per_mille;
     }
 

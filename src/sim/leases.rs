@@ -39,7 +39,7 @@ pub(super) fn of_schedule(seed: u64, replicas: usize) -> (Option<Duration>, Vec<
 }
 
 fn set_rate(sim: &Simulation, id: ReplicaId, rate: u64) {
-    sim.change_clock(id, |clock, _| clock.set_uptime_rate(rate));
+    sim.change_clock(id, |clock, now| clock.set_uptime_rate(now, rate));
 }
 
 fn rates(rng: &mut Rng, count: usize) -> Vec<u64> {

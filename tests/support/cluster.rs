@@ -58,6 +58,11 @@ impl Cluster {
         Self::begin(None, config())
     }
 
+    /// The same, with these settings.
+    pub fn tcp_with(config: Config) -> Self {
+        Self::begin(None, config)
+    }
+
     /// Three replicas that talk within the process, open and ready.
     pub fn in_process(config: Config) -> Self {
         Self::begin(Some(Network::new()), config)

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indelible::{Committed, Pending, RawTable, Replica};
+use indelible::{Committed, Config, Pending, RawTable, Replica};
 
 use crate::floor::repeat;
 use crate::report::{Latencies, Result};
@@ -112,11 +112,17 @@ fn keep_outstanding<T>(
 
 /// Three replicas in this process, over loopback TCP. The leader comes first.
 pub fn three(directory: &Path) -> Result<Vec<Replica>> {
+    three_with(directory, Config::default())
+}
+
+/// As [`three`], with these settings.
+pub fn three_with(directory: &Path, config: Config) -> Result<Vec<Replica>> {
     let peers = addresses()?;
     let mut replicas = Vec::new();
     for (id, _) in &peers {
         let builder = Replica::builder(directory.join(id.to_string()));
-        replicas.push(builder.id(*id).peers(peers.clone()).open()?);
+        let builder = builder.id(*id).peers(peers.clone()).config(config.clone());
+        replicas.push(builder.open()?);
     }
     for replica in &replicas {
         replica.wait_ready(PATIENCE)?;

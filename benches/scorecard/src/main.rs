@@ -38,6 +38,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("three.latency", latency::three),
     ("three.throughput64", throughput::three),
     ("get.linearizable", throughput::reads),
+    ("get.leased", throughput::leased_reads),
     ("core.pump1024", core::pump),
     ("reopen.1e6", reopen::million),
     ("failover.p99", failover::kill),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use indelible::Replica;
+use indelible::{Config, Replica};
 
 use crate::floor::ThreeSyncs;
 use crate::ledger::{self, Caller};
@@ -12,6 +12,9 @@ use crate::report::{Goal, Latencies, Result, Row, median};
 const SLICE: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 9;
 const OUTSTANDING: usize = 64;
+
+/// Longer than a busy machine stands still.
+const LEASE: Duration = Duration::from_secs(2);
 
 /// Three replicas with 64 commits outstanding.
 pub fn three() -> Result<Row> {
@@ -74,6 +77,37 @@ pub fn reads() -> Result<Row> {
     Ok(Row::new(median(ratios), "ratio", Goal::AtLeast(5.0))
         .with("reads_per_second", median(reads))
         .with("commits_per_second", median(commits))
+        .with_latencies("", &latencies)
+        .note(note))
+}
+
+/// As [`reads`], with a lease: the row is how many rounds of confirmation there were.
+pub fn leased_reads() -> Result<Row> {
+    let directory = tempfile::tempdir()?;
+    let config = Config { read_lease: Some(LEASE), ..Config::default() };
+    let replicas = ledger::three_with(directory.path(), config)?;
+    let mut caller = Caller::new(replicas[0].clone());
+    let (mut latencies, mut reads) = (Latencies::new()?, Vec::new());
+    let mut before = 0;
+    for round in 0..=ROUNDS {
+        let mut latencies_now = Latencies::new()?;
+        let reads_now = caller.reads(SLICE, OUTSTANDING, &mut latencies_now)?;
+        if round == 0 {
+            // Both sides are cold, and the lease may have been asked for just now.
+            before = replicas[0].status().read_rounds;
+            continue;
+        }
+        reads.push(reads_now);
+        latencies.add(&latencies_now)?;
+    }
+    let rounds = replicas[0].status().read_rounds - before;
+    replicas.iter().try_for_each(Replica::close)?;
+    let note = format!(
+        "rounds of confirmation in {ROUNDS} rounds of reads at the leader with {OUTSTANDING} \
+                        outstanding, under a lease of {LEASE:?}"
+    );
+    Ok(Row::new(rounds as f64, "rounds", Goal::AtMost(0.0))
+        .with("reads_per_second", median(reads))
         .with_latencies("", &latencies)
         .note(note))
 }

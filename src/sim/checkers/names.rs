@@ -55,8 +55,8 @@ pub fn check_opened<'a>(
     ensure(checkpoints <= CHECKPOINTS_MAX, "D7", || format!("{id} keeps {checkpoints} checkpoints"))
 }
 
-/// Judges a lease that a replica grants, by the names that are durable: after any crash it must know
-/// that it may have granted one as long as that.
+/// Judges a lease that a replica grants, by the names that are durable: after any crash it must
+/// know that it may have granted one as long as that.
 ///
 /// # Errors
 ///

@@ -1,0 +1,125 @@
+//! Reads under a lease while machines sleep, stand still, restart or are cut off, with clocks as
+//! far from the truth as is allowed: never an old value.
+
+use std::time::Duration;
+
+use indelible::sim::Plan;
+use indelible::{ErrorKind, ReplicaId};
+
+use super::support::{Cluster, NOTES, for_seeds_of, nothing_survives};
+
+/// Shorter than the time after which a leader that hears nobody steps down: it is the lease that
+/// ends its reads.
+const LEASE: Duration = Duration::from_millis(400);
+
+fn for_leased(scenario: impl Fn(&Cluster)) {
+    for_seeds_of(&Plan { read_lease: Some(LEASE), ..Plan::default() }, scenario);
+}
+
+/// The clock of the leader is as slow, and those of the others are as fast, as may be.
+fn spread_clocks(cluster: &Cluster) {
+    for id in cluster.ids() {
+        let rate = if id == cluster.leader { 900 } else { 1100 };
+        cluster.change_clock(id, |clock, now| clock.set_uptime_rate(now, rate));
+    }
+    cluster.run_timeouts(2);
+    assert_eq!(cluster.sim.leader(), Some(cluster.leader));
+}
+
+/// One of the others leads, and something is acknowledged there. Returns its key.
+fn write_behind(cluster: &Cluster) -> u64 {
+    let led = cluster.leader;
+    cluster.expect("another one leads", |sim| {
+        let ready = |id: &ReplicaId| {
+            let view = sim.report(*id).and_then(|report| report.view);
+            *id != led && view.is_some_and(|view| view.ready)
+        };
+        sim.ids().iter().any(ready)
+    });
+    let ready = |id: &&ReplicaId| {
+        cluster.report(**id).and_then(|report| report.view).is_some_and(|view| view.ready)
+    };
+    let next = *cluster.others.iter().find(ready).unwrap();
+    let write = cluster.begin(next, 16);
+    let key = write.0;
+    cluster.end(write).unwrap();
+    key
+}
+
+/// Whoever led is asked: it answers with what was acknowledged, or not at all.
+fn read_at_the_old_leader(cluster: &Cluster, key: u64) {
+    let read = cluster.replica(cluster.leader).get(NOTES, key);
+    cluster.run_for(Duration::from_millis(cluster.below(100)));
+    cluster.heal();
+    match read.wait() {
+        Ok(found) => assert!(found.is_some(), "what was acknowledged is not read"),
+        Err(err) => assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}"),
+    }
+    cluster.settle();
+}
+
+#[test]
+fn a_held_lease_needs_no_round() {
+    for_leased(|cluster| {
+        spread_clocks(cluster);
+        let rounds = || cluster.report(cluster.leader).unwrap().read_rounds;
+        let before = rounds();
+        for id in cluster.ids() {
+            assert!(cluster.replica(id).get(NOTES, 0).wait().unwrap().is_some());
+        }
+        assert_eq!(rounds(), before);
+        cluster.settle();
+    });
+}
+
+#[test]
+fn leader_that_is_cut_off_reads_nothing_old() {
+    for_leased(|cluster| {
+        spread_clocks(cluster);
+        cluster.isolate(cluster.leader);
+        let key = write_behind(cluster);
+        read_at_the_old_leader(cluster, key);
+    });
+}
+
+#[test]
+fn leader_that_slept_reads_nothing_old() {
+    // Its timers stood still meanwhile: by them, no time has passed.
+    for_leased(|cluster| {
+        cluster.run_timeouts(2);
+        cluster.change_clock(cluster.leader, |clock, now| clock.set_rate(now, 0));
+        cluster.pause(cluster.leader);
+        let key = write_behind(cluster);
+        cluster.isolate(cluster.leader);
+        cluster.resume(cluster.leader);
+        cluster.change_clock(cluster.leader, |clock, now| clock.set_rate(now, 1000));
+        read_at_the_old_leader(cluster, key);
+    });
+}
+
+#[test]
+fn voters_that_restart_do_not_forget_the_lease() {
+    // Both, and one of them loses power: of what was granted nothing is left in memory.
+    for_leased(|cluster| {
+        spread_clocks(cluster);
+        cluster.isolate(cluster.leader);
+        let [b, c] = [cluster.others[0], cluster.others[1]];
+        cluster.crash(b);
+        cluster.cut_power(c, &mut nothing_survives);
+        assert!(cluster.open(b) && cluster.open(c));
+        let key = write_behind(cluster);
+        read_at_the_old_leader(cluster, key);
+    });
+}
+
+#[test]
+fn planned_change_of_the_leader_waits_for_no_lease() {
+    let long = Duration::from_secs(600);
+    for_seeds_of(&Plan { read_lease: Some(long), ..Plan::default() }, |cluster| {
+        cluster.run_timeouts(2);
+        let to = cluster.others[cluster.below(2) as usize];
+        cluster.replica(cluster.leader).transfer_leadership(to).wait().unwrap();
+        assert_eq!(cluster.sim.leader(), Some(to));
+        cluster.settle();
+    });
+}
