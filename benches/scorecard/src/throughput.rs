@@ -88,6 +88,8 @@ pub fn leased_reads() -> Result<Row> {
     let replicas = ledger::three_with(directory.path(), config)?;
     let mut caller = Caller::new(replicas[0].clone());
     let (mut latencies, mut reads) = (Latencies::new()?, Vec::new());
+    // What is read must be there.
+    caller.throughput(SLICE, OUTSTANDING, &mut Latencies::new()?)?;
     let mut before = 0;
     for round in 0..=ROUNDS {
         let mut latencies_now = Latencies::new()?;

@@ -182,7 +182,7 @@ impl Replica {
             retransmit_interval: if settings.retransmits { Duration::ZERO } else { second },
             priority: 0,
             knows: Edition::KNOWN,
-        lease: Default::default(),
+            lease: Default::default(),
             inflight_slots_max: alpha,
             inflight_bytes_max: 1 << 20,
             message_bytes_max: 1 << 20,
