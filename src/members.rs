@@ -90,9 +90,8 @@ impl Replica {
     /// replicas run this release and none is to go back to the one before: a build that does not
     /// know the edition cannot open the ledger any more
     /// ([`Outdated`](crate::ErrorKind::Outdated)). That holds from this call on, also where its
-    /// answer was lost or late ([`TimedOut`](crate::ErrorKind::TimedOut)): it may come to count yet.
-    /// See
-    /// [`change_membership`](Replica::change_membership).
+    /// answer was lost or late ([`TimedOut`](crate::ErrorKind::TimedOut)): it may come to count
+    /// yet. See [`change_membership`](Replica::change_membership).
     ///
     /// # Errors
     ///

@@ -15,10 +15,10 @@ use crate::types::ids::{ClusterId, ReplicaId, TxId};
 /// Ids go on in a new [epoch](TxId::epoch), above all of the state; who asks for a transaction that
 /// the old ledger acknowledged and the state does not hold is told
 /// ([`Lost`](ErrorKind::Lost)). Two ledgers that are made of one have the same epoch: keep the
-/// [cluster](crate::Replica::cluster) with an id that leaves the process. The history that [`transactions`](crate::Replica::transactions)
-/// reads begins anew. Open the directory as ever, and let it grow as any other: replicas
-/// [join](crate::Builder::join), are [observers](crate::Replica::add_observer) and then
-/// [voters](crate::Replica::promote).
+/// [cluster](crate::Replica::cluster) with an id that leaves the process. The history that
+/// [`transactions`](crate::Replica::transactions) reads begins anew. Open the directory as ever,
+/// and let it grow as any other: replicas [join](crate::Builder::join), are
+/// [observers](crate::Replica::add_observer) and then [voters](crate::Replica::promote).
 ///
 /// A crash leaves a directory that cannot be opened, never a ledger that lacks a part: remove it,
 /// and restore again.

@@ -358,6 +358,21 @@ fn images() {
     assert_eq!(err.to_string(), "piece 0: image version 2, supported is 1");
 }
 
+fn promise(slot_chosen: Slot, slots: SlotRange, vote: Vote) -> Promise {
+    Promise {
+        ballot: BALLOT,
+        incarnation: HOME.incarnation,
+        boot: BOOT,
+        from: Slot(10),
+        part: 0,
+        parts: 1,
+        slot_chosen,
+        votes: vec![vote],
+        abstained: vec![Abstention { slots, doubt: Doubt::Uncertain }],
+        frontier: Lsn(6),
+    }
+}
+
 fn messages() -> Vec<Message> {
     let (incarnation, chain, slot) = (HOME.incarnation, Chain(0xc4a1), Slot(12));
     let part = CheckpointPart { slot, offset: 4096, bytes_total: 5000, bytes: vec![5; 9] };
@@ -379,18 +394,7 @@ fn messages() -> Vec<Message> {
         sent: 5,
         echo: Some((receiver, 4)),
     };
-    let promise = Promise {
-        ballot: BALLOT,
-        incarnation,
-        boot: BOOT,
-        from: Slot(10),
-        part: 0,
-        parts: 1,
-        slot_chosen: slot,
-        votes: vec![vote],
-        abstained: vec![Abstention { slots, doubt: Doubt::Uncertain }],
-        frontier: Lsn(6),
-    };
+    let promise = promise(slot, slots, vote);
     let entries = vec![entry(), Entry::no_op()];
     let accept = Accept {
         ballot: BALLOT,
@@ -400,7 +404,7 @@ fn messages() -> Vec<Message> {
         chain,
     };
     let take_over = TakeOver { ballot: BALLOT, sent: 4, stalled: true, slot_chosen: slot, chain };
-    let (address, voters) = ("host1:70".to_owned(), vec![ReplicaId(1), ReplicaId(2)]);
+    let (address, voters) = ("host1:70".into(), vec![ReplicaId(1), ReplicaId(2)]);
     vec![
         Message::Heartbeat(heartbeat),
         Message::Prepare { ballot: BALLOT, from: slot },

@@ -144,10 +144,7 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         }
         // install REPLICA from=PEER: it goes on behind the state of the peer.
         "install" => {
-            let from = ReplicaId(command.option_or("from", 0));
-            if !cores.install(id(0), from) {
-                return format!("error: {} has as much as {from}", cores.name(id(0)));
-            }
+            assert!(cores.install(id(0), ReplicaId(command.required("from"))), "it has as much")
         }
         "stabilize" => cores.stabilize(),
         "read" => drop(Some(cores.read(id(0)))),
@@ -155,6 +152,11 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
         "inject" => cores.inject(link(command), forged(command)),
         _ => command.reject("unknown command"),
     }
+    told(cores, brief)
+}
+
+/// What happened since; `brief`: what became of the replicas, and not what they did for it.
+fn told(cores: &mut Cores, brief: bool) -> String {
     let shown = |line: &String| {
         !brief || ["→", "⇥", "journal", "sync"].iter().all(|word| !line.contains(word))
     };

@@ -80,7 +80,7 @@ fn write_release(to: &Path) {
     replica.backup(&file).unwrap();
     let status = replica.status();
     replica.close().unwrap();
-    fs::write(to.join("alone.txt"), line(&status)).unwrap();
+    fs::write(to.join("alone.expected"), line(&status)).unwrap();
 
     // One of three, which the two others follow.
     let network = Network::new();
@@ -97,7 +97,7 @@ fn write_release(to: &Path) {
     fill(&replicas[0]);
     let status = replicas[0].status();
     replicas.iter().for_each(|replica| replica.close().unwrap());
-    fs::write(to.join("one_of_three.txt"), line(&status)).unwrap();
+    fs::write(to.join("one_of_three.expected"), line(&status)).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -129,7 +129,7 @@ fn what_any_release_wrote_is_opened() {
             replica.wait_ready(PATIENCE).unwrap();
             check(&replica);
             if again == 0 {
-                assert_eq!(line(&replica.status()), expected("alone.txt"));
+                assert_eq!(line(&replica.status()), expected("alone.expected"));
                 assert_eq!(replica.transactions(TxId::ZERO).count(), 32);
             }
             replica.put(RAW, 1 << 40, b"by this release").wait().unwrap();
@@ -143,7 +143,7 @@ fn what_any_release_wrote_is_opened() {
         let builder = Replica::builder(&path).id(1).network(&Network::new()).config(config());
         let replica = builder.open().unwrap();
         check(&replica);
-        assert_eq!(line(&replica.status()), expected("one_of_three.txt"));
+        assert_eq!(line(&replica.status()), expected("one_of_three.expected"));
         replica.close().unwrap();
 
         let backup = Backup::verify(File::open(release.join("backup")).unwrap()).unwrap();

@@ -11,9 +11,9 @@
 //! checkpoints that there were, and perhaps `checkpoint.new`, which the next opening removes.
 //!
 //! The journal comes first: a checkpoint counts only when every slot below it has a durable frame,
-//! from the slot on with which the journal begins. So what a checkpoint holds can also be read, slot
-//! by slot, as far as it was not trimmed. And it says so, which proves of whatever is bad there that
-//! it was durable, where nothing else does.
+//! from the slot on with which the journal begins. So what a checkpoint holds can also be read,
+//! slot by slot, as far as it was not trimmed. And it says so, which proves of whatever is bad
+//! there that it was durable, where nothing else does.
 //!
 //! One that a peer sends is written in the same way, piece by piece as they come. It holds what the
 //! journal does not: it says that nothing below it is to be looked for there. What turns out to be

@@ -31,8 +31,7 @@ use super::admission::inbox_full;
 use super::backups::Backup;
 use super::changes::Edit;
 use super::driver::Driver;
-use super::ending::panicked;
-use super::ending::refusal;
+use super::ending::{panicked, refusal};
 use super::events;
 use super::gate::Gate;
 use super::handle::{Calls, EntryIterator, Handle};
@@ -319,7 +318,10 @@ impl<D: Disk> Engine<D> {
         let now = self.now();
         // Where there is no such clock there are no leases, but perhaps some to be waited for.
         let uptime = uptime().map_or(now, |uptime| Moment::ZERO + uptime);
-        Clocks { now, uptime, wall: wall() }
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since_1970.unwrap_or_default().as_millis();
+        let wall = Time(i64::try_from(millis).unwrap_or(i64::MAX));
+        Clocks { now, uptime, wall }
     }
 
     fn link(self: &Arc<Self>) -> Link {
@@ -495,11 +497,4 @@ impl<D: Disk> Calls for Engine<D> {
         // As in `report_now`. The clock has stopped: nobody else would ever look.
         self.drive();
     }
-}
-
-/// The calendar time.
-fn wall() -> Time {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since_1970.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-    Time(millis)
 }

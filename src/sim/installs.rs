@@ -1,7 +1,7 @@
 //! A replica takes in the state of another one: all that the other knows to be chosen, at once.
 //!
-//! In a schedule it may happen to whom and when it likes. What must hold does not depend on why: the
-//! state is durable before the core hears of it, whatever becomes of the records.
+//! In a schedule it may happen to whom and when it likes. What must hold does not depend on why:
+//! the state is durable before the core hears of it, whatever becomes of the records.
 
 use crate::paxos::step::{Input, Installed};
 use crate::types::ids::{Chain, ReplicaId, Slot};

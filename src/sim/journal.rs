@@ -254,11 +254,7 @@ impl MemoryJournal {
                 Record::Promise { .. } | Record::Verdicts(_) | Record::Sightings(_) => {}
             }
         }
-        // Whatever the records say of them: they were never compared with what is chosen.
-        for (slot, entry) in (0..).map(Slot).zip(&self.state) {
-            let told = Some(entry.clone());
-            slots.insert(slot, Newest { vote: None, told, behind: usize::MAX });
-        }
+        slots.extend(self.of_state());
         let mut doubts = self.doubts(&slots, noted);
         let marked = self.marked_before(self.records.len());
         let (mut chosen, mut missing) = (BTreeMap::new(), SlotSet::default());
@@ -303,6 +299,12 @@ impl MemoryJournal {
             ..Recovered::default()
         };
         (recovered, chosen)
+    }
+
+    /// What a state tells of its slots. What the records say of them was never compared with it.
+    fn of_state(&self) -> impl Iterator<Item = (Slot, Newest)> {
+        let newest = |told| Newest { vote: None, told: Some(told), behind: usize::MAX };
+        (0..).map(Slot).zip(self.state.iter().cloned().map(newest))
     }
 
     /// What was in doubt before and was not settled, and what is since.
