@@ -137,8 +137,8 @@ impl MemoryJournal {
         }
     }
 
-    /// The slots of which `damage` would lose a durable record. Empty, where there is nothing to
-    /// damage.
+    /// The slots of which `damage` would lose a durable record, and that no state holds. Empty, where
+    /// there is nothing to damage.
     #[must_use]
     pub fn endangered(&self, damage: Damage) -> Vec<Slot> {
         // What a peer told stands for a vote that was lost before.
@@ -146,13 +146,15 @@ impl MemoryJournal {
             Record::Vote { slot, .. } | Record::Chosen { slot, .. } => Some(*slot),
             _ => None,
         };
-        match damage {
+        let mut slots: Vec<Slot> = match damage {
             Damage::Slot(slot) | Damage::Somewhere(slot) => {
                 self.newest_at(slot).map(|_| slot).into_iter().collect()
             }
             Damage::End => (self.last_group()..self.synced).filter_map(voted).collect(),
             Damage::Promise => Vec::new(),
-        }
+        };
+        slots.retain(|slot| self.state.len() as u64 <= slot.0);
+        slots
     }
 
     /// Damages what is durable. The replica is down, and nothing is volatile.
