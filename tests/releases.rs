@@ -39,7 +39,7 @@ fn fill(replica: &Replica) {
     let commit = |edit: &mut Transaction| edit.commit().wait().unwrap().txid.unwrap();
     for at in 0..30_u32 {
         let mut both = replica.transaction();
-        both.put(RAW, u64::from(at), &[at as u8; 40]).put(TYPED, ("a".into(), at), &value(at));
+        both.put(RAW, u64::from(at), &[at as u8; 40]).put(TYPED, ("a", at), &value(at));
         commit(&mut both);
     }
     replica.delete(RAW, 7).wait().unwrap();
@@ -61,7 +61,7 @@ fn check(replica: &Replica) {
             7 => assert_eq!(&found.value[..], b"behind the checkpoint"),
             _ => assert_eq!(&found.value[..], [at as u8; 40]),
         }
-        let found = snapshot.get(TYPED, ("a".into(), at)).unwrap().unwrap();
+        let found = snapshot.get(TYPED, ("a", at)).unwrap().unwrap();
         assert_eq!(found.value, value(at));
         assert_eq!(found.version.counter(), u64::from(at) + 1);
     }

@@ -137,8 +137,8 @@ impl MemoryJournal {
         }
     }
 
-    /// The slots of which `damage` would lose a durable record, and that no state holds. Empty, where
-    /// there is nothing to damage.
+    /// The slots of which `damage` would lose a durable record, and that no state holds. Empty,
+    /// where there is nothing to damage.
     #[must_use]
     pub fn endangered(&self, damage: Damage) -> Vec<Slot> {
         // What a peer told stands for a vote that was lost before.
