@@ -356,8 +356,8 @@ fn a_vote_holds_an_entry() {
     let at = *segment.of_kind(VOTE).last().unwrap();
     let payload = at + FRAME_HEADER_BYTES;
     let length = u32::from_le_bytes(*segment.bytes[at + 8..].first_chunk().unwrap()) as usize;
-    // No version of an entry begins so.
-    segment.bytes[payload] = 0xee;
+    // There is no kind of this number.
+    segment.bytes[payload + 1] = 0xee;
     let content = ContentHash::of(&segment.bytes[payload..payload + length]);
     segment.bytes[at + CONTENT..][..16].copy_from_slice(&content.0.to_le_bytes());
     segment.store();
@@ -486,7 +486,7 @@ fn an_entry_holds_just_what_its_header_says() {
     refused(bytes[..bytes.len() - 1].to_vec(), "command 1 ends too early");
     refused([&bytes[..], &[0]].concat(), "bytes left over");
     for (at, value, reason) in [
-        (0, 9, "format version 9, wanted 1"),
+        (0, 0, "edition 0 for Commands"),
         (1, 9, "unknown kind 9"),
         (1, 0, "header and content differ"),
         (4, 0, "header and content differ"),
@@ -495,5 +495,6 @@ fn an_entry_holds_just_what_its_header_says() {
         bytes[at] = value;
         refused(bytes, reason);
     }
+    assert_eq!(Entry::decode([&[9], &bytes[1..]].concat()).unwrap().edition().0, 9);
     assert_eq!(Entry::decode(bytes).unwrap().command_count(), 2);
 }
