@@ -49,8 +49,12 @@ impl<D: Disk> Journal<D> {
     }
 
     /// The time of all longer leases has passed. Where one of them cannot be forgotten, the next
-    /// opening waits for it once more.
+    /// opening waits for it once more. Once this journal let go of the directory, the files are
+    /// another opening's, and stay.
     pub fn forget_longer_leases(&mut self, length: Duration) {
+        if self.lock.is_none() {
+            return;
+        }
         let longest = millis_of(length);
         for millis in self.leases().unwrap_or_default() {
             if longest < millis {
@@ -104,6 +108,13 @@ mod tests {
         assert_eq!(journal.longest_lease().expect("it is read"), 2 * second);
         journal.forget_longer_leases(second);
         assert_eq!(journal.longest_lease().expect("it is read"), second);
+        // Who let go of the directory removes nothing that the next opening wrote down.
+        journal.release();
+        let mut next = open().expect("it is free");
+        next.note_lease(3 * second).expect("there is room");
+        journal.forget_longer_leases(Duration::ZERO);
+        assert_eq!(next.longest_lease().expect("it is read"), 3 * second);
+        let mut journal = next;
         journal.forget_longer_leases(Duration::ZERO);
         assert_eq!(journal.longest_lease().expect("it is read"), Duration::ZERO);
     }

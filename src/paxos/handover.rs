@@ -198,15 +198,18 @@ impl Paxos {
         let TakeOver { ballot, sent, stalled, slot_chosen, chain } = *take_over;
         let follows = self.election.leader(self.now) == Some(ballot) && ballot.leader == from;
         let late = self.election.peer(from).is_none_or(|state| sent < state.heard);
-        let bound = self.is_bound_against(self.options.id);
-        let free = ballot >= self.promised && matches!(self.role, Role::Follower) && !bound;
-        if !follows || late || !free {
+        let free = ballot >= self.promised && matches!(self.role, Role::Follower);
+        // The leader gives its own lease up; that may come behind, and it asks again.
+        let given_up = self.is_bound_against(from) || !self.is_bound_against(self.options.id);
+        if !follows || late || !free || !given_up {
             reached!(TakeOverIgnored);
             return;
         }
         // It may tell of the membership in which this replica votes, and the leader does not.
         self.learn_from_leader(from, ballot, slot_chosen, chain);
-        let can_lead = self.takes_part() && self.is_voter();
+        // A lease that an earlier opening may have granted is not the leader's to give up.
+        let bound = self.is_bound_against(from);
+        let can_lead = self.takes_part() && self.is_voter() && !bound;
         if !can_lead || !self.reaches_quorums(|id| !stalled || id != from) {
             reached!(TakeOverRefused);
             self.send(from, Message::Reject { ballot, promised: self.promised });

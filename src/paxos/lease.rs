@@ -37,7 +37,7 @@
 //! Invariants:
 //! * A grant counts from when the leader *sent* the question, and lasts from when the voter
 //!   *answered*.
-//! * Nobody grants below its promise, nor to two leaders at once.
+//! * Nobody grants below its promise, nor, within one opening, to two leaders at once.
 //! * A lease is used only by a leader that is ready, and does not hand over.
 //! * A question is numbered once at a ballot, and an older one changes nothing: a late copy neither
 //!   revives a lease that was given up, nor ends one that was granted since.
@@ -116,6 +116,12 @@ impl Paxos {
     #[must_use]
     pub fn is_free_of_earlier_grants(&self) -> bool {
         self.grants.earlier.is_none() && self.grants.closed_until <= self.lease_time()
+    }
+
+    /// No lease that this core granted is longer; zero where it grants none.
+    #[must_use]
+    pub fn longest_grant(&self) -> Duration {
+        self.options.lease.granted.unwrap_or_default()
     }
 
     /// Whether this replica leads, and nobody else can be elected for a while.

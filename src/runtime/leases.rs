@@ -9,10 +9,7 @@
 //! * The core grants nothing longer than what is durable.
 //! * The uptime never goes back, and was read after the events of its turn.
 
-use std::time::Duration;
-
 use crate::journal::disk::Disk;
-use crate::paxos::Paxos;
 use crate::paxos::step::LeaseOptions;
 use crate::types::error::Result;
 use crate::types::membership::Membership;
@@ -55,9 +52,11 @@ impl<D: Disk> Driver<D> {
 
     /// Lets others open the directory: nothing of this replica writes to it any more.
     pub fn release(&mut self) {
-        // Of leases that were longer than they are now, the next opening need not know.
-        if self.paxos.as_ref().is_some_and(Paxos::is_free_of_earlier_grants) {
-            let granted = self.options.read_lease.unwrap_or(Duration::ZERO);
+        // Of leases that were longer than this core may have granted any, the next opening need not
+        // know.
+        let free = self.paxos.as_ref().filter(|paxos| paxos.is_free_of_earlier_grants());
+        if let Some(paxos) = free {
+            let granted = paxos.longest_grant();
             self.journal.forget_longer_leases(granted);
         }
         self.journal.release();

@@ -1,12 +1,13 @@
 //! The clock that leases are measured by: it runs while the machine sleeps.
 //!
-//! On Linux that is `CLOCK_BOOTTIME`. Nobody can set it; while it is corrected, its rate differs
-//! from the true one by a thousandth at most. The monotonic clock that timers use will not do: it
+//! On Linux that is `CLOCK_BOOTTIME`. Nobody can set it; but who corrects the calendar by changing
+//! the rate of clocks changes its rate, too. The monotonic clock that timers use will not do: it
 //! stands still in suspend, and a leader that slept for an hour would believe its lease. Elsewhere
 //! there is none that can be read without `unsafe`, and no lease.
 //!
 //! A virtual machine that is paused, or moved while it runs, may find all its clocks late
-//! afterwards, this one too. That no clock within it can tell.
+//! afterwards, this one too; and where no clock runs in suspend, the system adds what it takes for
+//! the time that was slept, in steps that may be a second. That no clock within it can tell.
 
 use std::time::Duration;
 
