@@ -4,9 +4,9 @@
 //!
 //! * A **stream**, as it comes over a connection: first a hello or a refusal, then messages. It is
 //!   fed whole and in pieces. Asserted: both give the same frames and the same error; an error is
-//!   final; the frames, encoded again, are the bytes that they came from, but for what a hello says
-//!   behind what is known here; the decoder holds at most twice what it was fed and has not given
-//!   out, and a constant.
+//!   final; the frames, encoded again, are the bytes that they came from, but for what a hello or
+//!   refusal says behind what is known here; the decoder holds at most twice what it was fed and
+//!   has not given out, and a constant.
 //! * The **body** of a message or of a hello, whose frame is made around it: as it is, and once
 //!   more with the hashes of its entries made right. Asserted: what decodes encodes to the same
 //!   bytes, and comes out of a decoder as it went in; what does not decode ends the connection.
@@ -50,9 +50,9 @@ fn stream(bytes: &[u8], piece: usize) {
         let mut at = 0;
         for frame in &whole.0 {
             let again = encode(frame, &bytes[at..]);
-            let is_hello = matches!(frame, Frame::Hello(_));
-            // The header of a hello with more behind it has another length, and other checksums.
-            let from = if is_hello { HEADER_BYTES } else { 0 };
+            // Of a hello or refusal with more behind it, the header has another length, and other
+            // checksums.
+            let from = if matches!(frame, Frame::Message(_)) { 0 } else { HEADER_BYTES };
             let same = bytes[at + from..].starts_with(&again[from..]);
             assert!(same, "another encoding of {frame:?}");
             at += length(&bytes[at..]);
