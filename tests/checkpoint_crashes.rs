@@ -6,14 +6,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "support/formed.rs"]
+mod formed;
+#[path = "support/power.rs"]
+mod power;
+
 use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{Mount, SimDisk, SyncFailure, When};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Chain, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::ids::{Ballot, Chain, ReplicaId, Slot};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
+use power::cut;
 
 const WHO: ReplicaId = ReplicaId(1);
 const BALLOT: Ballot = Ballot { round: 1, leader: WHO };
@@ -64,13 +69,7 @@ fn chain(slot: u64) -> Chain {
 fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
     let mut journal = Journal::open(mount, OPTIONS, WHO)?;
     if !journal.identity().formed {
-        let own = journal.identity().incarnation;
-        let voter = |id| Member {
-            id: ReplicaId(id),
-            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
-            address: id.to_string(),
-        };
-        let membership = Membership::majority((1..=voters).map(voter).collect()).unwrap();
+        let membership = formed::membership(journal.identity(), voters);
         journal.agree(&membership, true)?;
     }
     Ok(journal)
@@ -168,19 +167,6 @@ impl Life {
         assert!(!names.iter().any(|name| name == "checkpoint.new"), "{names:?}");
         (found, known)
     }
-}
-
-/// What survives of what was not synced.
-fn cut(disk: &SimDisk, survival: u64) {
-    let mut count = survival;
-    disk.power_cut(&mut |_| {
-        count = count.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        match survival {
-            0 => false,
-            1 => true,
-            _ => count >> 33 & 1 == 0,
-        }
-    });
 }
 
 fn boundaries(voters: u64) -> u64 {

@@ -10,6 +10,8 @@
 
 #[path = "crash_points/explore.rs"]
 mod explore;
+#[path = "support/formed.rs"]
+mod formed;
 #[path = "crash_points/model.rs"]
 mod model;
 #[path = "crash_points/script.rs"]

@@ -8,6 +8,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "support/formed.rs"]
+mod formed;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -15,8 +18,7 @@ use indelible::journal::frame::{Header, Kind};
 use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{Image, Mount, SimDisk, When};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::ids::{Ballot, ReplicaId, Slot};
 use indelible::types::record::{Record, Recovered};
 use indelible::types::time::Time;
 
@@ -77,13 +79,7 @@ struct Directory {
 fn open(disk: &SimDisk, voters: u64) -> Result<Journal<Mount>, JournalError> {
     let mut journal = Journal::open(disk.mount(), OPTIONS, WHO)?;
     if !journal.identity().formed {
-        let own = journal.identity().incarnation;
-        let voter = |id| Member {
-            id: ReplicaId(id),
-            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
-            address: id.to_string(),
-        };
-        let membership = Membership::majority((1..=voters).map(voter).collect()).unwrap();
+        let membership = formed::membership(journal.identity(), voters);
         journal.agree(&membership, true)?;
     }
     Ok(journal)

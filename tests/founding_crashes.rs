@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "support/power.rs"]
+mod power;
+
 use std::collections::BTreeMap;
 
 use indelible::ErrorKind;
@@ -19,6 +22,7 @@ use indelible::types::ids::{
 };
 use indelible::types::membership::{Member, Membership};
 use indelible::types::time::Time;
+use power::cut;
 
 const WHO: ReplicaId = ReplicaId(3);
 const TABLE: TableUse<'static> =
@@ -102,18 +106,6 @@ fn left(disk: &SimDisk) -> Left {
         assert_eq!(found, wanted);
     }
     Left::Whole
-}
-
-fn cut(disk: &SimDisk, survival: u64) {
-    let mut count = survival;
-    disk.power_cut(&mut |_| {
-        count = count.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        match survival {
-            0 => false,
-            1 => true,
-            _ => count >> 33 & 1 == 0,
-        }
-    });
 }
 
 #[test]

@@ -8,14 +8,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "support/formed.rs"]
+mod formed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::journal::segment::{BLOCK_BYTES, Superheader, segment_name, segment_number};
 use indelible::journal::{Disk, File, Journal, MemoryDisk, Options};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::ids::{Ballot, ReplicaId, Slot, SlotRange};
+use indelible::types::membership::Membership;
 use indelible::types::record::{Doubts, Record, Recovered};
 use indelible::types::time::Time;
 
@@ -119,13 +122,7 @@ fn entry(slot: u64, round: u64, rng: &mut Rng) -> Entry {
 fn open(disk: &MemoryDisk) -> Journal<MemoryDisk> {
     let mut journal = Journal::open(disk.clone(), OPTIONS, WHO).unwrap();
     if !journal.identity().formed {
-        let own = journal.identity().incarnation;
-        let voter = |id| Member {
-            id: ReplicaId(id),
-            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
-            address: id.to_string(),
-        };
-        let voters = (1..=3).map(voter).collect();
+        let voters = formed::members(journal.identity(), 3);
         journal.agree(&Membership::flexible(voters, 2, 2, ALPHA).unwrap(), true).unwrap();
     }
     journal

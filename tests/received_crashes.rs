@@ -5,6 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "support/formed.rs"]
+mod formed;
+#[path = "support/power.rs"]
+mod power;
+
 use indelible::journal::parts::Next;
 use indelible::journal::{
     Checkpoint, CheckpointHeader, Disk, Journal, JournalError, MemoryDisk, Options, Parts, Source,
@@ -12,10 +17,10 @@ use indelible::journal::{
 };
 use indelible::sim::disk::{Mount, SimDisk, SyncFailure, When};
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Chain, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::ids::{Ballot, Chain, ReplicaId, Slot};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
+use power::cut;
 
 const WHO: ReplicaId = ReplicaId(1);
 const BALLOT: Ballot = Ballot { round: 1, leader: WHO };
@@ -46,13 +51,7 @@ fn chain(slot: u64) -> Chain {
 fn open<D: indelible::journal::Disk>(disk: D) -> Result<Journal<D>, JournalError> {
     let mut journal = Journal::open(disk, OPTIONS, WHO)?;
     if !journal.identity().formed {
-        let own = journal.identity().incarnation;
-        let voter = |id| Member {
-            id: ReplicaId(id),
-            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
-            address: id.to_string(),
-        };
-        let membership = Membership::majority((1..=3).map(voter).collect()).unwrap();
+        let membership = formed::membership(journal.identity(), 3);
         journal.agree(&membership, true)?;
     }
     Ok(journal)
@@ -224,18 +223,6 @@ impl Life {
 
 fn pieces<D: indelible::journal::Disk>(checkpoint: &Checkpoint<D>) -> Vec<Vec<u8>> {
     checkpoint.pieces().map(Result::unwrap).collect()
-}
-
-fn cut(disk: &SimDisk, survival: u64) {
-    let mut count = survival;
-    disk.power_cut(&mut |_| {
-        count = count.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        match survival {
-            0 => false,
-            1 => true,
-            _ => count >> 33 & 1 == 0,
-        }
-    });
 }
 
 fn life() -> Life {

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "support/formed.rs"]
+mod formed;
+
 use indelible::ErrorKind;
 use indelible::journal::disk::File;
 use indelible::journal::{Disk, Founding, Journal, MemoryDisk, Options};
@@ -10,10 +13,7 @@ use indelible::runtime::restoring::{Source, found, read_directory};
 use indelible::types::command::{Command, Key, KeyKind, Operation, TableUse, ValueCodec};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::error::Result;
-use indelible::types::ids::{
-    Ballot, Chain, Incarnation, ReplicaId, RequestId, SessionId, Slot, TxId,
-};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::ids::{Ballot, Chain, ReplicaId, RequestId, SessionId, Slot, TxId};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
 
@@ -36,13 +36,7 @@ fn put(sequence: u64) -> Entry {
 fn directory(chosen: u64, votes: &[u64]) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
-    let own = journal.identity().incarnation;
-    let voter = |id| Member {
-        id: ReplicaId(id),
-        incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
-        address: id.to_string(),
-    };
-    let membership = Membership::majority((1..=3).map(voter).collect()).unwrap();
+    let membership = formed::membership(journal.identity(), 3);
     journal.agree(&membership, true).unwrap();
     let first = Record::Chosen { slot: Slot(0), entry: Entry::membership(&membership) };
     journal.append(&[Record::Promise { ballot: BALLOT }, first], Slot(1)).unwrap();

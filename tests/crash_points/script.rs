@@ -9,11 +9,12 @@ use std::sync::Arc;
 use indelible::journal::{Begun, Journal, JournalError, Options};
 use indelible::sim::disk::SimDisk;
 use indelible::types::entry::{Entry, EntryBuilder};
-use indelible::types::ids::{Ballot, Incarnation, ReplicaId, Slot, SlotRange, TxId};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::ids::{Ballot, ReplicaId, Slot, SlotRange, TxId};
 use indelible::types::record::{Doubts, Record, Recovered, Verdicts};
 use indelible::types::slots::SlotSet;
 use indelible::types::time::Time;
+
+use crate::formed;
 
 use super::model::Log;
 use super::tamper::{Fault, Plan, Tampered};
@@ -179,13 +180,7 @@ const WHO: ReplicaId = ReplicaId(1);
 pub fn open(plan: &Arc<Plan>, voters: u64) -> Result<Journal<Tampered>, JournalError> {
     let mut journal = Journal::open(Tampered::new(plan), OPTIONS, WHO)?;
     if !journal.identity().formed {
-        let own = journal.identity().incarnation;
-        let voter = |id| Member {
-            id: ReplicaId(id),
-            incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
-            address: id.to_string(),
-        };
-        let membership = Membership::majority((1..=voters).map(voter).collect()).unwrap();
+        let membership = formed::membership(journal.identity(), voters);
         if journal.identity().membership.is_none() {
             journal.agree(&membership, false)?;
         }
