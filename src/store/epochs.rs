@@ -13,50 +13,45 @@
 //! * Ids never repeat within one line of restores, and those of a later epoch are greater.
 //! * An id of a former epoch is here if and only if it is not above that epoch's end.
 
-use serde::{Deserialize, Serialize};
-
+use super::ledger::Ledger;
 use super::{Boundary, Governing, State, Store};
 use crate::types::codec;
 use crate::types::ids::{ContentHash, Slot, TxId};
 use crate::types::membership::Membership;
 
-/// The newest id of each former epoch, in order; none for one that was skipped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Epochs(Vec<TxId>);
+/// Where former epochs ended.
+#[derive(Debug, Default)]
+pub(super) struct Epochs {
+    /// The newest id of each, in order; none for one that was skipped.
+    ends: Vec<TxId>,
+    /// What stands for them in the digest of the state.
+    hash: u128,
+}
 
 impl Epochs {
-    /// Whether there never was a restore.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    fn of(ends: Vec<TxId>) -> Self {
+        let bytes = codec::encode(&ends).expect("plain data always encodes");
+        Self { ends, hash: ContentHash::of(&bytes).0 }
     }
 
-    /// Whether a ledger whose newest id is `last` can have these behind it.
-    #[must_use]
-    pub fn are_before(&self, last: TxId) -> bool {
-        let epochs = self.0.iter().chain([&last]).map(|id| id.epoch());
-        self.0.len() <= EPOCHS_MAX && epochs.is_sorted_by(|one, next| one < next)
+    /// None where there never was a restore.
+    pub(super) fn ends(&self) -> &[TxId] {
+        &self.ends
+    }
+
+    /// What stands for them in the digest of the state; nothing where there are none.
+    pub(super) fn hash(&self) -> u128 {
+        self.hash
     }
 
     /// Whether `txid`, an id of a former epoch, was given up by a restore.
     fn gave_up(&self, txid: TxId) -> bool {
-        let end = self.0.iter().find(|end| txid.epoch() <= end.epoch());
+        let end = self.ends.iter().find(|end| txid.epoch() <= end.epoch());
         match end {
             Some(end) if end.epoch() == txid.epoch() => *end < txid,
             // Of one before the first that is remembered nothing is known.
-            Some(end) => self.0.first() != Some(end),
+            Some(end) => self.ends.first() != Some(end),
             None => true,
-        }
-    }
-
-    /// What stands for them in the digest of the state.
-    pub(super) fn hash(&self) -> u128 {
-        match self.is_empty() {
-            true => 0,
-            false => {
-                let bytes = codec::encode(self).expect("plain data always encodes");
-                ContentHash::of(&bytes).0
-            }
         }
     }
 }
@@ -75,7 +70,7 @@ impl Store {
     #[must_use]
     pub fn is_last_before(&self, txid: TxId, floor: TxId) -> bool {
         let state = self.state.read();
-        floor.counter() == 0 && state.epochs.0.last() == Some(&txid)
+        floor.counter() == 0 && state.epochs.ends.last() == Some(&txid)
     }
 
     /// The same state as the beginning of another ledger: behind slot 0, which holds `membership`,
@@ -86,11 +81,12 @@ impl Store {
         let mut state = self.state.into_inner();
         let last = state.boundary.txid;
         let first = TxId::new(last.epoch().max(above.epoch()).checked_add(1)?, 0)?;
-        let forgotten = (state.epochs.0.len() + 1).saturating_sub(EPOCHS_MAX);
-        state.epochs.0.drain(..forgotten);
-        state.epochs.0.push(last);
+        let mut ends = std::mem::take(&mut state.epochs.ends);
+        ends.push(last);
+        ends.drain(..ends.len().saturating_sub(EPOCHS_MAX));
+        state.epochs = Epochs::of(ends);
         (state.txid, state.oldest) = (first, first);
-        state.ledger = super::ledger::Ledger::beginning_with(FIRST_SLOT);
+        state.ledger = Ledger::beginning_with(FIRST_SLOT);
         state.sessions.set_max(membership.sessions_max());
         state.governing = Governing::of(membership);
         let commands = state.sessions.commands();
@@ -103,11 +99,15 @@ impl Store {
 
 impl State {
     /// Takes over what an image says of former epochs.
-    pub(super) fn take_epochs(&mut self, epochs: Epochs, last: TxId) -> Result<(), &'static str> {
-        if !self.epochs.is_empty() || epochs.is_empty() || !epochs.are_before(last) {
+    pub(super) fn take_epochs(&mut self, ends: Vec<TxId>, last: TxId) -> Result<(), &'static str> {
+        let are_before = ends.len() <= EPOCHS_MAX && {
+            let epochs = ends.iter().chain([&last]).map(|id| id.epoch());
+            epochs.is_sorted_by(|one, next| one < next)
+        };
+        if !self.epochs.ends.is_empty() || ends.is_empty() || !are_before {
             return Err("epochs that no ledger had");
         }
-        self.epochs = epochs;
+        self.epochs = Epochs::of(ends);
         Ok(())
     }
 }

@@ -43,7 +43,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
-use super::epochs::Epochs;
 use super::ledger::Run;
 use super::sessions::{Pinned, SessionsImage};
 use super::versions::Behind;
@@ -84,7 +83,7 @@ enum Piece<'a> {
         hash: ContentHash,
     },
     /// Stands before the end.
-    Epochs(Epochs),
+    Epochs(Vec<TxId>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +132,7 @@ pub struct Image {
     /// What is still to be written of the sessions.
     sessions: Pinned,
     membership: Option<Membership>,
-    epochs: Epochs,
+    epochs: Vec<TxId>,
     next: Next,
     sum: Sum,
 }
@@ -174,7 +173,7 @@ impl Image {
             ledger_first: ledger_first.max(state.ledger.first()).min(at.slot),
             sessions: state.sessions.pin(),
             membership: state.governing.membership.clone(),
-            epochs: state.epochs.clone(),
+            epochs: state.epochs.ends().to_vec(),
             next: Next::Head,
             sum: Sum::default(),
         }

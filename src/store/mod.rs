@@ -39,7 +39,7 @@ pub mod tables;
 pub mod versions;
 
 pub mod digest;
-pub mod epochs;
+mod epochs;
 pub mod ledger;
 pub mod sessions;
 
