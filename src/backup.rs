@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use crate::replica::Replica;
 use crate::runtime::restoring::{self, Source};
+use crate::store::Boundary;
 use crate::types::error::Result;
 use crate::types::ids::{ClusterId, ReplicaId, TxId};
 use crate::types::time::Time;
@@ -65,15 +66,13 @@ impl Backup {
     }
 
     pub(crate) fn of(source: &Source) -> Self {
-        let at = source.store.applied();
-        Self {
-            cluster: source.cluster,
-            replica: source.replica,
-            txid: at.txid,
-            time: at.time,
-            digest: at.digest,
-            bytes: source.bytes,
-        }
+        let Source { cluster, replica, bytes, store, .. } = source;
+        Self::at(store.applied(), (*cluster, *replica), *bytes)
+    }
+
+    fn at(boundary: Boundary, (cluster, replica): (ClusterId, ReplicaId), bytes: u64) -> Self {
+        let Boundary { txid, time, digest, .. } = boundary;
+        Self { cluster, replica, txid, time, digest, bytes }
     }
 }
 
@@ -111,15 +110,8 @@ impl Replica {
     pub fn backup(&self, mut to: impl Write) -> Result<Backup> {
         self.handle.read(None).wait()?;
         let pinned = self.handle.backup().wait()?;
-        let (header, at) = (pinned.header, pinned.image.boundary());
+        let (header, boundary) = (pinned.header, pinned.image.boundary());
         let bytes = pinned.write(&mut to)?;
-        Ok(Backup {
-            cluster: header.home.cluster,
-            replica: header.replica,
-            txid: at.txid,
-            time: at.time,
-            digest: at.digest,
-            bytes,
-        })
+        Ok(Backup::at(boundary, (header.home.cluster, header.replica), bytes))
     }
 }

@@ -13,6 +13,7 @@ use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use crate::types::membership::{Member, Membership};
+use crate::types::time::whole_millis;
 
 /// Opens a replica; made by [`Replica::builder`](crate::Replica::builder).
 #[derive(Clone, Debug)]
@@ -246,11 +247,6 @@ impl Builder {
             },
         }
     }
-}
-
-/// What is asked of others is told in milliseconds.
-fn whole_millis(length: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Up to about so many bytes, a sync costs what a sync of one block costs.

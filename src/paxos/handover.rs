@@ -199,16 +199,16 @@ impl Paxos {
         let follows = self.election.leader(self.now) == Some(ballot) && ballot.leader == from;
         let late = self.election.peer(from).is_none_or(|state| sent < state.heard);
         let free = ballot >= self.promised && matches!(self.role, Role::Follower);
-        // The leader gives its own lease up; that may come behind, and it asks again.
-        let given_up = self.is_bound_against(from) || !self.is_bound_against(self.options.id);
+        // A lease that an earlier opening may have granted is not the leader's to give up. Its own
+        // it gives up; that may come behind, and it asks again.
+        let bound = self.is_bound_against(from);
+        let given_up = bound || !self.is_bound_against(self.options.id);
         if !follows || late || !free || !given_up {
             reached!(TakeOverIgnored);
             return;
         }
         // It may tell of the membership in which this replica votes, and the leader does not.
         self.learn_from_leader(from, ballot, slot_chosen, chain);
-        // A lease that an earlier opening may have granted is not the leader's to give up.
-        let bound = self.is_bound_against(from);
         let can_lead = self.takes_part() && self.is_voter() && !bound;
         if !can_lead || !self.reaches_quorums(|id| !stalled || id != from) {
             reached!(TakeOverRefused);

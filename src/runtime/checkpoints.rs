@@ -19,9 +19,11 @@
 
 use std::time::Duration;
 
+use crate::journal::Checkpoint;
 use crate::journal::disk::Disk;
 use crate::journal::frame::FRAME_HEADER_BYTES;
 use crate::paxos::Paxos;
+use crate::store::Store;
 use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
@@ -94,20 +96,8 @@ impl<D: Disk> Driver<D> {
         let Some(checkpoint) = self.journal.checkpoint() else { return Ok(()) };
         // What became of a write below it would never be told.
         assert!(self.requests.is_empty() && self.proposals.is_empty(), "nobody calls yet");
-        let name = checkpoint.name();
-        let mut image = ImageReader::new();
-        for piece in checkpoint.pieces() {
-            image.take(&piece?).map_err(|err| not_an_image(&name, err))?;
-        }
-        let store = image.finish().map_err(|err| not_an_image(&name, err))?;
-        let (slot, wanted) = (store.applied().slot, checkpoint.header().slot);
-        if slot != wanted {
-            let message = format!("{name}: holds the state below slot {slot}, wanted {wanted}");
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        if store.membership().is_none() {
-            return Err(Error::new(ErrorKind::Corrupt, format!("{name}: holds no membership")));
-        }
+        let store = state_of(checkpoint)?;
+        let slot = store.applied().slot;
         reached!(CheckpointLoaded);
         self.time = self.time.max(store.applied().time);
         // How those commands ended is in the checkpoint.
@@ -184,6 +174,29 @@ impl<D: Disk> Driver<D> {
         let done = waiting.extract_if(.., |(slot, _)| *slot <= newest);
         let answers = done.map(|(_, completer)| Answer::Checkpoint(completer, Ok(())));
         self.effects.answers.extend(answers);
+    }
+}
+
+/// The state that a checkpoint holds.
+pub(super) fn state_of<D: Disk>(checkpoint: &Checkpoint<D>) -> Result<Store> {
+    let (name, mut image) = (checkpoint.name(), ImageReader::new());
+    for piece in checkpoint.pieces() {
+        image.take(&piece?).map_err(|err| not_an_image(&name, err))?;
+    }
+    finish(image, &name, checkpoint.header().slot)
+}
+
+/// The state that was read, which must be that below `wanted`.
+pub(super) fn finish(image: ImageReader, name: &str, wanted: Slot) -> Result<Store> {
+    let store = image.finish().map_err(|err| not_an_image(name, err))?;
+    let slot = store.applied().slot;
+    if slot != wanted {
+        let message = format!("{name}: holds the state below slot {slot}, wanted {wanted}");
+        return Err(Error::new(ErrorKind::Corrupt, message));
+    }
+    match store.membership() {
+        None => Err(Error::new(ErrorKind::Corrupt, format!("{name}: holds no membership"))),
+        Some(_) => Ok(store),
     }
 }
 

@@ -33,7 +33,7 @@ use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
 
-use super::checkpoints::not_an_image;
+use super::checkpoints::{finish, not_an_image, state_of};
 use super::editions::check_edition;
 use super::events;
 use super::opening::real_disk;
@@ -70,13 +70,8 @@ pub fn read_backup(from: &mut dyn Read) -> Result<Source> {
         image.take(piece).map_err(|err| NotABackup(not_an_image(BACKUP, err)))
     });
     let (header, bytes) = read.map_err(|err| err.0)?;
-    let store = image.finish().map_err(|err| not_an_image(BACKUP, err))?;
     let CheckpointHeader { home, replica, slot, chain, .. } = header;
-    let found = store.applied().slot;
-    if found != slot {
-        let message = format!("{BACKUP}: holds the state below slot {found}, wanted {slot}");
-        return Err(Error::new(ErrorKind::Corrupt, message));
-    }
+    let store = finish(image, BACKUP, slot)?;
     if let Some(membership) = store.membership() {
         check_edition(membership.edition(), Edition::KNOWN)?;
     }
@@ -113,12 +108,7 @@ pub fn read_directory<D: Disk>(disk: D, options: journal::Options) -> Result<Sou
         None => (Store::new(), Chain::EMPTY),
         Some(checkpoint) => {
             bytes += checkpoint.bytes();
-            let (name, mut image) = (checkpoint.name(), ImageReader::new());
-            for piece in checkpoint.pieces() {
-                image.take(&piece?).map_err(|err| not_an_image(&name, err))?;
-            }
-            let store = image.finish().map_err(|err| not_an_image(&name, err))?;
-            (store, checkpoint.header().chain)
+            (state_of(checkpoint)?, checkpoint.header().chain)
         }
     };
     if recovered.slot_chosen == Slot::ZERO {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::types::ids::ReplicaId;
+use crate::types::time::whole_millis;
 
 use super::rng::Rng;
 use super::simulation::Simulation;
@@ -50,10 +51,6 @@ fn rates(rng: &mut Rng, count: usize) -> Vec<u64> {
         _ => between(rng),
     };
     (0..count).map(|_| rate(rng)).collect()
-}
-
-fn whole_millis(length: Duration) -> Duration {
-    Duration::from_millis(length.as_millis() as u64)
 }
 
 /// Of a thousand seeds, so many have leases.

@@ -30,6 +30,12 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// What is asked of others is told in milliseconds: this time without what is left over.
+#[must_use]
+pub fn whole_millis(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// What the clocks of a replica show, read after the events came in that they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clocks {
