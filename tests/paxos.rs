@@ -15,6 +15,7 @@ use indelible::sim::journal::Damage;
 use indelible::sim::lines;
 use indelible::sim::links::{Filter, Link};
 use indelible::types::bugs::{self, Bug};
+use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Slot, SlotRange};
 use indelible::types::membership::Membership;
@@ -225,8 +226,8 @@ fn cluster(command: &Command) -> Cores {
     cores
 }
 
-/// change REPLICA ID... [lose=] [observe=]: these vote, the replica asks; who voted before and is
-/// not named is gone, and so are the observers to be lost.
+/// change REPLICA ID... [lose=] [observe=] [edition=]: these vote, the replica asks; who voted
+/// before and is not named is gone, and so are the observers to be lost.
 fn change(cores: &mut Cores, command: &Command) {
     let id = ReplicaId(command.arg(0));
     let voters = command.args_from::<u64>(1).into_iter().map(ReplicaId).collect::<Vec<_>>();
@@ -238,7 +239,9 @@ fn change(cores: &mut Cores, command: &Command) {
             present = present.with_observer(stranger).expect("the script adds who is none");
         }
     }
-    cores.change(id, succession(&present, &voters, &gone));
+    let edition = command.option("edition").map_or(present.edition(), Edition);
+    let next = succession(&present, &voters, &gone).with_edition(edition);
+    cores.change(id, next.expect("the script does not lower it"));
 }
 
 fn succession(before: &Membership, voters: &[ReplicaId], gone: &[ReplicaId]) -> Membership {
@@ -393,7 +396,7 @@ fn forged(command: &Command) -> Message {
             leads: command.option_or("leads", false),
             hears_leader: false,
             priority: command.option_or("priority", 0),
-            knows: indelible::Edition::KNOWN,
+            knows: Edition::KNOWN,
             promised: ballot("promised"),
             slot_chosen,
             chain: Default::default(),

@@ -69,19 +69,19 @@ struct Incoming {
 impl Source for Incoming {
     fn piece(&mut self) -> Result<Option<Vec<u8>>, Unfit> {
         loop {
-            match self.parts.take().map_err(|bad| Unfit(bad.to_string()))? {
+            match self.parts.take().map_err(|bad| Unfit::Bad(bad.to_string()))? {
                 Next::Piece(piece) if self.pieces_max > 0 => {
                     self.pieces_max -= 1;
                     return Ok(Some(piece));
                 }
-                Next::Piece(_) => return Err(Unfit("too many pieces".to_owned())),
+                Next::Piece(_) => return Err(Unfit::Bad("too many pieces".to_owned())),
                 Next::End => return Ok(None),
                 Next::Wait => {
                     let part = self.file.get(self.at..).filter(|left| !left.is_empty());
-                    let part = part.ok_or_else(|| Unfit("it ends".to_owned()))?;
+                    let part = part.ok_or_else(|| Unfit::Bad("it ends".to_owned()))?;
                     let part = &part[..part.len().min(1000)];
                     self.at += part.len();
-                    self.parts.push(part).map_err(|bad| Unfit(bad.to_string()))?;
+                    self.parts.push(part).map_err(|bad| Unfit::Bad(bad.to_string()))?;
                 }
             }
         }

@@ -51,25 +51,6 @@ fn who_belongs_is_known_though_the_entry_that_said_so_is_trimmed() {
     }
 }
 
-/// Three replicas, the third of which is away while the others trim what they commit.
-fn who_lags_is_cut_off() -> World {
-    let mut world = World::of(3);
-    world.history_bytes_min = 0;
-    (1..=3).for_each(|id| world.kill(id));
-    (1..=3).for_each(|id| world.open(id));
-    world.run(2000);
-    world.commit_some(1, 5);
-    world.kill(3);
-    for _ in 0..3 {
-        world.commit_some(1, 30);
-        [1, 2].iter().for_each(|id| world.checkpoint(*id));
-    }
-    for id in [1, 2] {
-        assert!(Slot(40) < world.report(id).slot_trimmed, "nobody is waited for");
-    }
-    world
-}
-
 fn assert_together(world: &World) {
     let digests = world.digests();
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
@@ -77,7 +58,7 @@ fn assert_together(world: &World) {
 
 #[test]
 fn who_lags_behind_what_was_trimmed_takes_in_a_checkpoint() {
-    let mut world = who_lags_is_cut_off();
+    let mut world = World::with_one_cut_off();
     world.open(3);
     let old = world.drivers[&3].current().get();
     world.run(3000);
@@ -103,7 +84,7 @@ fn who_lags_behind_what_was_trimmed_takes_in_a_checkpoint() {
 
 #[test]
 fn a_transfer_goes_on_with_whoever_is_left() {
-    let mut world = who_lags_is_cut_off();
+    let mut world = World::with_one_cut_off();
     world.open(3);
     while world.report(3).receiving.is_none_or(|receiving| receiving.bytes == 0) {
         world.now = world.now + Duration::from_millis(10);
@@ -122,7 +103,7 @@ fn a_transfer_goes_on_with_whoever_is_left() {
 
 #[test]
 fn what_is_lost_and_trimmed_elsewhere_comes_as_a_checkpoint() {
-    let mut world = who_lags_is_cut_off();
+    let mut world = World::with_one_cut_off();
     world.damage(3, 2);
     world.open(3);
     assert!(world.report(3).repair.is_some_and(|repair| repair.before_serving));

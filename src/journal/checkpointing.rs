@@ -66,7 +66,20 @@ impl<I: Iterator<Item = Vec<u8>> + Send> Source for I {
 
 /// Why what came is no checkpoint to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit(pub String);
+pub enum Unfit {
+    /// It is none.
+    Bad(String),
+    /// It is laid out as only later builds know.
+    Later(String),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(reason) | Self::Later(reason) => f.write_str(reason),
+        }
+    }
+}
 
 /// The pieces of an image, made as they are asked for.
 pub type Image = Box<dyn Source>;

@@ -66,6 +66,14 @@ pub enum BadPart {
     Rest,
 }
 
+impl BadPart {
+    /// Whether a later build may have made it.
+    #[must_use]
+    pub fn is_later(&self) -> bool {
+        matches!(self, Self::Version(version) if FORMAT_VERSION < *version)
+    }
+}
+
 impl Parts {
     /// Nothing has come.
     #[must_use]

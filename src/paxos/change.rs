@@ -291,6 +291,14 @@ impl Paxos {
         self.governs
     }
 
+    /// Whether the ledger is of an edition that this build does not know. What comes behind may
+    /// change who votes, and cannot be read here: this core takes in nothing any more, and its
+    /// owner stops.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.options.knows < self.membership.edition()
+    }
+
     /// Whether this replica leads, enough voters to choose know of the membership that governs now,
     /// and something was chosen under it: then nothing of the one before is needed any more. For
     /// whoever votes behind it is told of it with what it votes for, and has both durably.
@@ -316,6 +324,10 @@ impl Paxos {
 
     /// The slot before `slot_chosen` is chosen and holds `entry`: what it says counts from here on.
     pub(super) fn learn_membership(&mut self, entry: &Entry) {
+        if self.is_outdated() {
+            // What it says, only later builds can read.
+            return;
+        }
         let Some(membership) = entry.membership_after(&self.membership) else {
             return self.end_overtaken_change();
         };
@@ -329,6 +341,9 @@ impl Paxos {
         self.membership = membership;
         self.election.set_peers(&self.peers());
         self.governs = self.slot_chosen;
+        if self.is_outdated() {
+            return self.become_follower();
+        }
         self.leave_removed_leader();
         let (votes, own) = (self.is_voter(), self.made_change());
         match &self.role {

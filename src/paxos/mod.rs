@@ -201,6 +201,9 @@ impl Paxos {
         if paused {
             self.on_pause();
         }
+        if self.is_outdated() {
+            return;
+        }
         match input {
             Input::Tick => self.on_tick(),
             Input::Message { from, message } => self.on_message(from, message),
@@ -376,6 +379,9 @@ impl Paxos {
     /// When to step again, if nothing happens before: [`Input::Tick`] is due then.
     #[must_use]
     pub fn wake_at(&self) -> Moment {
+        if self.is_outdated() {
+            return self.now + self.options.election_timeout;
+        }
         let waits = self.fetching.is_some()
             || self.reads_wait()
             || self.inflight_slots() > 0

@@ -139,7 +139,7 @@ mod emitted {
 
     /// A peer sent something else than a checkpoint.
     pub fn unfit(replica: ReplicaId, peer: ReplicaId, unfit: &Unfit) {
-        tracing::warn!(%replica, %peer, reason = %unfit.0, "no checkpoint");
+        tracing::warn!(%replica, %peer, reason = %unfit, "no checkpoint");
     }
 
     /// A new ledger was made of another cluster's state: of entries that nobody knows to be chosen,

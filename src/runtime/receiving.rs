@@ -24,11 +24,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::journal::disk::Disk;
-use crate::journal::parts::Next;
+use crate::journal::parts::{BadPart, Next};
 use crate::journal::{CheckpointHeader, Parts, Source, Unfit};
 use crate::store::Store;
-use crate::store::image::ImageReader;
-use crate::types::error::Result;
+use crate::store::image::{ImageError, ImageReader};
+use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::message::{CheckpointPart, Envelope, Message};
@@ -56,6 +56,8 @@ pub(super) struct Receiving {
     ask_from: Moment,
     /// It is given up as soon as no job is at it.
     given_up: bool,
+    /// Only later builds know its version.
+    later: Option<BadPart>,
 }
 
 /// How far a transfer has come.
@@ -98,9 +100,20 @@ impl Receiving {
     fn new(from: ReplicaId, now: Moment) -> Self {
         let (shared, asked_at) = (Arc::default(), None);
         let (offset, bytes_total, given_up) = (0, 0, false);
-        let header = None;
+        let (header, later) = (None, None);
         let (moved_at, ask_from) = (now, now);
-        Self { from, header, shared, offset, bytes_total, asked_at, moved_at, ask_from, given_up }
+        Self {
+            from,
+            header,
+            shared,
+            offset,
+            bytes_total,
+            asked_at,
+            moved_at,
+            ask_from,
+            given_up,
+            later,
+        }
     }
 
     pub(super) fn report(&self) -> ReceivingReport {
@@ -175,6 +188,7 @@ impl<D: Disk> Driver<D> {
             header.home.cluster == cluster && header.slot == part.slot && is_newer
         });
         let is_taking = self.journal.is_taking_checkpoint();
+        receiving.later = pushed.err().filter(BadPart::is_later);
         let Some(header) = header.filter(|_| pushed.is_ok() && !is_taking) else {
             return receiving.give_up();
         };
@@ -205,8 +219,14 @@ impl<D: Disk> Driver<D> {
             self.receiving = None;
             return self.install(header, store.expect("a whole checkpoint is a state"));
         }
+        if let Some(later) = receiving.later {
+            return Err(outdated(receiving.from, &later.to_string()));
+        }
         if let Some(unfit) = self.journal.take_unfit() {
             events::unfit(self.options.id, receiving.from, &unfit);
+            if let Unfit::Later(reason) = unfit {
+                return Err(outdated(receiving.from, &reason));
+            }
             receiving.give_up();
         }
         let is_full = receiving.header.is_some() && self.journal.is_checkpoint_given_up();
@@ -266,24 +286,28 @@ impl Source for Incoming {
 
     fn piece(&mut self) -> std::result::Result<Option<Vec<u8>>, Unfit> {
         if self.shared.given_up.load(Ordering::SeqCst) {
-            return Err(Unfit("it was given up".to_owned()));
+            return Err(Unfit::Bad("it was given up".to_owned()));
         }
-        let unfit = |err: &dyn fmt::Display| Unfit(err.to_string());
-        let next = self.shared.parts.lock().take().map_err(|bad| unfit(&bad))?;
+        let unfit = |err: ImageError| match err.fault.is_later() {
+            true => Unfit::Later(err.to_string()),
+            false => Unfit::Bad(err.to_string()),
+        };
+        let next = self.shared.parts.lock().take();
+        let next = next.map_err(|bad| Unfit::Bad(bad.to_string()))?;
         let image = self.image.as_mut().expect("nothing comes behind the end");
         match next {
             Next::Piece(piece) => {
-                image.take(&piece).map_err(|err| unfit(&err))?;
+                image.take(&piece).map_err(unfit)?;
                 Ok(Some(piece))
             }
             Next::End => {
                 let image = self.image.take().expect("it was just there");
-                let store = image.finish().map_err(|err| unfit(&err))?;
+                let store = image.finish().map_err(unfit)?;
                 let found = store.applied().slot;
                 if found != self.slot || store.membership().is_none() {
                     let wanted = self.slot;
                     let what = format!("the state below slot {found}, wanted {wanted}");
-                    return Err(Unfit(what));
+                    return Err(Unfit::Bad(what));
                 }
                 *self.shared.store.lock() = Some(store);
                 Ok(None)
@@ -291,6 +315,14 @@ impl Source for Incoming {
             Next::Wait => unreachable!("a job comes when there is something for it"),
         }
     }
+}
+
+/// Builds write files as the ledger's edition has them: so the ledger is of a later one.
+fn outdated(from: ReplicaId, reason: &str) -> Error {
+    let message = format!(
+        "the state that replica {from} sends: {reason}: open this replica with a newer release"
+    );
+    Error::new(ErrorKind::Outdated, message)
 }
 
 /// How long so many bytes are to take, at least: on a machine with few cores, whoever commits would

@@ -166,11 +166,12 @@ fn votes_behind<D: Disk>(
     loop {
         let vote = votes.remove(&slot);
         match reader.read(slot, slot.next(), 0)?.pop().or(vote) {
-            Some(entry) if entry.kind() == EntryKind::Commands => {
+            Some(entry) => {
                 check_edition(entry.edition(), Edition::KNOWN)?;
-                presumed.push(entry);
+                if entry.kind() == EntryKind::Commands {
+                    presumed.push(entry);
+                }
             }
-            Some(_) => {}
             None if !votes.is_empty() => empty += 1,
             None => return Ok((presumed, empty)),
         }

@@ -38,6 +38,7 @@ pub fn name(id: ReplicaId, core: Option<&Paxos>) -> String {
 pub fn entry(entry: &Entry) -> String {
     match entry.kind() {
         EntryKind::NoOp => "no-op".into(),
+        EntryKind::Later => format!("edition {}", entry.edition()),
         EntryKind::Membership => entry.as_membership().map_or_else(String::new, membership),
         EntryKind::Commands => {
             let text = entry.commands().map(text).collect::<Vec<_>>().join("+");

@@ -54,6 +54,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::types::codec::{self, DecodeError};
 use crate::types::command::{Command, TableUse};
+use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::ids::{ContentHash, RequestId, Slot, SlotRange, TxId};
 use crate::types::membership::Membership;
@@ -149,6 +150,13 @@ pub enum ApplyError {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// The entry is of an edition that this build does not know.
+    Later {
+        /// The slot of the entry.
+        slot: Slot,
+        /// Its edition.
+        edition: Edition,
+    },
     /// The epoch has no ids left for the commands of this entry.
     IdsExhausted {
         /// The slot of the entry.
@@ -188,7 +196,7 @@ impl Store {
         }
         let time = match entry.kind() {
             EntryKind::Commands => entry.time().max(last_time),
-            EntryKind::NoOp | EntryKind::Membership => last_time,
+            EntryKind::NoOp | EntryKind::Membership | EntryKind::Later => last_time,
         };
         if let Some(membership) = state.governing.after(entry) {
             state.sessions.set_max(membership.sessions_max());
@@ -385,6 +393,9 @@ impl fmt::Display for ApplyError {
             Self::Undecodable { slot, command, source } => {
                 write!(f, "slot {slot} command {command}: {source}")
             }
+            Self::Later { slot, edition } => {
+                write!(f, "slot {slot}: edition {edition}, known is {}", Edition::KNOWN)
+            }
             Self::IdsExhausted { slot } => write!(f, "slot {slot}: the epoch has no ids left"),
         }
     }
@@ -394,13 +405,16 @@ impl std::error::Error for ApplyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Undecodable { source, .. } => Some(source),
-            Self::IdsExhausted { .. } => None,
+            Self::Later { .. } | Self::IdsExhausted { .. } => None,
         }
     }
 }
 
 /// All commands are decoded before the first is applied, so that an error leaves no half entry.
 fn decode_commands(slot: Slot, entry: &Entry) -> Result<Vec<Command<'_>>, ApplyError> {
+    if entry.kind() == EntryKind::Later {
+        return Err(ApplyError::Later { slot, edition: entry.edition() });
+    }
     let decode = |(command, bytes)| {
         Command::decode(bytes).map_err(|source| ApplyError::Undecodable { slot, command, source })
     };

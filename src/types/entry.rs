@@ -5,15 +5,19 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 1 | edition: that of the ledger when a leader made it; 1 for all but commands |
+//! | 0 | 1 | edition, by which the rest is laid out: of commands, that of the ledger; else 1 |
 //! | 1 | 1 | kind: 0 no-op, 1 commands, 2 membership |
 //! | 2 | 2 | zero |
 //! | 4 | 4 | number of commands; 0 for other kinds |
 //! | 8 | 8 | time stamped by the leader, milliseconds since 1970 |
 //! | 16 | | commands: for each a length (4 bytes) and its bytes; membership: its bytes |
 //!
+//! A later edition may lay out all but the first byte as it likes. Whoever only votes, journals and
+//! sends need not know it: what cannot be read here is kept as it came. Who applies it must.
+//!
 //! Invariants:
-//! * An `Entry` value always has a valid header and as many commands as the header says.
+//! * An `Entry` value of an edition that is known here has a valid header, and as many commands as
+//!   the header says.
 //! * `hash` is the content hash of `bytes`.
 //! * A membership can be read by whoever knows the edition before it: it is what raises that.
 
@@ -52,6 +56,8 @@ pub enum EntryKind {
     Commands,
     /// Who belongs from some slot on.
     Membership,
+    /// What only builds that know its edition can read.
+    Later,
 }
 
 impl Entry {
@@ -77,39 +83,18 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// Where the bytes are too many, of an unknown version or kind, or do not hold what their
-    /// header says.
+    /// Where the bytes are too few or too many; or, unless a later edition may have laid them out
+    /// so, of an unknown kind, or not what their header says.
     pub fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        let fail = |reason: &str| Err(DecodeError::new("entry", reason));
         if bytes.len() < HEADER_BYTES || bytes.len() > ENTRY_BYTES_MAX {
-            return fail(&format!("{} bytes, wanted 16 to {ENTRY_BYTES_MAX}", bytes.len()));
+            let found = bytes.len();
+            let reason = format!("{found} bytes, wanted {HEADER_BYTES} to {ENTRY_BYTES_MAX}");
+            return Err(DecodeError::new("entry", reason));
         }
-        let kind = match bytes[1] {
-            0 => EntryKind::NoOp,
-            1 => EntryKind::Commands,
-            2 => EntryKind::Membership,
-            other => return fail(&format!("unknown kind {other}")),
+        let kind = match kind_of(&bytes) {
+            Err(_) if Edition::KNOWN < Edition(bytes[0]) => EntryKind::Later,
+            kind => kind?,
         };
-        if bytes[2..4] != [0; 2] {
-            return fail("reserved bytes are not zero");
-        }
-        // What a later edition means is asked when it is applied: who only votes need not know.
-        match Edition(bytes[0]) {
-            Edition::FIRST => {}
-            later if later > Edition::FIRST && kind == EntryKind::Commands => {}
-            other => return fail(&format!("edition {other} for {kind:?}")),
-        }
-        let count = read_u32(&bytes, 4) as usize;
-        match kind {
-            EntryKind::NoOp if bytes == header(kind, 0, Time(0)) => {}
-            EntryKind::Membership if count == 0 => {
-                codec::decode::<Membership>("membership", &bytes[HEADER_BYTES..])?;
-            }
-            EntryKind::Commands if 0 < count && count <= ENTRY_COMMANDS_MAX => {
-                check_commands(&bytes, count)?;
-            }
-            _ => return fail("header and content differ"),
-        }
         Ok(Self::from_parts(kind, bytes))
     }
 
@@ -137,9 +122,12 @@ impl Entry {
         &self.0.bytes
     }
 
-    /// When the leader made it; zero for a no-op and for the first membership.
+    /// When the leader made it, where it is a batch of commands; else zero.
     #[must_use]
     pub fn time(&self) -> Time {
+        if self.kind() == EntryKind::Later {
+            return Time(0);
+        }
         Time(i64::from_le_bytes(array(&self.0.bytes, 8)))
     }
 
@@ -149,7 +137,7 @@ impl Entry {
         Commands {
             rest: match self.kind() {
                 EntryKind::Commands => &self.0.bytes[HEADER_BYTES..],
-                EntryKind::NoOp | EntryKind::Membership => &[],
+                EntryKind::NoOp | EntryKind::Membership | EntryKind::Later => &[],
             },
         }
     }
@@ -157,6 +145,9 @@ impl Entry {
     /// How many commands there are.
     #[must_use]
     pub fn command_count(&self) -> usize {
+        if self.kind() == EntryKind::Later {
+            return 0;
+        }
         read_u32(&self.0.bytes, 4) as usize
     }
 
@@ -286,6 +277,9 @@ impl fmt::Debug for Entry {
                 write!(f, "{} commands, {} bytes", self.command_count(), self.0.bytes.len())
             }
             EntryKind::Membership => write!(f, "membership {:?}", self.as_membership()),
+            EntryKind::Later => {
+                write!(f, "{} bytes of edition {}", self.0.bytes.len(), self.edition())
+            }
         }
     }
 }
@@ -308,11 +302,42 @@ impl<'de> Deserialize<'de> for Entry {
     }
 }
 
+/// What an entry is that is laid out as in this file. A later edition may have commands so.
+fn kind_of(bytes: &[u8]) -> Result<EntryKind, DecodeError> {
+    let fail = |reason: &str| Err(DecodeError::new("entry", reason));
+    let kind = match bytes[1] {
+        0 => EntryKind::NoOp,
+        1 => EntryKind::Commands,
+        2 => EntryKind::Membership,
+        other => return fail(&format!("unknown kind {other}")),
+    };
+    if bytes[2..4] != [0; 2] {
+        return fail("reserved bytes are not zero");
+    }
+    let edition = Edition(bytes[0]);
+    if edition < Edition::FIRST || Edition::FIRST < edition && kind != EntryKind::Commands {
+        return fail(&format!("edition {edition} for {kind:?}"));
+    }
+    let count = read_u32(bytes, 4) as usize;
+    match kind {
+        EntryKind::NoOp if bytes == header(kind, 0, Time(0)) => {}
+        EntryKind::Membership if count == 0 => {
+            codec::decode::<Membership>("membership", &bytes[HEADER_BYTES..])?;
+        }
+        EntryKind::Commands if 0 < count && count <= ENTRY_COMMANDS_MAX => {
+            check_commands(bytes, count)?;
+        }
+        _ => return fail("header and content differ"),
+    }
+    Ok(kind)
+}
+
 fn header(kind: EntryKind, count: u32, time: Time) -> Vec<u8> {
     let kind = match kind {
         EntryKind::NoOp => 0,
         EntryKind::Commands => 1,
         EntryKind::Membership => 2,
+        EntryKind::Later => unreachable!("no build makes what it cannot read"),
     };
     let mut bytes = vec![Edition::FIRST.0, kind, 0, 0];
     bytes.extend_from_slice(&count.to_le_bytes());

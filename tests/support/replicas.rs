@@ -51,6 +51,25 @@ impl World {
         world
     }
 
+    /// Three replicas, the third of which is away while the others trim what they commit.
+    pub fn with_one_cut_off() -> Self {
+        let mut world = Self::of(3);
+        world.history_bytes_min = 0;
+        (1..=3).for_each(|id| world.kill(id));
+        (1..=3).for_each(|id| world.open(id));
+        world.run(2000);
+        world.commit_some(1, 5);
+        world.kill(3);
+        for _ in 0..3 {
+            world.commit_some(1, 30);
+            [1, 2].iter().for_each(|id| world.checkpoint(*id));
+        }
+        for id in [1, 2] {
+            assert!(Slot(40) < world.report(id).slot_trimmed, "nobody is waited for");
+        }
+        world
+    }
+
     pub fn options(&self, id: u64) -> turn::Options {
         let address = |id: &u64| (ReplicaId(*id), format!("replica-{id}"));
         turn::Options {

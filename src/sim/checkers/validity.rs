@@ -47,6 +47,7 @@ impl Validity {
         let asked = |bytes| self.asked.contains(&content(bytes));
         let valid = match entry.kind() {
             EntryKind::NoOp => true,
+            EntryKind::Later => false,
             EntryKind::Membership => slot == Slot::ZERO || self.asked_to_change,
             EntryKind::Commands => slot > Slot::ZERO && entry.commands().all(asked),
         };

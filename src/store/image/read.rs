@@ -66,6 +66,14 @@ pub enum ImageFault {
     },
 }
 
+impl ImageFault {
+    /// Whether a later build may have made it.
+    #[must_use]
+    pub fn is_later(&self) -> bool {
+        matches!(self, Self::Version(version) if IMAGE_VERSION < *version)
+    }
+}
+
 impl Default for ImageReader {
     fn default() -> Self {
         Self::new()
