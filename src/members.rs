@@ -85,6 +85,37 @@ impl Replica {
         self.handle.change(Edit::new(edit))
     }
 
+    /// The same, not refused where a voter to be lags, or too few are heard: it is tried until it
+    /// counts, or [`request_timeout`](crate::Config::request_timeout) has passed.
+    ///
+    /// For who knows more than the replica: a voter is only restarting, or one that lags is to take
+    /// the place of one that is lost before it has caught up. It is as safe as any other change, for
+    /// nothing is proposed before enough of the voters to be promised, and enough of them know all
+    /// that was chosen. Those that are gone for good cannot promise: no change makes up for a lost
+    /// majority ([`Restore::from_survivor`](crate::Restore::from_survivor) does, at a price). But
+    /// with a voter that lags, fewer of the others may fail before writes stop, until it has caught
+    /// up.
+    ///
+    /// # Errors
+    ///
+    /// As there, but for [`NotCaughtUp`](crate::ErrorKind::NotCaughtUp) and
+    /// [`Unreachable`](crate::ErrorKind::Unreachable).
+    ///
+    /// ```no_run
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::open("data")?;
+    /// // Replica 3 is lost; 4 has just begun to catch up, and is to vote all the same.
+    /// replica.force_membership(|present| present.with_replaced(3, 4)).wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn force_membership(
+        &self,
+        edit: impl FnOnce(&Membership) -> Result<Membership, MembershipError> + Send + 'static,
+    ) -> Pending<Membership> {
+        self.handle.change(Edit::new(edit).forced())
+    }
+
     /// Upgrades the ledger to the [edition](crate::Edition) that this build knows, if it is of an
     /// earlier one: from then on what is new in this release may stand in the log. Call it when all
     /// replicas run this release and none is to go back to the one before: a build that does not

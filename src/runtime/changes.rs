@@ -9,6 +9,10 @@
 //!     |<-----------|
 //! ```
 //!
+//! One that is *forced* is not refused for who lags or is not heard: the core is asked for it again
+//! and again until the caller's deadline. That is as safe, since the core proposes nothing before
+//! enough voters of the new membership promised and know what they must.
+//!
 //! Invariants:
 //! * One change at a time, in the order in which they were asked for; each is an edit of what the
 //!   one before made.
@@ -25,6 +29,7 @@ use crate::paxos::Paxos;
 use crate::paxos::step::Input;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::ReplicaId;
+use crate::types::marks::reached;
 use crate::types::membership::{Membership, MembershipError};
 use crate::types::message::Message;
 use crate::types::time::Moment;
@@ -36,7 +41,11 @@ use super::requests::Answer;
 use super::turn::Effects;
 
 /// What makes the next membership of the present one.
-pub struct Edit(Box<EditFn>);
+pub struct Edit {
+    edit: Box<EditFn>,
+    /// It is not refused for voters that lag or are not heard.
+    forced: bool,
+}
 
 type EditFn = dyn FnOnce(&Membership) -> Result<Membership, MembershipError> + Send;
 
@@ -46,13 +55,19 @@ impl Edit {
     pub fn new(
         edit: impl FnOnce(&Membership) -> Result<Membership, MembershipError> + Send + 'static,
     ) -> Self {
-        Self(Box::new(edit))
+        Self { edit: Box::new(edit), forced: false }
+    }
+
+    /// The same, whoever of the voters to be lags or is not heard.
+    #[must_use]
+    pub fn forced(self) -> Self {
+        Self { forced: true, ..self }
     }
 }
 
 impl fmt::Debug for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Edit").finish_non_exhaustive()
+        f.debug_struct("Edit").field("forced", &self.forced).finish_non_exhaustive()
     }
 }
 
@@ -79,6 +94,18 @@ enum Step {
     Asked(Edit),
     /// The core makes it.
     Made(Membership),
+    /// The core is asked to make it for as long as the caller waits.
+    Forced(Membership),
+}
+
+impl Step {
+    /// What the core was asked for.
+    fn next(&self) -> Option<&Membership> {
+        match self {
+            Self::Asked(_) => None,
+            Self::Made(next) | Self::Forced(next) => Some(next),
+        }
+    }
 }
 
 impl Changes {
@@ -133,6 +160,7 @@ impl<D: Disk> Driver<D> {
 
     /// Begins the next change, where none is under way.
     pub(super) fn begin_changes(&mut self) {
+        self.insist();
         while let Some(Waiting { step: Step::Asked(_), .. }) = self.changes.waiting.front()
             && let Some(Waiting { step: Step::Asked(edit), until, completer }) =
                 self.changes.waiting.pop_front()
@@ -146,10 +174,22 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Asks the core once more for a forced change that it gave up.
+    fn insist(&mut self) {
+        if let Some(Waiting { step: Step::Forced(next), .. }) = self.changes.waiting.front()
+            && let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.can_change())
+            && paxos.membership() != next
+        {
+            reached!(ChangeForced);
+            let next = next.clone();
+            self.step(Input::Change(next));
+        }
+    }
+
     /// Something is to be chosen under a membership that counts: whoever votes for it has durably
     /// that it does. Returns whether the core was asked for it.
     pub(super) fn use_membership(&mut self) -> bool {
-        let made = self.changes.waiting.front().is_some_and(|it| matches!(it.step, Step::Made(_)));
+        let made = self.changes.waiting.front().is_some_and(|it| it.step.next().is_some());
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {
             return false;
         };
@@ -166,10 +206,7 @@ impl<D: Disk> Driver<D> {
     /// Answers those whose change has ended, or for whom it is too late.
     pub(super) fn settle_changes(&mut self) {
         while let Some(waiting) = self.changes.waiting.pop_front() {
-            let ended = match &waiting.step {
-                Step::Asked(_) => None,
-                Step::Made(next) => self.change_ended(next),
-            };
+            let ended = self.change_ended(&waiting.step);
             let late = waiting.until <= self.now;
             let answer = ended.or_else(|| late.then(|| Err(self.change_is_late(&waiting.step))));
             let open = answer.is_none();
@@ -190,7 +227,8 @@ impl<D: Disk> Driver<D> {
         };
         let present = self.with_own_address(paxos.membership());
         // It is the caller's code: where it panics, that is no mistake of this replica.
-        let edited = catch_unwind(AssertUnwindSafe(|| edit.0(&present)));
+        let (own, forced) = (self.options.id, edit.forced);
+        let edited = catch_unwind(AssertUnwindSafe(|| (edit.edit)(&present)));
         let next = match edited {
             Ok(Ok(next)) => next.check_successor(paxos.membership()).map(|()| next),
             Ok(Err(err)) => Err(err),
@@ -207,14 +245,18 @@ impl<D: Disk> Driver<D> {
                 return (Step::Made(present), Some(Err(err)));
             }
         };
-        if let Err(err) = self.check_prepared(paxos, &next) {
+        let checked = self.check_known(paxos, &next);
+        let checked =
+            checked.and_then(|()| if forced { Ok(()) } else { check_prepared(own, paxos, &next) });
+        if let Err(err) = checked {
             return (Step::Made(next), Some(Err(err)));
         }
         if next != *paxos.membership() {
             self.step(Input::Change(next.clone()));
         }
-        let answer = self.change_ended(&next);
-        (Step::Made(next), answer)
+        let step = if forced { Step::Forced(next) } else { Step::Made(next) };
+        let answer = self.change_ended(&step);
+        (step, answer)
     }
 
     /// A ledger that began without an address gets the one that its replica was opened with, so
@@ -226,33 +268,9 @@ impl<D: Disk> Driver<D> {
         addressed.unwrap_or_else(|| present.clone())
     }
 
-    /// Whether those who are to vote have caught up, and enough of all voters are heard to go on.
-    fn check_prepared(&self, paxos: &Paxos, next: &Membership) -> Result<()> {
-        self.check_known(paxos, next)?;
-        let (present, chosen) = (paxos.membership(), paxos.view().slot_chosen);
-        let mut promoted = next.voters().iter().map(|voter| voter.id);
-        let lag = |id: ReplicaId| {
-            let known = paxos.peer(id).filter(|(heard, ..)| *heard).map(|(_, _, known)| known);
-            known.map(|known| known.count_to(chosen))
-        };
-        let lags = promoted.find_map(|id| match lag(id) {
-            _ if present.voter(id).is_some() || id == self.options.id => None,
-            Some(lag) if lag < present.alpha() => None,
-            lag => Some((id, lag)),
-        });
-        if let Some((id, lag)) = lags {
-            let err = MembershipError::NotCaughtUp { id, lag };
-            return Err(Error::membership(ErrorKind::NotCaughtUp, err));
-        }
-        if !paxos.can_carry(next) {
-            let err = MembershipError::TooFewHeard;
-            return Err(Error::membership(ErrorKind::Unreachable, err));
-        }
-        Ok(())
-    }
-
-    /// What became of the change to `next`; `None` while that is open.
-    fn change_ended(&self, next: &Membership) -> Option<Result<Membership>> {
+    /// What became of a change; `None` while that is open.
+    fn change_ended(&self, step: &Step) -> Option<Result<Membership>> {
+        let next = step.next()?;
         let paxos = self.paxos.as_ref()?;
         let counts = paxos.membership() == next;
         if counts && paxos.is_established() {
@@ -268,7 +286,8 @@ impl<D: Disk> Driver<D> {
                            membership() shows where it was learned";
             return Some(Err(Error::new(ErrorKind::TimedOut, message)));
         }
-        if !counts && paxos.changing_to().is_none() {
+        let insists = matches!(step, Step::Forced(_));
+        if !counts && !insists && paxos.changing_to().is_none() {
             return Some(Err(Error::membership(
                 ErrorKind::Unreachable,
                 MembershipError::NotAnswered,
@@ -278,12 +297,12 @@ impl<D: Disk> Driver<D> {
     }
 
     fn change_is_late(&self, step: &Step) -> Error {
-        let counts = match step {
-            Step::Asked(_) => "it was not begun",
-            Step::Made(next) if self.members().is_some_and(|members| members == next) => {
+        let counts = match step.next() {
+            None => "it was not begun",
+            Some(next) if self.members().is_some_and(|members| members == next) => {
                 "it counts, and is not known to be known to enough voters, and used"
             }
-            Step::Made(_) => "it may count yet",
+            Some(_) => "it may count yet",
         };
         let message = format!("the change of the membership took too long: {counts}");
         Error::new(ErrorKind::TimedOut, message)
@@ -327,6 +346,30 @@ impl<D: Disk> Driver<D> {
             self.stop(Error::new(ErrorKind::Removed, message));
         }
     }
+}
+
+/// Whether those who are to vote have caught up, and enough of all voters are heard to go on.
+fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()> {
+    let (present, chosen) = (paxos.membership(), paxos.view().slot_chosen);
+    let mut promoted = next.voters().iter().map(|voter| voter.id);
+    let lag = |id: ReplicaId| {
+        let known = paxos.peer(id).filter(|(heard, ..)| *heard).map(|(_, _, known)| known);
+        known.map(|known| known.count_to(chosen))
+    };
+    let lags = promoted.find_map(|id| match lag(id) {
+        _ if present.voter(id).is_some() || id == own => None,
+        Some(lag) if lag < present.alpha() => None,
+        lag => Some((id, lag)),
+    });
+    if let Some((id, lag)) = lags {
+        let err = MembershipError::NotCaughtUp { id, lag };
+        return Err(Error::membership(ErrorKind::NotCaughtUp, err));
+    }
+    if !paxos.can_carry(next) {
+        let err = MembershipError::TooFewHeard;
+        return Err(Error::membership(ErrorKind::Unreachable, err));
+    }
+    Ok(())
 }
 
 /// How many election timeouts a replica that was removed stays at most.

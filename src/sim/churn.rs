@@ -204,11 +204,15 @@ impl Churn {
         };
         let made = Arc::new(Mutex::new(None));
         let told = Arc::clone(&made);
-        let pending = replica.change_membership(move |present| {
+        let edit = move |present: &Membership| {
             let next = edit(present)?;
             *told.lock() = Some(next.clone()).filter(|next| next != present);
             Ok(next)
-        });
+        };
+        let pending = match self.rng.per_mille(FORCED) {
+            true => replica.force_membership(edit),
+            false => replica.change_membership(edit),
+        };
         self.asked = Some(Asked { pending, made });
         self.next = sim.now() + LOOK_EVERY;
         Some(of)
@@ -286,6 +290,9 @@ fn is_refusal(err: &Error) -> bool {
 
 /// Of a thousand seeds, in so many members come and go.
 const CHURNING: u64 = 250;
+
+/// Of a thousand changes, so many are forced.
+const FORCED: u64 = 150;
 
 /// Of a thousand changes, so many are interrupted.
 const INTERRUPTED: u64 = 200;
