@@ -7,7 +7,8 @@
 //!
 //! What this replica proposed below is not seen any more. Its own callers' commands wait again:
 //! they happen once, and are told the outcome that they had. Peers hand theirs on again by
-//! themselves.
+//! themselves. What was forwarded may have happened below, too: it is not certain of anything that
+//! is still waited for that it did not.
 //!
 //! Invariants:
 //! * No state replaces one that stands behind a later slot.
@@ -53,6 +54,7 @@ impl<D: Disk> Driver<D> {
                 self.repair.opening = Some(recovered);
                 return Ok(());
             }
+            self.requests.writes.note_skipped();
             self.retry_proposals_below(slot);
             self.step(Input::Install(Installed { slot, chain, membership }));
             self.tell_standing();

@@ -134,6 +134,16 @@ impl Writes {
         waits
     }
 
+    /// What was applied is seen no more, since a state took its place: whatever is under way may
+    /// have happened there.
+    pub fn note_skipped(&mut self) {
+        for request in self.attempts.values() {
+            if let Some(write) = self.writes.get_mut(request) {
+                write.unsure = true;
+            }
+        }
+    }
+
     /// The number of the next attempt.
     #[must_use]
     pub fn next_attempt(&self) -> u64 {
@@ -384,5 +394,42 @@ impl Asker {
             Self::Commit(completer) => Answer::Write(completer, verdict.into_result(request)),
             Self::Resolve(completer) => Answer::Resolution(completer, verdict.into_resolution()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+
+    use super::*;
+    use crate::runtime::pending::Pending;
+    use crate::types::ids::SessionId;
+
+    const REQUEST: RequestId = RequestId { session: SessionId(1), sequence: 1 };
+
+    /// One write, forwarded once.
+    fn forwarded() -> (Writes, Pending<Committed>) {
+        let (pending, completer) = Pending::new();
+        let mut writes = Writes::default();
+        writes.add(REQUEST, Asker::Commit(completer), Moment(1_000), false);
+        let command = EncodedCommand { request: REQUEST, bytes: vec![1] };
+        let leader = (ReplicaId(2), Boot::default());
+        writes.note_forwarded(leader, command, Moment(1), Duration::from_secs(1));
+        (writes, pending)
+    }
+
+    #[test]
+    fn a_forgotten_write_that_a_state_may_hold_does_not_go_on_under_another_name() {
+        let (mut writes, _pending) = forwarded();
+        assert!(matches!(writes.tell(REQUEST, Verdict::Forgotten), Told::Renew));
+
+        let (mut writes, mut pending) = forwarded();
+        writes.note_skipped();
+        let Told::Answer(answer, false) = writes.tell(REQUEST, Verdict::Forgotten) else {
+            panic!("it may have happened below the state");
+        };
+        answer.give();
+        let err = pending.wait_timeout(Duration::ZERO).unwrap().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::SessionExpired, "{err}");
     }
 }
