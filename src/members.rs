@@ -89,7 +89,7 @@ impl Replica {
     /// counts, or [`request_timeout`](crate::Config::request_timeout) has passed.
     ///
     /// For who knows more than the replica: a voter is only restarting, or one that lags is to take
-    /// the place of one that is lost before it has caught up. It is as safe as any other change, for
+    /// the place of one that is lost before it has caught up. It is as safe as any other change:
     /// nothing is proposed before enough of the voters to be promised, and enough of them know all
     /// that was chosen. Those that are gone for good cannot promise: no change makes up for a lost
     /// majority ([`Restore::from_survivor`](crate::Restore::from_survivor) does, at a price). But

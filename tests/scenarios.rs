@@ -45,5 +45,8 @@ mod leases;
 #[path = "scenarios/membership.rs"]
 mod membership;
 
+#[path = "scenarios/forced.rs"]
+mod forced;
+
 #[path = "scenarios/hostile.rs"]
 mod hostile;
