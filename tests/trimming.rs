@@ -10,6 +10,7 @@ mod replicas;
 
 use std::time::Duration;
 
+use indelible::journal::Disk;
 use indelible::runtime::pending::Pending;
 use indelible::types::entry::Entry;
 use indelible::types::ids::Slot;
@@ -82,17 +83,64 @@ fn who_lags_behind_what_was_trimmed_takes_in_a_checkpoint() {
     assert_eq!(world.report(3).slot_trimmed, report.slot_trimmed);
 }
 
-#[test]
-fn a_transfer_goes_on_with_whoever_is_left() {
-    let mut world = World::with_one_cut_off();
+/// Until some of it has come; returns from whom.
+fn begin_transfer(world: &mut World) -> ReplicaId {
     world.open(3);
-    while world.report(3).receiving.is_none_or(|receiving| receiving.bytes == 0) {
+    loop {
+        let receiving = world.report(3).receiving.filter(|receiving| receiving.bytes > 0);
+        if let Some(receiving) = receiving {
+            return receiving.from;
+        }
         world.now = world.now + Duration::from_millis(10);
         world.turn(3, Vec::new());
         let (id, event) = world.events.pop_front().expect("they talk");
         world.turn(id, vec![event]);
     }
-    let from = world.report(3).receiving.expect("it is under way").from;
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_stopped() {
+    let mut world = World::with_one_cut_off();
+    let from = begin_transfer(&mut world);
+    [1, 2].iter().for_each(|id| world.kill(*id));
+    // Nobody else has it: what has come is worth waiting with.
+    world.run(20_000);
+    let kept = world.report(3).receiving.expect("it is not given up");
+    assert!(kept.from == from && 0 < kept.bytes && kept.bytes < kept.bytes_total, "{kept}");
+    world.open(from.0);
+    let mut last = kept.bytes;
+    while let Some(receiving) = world.report(3).receiving {
+        assert!(last <= receiving.bytes, "{receiving}, after {last}");
+        last = receiving.bytes;
+        world.run(10);
+    }
+    assert!(Slot(40) < world.report(3).slot_trimmed);
+}
+
+#[test]
+fn who_sent_what_was_no_checkpoint_is_not_asked_at_once_again() {
+    let mut world = World::with_one_cut_off();
+    let from = begin_transfer(&mut world);
+    let disk = world.disks[&from.0].clone();
+    let names = disk.list().expect("the directory can be read");
+    for name in names.iter().filter(|name| name.starts_with("checkpoint")) {
+        disk.rot(name, |bytes| *bytes.last_mut().expect("it has bytes") ^= 1);
+    }
+    let mut asked = Vec::new();
+    for _ in 0..400 {
+        asked.extend(world.report(3).receiving.map(|receiving| receiving.from));
+        asked.dedup();
+        world.run(10);
+    }
+    let other = if from == ReplicaId(1) { ReplicaId(2) } else { ReplicaId(1) };
+    assert_eq!(asked, [from, other]);
+    assert_together(&world);
+}
+
+#[test]
+fn a_transfer_goes_on_with_whoever_is_left() {
+    let mut world = World::with_one_cut_off();
+    let from = begin_transfer(&mut world);
     world.kill(from.0);
     world.run(6000);
     let left = if from == ReplicaId(1) { 2 } else { 1 };

@@ -54,7 +54,7 @@ use super::handover::HandOvers;
 use super::held::HeldMessages;
 use super::next_leader::NextLeader;
 use super::priorities::Priorities;
-use super::receiving::Receiving;
+use super::receiving::{Pauses, Receiving};
 use super::repair::Repair;
 use super::requests::Requests;
 use super::sending::Sending;
@@ -92,8 +92,7 @@ pub struct Driver<D: Disk> {
     pub(super) trimming: Trimming,
     pub(super) sending: Sending<D>,
     pub(super) receiving: Option<Receiving>,
-    /// After one was given up, when another may begin.
-    pub(super) receive_at: Option<Moment>,
+    pub(super) pauses: Pauses,
     pub(super) fence: Fence,
 
     pub(super) formation: Formation,
@@ -182,7 +181,7 @@ impl<D: Disk> Driver<D> {
             trimming: Trimming::default(),
             sending: Sending::default(),
             receiving: None,
-            receive_at: None,
+            pauses: Pauses::default(),
             fence: Fence::default(),
             formation,
             announce_at: now,

@@ -7,9 +7,10 @@
 //! (`journal/parts.rs`, `journal/checkpointing.rs`), while this replica goes on with what it can.
 //! When the file has its name, the state is taken in (`installing`).
 //!
-//! What was had stays had while the connection is lost, or the peer restarts. Where the peer has
-//! the checkpoint no more, is silent for long, or sent what turned out to be none, this replica
-//! begins anew with whoever tells it next that something is trimmed.
+//! What was had stays had while the connection is lost, or the peer restarts, for as long as nobody
+//! else offers more. This replica begins anew where the peer has the checkpoint no more, where it
+//! is silent for long while another one tells that something is trimmed, and where it sent what
+//! turned out to be none: with whoever tells it next, but for a while not with that peer.
 //!
 //! Invariants:
 //! * At most [`HELD_BYTES`], a part and a block are in memory of what has come, besides the state
@@ -58,6 +59,17 @@ pub(super) struct Receiving {
     given_up: bool,
     /// Only later builds know its version.
     later: Option<BadPart>,
+}
+
+/// When a transfer may begin, after one that came to nothing.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    /// Not before.
+    pub(super) until: Option<Moment>,
+    /// How often there was no space.
+    full: u32,
+    /// Who sent what was no checkpoint, and until when it is asked for none.
+    avoided: Option<(ReplicaId, Moment)>,
 }
 
 /// How far a transfer has come.
@@ -138,11 +150,23 @@ impl<D: Disk> Driver<D> {
     /// A peer trimmed what comes before `first`. If that is what this replica lacks, it wants a
     /// checkpoint.
     pub(super) fn receive_if_cut_off(&mut self, from: ReplicaId, first: Slot) {
-        let waits = self.receive_at.is_some_and(|at| self.now < at);
-        let is_free = self.receiving.is_none() && !waits && !self.space.is_short();
-        let serves = matches!(self.stage, Stage::Serving);
-        if is_free && serves && self.lacks().is_some_and(|lacks| lacks < first) {
-            self.receiving = Some(Receiving::new(from, self.now));
+        let is_cut_off = self.lacks().is_some_and(|lacks| lacks < first);
+        if !is_cut_off
+            || !matches!(self.stage, Stage::Serving)
+            || self.pauses.avoids(from, self.now)
+        {
+            return;
+        }
+        let (now, options) = (self.now, &self.options);
+        match &mut self.receiving {
+            Some(receiving) if receiving.from != from && receiving.is_late(now, options) => {
+                reached!(TransferAnew);
+                receiving.give_up();
+            }
+            None if !self.pauses.waits(now) && !self.space.is_short() => {
+                self.receiving = Some(Receiving::new(from, now));
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -209,14 +233,14 @@ impl<D: Disk> Driver<D> {
         {
             if !self.journal.begins_behind(header.slot) {
                 // Again, where there was no space for it.
-                if self.receive_at.is_none_or(|at| at <= self.now) {
-                    self.receive_at = Some(self.now + self.options.election_timeout);
+                if !self.pauses.waits(self.now) {
+                    self.pauses.until = Some(self.now + self.options.election_timeout);
                     self.journal.begin_behind(header.slot);
                 }
                 return Ok(());
             }
             let store = receiving.shared.store.lock().take();
-            self.receiving = None;
+            (self.receiving, self.pauses) = (None, Pauses::default());
             return self.install(header, store.expect("a whole checkpoint is a state"));
         }
         if let Some(later) = receiving.later {
@@ -227,20 +251,21 @@ impl<D: Disk> Driver<D> {
             if let Unfit::Later(reason) = unfit {
                 return Err(outdated(receiving.from, &reason));
             }
+            let until = self.now + AVOIDED * self.options.election_timeout;
+            self.pauses.avoided = Some((receiving.from, until));
             receiving.give_up();
         }
         let is_full = receiving.header.is_some() && self.journal.is_checkpoint_given_up();
-        let is_late = receiving.asked_at.is_some()
-            && PATIENCE * self.options.election_timeout <= self.now.since(receiving.moved_at);
+        let nothing = receiving.header.is_none() && receiving.is_late(self.now, &self.options);
         let is_over = receiving.header.is_some_and(|it| lacks.is_none_or(|lacks| it.slot <= lacks));
-        if !receiving.given_up && (is_full || is_late || is_over) {
+        if !receiving.given_up && (is_full || nothing || is_over) {
             reached!(TransferAnew);
             receiving.give_up();
         }
         if receiving.given_up {
             if !is_taking {
-                let pause = if is_full { RETRY_FULL } else { 1 } * self.options.election_timeout;
-                self.receive_at = Some(self.now + pause);
+                let timeouts = if is_full { self.pauses.of_full_disk() } else { 1 };
+                self.pauses.until = Some(self.now + timeouts * self.options.election_timeout);
                 self.receiving = None;
             }
             return Ok(());
@@ -270,12 +295,36 @@ impl Receiving {
         self.header.is_some() && self.bytes_total <= self.offset
     }
 
+    /// Whether the peer was asked, and has been silent for long.
+    fn is_late(&self, now: Moment, options: &Options) -> bool {
+        self.asked_at.is_some() && PATIENCE * options.election_timeout <= now.since(self.moved_at)
+    }
+
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
         let late = self.moved_at + PATIENCE * options.election_timeout;
         let next = self.asked_at.map_or(self.ask_from, |at| at + options.retransmit_interval);
         // What is due and not done waits for a job.
         [next, late].into_iter().filter(|at| now < *at).min()
+    }
+}
+
+impl Pauses {
+    /// Whether nothing is begun now.
+    fn waits(&self, now: Moment) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether nothing is asked of this peer now.
+    fn avoids(&self, peer: ReplicaId, now: Moment) -> bool {
+        self.avoided.is_some_and(|(avoided, until)| peer == avoided && now < until)
+    }
+
+    /// How many election timeouts to wait where there was no space, which is longer each time.
+    fn of_full_disk(&mut self) -> u32 {
+        let times = self.full.min(RETRY_DOUBLED_MAX);
+        self.full += 1;
+        RETRY_FULL << times
     }
 }
 
@@ -337,8 +386,13 @@ const BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 /// What has come and waits for its job, from which on nothing more is asked for.
 const HELD_BYTES: usize = 1024 * 1024;
 
-/// How many election timeouts a peer may be silent, before another one is asked.
+/// How many election timeouts a peer may be silent, before another one is asked that offers more.
 const PATIENCE: u32 = 10;
 
-/// How many election timeouts to wait where there was no space.
+/// How many election timeouts a peer is not asked that sent what was no checkpoint: its file may be
+/// the same until it takes the next one.
+const AVOIDED: u32 = 40;
+
+/// How many election timeouts to wait where there was no space; and how often that is doubled.
 const RETRY_FULL: u32 = 20;
+const RETRY_DOUBLED_MAX: u32 = 6;

@@ -32,10 +32,10 @@ impl<D: Disk> Driver<D> {
         let (preferred, checkpoint) = (self.priorities.due_at(), self.checkpoints.wake_at());
         let change = self.changes.next_deadline();
         let receiving = self.receiving.as_ref().and_then(|it| it.wake_at(self.now, &self.options));
-        let receive_at = self.receive_at.filter(|at| self.receiving.is_some() && self.now < *at);
+        let paused = self.pauses.until.filter(|at| self.receiving.is_some() && self.now < *at);
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
-            hand_over, stalled, preferred, checkpoint, change, receiving, receive_at,
+            hand_over, stalled, preferred, checkpoint, change, receiving, paused,
         ];
         due.iter().flatten().min().copied()
     }
