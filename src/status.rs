@@ -1,6 +1,7 @@
 //! What a replica tells about itself, on one line or field by field.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::runtime::report::{PeerReport, Report, RoleName};
 use crate::store::Store;
@@ -76,6 +77,10 @@ pub struct Status {
     /// How many rounds of confirmation this opening began as a leader, each for all reads that
     /// waited. Under a [lease](crate::Config::read_lease) there are none.
     pub read_rounds: u64,
+    /// How long a [lease](crate::Config::read_lease) that this replica granted, or may have granted
+    /// before it was opened, still forbids it to help anybody else to be elected; zero where none
+    /// does. As of its last turn.
+    pub bound_for: Duration,
     /// Bytes of the journal's files, those made ahead included; 0 before the cluster is formed.
     pub journal_bytes: u64,
     /// Why this replica stopped; or what is in its way: it fetches what its journal lost, or a
@@ -175,6 +180,7 @@ impl Status {
             queued_bytes: report.queued_bytes,
             waiting: report.waiting,
             read_rounds: report.read_rounds,
+            bound_for: report.bound_for,
             journal_bytes: report.journal_bytes,
             trouble: trouble(report, counters),
         }
@@ -235,6 +241,9 @@ impl fmt::Display for Status {
         }
         write!(f, " waiting={} journal={}B", self.waiting, self.journal_bytes)?;
         write!(f, " edition={}", self.edition)?;
+        if self.leader.is_none() && !self.bound_for.is_zero() {
+            write!(f, " bound by a lease for {:?}", self.bound_for)?;
+        }
         for peer in &self.peers {
             let heard = if peer.heard { "heard" } else { "silent" };
             write!(f, " peer {}={heard}@{}", peer.id, peer.slot_chosen)?;

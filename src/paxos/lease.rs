@@ -118,6 +118,15 @@ impl Paxos {
         self.grants.earlier.is_none() && self.grants.closed_until <= self.lease_time()
     }
 
+    /// How long a lease that this replica granted, or may have granted in an earlier opening, still
+    /// keeps it from promising anything to somebody else.
+    #[must_use]
+    pub fn bound_for(&self) -> Duration {
+        let Grants { earlier, closed_until, holder, .. } = &self.grants;
+        let until = holder.map_or(*closed_until, |(_, until)| until.max(*closed_until));
+        until.since(self.lease_time()).max(earlier.unwrap_or_default())
+    }
+
     /// No lease that this core granted is longer; zero where it grants none.
     #[must_use]
     pub fn longest_grant(&self) -> Duration {

@@ -1,5 +1,7 @@
 //! What a replica tells about itself, layer by layer; `status.rs` makes it readable.
 
+use std::time::Duration;
+
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::formation::Trouble;
@@ -71,6 +73,8 @@ pub struct Report {
     pub storage_full: bool,
     /// How many rounds of confirmation it began for reads, since it was opened.
     pub read_rounds: u64,
+    /// How long a lease still forbids it to help another leader to be elected.
+    pub bound_for: Duration,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
 }
@@ -156,6 +160,10 @@ impl Report {
         let leader = self.view.and_then(|view| view.leader);
         self.in_the_way().unwrap_or_else(|| match leader {
             Some(ballot) => format!("replica {} leads", ballot.leader),
+            None if !self.bound_for.is_zero() => {
+                let Self { bound_for, .. } = self;
+                format!("no leader is heard, and a lease forbids to elect one for {bound_for:?}")
+            }
             None => "no leader is heard".into(),
         })
     }
@@ -324,6 +332,7 @@ impl<D: Disk> Driver<D> {
             fenced_by: self.fence.told_by(),
             storage_full: self.space.is_short(),
             read_rounds: self.paxos.as_ref().map_or(0, Paxos::read_rounds),
+            bound_for: self.paxos.as_ref().map_or(Duration::ZERO, Paxos::bound_for),
             stopped: match &self.stage {
                 Stage::Stopped(err) => Some(err.clone()),
                 Stage::Serving | Stage::Closing(_) => None,
