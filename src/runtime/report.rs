@@ -252,11 +252,14 @@ impl<D: Disk> Driver<D> {
     /// those that it was told of.
     pub(super) fn others(&self) -> Vec<ReplicaId> {
         let told = || self.options.voters.iter().map(|(id, _)| *id).collect();
-        // Before the core begins, a checkpoint may tell.
-        let members = self.members().cloned().or_else(|| self.store.membership());
-        let ids: Vec<ReplicaId> = members
-            .map_or_else(told, |members| members.members().map(|member| member.id).collect());
-        ids.into_iter().filter(|id| *id != self.options.id).collect()
+        let ids = |members: &Membership| members.members().map(|member| member.id).collect();
+        let mut others: Vec<ReplicaId> = match self.members() {
+            Some(members) => ids(members),
+            // Before the core begins, a checkpoint may tell.
+            None => self.store.membership().as_ref().map_or_else(told, ids),
+        };
+        others.retain(|id| *id != self.options.id);
+        others
     }
 
     /// Calls that wait for their answer.

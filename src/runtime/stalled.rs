@@ -80,7 +80,7 @@ impl<D: Disk> Driver<D> {
 
     /// When a leader whose journal has something to do looks at it again.
     pub(super) fn stalled_at(&self) -> Option<Moment> {
-        let watched = !self.others().is_empty() && !self.journal.is_idle() && self.leads();
+        let watched = self.leads() && !self.journal.is_idle() && !self.others().is_empty();
         watched.then(|| self.now + self.options.election_timeout / 4)
     }
 }
