@@ -10,11 +10,12 @@ mod replicas;
 
 use std::time::Duration;
 
+use indelible::store::image::IMAGE_VERSION;
 use indelible::transport::Arrival;
 use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryKind};
-use indelible::types::ids::{Chain, Slot};
-use indelible::types::message::{CheckpointPart, Chosen, Message};
+use indelible::types::ids::{Ballot, Chain, Slot};
+use indelible::types::message::{Accept, CheckpointPart, Chosen, Message};
 use indelible::{Error, ErrorKind, ReplicaId};
 
 use replicas::{Event, World};
@@ -61,6 +62,71 @@ fn what_only_later_builds_can_read_is_kept_and_not_applied() {
     let (slot, _, _) = world.drivers[&3].store().digest();
     assert_eq!(slot, first_slot.next(), "nothing behind the membership is applied");
     assert_ne!(world.digests().last(), before.last(), "the membership is");
+}
+
+#[test]
+fn what_only_later_builds_can_read_is_voted_for_and_journaled() {
+    let mut world = World::of(3);
+    world.commit_some(1, 3);
+    world.run(500);
+    [1, 2].iter().for_each(|id| world.kill(*id));
+    let store = world.drivers[&3].store();
+    let (slot, membership) = (store.applied().slot, store.membership().unwrap());
+    let raised = Entry::membership(&membership.with_edition(LATER).unwrap());
+    let ballot = Ballot { round: 1000, leader: ReplicaId(1) };
+    let known = world.report(3).view.unwrap().chain;
+    let accept = |slot_chosen, chain| {
+        let entries = vec![raised.clone(), later()];
+        Message::Accept(Accept { ballot, first_slot: slot, entries, slot_chosen, chain })
+    };
+    world.turn(3, vec![arrived(accept(slot, known))]);
+    world.run(500);
+    let stopped_by = world.report(3).stopped;
+    assert!(stopped_by.is_none(), "it need not know what it votes for: {stopped_by:?}");
+    world.kill(3);
+
+    // It is there after a restart, byte for byte.
+    let mut journal = world.journal(3);
+    let votes = &journal.recovered().votes;
+    assert_eq!(
+        votes.last().map(|(at, _, entry)| (*at, entry.clone())),
+        Some((slot.next(), later()))
+    );
+    drop(journal);
+    world.open(3);
+    assert!(world.report(3).stopped.is_none());
+    // Once the membership is known to be chosen, it stops, here and at each opening.
+    let message = accept(slot.next(), known.extend(raised.hash()));
+    world.turn(3, vec![arrived(message)]);
+    assert_eq!(stopped(&world, 3).kind(), ErrorKind::Outdated);
+}
+
+#[test]
+fn a_state_of_a_later_version_says_so() {
+    let mut world = World::with_one_cut_off();
+    [1, 2].iter().for_each(|id| world.kill(*id));
+    let mut journal = world.journal(1);
+    let slot = journal.checkpoint().expect("it took some").header().slot.next();
+    let piece = vec![IMAGE_VERSION + 1, 0xa5, 0xa5];
+    journal.begin_receiving(slot, Chain::EMPTY, Box::new(vec![piece].into_iter()));
+    while let Some(job) = journal.next_job().unwrap() {
+        journal.complete(job.run()).unwrap();
+    }
+    let checkpoint = journal.checkpoint().unwrap();
+    assert_eq!(checkpoint.header().slot, slot);
+    let bytes = world.disks[&1].content(&checkpoint.name());
+
+    world.open(3);
+    world.run(200);
+    world.turn(3, vec![arrived(Message::Trimmed { first: slot })]);
+    world.run(200);
+    let bytes_total = bytes.len() as u64;
+    let part = CheckpointPart { slot, offset: 0, bytes_total, bytes };
+    world.turn(3, vec![arrived(Message::CheckpointPart(part))]);
+    world.run(200);
+    let err = stopped(&world, 3);
+    assert_eq!(err.kind(), ErrorKind::Outdated, "{err}");
+    assert!(err.to_string().contains("image version 2, supported is 1"), "{err}");
 }
 
 #[test]

@@ -117,24 +117,60 @@ fn a_transfer_goes_on_where_it_stopped() {
     assert!(Slot(40) < world.report(3).slot_trimmed);
 }
 
-#[test]
-fn who_sent_what_was_no_checkpoint_is_not_asked_at_once_again() {
-    let mut world = World::with_one_cut_off();
-    let from = begin_transfer(&mut world);
-    let disk = world.disks[&from.0].clone();
-    let names = disk.list().expect("the directory can be read");
-    for name in names.iter().filter(|name| name.starts_with("checkpoint")) {
-        disk.rot(name, |bytes| *bytes.last_mut().expect("it has bytes") ^= 1);
-    }
+/// Whom the third replica asks within some seconds.
+fn asked(world: &mut World, seconds: u64) -> Vec<ReplicaId> {
     let mut asked = Vec::new();
-    for _ in 0..400 {
+    for _ in 0..seconds * 100 {
         asked.extend(world.report(3).receiving.map(|receiving| receiving.from));
         asked.dedup();
         world.run(10);
     }
-    let other = if from == ReplicaId(1) { ReplicaId(2) } else { ReplicaId(1) };
-    assert_eq!(asked, [from, other]);
-    assert_together(&world);
+    asked
+}
+
+fn other_than(from: ReplicaId) -> ReplicaId {
+    if from == ReplicaId(1) { ReplicaId(2) } else { ReplicaId(1) }
+}
+
+#[test]
+fn who_sent_what_was_no_checkpoint_is_not_asked_at_once_again() {
+    // Of the last block: a byte of its link, and one of its length, so that more seems to come.
+    for from_end in [1, 28] {
+        let mut world = World::with_one_cut_off();
+        let from = begin_transfer(&mut world);
+        let disk = world.disks[&from.0].clone();
+        let names = disk.list().expect("the directory can be read");
+        for name in names.iter().filter(|name| name.starts_with("checkpoint")) {
+            disk.rot(name, |bytes| {
+                let at = bytes.len() - from_end;
+                bytes[at] ^= 1;
+            });
+        }
+        assert_eq!(asked(&mut world, 4), [from, other_than(from)], "{from_end} from the end");
+        assert_together(&world);
+    }
+}
+
+#[test]
+fn who_is_there_and_does_not_answer_is_not_waited_for() {
+    for alone in [false, true] {
+        let mut world = World::with_one_cut_off();
+        let from = begin_transfer(&mut world);
+        if alone {
+            world.kill(other_than(from).0);
+        }
+        world.mute = Some(from.0);
+        let asked = asked(&mut world, 12);
+        if alone {
+            // It is asked anew, for what is newest then.
+            world.mute = None;
+            world.run(10_000);
+        } else {
+            assert_eq!(asked, [from, other_than(from)]);
+        }
+        assert_together(&world);
+        assert!(Slot(40) < world.report(3).slot_trimmed);
+    }
 }
 
 #[test]

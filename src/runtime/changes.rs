@@ -178,7 +178,9 @@ impl<D: Disk> Driver<D> {
     fn insist(&mut self) {
         if let Some(Waiting { step: Step::Forced(next), .. }) = self.changes.waiting.front()
             && let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.can_change())
+            && matches!(self.stage, Stage::Serving)
             && paxos.membership() != next
+            && self.check_known(paxos, next).is_ok()
         {
             reached!(ChangeForced);
             let next = next.clone();
@@ -286,7 +288,7 @@ impl<D: Disk> Driver<D> {
                            membership() shows where it was learned";
             return Some(Err(Error::new(ErrorKind::TimedOut, message)));
         }
-        let insists = matches!(step, Step::Forced(_));
+        let insists = matches!((step, &self.stage), (Step::Forced(_), Stage::Serving));
         if !counts && !insists && paxos.changing_to().is_none() {
             return Some(Err(Error::membership(
                 ErrorKind::Unreachable,

@@ -127,6 +127,11 @@ impl<D: Disk> Driver<D> {
     pub(super) fn go_on_with_checkpoints(&mut self) {
         self.note_checkpoint();
         self.begin_backups();
+        if self.receiving.as_ref().is_some_and(|it| it.is_late(self.now, &self.options)) {
+            let message = "a checkpoint of a peer is being taken in, and the peer does not answer";
+            let err = Error::new(ErrorKind::Unreachable, message);
+            self.checkpoints.fail_all(&err, &mut self.effects.answers);
+        }
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;

@@ -9,8 +9,9 @@
 //!
 //! What was had stays had while the connection is lost, or the peer restarts, for as long as nobody
 //! else offers more. This replica begins anew where the peer has the checkpoint no more, where it
-//! is silent for long while another one tells that something is trimmed, and where it sent what
-//! turned out to be none: with whoever tells it next, but for a while not with that peer.
+//! does not answer for long though it tells of other things, or another one offers more, and where
+//! it sent what turned out to be none: with whoever tells next that something is trimmed, but for a
+//! while not with that peer, if it is to blame.
 //!
 //! Invariants:
 //! * At most [`HELD_BYTES`], a part and a block are in memory of what has come, besides the state
@@ -53,6 +54,8 @@ pub(super) struct Receiving {
     asked_at: Option<Moment>,
     /// When something came last, or was asked for first.
     moved_at: Moment,
+    /// Since when the peer tells of what it trimmed, and does not answer.
+    tells_since: Option<Moment>,
     /// Nothing is asked for before: the work that it makes is spread.
     ask_from: Moment,
     /// It is given up as soon as no job is at it.
@@ -68,7 +71,7 @@ pub(super) struct Pauses {
     pub(super) until: Option<Moment>,
     /// How often there was no space.
     full: u32,
-    /// Who sent what was no checkpoint, and until when it is asked for none.
+    /// Who sent what was no checkpoint, or nothing, and until when it is asked for none.
     avoided: Option<(ReplicaId, Moment)>,
 }
 
@@ -112,7 +115,7 @@ impl Receiving {
     fn new(from: ReplicaId, now: Moment) -> Self {
         let (shared, asked_at) = (Arc::default(), None);
         let (offset, bytes_total, given_up) = (0, 0, false);
-        let (header, later) = (None, None);
+        let (header, later, tells_since) = (None, None, None);
         let (moved_at, ask_from) = (now, now);
         Self {
             from,
@@ -122,6 +125,7 @@ impl Receiving {
             bytes_total,
             asked_at,
             moved_at,
+            tells_since,
             ask_from,
             given_up,
             later,
@@ -161,7 +165,11 @@ impl<D: Disk> Driver<D> {
         match &mut self.receiving {
             Some(receiving) if receiving.from != from && receiving.is_late(now, options) => {
                 reached!(TransferAnew);
+                self.pauses.avoid(receiving.from, now, options);
                 receiving.give_up();
+            }
+            Some(receiving) if receiving.from == from && receiving.asked_at.is_some() => {
+                receiving.tells_since.get_or_insert(now);
             }
             None if !self.pauses.waits(now) && !self.space.is_short() => {
                 self.receiving = Some(Receiving::new(from, now));
@@ -198,7 +206,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         receiving.moved_at = self.now;
-        receiving.asked_at = None;
+        (receiving.asked_at, receiving.tells_since) = (None, None);
         receiving.ask_from = asked_at + time_of(part.bytes.len());
         receiving.offset = end;
         receiving.bytes_total = part.bytes_total;
@@ -213,6 +221,9 @@ impl<D: Disk> Driver<D> {
         });
         let is_taking = self.journal.is_taking_checkpoint();
         receiving.later = pushed.err().filter(BadPart::is_later);
+        if pushed.is_err() {
+            self.pauses.avoid(from, self.now, &self.options);
+        }
         let Some(header) = header.filter(|_| pushed.is_ok() && !is_taking) else {
             return receiving.give_up();
         };
@@ -246,20 +257,26 @@ impl<D: Disk> Driver<D> {
         if let Some(later) = receiving.later {
             return Err(outdated(receiving.from, &later.to_string()));
         }
-        if let Some(unfit) = self.journal.take_unfit() {
+        // One that was given up ends as unfit, too.
+        if let Some(unfit) = self.journal.take_unfit().filter(|_| !receiving.given_up) {
             events::unfit(self.options.id, receiving.from, &unfit);
             if let Unfit::Later(reason) = unfit {
                 return Err(outdated(receiving.from, &reason));
             }
-            let until = self.now + AVOIDED * self.options.election_timeout;
-            self.pauses.avoided = Some((receiving.from, until));
+            self.pauses.avoid(receiving.from, self.now, &self.options);
             receiving.give_up();
         }
         let is_full = receiving.header.is_some() && self.journal.is_checkpoint_given_up();
-        let nothing = receiving.header.is_none() && receiving.is_late(self.now, &self.options);
         let is_over = receiving.header.is_some_and(|it| lacks.is_none_or(|lacks| it.slot <= lacks));
-        if !receiving.given_up && (is_full || nothing || is_over) {
+        let to_blame = receiving.is_in_vain(self.now, &self.options);
+        if !receiving.given_up && (is_full || is_over || to_blame) {
             reached!(TransferAnew);
+            if to_blame {
+                self.pauses.avoid(receiving.from, self.now, &self.options);
+            }
+            if is_over {
+                self.pauses.full = 0;
+            }
             receiving.give_up();
         }
         if receiving.given_up {
@@ -295,17 +312,29 @@ impl Receiving {
         self.header.is_some() && self.bytes_total <= self.offset
     }
 
-    /// Whether the peer was asked, and has been silent for long.
-    fn is_late(&self, now: Moment, options: &Options) -> bool {
+    /// Whether the peer was asked, and has not answered for long.
+    pub(super) fn is_late(&self, now: Moment, options: &Options) -> bool {
         self.asked_at.is_some() && PATIENCE * options.election_timeout <= now.since(self.moved_at)
+    }
+
+    /// Whether this peer is not worth being waited for: it is there and does not answer, or has
+    /// not answered at all, or all that it said to have has come and is not all of a checkpoint.
+    fn is_in_vain(&self, now: Moment, options: &Options) -> bool {
+        let patience = PATIENCE * options.election_timeout;
+        let is_mute = self.tells_since.is_some_and(|since| patience <= now.since(since));
+        let is_nobody = self.header.is_none() && self.is_late(now, options);
+        let is_cut = self.is_whole() && !self.shared.parts.lock().is_ready();
+        is_mute || is_nobody || is_cut
     }
 
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
-        let late = self.moved_at + PATIENCE * options.election_timeout;
+        let late = |since: Moment| since + PATIENCE * options.election_timeout;
         let next = self.asked_at.map_or(self.ask_from, |at| at + options.retransmit_interval);
+        let mute = self.tells_since.map(late);
         // What is due and not done waits for a job.
-        [next, late].into_iter().filter(|at| now < *at).min()
+        let due = [next, late(self.moved_at)].into_iter().chain(mute);
+        due.filter(|at| now < *at).min()
     }
 }
 
@@ -313,6 +342,11 @@ impl Pauses {
     /// Whether nothing is begun now.
     fn waits(&self, now: Moment) -> bool {
         self.until.is_some_and(|until| now < until)
+    }
+
+    /// This peer is asked for nothing for a while.
+    fn avoid(&mut self, peer: ReplicaId, now: Moment, options: &Options) {
+        self.avoided = Some((peer, now + AVOIDED * options.election_timeout));
     }
 
     /// Whether nothing is asked of this peer now.
@@ -386,13 +420,13 @@ const BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 /// What has come and waits for its job, from which on nothing more is asked for.
 const HELD_BYTES: usize = 1024 * 1024;
 
-/// How many election timeouts a peer may be silent, before another one is asked that offers more.
+/// How many election timeouts a peer may not answer, before another one is asked that offers more.
 const PATIENCE: u32 = 10;
 
-/// How many election timeouts a peer is not asked that sent what was no checkpoint: its file may be
-/// the same until it takes the next one.
-const AVOIDED: u32 = 40;
+/// How many election timeouts a peer is not asked that sent what was no checkpoint, or nothing: its
+/// file may be the same until it takes the next one. It may be the only one that has any.
+const AVOIDED: u32 = 20;
 
 /// How many election timeouts to wait where there was no space; and how often that is doubled.
 const RETRY_FULL: u32 = 20;
-const RETRY_DOUBLED_MAX: u32 = 6;
+const RETRY_DOUBLED_MAX: u32 = 3;

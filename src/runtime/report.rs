@@ -162,7 +162,7 @@ impl Report {
             Some(ballot) => format!("replica {} leads", ballot.leader),
             None if !self.bound_for.is_zero() => {
                 let Self { bound_for, .. } = self;
-                format!("no leader is heard, and a lease forbids to elect one for {bound_for:?}")
+                format!("no leader is heard; a lease binds this replica for {bound_for:?} yet")
             }
             None => "no leader is heard".into(),
         })

@@ -103,8 +103,11 @@ impl<D: Disk> Driver<D> {
                     let message = Message::CheckpointPart(part);
                     self.effects.sends.push(Envelope { to, message });
                 }
-                // Who asked turns to somebody else.
-                Err(err) => self.damage = Some(err.into()),
+                // Who asked turns to somebody else, or to what is newest then.
+                Err(err) => {
+                    self.sending.to.remove(&to);
+                    self.damage = Some(err.into());
+                }
             }
         }
         let (now, patience) = (self.now, self.options.election_timeout * PATIENCE);

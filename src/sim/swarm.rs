@@ -423,7 +423,7 @@ fn draw_plan(rng: &mut Rng) -> Plan {
         retransmit_interval: heartbeat * rng.within(1..=3) as u32,
         request_timeout: Duration::from_millis(rng.within(1000..=8000)),
         message_bytes_max: *rng.pick(&[500, 4096, 32 * 1024]),
-        checkpoint_bytes: *rng.pick(&[1024, 8 * 1024, 64 * 1024, u64::MAX]),
+        checkpoint_bytes: *rng.pick(&[4 * 1024, 16 * 1024, 64 * 1024, u64::MAX]),
         history_bytes_min: *rng.pick(&[0, 0, 200 * 1024, u64::MAX]),
         ..Plan::default()
     };

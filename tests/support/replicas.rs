@@ -17,7 +17,7 @@ use indelible::types::edition::Edition;
 use indelible::types::entry::Entry;
 use indelible::types::ids::Slot;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
-use indelible::types::message::{EncodedCommand, Hello};
+use indelible::types::message::{EncodedCommand, Hello, Message};
 use indelible::types::record::{Record, Recovered, Sighting};
 use indelible::types::time::{Clocks, Moment, Time};
 use indelible::{Committed, ReplicaId};
@@ -31,6 +31,8 @@ pub struct World {
     pub drivers: BTreeMap<u64, Driver<FaultyDisk>>,
     pub events: VecDeque<(u64, Event)>,
     pub history_bytes_min: u64,
+    /// Whoever this is gives no parts of checkpoints.
+    pub mute: Option<u64>,
     /// Who sent anything to whom.
     pub sent: BTreeSet<(u64, u64)>,
 }
@@ -44,6 +46,7 @@ impl World {
             drivers: BTreeMap::new(),
             events: VecDeque::new(),
             history_bytes_min: u64::MAX,
+            mute: None,
             sent: BTreeSet::new(),
         };
         (1..=count).for_each(|id| world.open(id));
@@ -155,6 +158,9 @@ impl World {
             self.events.push_back((id, Event::Written(job.run())));
         }
         for envelope in effects.sends {
+            if self.mute == Some(id) && matches!(envelope.message, Message::CheckpointPart(_)) {
+                continue;
+            }
             self.sent.insert((id, envelope.to.0));
             let arrival = Arrival::Message { from: ReplicaId(id), message: envelope.message };
             self.events.push_back((envelope.to.0, Event::Arrived(arrival)));
