@@ -54,7 +54,7 @@ pub(super) struct Receiving {
     asked_at: Option<Moment>,
     /// When something came last, or was asked for first.
     moved_at: Moment,
-    /// Since when the peer tells of what it trimmed, and does not answer.
+    /// Since when the peer tells again of what it trimmed, and does not answer all the same.
     tells_since: Option<Moment>,
     /// Nothing is asked for before: the work that it makes is spread.
     ask_from: Moment,
@@ -163,13 +163,14 @@ impl<D: Disk> Driver<D> {
         }
         let (now, options) = (self.now, &self.options);
         match &mut self.receiving {
-            Some(receiving) if receiving.from != from && receiving.is_late(now, options) => {
-                reached!(TransferAnew);
-                self.pauses.avoid(receiving.from, now, options);
-                receiving.give_up();
-            }
-            Some(receiving) if receiving.from == from && receiving.asked_at.is_some() => {
-                receiving.tells_since.get_or_insert(now);
+            Some(receiving) if receiving.is_late(now, options) => {
+                let patience = PATIENCE * options.election_timeout;
+                let since = *receiving.tells_since.get_or_insert(now);
+                if receiving.from != from || patience <= now.since(since) {
+                    reached!(TransferAnew);
+                    self.pauses.avoid(receiving.from, now, options);
+                    receiving.give_up();
+                }
             }
             None if !self.pauses.waits(now) && !self.space.is_short() => {
                 self.receiving = Some(Receiving::new(from, now));
@@ -317,24 +318,19 @@ impl Receiving {
         self.asked_at.is_some() && PATIENCE * options.election_timeout <= now.since(self.moved_at)
     }
 
-    /// Whether this peer is not worth being waited for: it is there and does not answer, or has
-    /// not answered at all, or all that it said to have has come and is not all of a checkpoint.
+    /// Whether this peer is not worth being waited for: it has not answered at all, or all that it
+    /// said to have has come and is not all of a checkpoint.
     fn is_in_vain(&self, now: Moment, options: &Options) -> bool {
-        let patience = PATIENCE * options.election_timeout;
-        let is_mute = self.tells_since.is_some_and(|since| patience <= now.since(since));
         let is_nobody = self.header.is_none() && self.is_late(now, options);
-        let is_cut = self.is_whole() && !self.shared.parts.lock().is_ready();
-        is_mute || is_nobody || is_cut
+        is_nobody || self.is_whole() && !self.shared.parts.lock().is_ready()
     }
 
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
-        let late = |since: Moment| since + PATIENCE * options.election_timeout;
+        let late = self.moved_at + PATIENCE * options.election_timeout;
         let next = self.asked_at.map_or(self.ask_from, |at| at + options.retransmit_interval);
-        let mute = self.tells_since.map(late);
         // What is due and not done waits for a job.
-        let due = [next, late(self.moved_at)].into_iter().chain(mute);
-        due.filter(|at| now < *at).min()
+        [next, late].into_iter().filter(|at| now < *at).min()
     }
 }
 
