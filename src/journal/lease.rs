@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use crate::types::bugs::{self, Bug};
+use crate::types::marks::reached;
 
 use super::Journal;
 use super::disk::{Disk, File};
@@ -59,6 +60,7 @@ impl<D: Disk> Journal<D> {
         let longest = millis_of(length);
         for millis in self.leases().unwrap_or_default() {
             if longest < millis {
+                reached!(LongerLeaseForgotten);
                 let _ = self.disk.remove(&lease_name(millis));
             }
         }

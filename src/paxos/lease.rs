@@ -176,6 +176,9 @@ impl Paxos {
             self.grants.holder = None;
             return;
         }
+        if length < length_of(millis) {
+            reached!(LeaseShortened);
+        }
         let earlier = self.grants.holder.filter(|(id, _)| *id == from).map(|(_, until)| until);
         let until = (now + granters_time(length)).max(earlier.unwrap_or_default());
         self.grants.holder = Some((from, until));
