@@ -58,7 +58,7 @@ use super::{Paxos, Role};
 pub const DRIFT: u32 = 10;
 
 /// So many parts of a lease pass between two questions.
-const RENEWALS_PER_LEASE: u32 = 4;
+pub const RENEWALS_PER_LEASE: u32 = 4;
 
 /// Most questions whose answer may still come: those of about two leases.
 const RENEWALS_MAX: usize = 8;
