@@ -1,6 +1,8 @@
-//! A state that came from a peer, and rots where it was put down: nothing wrong is served, nothing
-//! that was voted for is lost, and the state comes from a peer once more.
+//! Checkpoints, and the journals that end where they begin. A state that came from a peer may rot
+//! where it was put down: nothing wrong is served, nothing that was voted for is lost, and the
+//! state comes from a peer once more.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use indelible::sim::Plan;
@@ -143,6 +145,23 @@ fn a_state_that_rots_is_missed_while_no_peer_is_there() {
         assert!(cluster.report(victim).unwrap().in_the_way().is_some(), "it has no state");
         assert_eq!(cluster.sim.leader(), None);
         assert!(read.wait().is_err(), "it has nothing to read");
+        cluster.settle();
+    });
+}
+
+#[test]
+fn journals_are_trimmed_though_one_checkpoint_follows_another() {
+    // By the time that one is taken, enough is applied for the next.
+    let plan = Plan { history_bytes_min: 0, checkpoint_bytes: 4096, ..Plan::default() };
+    for_seeds_of(&plan, |cluster| {
+        let mut taken = BTreeSet::new();
+        let trimmed = |id| Slot::ZERO < slot_trimmed(cluster, id);
+        while !trimmed(cluster.leader) {
+            let write = cluster.begin(cluster.leader, 8192);
+            cluster.end(write).unwrap();
+            taken.insert(cluster.report(cluster.leader).unwrap().slot_checkpointed);
+            assert!(taken.len() < 7, "of {taken:?}, none lets anything go");
+        }
         cluster.settle();
     });
 }
