@@ -24,6 +24,9 @@ mod disks;
 #[path = "scenarios/damage.rs"]
 mod damage;
 
+#[path = "scenarios/checkpoints.rs"]
+mod checkpoints;
+
 #[path = "scenarios/leadership.rs"]
 mod leadership;
 

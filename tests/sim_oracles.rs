@@ -10,8 +10,12 @@ mod made;
 #[path = "sim_oracles/random.rs"]
 mod random;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
+use indelible::ReplicaId;
+use indelible::sim::checkers::calm::{self, Quiet};
 use indelible::sim::checkers::history::{
     Call, Change, Condition, Conflict, Expectation, History, Key, Operation, Outcome, Record,
     Transaction, Versioned,
@@ -433,4 +437,34 @@ fn r1_r2_stale_reads_are_states_that_do_not_go_back() {
         let (at, value) = if bad { (1, (1, "1")) } else { (2, (2, "2")) };
         run.read(50..60, at, &[("a", Some(value))]);
     });
+}
+
+#[test]
+fn v6_a_quiet_cluster_renews_its_lease_in_time_and_no_more() {
+    // Two other voters, five seconds, a question each quarter of a second.
+    let time = Duration::from_secs(5);
+    let leases = BTreeMap::from([1, 2].map(|id| (ReplicaId(id), Duration::from_secs(1))));
+    let told = |id, name, count, leases: &BTreeMap<_, _>| {
+        let sent = BTreeMap::from([((ReplicaId(id), name), count)]);
+        let (leases, members) = (leases.clone(), 3);
+        let quiet = Quiet { sent, time, members, leases, ..Quiet::default() };
+        calm::check(&quiet).err().map(|violation| violation.invariant)
+    };
+    assert_eq!(
+        [42, 44, 45].map(|count| told(1, "Renew", count, &leases).is_some()),
+        [false, false, true]
+    );
+    assert_eq!(
+        [21, 22, 23].map(|count| told(2, "Granted", count, &leases)),
+        [None, None, Some("V6")]
+    );
+    // Who has no lease neither asks for one nor grants one, whatever the others do.
+    for (id, leases) in [(3, &leases), (1, &BTreeMap::new())] {
+        assert_eq!(told(id, "Renew", 1, leases), Some("V6"));
+        assert_eq!(told(id, "Granted", 1, leases), Some("V6"));
+    }
+    // A lease that nobody else has is granted to nobody.
+    let alone = BTreeMap::from([(ReplicaId(1), Duration::from_secs(1))]);
+    assert_eq!(told(1, "Granted", 1, &alone), Some("V6"));
+    assert_eq!(told(1, "Heartbeat", 1000, &alone), None);
 }

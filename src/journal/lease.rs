@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use crate::types::bugs::{self, Bug};
+use crate::types::marks::reached;
 
 use super::Journal;
 use super::disk::{Disk, File};
@@ -50,14 +51,16 @@ impl<D: Disk> Journal<D> {
 
     /// The time of all longer leases has passed. Where one of them cannot be forgotten, the next
     /// opening waits for it once more. Once this journal let go of the directory, the files are
-    /// another opening's, and stay.
+    /// another opening's, and stay; and after a failure nothing is changed any more.
     pub fn forget_longer_leases(&mut self, length: Duration) {
-        if self.lock.is_none() {
+        let failed = self.writer.as_ref().is_some_and(|writer| writer.check_poison().is_err());
+        if self.lock.is_none() || failed {
             return;
         }
         let longest = millis_of(length);
         for millis in self.leases().unwrap_or_default() {
             if longest < millis {
+                reached!(LongerLeaseForgotten);
                 let _ = self.disk.remove(&lease_name(millis));
             }
         }

@@ -58,7 +58,7 @@ use super::{Paxos, Role};
 pub const DRIFT: u32 = 10;
 
 /// So many parts of a lease pass between two questions.
-const RENEWALS_PER_LEASE: u32 = 4;
+pub const RENEWALS_PER_LEASE: u32 = 4;
 
 /// Most questions whose answer may still come: those of about two leases.
 const RENEWALS_MAX: usize = 8;
@@ -184,6 +184,9 @@ impl Paxos {
         if length.is_zero() {
             self.grants.holder = None;
             return;
+        }
+        if length < length_of(millis) {
+            reached!(LeaseShortened);
         }
         let earlier = self.grants.holder.filter(|(id, _)| *id == from).map(|(_, until)| until);
         let until = (now + granters_time(length)).max(earlier.unwrap_or_default());

@@ -289,8 +289,9 @@ impl<D: Disk> Driver<D> {
             self.work()?;
         }
         self.look_at_queue();
-        self.go_on_with_checkpoints();
+        // In this order: where checkpoints follow one another, only between two is it due.
         self.trim_if_due()?;
+        self.go_on_with_checkpoints();
         self.settle_hand_overs();
         self.settle_changes();
         self.say_who_shares()?;

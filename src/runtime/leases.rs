@@ -12,6 +12,7 @@
 use crate::journal::disk::Disk;
 use crate::paxos::step::LeaseOptions;
 use crate::types::error::Result;
+use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::time::{Clocks, Moment};
 
@@ -54,10 +55,13 @@ impl<D: Disk> Driver<D> {
     pub fn release(&mut self) {
         // Of leases that were longer than this core may have granted any, the next opening need not
         // know.
-        let free = self.paxos.as_ref().filter(|paxos| paxos.is_free_of_earlier_grants());
-        if let Some(paxos) = free {
-            let granted = paxos.longest_grant();
-            self.journal.forget_longer_leases(granted);
+        if let Some(paxos) = &self.paxos {
+            if paxos.is_free_of_earlier_grants() {
+                let granted = paxos.longest_grant();
+                self.journal.forget_longer_leases(granted);
+            } else {
+                reached!(EarlierLeaseKept);
+            }
         }
         self.journal.release();
     }

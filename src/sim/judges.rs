@@ -302,6 +302,13 @@ impl World {
         }
     }
 
+    /// Whoever called a replica that stopped closes it, as `runtime/threads.rs` does it.
+    pub(super) fn release(&mut self, id: ReplicaId) {
+        if let Some(life) = &mut self.machine_mut(id).life {
+            life.driver.release();
+        }
+    }
+
     /// A replica is about to die.
     pub(super) fn judge_end(&mut self, id: ReplicaId) {
         let machine = self.machine(id);

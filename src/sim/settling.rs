@@ -214,9 +214,12 @@ impl Swarm {
         sent.retain(|(id, _), _| others.contains(id));
         let lives = others.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
         let unfinished = lives.map(|(id, life)| (id, life.driver.unfinished())).collect();
+        let lease = |id: &ReplicaId| world.machine(*id).settings.driver.read_lease;
+        let leases = others.iter().filter_map(|id| Some((*id, lease(id)?))).collect();
         drop(world);
         let rounds = self.round().saturating_sub(self.round_at_peace);
-        calm::check(&Quiet { rounds, sent, unfinished })
+        let members = self.members().len() as u64;
+        calm::check(&Quiet { rounds, sent, time: QUIET, members, leases, unfinished })
     }
 
     /// The highest round that anybody promised.

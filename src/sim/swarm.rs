@@ -186,6 +186,7 @@ impl Swarm {
         let churn = habit.map(|habit| Churn::new(seed, habit, outsiders.to_vec()));
         let mut strikes = Strikes::new(ids.to_vec());
         strikes.suspend(plan.read_lease.is_some());
+        strikes.exchange_leases(leases::draw_lengths(seed, &sim));
         Self {
             limits: *limits,
             sim,

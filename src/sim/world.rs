@@ -336,6 +336,7 @@ impl World {
         }
         if stopped {
             self.on_stopped(id);
+            self.release(id);
             self.end_connections(id);
         } else {
             let life = self.machine_mut(id).life.as_mut().expect("it took a turn");

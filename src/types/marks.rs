@@ -155,6 +155,12 @@ marks! {
     OldRenewal = "old-renewal",
     /// A lease is granted that was not asked for, or given up since.
     GrantIgnored = "grant-ignored",
+    /// A lease is granted for a shorter time than it was asked for.
+    LeaseShortened = "lease-shortened",
+    /// A replica that is closed forgets a lease that was longer than any it grants.
+    LongerLeaseForgotten = "longer-lease-forgotten",
+    /// A replica is closed before all is over that earlier openings may have granted.
+    EarlierLeaseKept = "earlier-lease-kept",
     // The journal.
     /// A journal ends in a torn group.
     GroupTorn = "group-torn",

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indelible::{ErrorKind, Member, MembershipError, Network, Replica, ReplicaId};
+use indelible::{Config, ErrorKind, Member, MembershipError, Network, Replica, ReplicaId, TxId};
 use tempfile::TempDir;
 
 use crate::cluster::{NOTES, PATIENCE, addresses, config, until};
@@ -12,14 +12,18 @@ struct Grown {
     directory: TempDir,
     addresses: Vec<(u64, String)>,
     network: Option<Network>,
+    config: Config,
     open: Vec<Replica>,
 }
 
 impl Grown {
     /// Replica 1, alone, where it can be reached.
     fn begin(network: Option<Network>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut grown = Self { directory, addresses: addresses(6), network, open: Vec::new() };
+        Self::begin_with(network, config())
+    }
+
+    fn begin_with(network: Option<Network>, config: Config) -> Self {
+        let mut grown = Self::closed(network, config);
         let address = grown.addresses[..1].to_vec();
         let builder = grown.builder(1).peers(address);
         grown.open.push(builder.open().unwrap());
@@ -27,9 +31,14 @@ impl Grown {
         grown
     }
 
+    fn closed(network: Option<Network>, config: Config) -> Self {
+        let (directory, open) = (tempfile::tempdir().unwrap(), Vec::new());
+        Self { directory, addresses: addresses(6), network, config, open }
+    }
+
     fn builder(&self, id: u64) -> indelible::Builder {
         let path = self.directory.path().join(id.to_string());
-        let builder = Replica::builder(path).id(id).config(config());
+        let builder = Replica::builder(path).id(id).config(self.config.clone());
         match &self.network {
             Some(network) => builder.network(network),
             None => builder,
@@ -129,8 +138,7 @@ fn one_replica_grows_to_three_in_a_process() {
 
 #[test]
 fn a_replica_that_began_without_an_address_grows() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut grown = Grown { directory, addresses: addresses(2), network: None, open: Vec::new() };
+    let mut grown = Grown::closed(None, config());
     let alone = grown.builder(1).open().unwrap();
     alone.put(NOTES, 1, b"alone").wait().unwrap();
     alone.close().unwrap();
@@ -147,6 +155,55 @@ fn a_replica_that_began_without_an_address_grows() {
     grown.open = [1, 2].map(|id| grown.builder(id).open().unwrap()).into();
     grown.replica(2).wait_ready(PATIENCE).unwrap();
     grown.replica(2).put(NOTES, 2, b"together").wait().unwrap();
+}
+
+/// Writes until all that are open have trimmed something; returns how many keys there are.
+fn write_until_trimmed(grown: &Grown) -> u64 {
+    let mut keys = 0;
+    let trimmed = |replica: &Replica| 0 < replica.status().slot_trimmed;
+    until("all have trimmed", || {
+        for _ in 0..50 {
+            grown.first().put(NOTES, keys, &[7; 1000]).wait().unwrap();
+            keys += 1;
+        }
+        for replica in &grown.open {
+            replica.checkpoint().wait().unwrap();
+        }
+        grown.open.iter().all(trimmed)
+    });
+    keys
+}
+
+#[test]
+fn who_joins_behind_what_was_trimmed_takes_in_a_checkpoint_and_counts() {
+    let config = Config { segment_bytes: 64 * 1024, history_bytes_min: 1, ..config() };
+    let mut grown = Grown::begin_with(None, config);
+    grown.join(2);
+    grown.promote(2);
+    let keys = write_until_trimmed(&grown);
+    let least = grown.open.iter().map(|replica| replica.status().slot_trimmed).min().unwrap();
+
+    grown.join(3);
+    let status = grown.replica(3).status();
+    assert!(least <= status.slot_trimmed, "it has what nobody could give it: {status}");
+    let err = grown.replica(3).transactions(TxId::ZERO).next().unwrap().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Trimmed, "{err}");
+    grown.promote(3);
+    until("all know that there are three", || {
+        grown.open.iter().all(|replica| voters(replica) == [1, 2, 3])
+    });
+
+    // It is one of two now, without which nothing is committed.
+    grown.open.remove(0).close().unwrap();
+    grown.replica(2).put(NOTES, keys, b"without").wait().unwrap();
+    let third = grown.replica(3);
+    assert_eq!(third.get(NOTES, keys).wait().unwrap().unwrap().value[..], *b"without");
+    assert_eq!(third.snapshot().wait().unwrap().range(NOTES, ..).count() as u64, keys + 1);
+    until("both have the same state", || {
+        let told =
+            |id| (grown.replica(id).status().slot_applied, grown.replica(id).status().digest);
+        told(2) == told(3)
+    });
 }
 
 #[test]

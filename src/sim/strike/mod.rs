@@ -21,6 +21,7 @@ use crate::types::time::Moment;
 use super::checkers::Violation;
 use super::churn::NEXT;
 use super::faults::{Kind, Planned};
+use super::leases::Lengths;
 use super::machine::DiskSpeed;
 use super::network::RuleId;
 use super::rng::Rng;
@@ -49,6 +50,8 @@ pub(super) struct Strikes {
     taken: Option<Taken>,
     /// Whether a machine that stands still may sleep: its timers stand still, too.
     suspends: bool,
+    /// The leases that replicas are opened with, where these differ.
+    lengths: Option<Lengths>,
     /// Everything was taken back: from now on nothing excuses a refusal.
     healed: bool,
 }
@@ -87,6 +90,7 @@ impl Strikes {
             closing: Vec::new(),
             taken: None,
             suspends: false,
+            lengths: None,
             healed: false,
         };
         strikes.later(Moment::ZERO + LOOK_EVERY, Undo::Look);
@@ -96,6 +100,11 @@ impl Strikes {
     /// Whether machines may sleep.
     pub(super) fn suspend(&mut self, suspends: bool) {
         self.suspends = suspends;
+    }
+
+    /// Replicas are opened with other leases than before.
+    pub(super) fn exchange_leases(&mut self, lengths: Option<Lengths>) {
+        self.lengths = lengths;
     }
 
     /// Whom faults hit: all that were opened, and have not left for good.
@@ -263,6 +272,7 @@ impl Strikes {
         for _ in 0..openings {
             let disk = sim.disk(id);
             disk.stop_at(disk.boundaries() + rng.within(0..=30));
+            self.exchange_lease(sim, id);
             if sim.lock().open(id) {
                 // It came through. What it wrote since is as good as anything.
                 self.gone.push(id);
@@ -424,6 +434,7 @@ impl Strikes {
             return Ok(());
         }
         let before = sim.disk(id).fired().total();
+        self.exchange_lease(sim, id);
         if sim.lock().open(id) {
             self.note_opened(sim, id);
             return Ok(());
@@ -436,6 +447,12 @@ impl Strikes {
         sim.crash(id);
         self.later(sim.now() + Duration::from_secs(1), Undo::Open(id));
         Ok(())
+    }
+
+    fn exchange_lease(&mut self, sim: &Simulation, id: ReplicaId) {
+        if let Some(lengths) = &mut self.lengths {
+            lengths.exchange(sim, id);
+        }
     }
 
     /// Takes everything back, now.

@@ -1,0 +1,167 @@
+//! Checkpoints, and the journals that end where they begin. A state that came from a peer may rot
+//! where it was put down: nothing wrong is served, nothing that was voted for is lost, and the
+//! state comes from a peer once more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use indelible::sim::Plan;
+use indelible::types::ids::Slot;
+use indelible::types::marks::{self, Mark};
+use indelible::{ErrorKind, ReplicaId};
+
+use super::support::{Cluster, NOTES, for_seeds_of, nothing_survives};
+
+/// Clusters that keep no history.
+fn for_forgetful(scenario: impl Fn(&Cluster)) {
+    let plan = Plan { history_bytes_min: 0, checkpoint_bytes: u64::MAX, ..Plan::default() };
+    for_seeds_of(&plan, scenario);
+}
+
+fn slot_trimmed(cluster: &Cluster, id: ReplicaId) -> Slot {
+    cluster.report(id).unwrap().slot_trimmed
+}
+
+/// Replica `id` is away while the others trim what they commit; it comes back and takes in a state.
+fn take_in_a_state(cluster: &Cluster, id: ReplicaId) {
+    let known = cluster.slot_chosen(id);
+    cluster.crash(id);
+    let others = || cluster.ids().into_iter().filter(|other| *other != id);
+    // As much as two segments hold; the older one of two checkpoints is behind that, too.
+    for _ in 0..3 {
+        for _ in 0..20 {
+            let write = cluster.begin(cluster.leader, 8192);
+            cluster.end(write).unwrap();
+        }
+        cluster.expect("it is level", |sim| {
+            let mut slots = sim.ids().into_iter().map(|id| sim.slot_chosen(id));
+            slots.all(|slot| slot == sim.slot_chosen(cluster.leader) || slot == Slot::ZERO)
+        });
+        others().for_each(|other| cluster.replica(other).checkpoint().wait().unwrap());
+    }
+    cluster
+        .expect("the others trim", |_| others().all(|other| known < slot_trimmed(cluster, other)));
+    cluster.reopen(id);
+    cluster.expect("it catches up", Cluster::is_level);
+    assert!(known < slot_trimmed(cluster, id), "it took in no state");
+}
+
+/// All checkpoints of a replica that is down rot, each somewhere.
+fn rot_checkpoints(cluster: &Cluster, id: ReplicaId) {
+    let disk = cluster.disk(id);
+    let names = disk.durable_names().into_iter().filter(|name| name.starts_with("checkpoint-"));
+    let names = names.collect::<Vec<_>>();
+    assert!(!names.is_empty());
+    for name in names {
+        let length = disk.durable_length(&name).unwrap();
+        let at = cluster.below(length as u64) as usize;
+        let rotten = match cluster.below(4) {
+            0 => disk.truncate(&name, at),
+            1 => disk.make_unreadable(&name, at..at + 1),
+            // Between two blocks is nothing that anybody reads, so all of it rots.
+            2 => disk.zero(&name, 0..length),
+            _ => disk.rot(&name, 0..length, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 1)),
+        };
+        assert!(rotten, "{name} is as it was");
+    }
+}
+
+/// The victim took in a state, and voted behind it for what only the leader has besides; then it
+/// lost its power, and its checkpoints rot. Returns the victim, and who is away.
+fn lose_the_state(cluster: &Cluster) -> (ReplicaId, ReplicaId) {
+    let [victim, away] = [cluster.others[0], cluster.others[1]];
+    take_in_a_state(cluster, victim);
+    cluster.crash(away);
+    cluster.write_some(cluster.leader, 3);
+    cluster.cut_power(victim, &mut nothing_survives);
+    rot_checkpoints(cluster, victim);
+    drop(marks::take());
+    cluster.reopen(victim);
+    (victim, away)
+}
+
+/// Replica `id` comes to know all that `other` knows, and has nothing to repair.
+fn expect_whole(cluster: &Cluster, id: ReplicaId, other: ReplicaId) {
+    cluster.expect("it is whole again", |sim| {
+        let whole = sim.report(id).is_some_and(|report| report.in_the_way().is_none());
+        whole && sim.slot_chosen(id) > Slot::ZERO && sim.slot_chosen(id) == sim.slot_chosen(other)
+    });
+}
+
+#[test]
+fn a_state_that_was_taken_in_and_rots_is_taken_in_again() {
+    for_forgetful(|cluster| {
+        let (victim, away) = lose_the_state(cluster);
+        // It has nothing to answer from, and waits for the state.
+        let read = cluster.replica(victim).get(NOTES, 0);
+        expect_whole(cluster, victim, cluster.leader);
+        let reached = marks::take();
+        for mark in [Mark::CheckpointsLost, Mark::StateInstalledOpening] {
+            assert!(0 < reached[mark as usize], "{}", mark.name());
+        }
+        match read.wait() {
+            Ok(found) => assert_eq!(found.unwrap().value[..8], [0; 8]),
+            Err(err) => assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}"),
+        }
+        // What it voted for is nowhere else now.
+        cluster.crash(cluster.leader);
+        cluster.reopen(away);
+        cluster.expect("the two go on", |sim| sim.leader().is_some());
+        cluster.check_state();
+        cluster.settle();
+    });
+}
+
+#[test]
+fn a_state_that_is_taken_in_again_outlives_cuts_of_power() {
+    // As above, and the power goes while it comes.
+    for_forgetful(|cluster| {
+        let (victim, away) = lose_the_state(cluster);
+        for _ in 0..4 {
+            cluster.run_for(Duration::from_micros(cluster.below(20_000)));
+            cluster.cut_power(victim, &mut |_| cluster.below(2) == 0);
+            cluster.reopen(victim);
+        }
+        expect_whole(cluster, victim, cluster.leader);
+        cluster.power_cycle(victim);
+        expect_whole(cluster, victim, cluster.leader);
+        cluster.crash(cluster.leader);
+        cluster.reopen(away);
+        cluster.expect("the two go on", |sim| sim.leader().is_some());
+        cluster.check_state();
+        cluster.settle();
+    });
+}
+
+#[test]
+fn a_state_that_rots_is_missed_while_no_peer_is_there() {
+    // It neither serves nor votes with anybody who lacks what it voted for.
+    for_forgetful(|cluster| {
+        let (victim, _) = lose_the_state(cluster);
+        cluster.crash(cluster.leader);
+        cluster.power_cycle(victim);
+        let read = cluster.replica(victim).get(NOTES, 0);
+        cluster.run_timeouts(4);
+        assert!(cluster.report(victim).unwrap().in_the_way().is_some(), "it has no state");
+        assert_eq!(cluster.sim.leader(), None);
+        assert!(read.wait().is_err(), "it has nothing to read");
+        cluster.settle();
+    });
+}
+
+#[test]
+fn journals_are_trimmed_though_one_checkpoint_follows_another() {
+    // By the time that one is taken, enough is applied for the next.
+    let plan = Plan { history_bytes_min: 0, checkpoint_bytes: 4096, ..Plan::default() };
+    for_seeds_of(&plan, |cluster| {
+        let mut taken = BTreeSet::new();
+        let trimmed = |id| Slot::ZERO < slot_trimmed(cluster, id);
+        while !trimmed(cluster.leader) {
+            let write = cluster.begin(cluster.leader, 8192);
+            cluster.end(write).unwrap();
+            taken.insert(cluster.report(cluster.leader).unwrap().slot_checkpointed);
+            assert!(taken.len() < 7, "of {taken:?}, none lets anything go");
+        }
+        cluster.settle();
+    });
+}
