@@ -264,7 +264,7 @@ impl Replica {
     }
 }
 
-/// Three voters, of whom majorities decide, and an observer where one of them may be replaced.
+/// Three voters, of whom majorities decide, and an observer where one is to join.
 ///
 /// # Panics
 ///
@@ -279,7 +279,7 @@ pub fn membership(settings: &Settings) -> Membership {
     let voters = (1..=VOTERS as u64).map(member).collect();
     let three = Membership::flexible(voters, 2, 2, settings.alpha);
     let three = three.expect("majorities of three intersect");
-    match settings.changes() {
+    match settings.joins() {
         true => three.with_observer(member(REPLICAS as u64)).expect("it is new"),
         false => three,
     }

@@ -7,8 +7,8 @@ use crate::bugs::Bug;
 /// How many replicas there are.
 pub const REPLICAS: usize = 4;
 
-/// How many of them vote at first. The last one observes, where the membership changes; otherwise
-/// it is not there.
+/// How many of them vote at first. The last one observes, where it is to join; otherwise it is not
+/// there.
 pub const VOTERS: usize = 3;
 
 /// One configuration. Where a bound is zero, what it bounds does not happen.
@@ -101,16 +101,22 @@ impl Settings {
         }
     }
 
-    /// Whether the membership changes, and one of the replicas observes at first.
+    /// Whether the membership changes.
     #[must_use]
     pub fn changes(&self) -> bool {
         !self.change.is_empty()
     }
 
+    /// Whether one of the replicas observes at first, and votes once the membership changed.
+    #[must_use]
+    pub fn joins(&self) -> bool {
+        self.change.contains(&(REPLICAS as u64))
+    }
+
     /// How many replicas something can happen to.
     #[must_use]
     pub fn replicas(&self) -> usize {
-        if self.changes() { REPLICAS } else { VOTERS }
+        if self.joins() { REPLICAS } else { VOTERS }
     }
 
     /// Whether reads begin.

@@ -141,7 +141,7 @@ fn settled() -> Vec<Sound> {
 
 /// (d) A change of the membership, by any leader. Four replicas are in `deep`.
 fn changes() -> Vec<Sound> {
-    vec![sound(29_995_624, to(&[1, 2], "d: ABC -> AB, 2 slots, alpha 1"))]
+    vec![sound(683_144, to(&[1, 2], "d: ABC -> AB, 2 slots, alpha 1"))]
 }
 
 fn to(change: &'static [u64], name: &'static str) -> Settings {
