@@ -57,6 +57,8 @@ pub enum Step {
         /// Exclusive.
         floor: Slot,
     },
+    /// It takes in the state that these entries, from slot 0 on, add up to. A peer learned them.
+    Install(Vec<Entry>),
     /// A message arrives.
     Receive {
         /// Who sent it.
@@ -115,6 +117,8 @@ pub struct Replica {
     pub crashes: u8,
     /// How often it was asked to change the membership.
     pub changes: u8,
+    /// How many states of peers it took in.
+    pub installs: u8,
     /// How many reads began.
     pub reads: u8,
     /// How many of them in this opening.
@@ -141,6 +145,7 @@ impl Replica {
             campaigns: 0,
             crashes: 0,
             changes: 0,
+            installs: 0,
             reads: 0,
             reads_opened: 0,
             waiting: Vec::new(),
@@ -167,15 +172,14 @@ impl Replica {
     }
 
     fn new_core(&self, settings: &Settings, recovered: Recovered) -> Paxos {
-        let alpha = settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha));
-        let first = membership(&Settings { alpha, ..settings.clone() });
+        let alpha = self.alpha(settings);
         let openings = self.openings();
         let second = Duration::from_secs(1);
         let options = Options {
             id: self.id,
             incarnation: Incarnation(u128::from(self.id.0)),
             boot: Boot { sequence: openings, nonce: self.id.0 << 32 | openings },
-            membership: governing(first, &self.learned),
+            membership: self.governing(settings, &self.learned),
             seed: 0,
             heartbeat_interval: second,
             election_timeout: 10 * second,
@@ -196,6 +200,16 @@ impl Replica {
         core
     }
 
+    fn alpha(&self, settings: &Settings) -> u64 {
+        settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha))
+    }
+
+    /// What governs the first slot behind `learned`, as this replica sees it.
+    pub(crate) fn governing(&self, settings: &Settings, learned: &[Entry]) -> Membership {
+        let first = membership(&Settings { alpha: self.alpha(settings), ..settings.clone() });
+        governing(first, learned)
+    }
+
     /// What tells this replica from others.
     #[must_use]
     pub fn key(&self) -> ContentHash {
@@ -209,6 +223,7 @@ impl Replica {
             campaigns,
             crashes,
             changes,
+            installs,
             reads,
             reads_opened,
             waiting,
@@ -217,7 +232,7 @@ impl Replica {
         } = self;
         let mut key = Key::default();
         (id, journal, held, learned, proposed, campaigns).hash(&mut key);
-        (crashes, changes, reads, reads_opened, waiting, nonce, breach, core.is_some())
+        (crashes, changes, installs, reads, reads_opened, waiting, nonce, breach, core.is_some())
             .hash(&mut key);
         if let Some(core) = core {
             core.hash_essence(&mut key);

@@ -41,6 +41,10 @@ pub struct Settings {
     pub tears: bool,
     /// Whether the damage may be to the promise, instead of a vote.
     pub loses_promise: bool,
+    /// How many states of peers each replica takes in.
+    pub installs: [u8; REPLICAS],
+    /// How many states are taken in, by all replicas together.
+    pub installs_max: u8,
     /// How many linearizable reads begin at each replica.
     pub reads: [u8; VOTERS],
     /// How many rounds of confirmation a leader begins in one opening. Copies of a question make
@@ -90,6 +94,8 @@ impl Settings {
             damages: &[],
             tears: false,
             loses_promise: false,
+            installs: [0; REPLICAS],
+            installs_max: 0,
             reads: [0; VOTERS],
             rounds_max: 2,
             syncs: [false; VOTERS],

@@ -5,7 +5,7 @@
 use indelible::types::message::Doubt;
 
 use crate::runs::Sound;
-use crate::settings::{Heartbeats, Settings};
+use crate::settings::{Heartbeats, REPLICAS, Settings};
 
 /// So many states are explored with every change.
 const SMALL_STATES_MAX: usize = 500_000;
@@ -13,7 +13,7 @@ const SMALL_STATES_MAX: usize = 500_000;
 /// What must hold, explored to its end.
 #[must_use]
 pub fn full() -> Vec<Sound> {
-    [ballots(), reads(), crashes(), damage(), settled(), changes()].concat()
+    [ballots(), reads(), crashes(), damage(), settled(), states(), changes()].concat()
 }
 
 /// What must hold, small enough for every change.
@@ -136,6 +136,23 @@ fn settled() -> Vec<Sound> {
     vec![
         sound(874_704, heard(at_once(faulty(voter(one("c: settled, FAULTY")))))),
         sound(3_722_775, heard(at_once(uncertain(voter(one("c: settled, UNCERTAIN")))))),
+    ]
+}
+
+/// (e) Anyone takes in the state of a peer, once, at any time.
+fn states() -> Vec<Sound> {
+    let installs = |settings| Settings { installs: [1; REPLICAS], installs_max: 1, ..settings };
+    let anyone = |settings| crash([1, 1, 1], settings);
+    let two = |name| installs(Settings::new(name, 2));
+    let one = |name| installs(one(name));
+    vec![
+        sound(2_449, one("e: a state, 1 slot, 2 ballots")),
+        sound(41_025, three(one("e: a state, 1 slot, 3 ballots"))),
+        sound(229_599, two("e: a state, 2 slots, 2 ballots")),
+        sound(22_466, crash([0, 0, 1], one("e: a state, a voter crashes"))),
+        sound(145_940, syncs(anyone(one("e: a state, anyone crashes")))),
+        sound(25_950, at_once(faulty(anyone(one("e: a state, anyone's slot is FAULTY"))))),
+        sound(1_211_114, at_once(crash([0, 0, 1], two("e: a state, a voter crashes, 2 slots")))),
     ]
 }
 
