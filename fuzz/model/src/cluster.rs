@@ -62,7 +62,7 @@ pub struct Action {
 enum Happening {
     Campaign,
     Propose,
-    Change,
+    Change(usize),
     Sync,
     Crash,
     Kill,
@@ -131,7 +131,7 @@ impl Cluster {
         let step = match happening {
             Happening::Campaign => Step::Campaign,
             Happening::Propose => Step::Propose,
-            Happening::Change => Step::Change,
+            Happening::Change(place) => Step::Change(place),
             Happening::Sync => Step::Sync,
             Happening::Crash => Step::Crash,
             Happening::Kill => Step::Kill,
@@ -179,7 +179,8 @@ impl Cluster {
             |counter: fn(&Replica) -> u8| -> u8 { self.replicas(state).map(counter).iter().sum() };
         let mut happenings = vec![Happening::Propose];
         if self.settings.changes() && count(|replica| replica.changes) < self.settings.changes_max {
-            happenings.push(Happening::Change);
+            let successors = 0..self.settings.successors.len();
+            happenings.extend(successors.map(Happening::Change));
         }
         if self.settings.syncs.contains(&true) {
             happenings.push(Happening::Sync);

@@ -35,8 +35,8 @@ pub enum Step {
     Campaign,
     /// It proposes a command that nobody proposed before.
     Propose,
-    /// It makes the other membership count.
-    Change,
+    /// It makes another membership count: the one with this place among the settings.
+    Change(usize),
     /// Its oldest volatile record becomes durable.
     Sync,
     /// It loses what is not durable, and opens again.
@@ -300,19 +300,21 @@ pub fn membership(settings: &Settings) -> Membership {
     }
 }
 
-/// The membership that may follow the first one.
+/// The membership behind `present` in which these vote; `None` where one of them is no member.
 ///
 /// # Panics
 ///
-/// Where nobody of the first membership votes in it.
+/// Where nobody of the present membership votes in it.
 #[must_use]
-pub fn successor(settings: &Settings) -> Membership {
-    let first = membership(settings);
-    let is_named = |id: &ReplicaId| settings.change.contains(&id.0);
-    let joining = first.observers().iter().map(|member| member.id).filter(is_named);
-    let leaving = first.voters().iter().map(|member| member.id).filter(|id| !is_named(id));
-    let joined = joining.fold(first.clone(), |next, id| next.with_voter(id).expect("it observes"));
-    leaving.fold(joined, |next, id| next.without(id).expect("others are left"))
+pub fn successor(present: &Membership, voters: &[u64]) -> Option<Membership> {
+    let is_named = |id: &ReplicaId| voters.contains(&id.0);
+    if voters.iter().any(|id| present.member(ReplicaId(*id)).is_none()) {
+        return None;
+    }
+    let joining = present.observers().iter().map(|member| member.id).filter(is_named);
+    let leaving = present.voters().iter().map(|member| member.id).filter(|id| !is_named(id));
+    let joined = joining.fold(present.clone(), |next, id| next.with_voter(id).expect("observes"));
+    Some(leaving.fold(joined, |next, id| next.without(id).expect("others are left")))
 }
 
 /// What governs the first slot behind `learned`, which begins with `first`.

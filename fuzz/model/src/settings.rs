@@ -18,9 +18,9 @@ pub struct Settings {
     pub name: &'static str,
     /// Slots that entries are proposed in: 1 to this number. Slot 0 holds the first membership.
     pub slots: u64,
-    /// Who votes after the change of the membership that any leader may make, once; nobody where it
-    /// stays as it is.
-    pub change: &'static [u64],
+    /// Who may vote after a change of the membership: any leader may ask for any of these, where it
+    /// may follow. None where the membership stays as it is.
+    pub successors: &'static [&'static [u64]],
     /// How many changes are asked for, by all leaders together.
     pub changes_max: u8,
     /// See [`Membership`](indelible::types::membership::Membership).
@@ -83,7 +83,7 @@ impl Settings {
         Self {
             name,
             slots,
-            change: &[],
+            successors: &[],
             changes_max: 1,
             alpha: slots,
             campaigns: [1, 1, 0],
@@ -110,13 +110,13 @@ impl Settings {
     /// Whether the membership changes.
     #[must_use]
     pub fn changes(&self) -> bool {
-        !self.change.is_empty()
+        !self.successors.is_empty()
     }
 
-    /// Whether one of the replicas observes at first, and votes once the membership changed.
+    /// Whether one of the replicas observes at first, and may vote once the membership changed.
     #[must_use]
     pub fn joins(&self) -> bool {
-        self.change.contains(&(REPLICAS as u64))
+        self.successors.iter().any(|voters| voters.contains(&(REPLICAS as u64)))
     }
 
     /// How many replicas something can happen to.

@@ -71,7 +71,7 @@ impl Turn<'_> {
                 self.input(Input::Campaign);
             }
             Step::Propose => self.propose()?,
-            Step::Change => self.change()?,
+            Step::Change(place) => self.change(*place)?,
             Step::Sync => {
                 if self.replica.journal.volatile() == 0 {
                     return None;
@@ -138,9 +138,9 @@ impl Turn<'_> {
         Some(())
     }
 
-    fn change(&mut self) -> Option<()> {
+    fn change(&mut self, place: usize) -> Option<()> {
         let core = self.replica.core.as_ref()?;
-        let next = successor(self.settings);
+        let next = successor(core.membership(), self.settings.successors[place])?;
         let may = core.can_change() && *core.membership() != next;
         // As with commands, it gets a slot that is looked at.
         if !may || core.next_slot() > Slot(self.settings.slots) {

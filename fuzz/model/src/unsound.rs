@@ -288,7 +288,7 @@ fn states_must_not() -> Vec<Unsound> {
             15,
             core::Bug::StateKeepsMembers,
             installs(Settings {
-                change: &[1, 2],
+                successors: &[&[1, 2]],
                 alpha: 1,
                 ..lossy("a state leaves the members as they were", 2)
             }),
