@@ -50,6 +50,7 @@ pub fn deep() -> Vec<Sound> {
         heard(uncertain(voter(one("c: settled, UNCERTAIN, late syncs")))),
         heard(twice(at_once(both(crash([0, 0, 2], one("c: settled, then damaged again")))))),
         Settings { alpha: 1, ..at_once(both(voter(two("c: settled, 2 slots, alpha 1")))) },
+        once(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 2 slots, 1 ballot")),
         to(&[&[1, 4]], "d: ABC -> AD, 2 slots, alpha 1"),
         to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, alpha 1"),
     ];
@@ -168,7 +169,6 @@ fn changes() -> Vec<Sound> {
         sound(97_673, slot(to(&[&[1, 2, 4]], "d: ABC -> ABD, 1 slot"))),
         sound(191_469, slot(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 1 slot"))),
         sound(2_935_362, once(to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, 1 ballot"))),
-        sound(6_537_601, once(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 2 slots, 1 ballot"))),
     ]
 }
 
