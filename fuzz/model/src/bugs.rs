@@ -52,6 +52,8 @@ pub enum Bug {
     FaultyAnsweredNone,
     /// A voter takes a leader's answer to an earlier opening for one to this.
     LateSettled,
+    /// What was trimmed for the state of a peer is gone, and so is the state after a crash.
+    StateNotDurable,
     /// A mistake within the core.
     Core(core::Bug),
 }

@@ -9,9 +9,10 @@
 
 use indelible::types::entry::{Entry, EntryKind};
 use indelible::types::ids::{Ballot, Slot};
+use indelible::types::membership::Membership;
 
 use crate::journal::Voted;
-use crate::replica::{Breach, Replica};
+use crate::replica::{Breach, Replica, membership};
 use crate::settings::{REPLICAS, Settings};
 
 type Replicas<'a> = [&'a Replica; REPLICAS];
@@ -25,26 +26,20 @@ fn chosen<'a>(settings: &Settings, replicas: &Replicas<'a>) -> Vec<&'a Voted> {
         return PAIRS.iter().flat_map(|pair| chosen_by(replicas, pair)).collect();
     }
     let mut all: Vec<&Voted> = Vec::new();
-    let mut changed = None;
+    // Who governs, and since which ballot.
+    let (mut present, mut since) = (membership(settings), Ballot::ZERO);
     for slot in (1..=settings.slots).map(Slot) {
-        let in_slot = |vote: &&Voted| vote.0 == slot;
         let of_slot = all.len();
-        match changed {
-            None => {
-                let votes = PAIRS.iter().flat_map(|pair| chosen_by(replicas, pair));
-                all.extend(votes.filter(in_slot));
-            }
-            Some(at) => {
-                let votes = chosen_after(settings, replicas).into_iter();
-                all.extend(votes.filter(in_slot).filter(|vote| vote.1 >= at));
-            }
-        }
-        let is_change = |vote: &Voted| vote.2.kind() == EntryKind::Membership;
-        let changes = all[of_slot..].iter().filter(|vote| is_change(vote));
-        changed = changed.or(changes.map(|vote| vote.1).min());
+        all.extend(chosen_in(replicas, &present, slot).filter(|vote| since <= vote.1));
+        let after = |vote: &&Voted| Some((vote.1, vote.2.membership_after(&present)?));
+        let next = all[of_slot..].iter().filter_map(after).min_by_key(|(ballot, _)| *ballot);
         let mut votes = replicas.iter().flat_map(|replica| &replica.journal.votes);
+        let is_change = |vote: &Voted| vote.2.kind() == EntryKind::Membership;
         if all.len() == of_slot && votes.any(|vote| vote.0 == slot && is_change(vote)) {
             break;
+        }
+        if let Some((ballot, next)) = next {
+            (since, present) = (ballot, next);
         }
     }
     all
@@ -58,14 +53,19 @@ fn chosen_by<'a>(replicas: &Replicas<'a>, quorum: &[usize]) -> Vec<&'a Voted> {
     votes.filter(all).collect()
 }
 
-/// What a majority of those voted for who vote after the change.
-fn chosen_after<'a>(settings: &Settings, replicas: &Replicas<'a>) -> Vec<&'a Voted> {
-    let voters = settings.change.iter().map(|id| *id as usize - 1).collect::<Vec<_>>();
-    let votes = |vote: &Voted| {
-        voters.iter().filter(|voter| replicas[**voter].journal.votes.contains(vote)).count()
-    };
-    let all = voters.iter().flat_map(|voter| &replicas[*voter].journal.votes);
-    all.filter(|vote| votes(vote) > voters.len() / 2).collect()
+/// What a majority of the voters of `present` voted for in `slot`.
+fn chosen_in<'a>(
+    replicas: &Replicas<'a>,
+    present: &Membership,
+    slot: Slot,
+) -> impl Iterator<Item = &'a Voted> {
+    let places = present.voters().iter().map(|voter| voter.id.0 as usize - 1);
+    let voters: Vec<&Replica> = places.map(|place| replicas[place]).collect();
+    let all = voters.clone().into_iter().flat_map(|voter| &voter.journal.votes);
+    all.filter(move |vote| {
+        let voted = voters.iter().filter(|voter| voter.journal.votes.contains(vote)).count();
+        vote.0 == slot && voted > voters.len() / 2
+    })
 }
 
 /// In each slot at most one entry is ever chosen, and nobody believes in another one.

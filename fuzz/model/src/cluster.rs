@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use stateright::{Model, Property};
 
+use indelible::types::entry::Entry;
 use indelible::types::ids::{ReplicaId, Slot};
 use indelible::types::message::Doubt;
 
@@ -24,7 +25,7 @@ use crate::checks;
 use crate::replica::{Letter, Replica, Step};
 use crate::settings::{REPLICAS, Settings};
 use crate::stale::{Standing, is_stale};
-use crate::table::{Mix, Table};
+use crate::table::{Key, Mix, Table};
 
 /// The model.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Cluster {
     settings: Settings,
     replicas: Table<Replica>,
     letters: Table<Letter>,
+    /// Beginnings of the log, each with what it adds up to.
+    logs: Table<Vec<Entry>>,
     outcomes: Vec<Mutex<Outcomes>>,
 }
 
@@ -59,7 +62,7 @@ pub struct Action {
 enum Happening {
     Campaign,
     Propose,
-    Change,
+    Change(usize),
     Sync,
     Crash,
     Kill,
@@ -68,6 +71,7 @@ enum Happening {
     LosePromise,
     Retransmit,
     Read(Slot),
+    Install(u32),
     Receive(u32),
 }
 
@@ -88,7 +92,8 @@ impl Cluster {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let outcomes = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
-        Self { settings, replicas: Table::default(), letters: Table::default(), outcomes }
+        let (replicas, letters, logs) = Default::default();
+        Self { settings, replicas, letters, logs, outcomes }
     }
 
     /// The settings.
@@ -126,7 +131,7 @@ impl Cluster {
         let step = match happening {
             Happening::Campaign => Step::Campaign,
             Happening::Propose => Step::Propose,
-            Happening::Change => Step::Change,
+            Happening::Change(place) => Step::Change(place),
             Happening::Sync => Step::Sync,
             Happening::Crash => Step::Crash,
             Happening::Kill => Step::Kill,
@@ -135,6 +140,7 @@ impl Cluster {
             Happening::LosePromise => Step::LosePromise,
             Happening::Retransmit => Step::Retransmit,
             Happening::Read(floor) => Step::Read { floor },
+            Happening::Install(log) => Step::Install(self.logs.get(log).clone()),
             Happening::Receive(letter) => {
                 let Letter { from, message, .. } = self.letters.get(letter).clone();
                 Step::Receive { from, message }
@@ -173,7 +179,8 @@ impl Cluster {
             |counter: fn(&Replica) -> u8| -> u8 { self.replicas(state).map(counter).iter().sum() };
         let mut happenings = vec![Happening::Propose];
         if self.settings.changes() && count(|replica| replica.changes) < self.settings.changes_max {
-            happenings.push(Happening::Change);
+            let successors = 0..self.settings.successors.len();
+            happenings.extend(successors.map(Happening::Change));
         }
         if self.settings.syncs.contains(&true) {
             happenings.push(Happening::Sync);
@@ -191,6 +198,25 @@ impl Cluster {
             happenings.push(Happening::Read(Slot(state.learned)));
         }
         happenings
+    }
+
+    /// The states of peers that each replica may take in: of what is known, and of what was known
+    /// some time ago.
+    fn installs(&self, state: &State, actions: &mut Vec<Action>) {
+        let replicas = self.replicas(state);
+        let count: u8 = replicas.iter().map(|replica| replica.installs).sum();
+        if self.settings.installs_max <= count {
+            return;
+        }
+        let longest = replicas.iter().map(|replica| &replica.learned).max_by_key(|log| log.len());
+        let longest = longest.expect("there are replicas");
+        for (place, replica) in replicas.iter().enumerate().take(self.settings.replicas()) {
+            for end in replica.learned.len() + 1..=longest.len() {
+                let log = &longest[..end];
+                let number = self.logs.number(Key::of(&log), || log.to_vec());
+                actions.push(Action { place, happening: Happening::Install(number) });
+            }
+        }
     }
 
     fn forget_stale(&self, state: &mut State) {
@@ -215,6 +241,9 @@ impl Cluster {
                 let Letter { from, to, message } = self.letters.get(letter);
                 format!("{from} -> {to} {}", indelible::sim::lines::message(message))
             }
+            Happening::Install(log) => {
+                format!("{id} installs chosen<{}", self.logs.get(log).len())
+            }
             other => format!("{id} {other:?}"),
         }
     }
@@ -238,6 +267,7 @@ impl Model for Cluster {
             actions
                 .extend(happenings.iter().map(|happening| Action { place, happening: *happening }));
         }
+        self.installs(state, actions);
         for letter in &state.network {
             let place = self.letters.get(*letter).to.0 as usize - 1;
             actions.push(Action { place, happening: Happening::Receive(*letter) });

@@ -9,8 +9,11 @@
 //! where it does not ([`Bug::ReopenWithoutSync`](crate::bugs::Bug)), it is a crash of its own
 //! ([`Journal::kill`]).
 //!
-//! Every vote that was ever durable is kept, also where a newer one replaced it: what is chosen is
-//! a matter of history.
+//! A state of a peer is durable before the core hears of it, whatever is volatile. The next opening
+//! begins with it, and finds nothing of the slots below: they are trimmed.
+//!
+//! Every vote that was ever durable is kept, also where a newer one replaced it, or where it is
+//! trimmed: what is chosen is a matter of history.
 
 use std::collections::VecDeque;
 
@@ -34,6 +37,8 @@ pub struct Journal {
     pub votes: Vec<Voted>,
     /// What peers told to be chosen, by slot.
     told: Vec<(Slot, Entry)>,
+    /// The entries, from slot 0 on, that a state of a peer adds up to; empty where there is none.
+    state: Vec<Entry>,
     /// How far the log is known to be chosen.
     mark: Slot,
     /// Votes that were damaged: they count for what is chosen, and no opening finds them.
@@ -60,6 +65,33 @@ impl Journal {
             let mark = (index + 1 == count).then_some(mark);
             self.volatile.push_back(Volatile { record, mark });
         }
+    }
+
+    /// The state that these entries add up to, from slot 0 on, is durable.
+    pub fn install(&mut self, state: Vec<Entry>) {
+        self.state = state;
+        let trimmed = self.trimmed();
+        self.told.retain(|(slot, _)| trimmed <= *slot);
+    }
+
+    /// The state is gone. What was trimmed for it does not come back.
+    pub fn lose_state(&mut self) {
+        let trimmed = self.trimmed();
+        if trimmed == Slot::ZERO {
+            return;
+        }
+        let gone = self.votes.iter().filter(|(slot, _, _)| *slot < trimmed);
+        self.damaged.extend(gone.map(|(slot, ballot, _)| (*slot, *ballot)));
+        self.damaged.sort();
+        self.damaged.dedup();
+        self.state.clear();
+        self.mark = Slot::ZERO;
+    }
+
+    /// The first slot whose entry may be here: those below are in a state.
+    #[must_use]
+    pub fn trimmed(&self) -> Slot {
+        Slot(self.state.len() as u64)
     }
 
     /// How many records are not durable.
@@ -146,7 +178,9 @@ impl Journal {
     }
 
     fn readable(&self) -> impl DoubleEndedIterator<Item = &Voted> {
-        self.votes.iter().filter(|(slot, ballot, _)| !self.damaged.contains(&(*slot, *ballot)))
+        let trimmed = self.trimmed();
+        let left = self.votes.iter().filter(move |(slot, _, _)| trimmed <= *slot);
+        left.filter(|(slot, ballot, _)| !self.damaged.contains(&(*slot, *ballot)))
     }
 
     /// The newest durable vote in `slot` is damaged, and the opening that follows notices. Returns
@@ -189,7 +223,7 @@ impl Journal {
     /// The first slot that no record shows to be chosen.
     fn known(&self) -> Slot {
         let told = self.told.iter().map(|(slot, _)| slot.next()).max();
-        told.unwrap_or(Slot(1)).max(self.mark)
+        told.unwrap_or(Slot(1)).max(self.mark).max(self.trimmed())
     }
 
     /// The newest vote in `slot`, durable or not.
@@ -210,9 +244,9 @@ impl Journal {
     /// Where a slot that was remembered as chosen has no entry.
     #[must_use]
     pub fn recover(&self, first: Entry) -> (Recovered, Vec<Entry>) {
-        let mut chain = Chain::EMPTY.extend(first.hash());
-        let mut chosen = vec![first];
-        let mut slot = Slot(1);
+        let mut chosen = if self.state.is_empty() { vec![first] } else { self.state.clone() };
+        let mut chain = chain_over(&chosen);
+        let mut slot = Slot(chosen.len() as u64);
         loop {
             let vouched = |_: &&Entry| !self.doubts.contains(slot);
             let told = self.told.iter().find(|(of, _)| *of == slot).map(|(_, entry)| entry);
@@ -245,4 +279,10 @@ impl Journal {
             Recovered { promised, slot_chosen, chain, votes, doubts, ..Recovered::default() };
         (recovered, chosen)
     }
+}
+
+/// The chain over these entries, from slot 0 on.
+#[must_use]
+pub fn chain_over(entries: &[Entry]) -> Chain {
+    entries.iter().fold(Chain::EMPTY, |chain, entry| chain.extend(entry.hash()))
 }

@@ -35,8 +35,8 @@ pub enum Step {
     Campaign,
     /// It proposes a command that nobody proposed before.
     Propose,
-    /// It makes the other membership count.
-    Change,
+    /// It makes another membership count: the one with this place among the settings.
+    Change(usize),
     /// Its oldest volatile record becomes durable.
     Sync,
     /// It loses what is not durable, and opens again.
@@ -57,6 +57,8 @@ pub enum Step {
         /// Exclusive.
         floor: Slot,
     },
+    /// It takes in the state that these entries, from slot 0 on, add up to. A peer learned them.
+    Install(Vec<Entry>),
     /// A message arrives.
     Receive {
         /// Who sent it.
@@ -115,6 +117,8 @@ pub struct Replica {
     pub crashes: u8,
     /// How often it was asked to change the membership.
     pub changes: u8,
+    /// How many states of peers it took in.
+    pub installs: u8,
     /// How many reads began.
     pub reads: u8,
     /// How many of them in this opening.
@@ -141,6 +145,7 @@ impl Replica {
             campaigns: 0,
             crashes: 0,
             changes: 0,
+            installs: 0,
             reads: 0,
             reads_opened: 0,
             waiting: Vec::new(),
@@ -167,15 +172,14 @@ impl Replica {
     }
 
     fn new_core(&self, settings: &Settings, recovered: Recovered) -> Paxos {
-        let alpha = settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha));
-        let first = membership(&Settings { alpha, ..settings.clone() });
+        let alpha = self.alpha(settings);
         let openings = self.openings();
         let second = Duration::from_secs(1);
         let options = Options {
             id: self.id,
             incarnation: Incarnation(u128::from(self.id.0)),
             boot: Boot { sequence: openings, nonce: self.id.0 << 32 | openings },
-            membership: governing(first, &self.learned),
+            membership: self.governing(settings, &self.learned),
             seed: 0,
             heartbeat_interval: second,
             election_timeout: 10 * second,
@@ -196,6 +200,16 @@ impl Replica {
         core
     }
 
+    fn alpha(&self, settings: &Settings) -> u64 {
+        settings.bug.map_or(settings.alpha, |bug| bug.alpha(self.id, settings.alpha))
+    }
+
+    /// What governs the first slot behind `learned`, as this replica sees it.
+    pub(crate) fn governing(&self, settings: &Settings, learned: &[Entry]) -> Membership {
+        let first = membership(&Settings { alpha: self.alpha(settings), ..settings.clone() });
+        governing(first, learned)
+    }
+
     /// What tells this replica from others.
     #[must_use]
     pub fn key(&self) -> ContentHash {
@@ -209,6 +223,7 @@ impl Replica {
             campaigns,
             crashes,
             changes,
+            installs,
             reads,
             reads_opened,
             waiting,
@@ -217,7 +232,7 @@ impl Replica {
         } = self;
         let mut key = Key::default();
         (id, journal, held, learned, proposed, campaigns).hash(&mut key);
-        (crashes, changes, reads, reads_opened, waiting, nonce, breach, core.is_some())
+        (crashes, changes, installs, reads, reads_opened, waiting, nonce, breach, core.is_some())
             .hash(&mut key);
         if let Some(core) = core {
             core.hash_essence(&mut key);
@@ -264,7 +279,7 @@ impl Replica {
     }
 }
 
-/// Three voters, of whom majorities decide, and an observer where one of them may be replaced.
+/// Three voters, of whom majorities decide, and an observer where one is to join.
 ///
 /// # Panics
 ///
@@ -279,25 +294,27 @@ pub fn membership(settings: &Settings) -> Membership {
     let voters = (1..=VOTERS as u64).map(member).collect();
     let three = Membership::flexible(voters, 2, 2, settings.alpha);
     let three = three.expect("majorities of three intersect");
-    match settings.changes() {
+    match settings.joins() {
         true => three.with_observer(member(REPLICAS as u64)).expect("it is new"),
         false => three,
     }
 }
 
-/// The membership that may follow the first one.
+/// The membership behind `present` in which these vote; `None` where one of them is no member.
 ///
 /// # Panics
 ///
-/// Where nobody of the first membership votes in it.
+/// Where nobody of the present membership votes in it.
 #[must_use]
-pub fn successor(settings: &Settings) -> Membership {
-    let first = membership(settings);
-    let is_named = |id: &ReplicaId| settings.change.contains(&id.0);
-    let joining = first.observers().iter().map(|member| member.id).filter(is_named);
-    let leaving = first.voters().iter().map(|member| member.id).filter(|id| !is_named(id));
-    let joined = joining.fold(first.clone(), |next, id| next.with_voter(id).expect("it observes"));
-    leaving.fold(joined, |next, id| next.without(id).expect("others are left"))
+pub fn successor(present: &Membership, voters: &[u64]) -> Option<Membership> {
+    let is_named = |id: &ReplicaId| voters.contains(&id.0);
+    if voters.iter().any(|id| present.member(ReplicaId(*id)).is_none()) {
+        return None;
+    }
+    let joining = present.observers().iter().map(|member| member.id).filter(is_named);
+    let leaving = present.voters().iter().map(|member| member.id).filter(|id| !is_named(id));
+    let joined = joining.fold(present.clone(), |next, id| next.with_voter(id).expect("observes"));
+    Some(leaving.fold(joined, |next, id| next.without(id).expect("others are left")))
 }
 
 /// What governs the first slot behind `learned`, which begins with `first`.

@@ -7,8 +7,8 @@ use crate::bugs::Bug;
 /// How many replicas there are.
 pub const REPLICAS: usize = 4;
 
-/// How many of them vote at first. The last one observes, where the membership changes; otherwise
-/// it is not there.
+/// How many of them vote at first. The last one observes, where it is to join; otherwise it is not
+/// there.
 pub const VOTERS: usize = 3;
 
 /// One configuration. Where a bound is zero, what it bounds does not happen.
@@ -18,9 +18,9 @@ pub struct Settings {
     pub name: &'static str,
     /// Slots that entries are proposed in: 1 to this number. Slot 0 holds the first membership.
     pub slots: u64,
-    /// Who votes after the change of the membership that any leader may make, once; nobody where it
-    /// stays as it is.
-    pub change: &'static [u64],
+    /// Who may vote after a change of the membership: any leader may ask for any of these, where it
+    /// may follow. None where the membership stays as it is.
+    pub successors: &'static [&'static [u64]],
     /// How many changes are asked for, by all leaders together.
     pub changes_max: u8,
     /// See [`Membership`](indelible::types::membership::Membership).
@@ -41,6 +41,10 @@ pub struct Settings {
     pub tears: bool,
     /// Whether the damage may be to the promise, instead of a vote.
     pub loses_promise: bool,
+    /// How many states of peers each replica takes in.
+    pub installs: [u8; REPLICAS],
+    /// How many states are taken in, by all replicas together.
+    pub installs_max: u8,
     /// How many linearizable reads begin at each replica.
     pub reads: [u8; VOTERS],
     /// How many rounds of confirmation a leader begins in one opening. Copies of a question make
@@ -79,7 +83,7 @@ impl Settings {
         Self {
             name,
             slots,
-            change: &[],
+            successors: &[],
             changes_max: 1,
             alpha: slots,
             campaigns: [1, 1, 0],
@@ -90,6 +94,8 @@ impl Settings {
             damages: &[],
             tears: false,
             loses_promise: false,
+            installs: [0; REPLICAS],
+            installs_max: 0,
             reads: [0; VOTERS],
             rounds_max: 2,
             syncs: [false; VOTERS],
@@ -101,16 +107,22 @@ impl Settings {
         }
     }
 
-    /// Whether the membership changes, and one of the replicas observes at first.
+    /// Whether the membership changes.
     #[must_use]
     pub fn changes(&self) -> bool {
-        !self.change.is_empty()
+        !self.successors.is_empty()
+    }
+
+    /// Whether one of the replicas observes at first, and may vote once the membership changed.
+    #[must_use]
+    pub fn joins(&self) -> bool {
+        self.successors.iter().any(|voters| voters.contains(&(REPLICAS as u64)))
     }
 
     /// How many replicas something can happen to.
     #[must_use]
     pub fn replicas(&self) -> usize {
-        if self.changes() { REPLICAS } else { VOTERS }
+        if self.joins() { REPLICAS } else { VOTERS }
     }
 
     /// Whether reads begin.

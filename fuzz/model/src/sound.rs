@@ -5,15 +5,25 @@
 use indelible::types::message::Doubt;
 
 use crate::runs::Sound;
-use crate::settings::{Heartbeats, Settings};
+use crate::settings::{Heartbeats, REPLICAS, Settings};
 
 /// So many states are explored with every change.
-const SMALL_STATES_MAX: usize = 500_000;
+const SMALL_STATES_MAX: usize = 700_000;
 
 /// What must hold, explored to its end.
 #[must_use]
 pub fn full() -> Vec<Sound> {
-    [ballots(), reads(), crashes(), damage(), settled(), changes()].concat()
+    [
+        ballots(),
+        reads(),
+        crashes(),
+        damage(),
+        settled(),
+        changes(),
+        states(),
+        states_behind_changes(),
+    ]
+    .concat()
 }
 
 /// What must hold, small enough for every change.
@@ -40,8 +50,9 @@ pub fn deep() -> Vec<Sound> {
         heard(uncertain(voter(one("c: settled, UNCERTAIN, late syncs")))),
         heard(twice(at_once(both(crash([0, 0, 2], one("c: settled, then damaged again")))))),
         Settings { alpha: 1, ..at_once(both(voter(two("c: settled, 2 slots, alpha 1")))) },
-        to(&[1, 4], "d: ABC -> AD, 2 slots, alpha 1"),
-        to(&[1, 2, 4], "d: ABC -> ABD, 2 slots, alpha 1"),
+        once(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 2 slots, 1 ballot")),
+        to(&[&[1, 4]], "d: ABC -> AD, 2 slots, alpha 1"),
+        to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, alpha 1"),
     ];
     settings.into_iter().map(|settings| Sound { settings, expected: None }).collect()
 }
@@ -139,13 +150,72 @@ fn settled() -> Vec<Sound> {
     ]
 }
 
-/// (d) A change of the membership, by any leader. Four replicas are in `deep`.
+/// (d) A change of the membership, by any leader. More of four replicas is in `deep`.
 fn changes() -> Vec<Sound> {
-    vec![sound(29_995_624, to(&[1, 2], "d: ABC -> AB, 2 slots, alpha 1"))]
+    let slot = |settings| Settings { slots: 1, ..settings };
+    let twice = |settings| Settings { changes_max: 2, ..settings };
+    let read = |settings| Settings { reads: [1, 0, 0], ..settings };
+    let without_c = |name| to(&[&[1, 2]], name);
+    vec![
+        sound(683_144, without_c("d: ABC -> AB, 2 slots, alpha 1")),
+        sound(1_143_188, Settings { alpha: 2, ..without_c("d: ABC -> AB, 2 slots") }),
+        sound(12_933, slot(twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 1 slot")))),
+        sound(3_825_555, twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 2 slots, alpha 1"))),
+        sound(735_296, to(&[&[1]], "d: ABC -> A, 2 slots, alpha 1")),
+        sound(1_859_066, twice(to(&[&[1, 2], &[1]], "d: ABC -> AB -> A, 2 slots, alpha 1"))),
+        sound(111_248, slot(read(without_c("d: a read, ABC -> AB, 1 slot")))),
+        sound(204_074, once(read(without_c("d: a read, ABC -> AB, 2 slots, 1 ballot")))),
+        sound(1_509_806, crash([0, 1, 0], once(without_c("d: ABC -> AB, 1 ballot, B crashes")))),
+        sound(97_673, slot(to(&[&[1, 2, 4]], "d: ABC -> ABD, 1 slot"))),
+        sound(191_469, slot(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 1 slot"))),
+        sound(2_935_362, once(to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, 1 ballot"))),
+    ]
 }
 
-fn to(change: &'static [u64], name: &'static str) -> Settings {
-    Settings { change, alpha: 1, ..Settings::new(name, 2) }
+/// (e) Anyone takes in the state of a peer, once, at any time.
+fn states() -> Vec<Sound> {
+    let anyone = |settings| crash([1, 1, 1], settings);
+    let two = |name| installs(Settings::new(name, 2));
+    let one = |name| installs(one(name));
+    vec![
+        sound(2_449, one("e: a state, 1 slot, 2 ballots")),
+        sound(41_025, three(one("e: a state, 1 slot, 3 ballots"))),
+        sound(229_599, two("e: a state, 2 slots, 2 ballots")),
+        sound(22_466, crash([0, 0, 1], one("e: a state, a voter crashes"))),
+        sound(145_940, syncs(anyone(one("e: a state, anyone crashes")))),
+        sound(25_950, at_once(faulty(anyone(one("e: a state, anyone's slot is FAULTY"))))),
+        sound(1_211_114, at_once(crash([0, 0, 1], two("e: a state, a voter crashes, 2 slots")))),
+    ]
+}
+
+/// (e) The same beside a change: who takes in a state behind it never sees the slot that holds it.
+fn states_behind_changes() -> Vec<Sound> {
+    let slot = |settings| Settings { slots: 1, ..settings };
+    let without_c = |name| installs(to(&[&[1, 2]], name));
+    let crashes = |crashes, name| at_once(crash(crashes, once(without_c(name))));
+    let damaged = |name| at_once(faulty(crash([1, 1, 1], without_c(name))));
+    let joined = |name| slot(installs(to(&[&[1, 2, 4]], name)));
+    vec![
+        sound(64_069, once(without_c("e: a state, ABC -> AB, 2 slots, 1 ballot"))),
+        sound(521_856, crashes([0, 0, 1], "e: a state, ABC -> AB, 1 ballot, C crashes")),
+        sound(1_608_199, crashes([0, 1, 0], "e: a state, ABC -> AB, 1 ballot, B crashes")),
+        sound(2_714_251, installs(to(&[&[1]], "e: a state, ABC -> A, 2 slots, alpha 1"))),
+        sound(2_605_084, without_c("e: a state, ABC -> AB, 2 slots, alpha 1")),
+        sound(95_652, slot(damaged("e: a state, ABC -> AB, 1 slot, anyone's slot is FAULTY"))),
+        sound(225_702, joined("e: a state, ABC -> ABD, 1 slot")),
+    ]
+}
+
+fn to(successors: &'static [&'static [u64]], name: &'static str) -> Settings {
+    Settings { successors, alpha: 1, ..Settings::new(name, 2) }
+}
+
+fn once(settings: Settings) -> Settings {
+    Settings { campaigns: [1, 0, 0], campaigns_max: 1, ..settings }
+}
+
+fn installs(settings: Settings) -> Settings {
+    Settings { installs: [1; REPLICAS], installs_max: 1, ..settings }
 }
 
 fn sound(expected: usize, settings: Settings) -> Sound {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::Hash as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use indelible::paxos::step::{Input, Output};
+use indelible::paxos::step::{Input, Installed, Output};
 use indelible::types::bugs;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{ContentHash, Lsn, ReplicaId, Slot};
@@ -12,6 +12,8 @@ use indelible::types::message::{Accept, Chosen, Message};
 use indelible::types::record::{DurableFrontier, Held};
 use indelible::types::time::{Moment, Time};
 
+use crate::bugs::Bug;
+use crate::journal::chain_over;
 use crate::replica::{Breach, Letter, Replica, Step, successor};
 use crate::settings::{Heartbeats, Settings};
 use crate::table::Key;
@@ -69,7 +71,7 @@ impl Turn<'_> {
                 self.input(Input::Campaign);
             }
             Step::Propose => self.propose()?,
-            Step::Change => self.change()?,
+            Step::Change(place) => self.change(*place)?,
             Step::Sync => {
                 if self.replica.journal.volatile() == 0 {
                     return None;
@@ -117,6 +119,7 @@ impl Turn<'_> {
                 self.replica.waiting.push((read, *floor));
                 self.input(Input::Read(read));
             }
+            Step::Install(state) => self.install(state)?,
             Step::Receive { from, message } => self.arrive(*from, message.clone()),
         }
         Some(())
@@ -135,9 +138,9 @@ impl Turn<'_> {
         Some(())
     }
 
-    fn change(&mut self) -> Option<()> {
+    fn change(&mut self, place: usize) -> Option<()> {
         let core = self.replica.core.as_ref()?;
-        let next = successor(self.settings);
+        let next = successor(core.membership(), self.settings.successors[place])?;
         let may = core.can_change() && *core.membership() != next;
         // As with commands, it gets a slot that is looked at.
         if !may || core.next_slot() > Slot(self.settings.slots) {
@@ -145,6 +148,21 @@ impl Turn<'_> {
         }
         self.replica.changes += 1;
         self.input(Input::Change(next));
+        Some(())
+    }
+
+    fn install(&mut self, state: &[Entry]) -> Option<()> {
+        let settings = self.settings;
+        let most = of(&settings.installs, self.replica.place());
+        self.count(|replica| &mut replica.installs, most)?;
+        let (slot, chain) = (Slot(state.len() as u64), chain_over(state));
+        if slot <= self.replica.slot_chosen() {
+            return None;
+        }
+        let membership = self.replica.governing(settings, state);
+        self.replica.journal.install(state.to_vec());
+        self.replica.learned = state.to_vec();
+        self.input(Input::Install(Installed { slot, chain, membership }));
         Some(())
     }
 
@@ -156,6 +174,9 @@ impl Turn<'_> {
     }
 
     fn open(&mut self) {
+        if self.settings.bug == Some(Bug::StateNotDurable) {
+            self.replica.journal.lose_state();
+        }
         let seen = self.replica.journal.clone();
         self.replica.open(self.settings, &seen);
     }
@@ -303,6 +324,10 @@ impl Turn<'_> {
 
     fn serve(&mut self, to: ReplicaId, first: Slot) {
         let Some(view) = self.replica.core.as_ref().map(|core| core.view()) else { return };
+        if first < self.replica.journal.trimmed() {
+            // The owner says so. What the peer takes in then is a step of its own.
+            return;
+        }
         let entries = self.replica.learned.get(first.0 as usize..).unwrap_or_default().to_vec();
         let (slot_chosen, chain) = (view.slot_chosen, view.chain);
         self.leave(to, Message::Chosen(Chosen { first_slot: first, entries, slot_chosen, chain }));

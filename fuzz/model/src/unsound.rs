@@ -9,7 +9,7 @@ use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
 use crate::runs::Unsound;
-use crate::settings::{Heartbeats, Settings};
+use crate::settings::{Heartbeats, REPLICAS, Settings};
 
 /// What must fail.
 #[must_use]
@@ -20,6 +20,7 @@ pub fn all() -> Vec<Unsound> {
         reads_must_not(),
         core_must_not(),
         openings_must_not(),
+        states_must_not(),
     ]
     .concat()
 }
@@ -265,6 +266,32 @@ fn openings_must_not() -> Vec<Unsound> {
                 heartbeats: Heartbeats::OfLeaders,
                 ..at_once(crashing("a read takes an answer to an earlier opening", [0, 0, 1]))
             },
+        ),
+    ]
+}
+
+/// Mistakes with the state of a peer: what it stands for, and what it does not.
+fn states_must_not() -> Vec<Unsound> {
+    let installs = |settings| Settings { installs: [1; REPLICAS], installs_max: 1, ..settings };
+    vec![
+        bug(
+            13,
+            Bug::StateNotDurable,
+            installs(at_once(crashing("a state that is not durable", [0, 0, 1]))),
+        ),
+        inner(
+            14,
+            core::Bug::StateForgetsVotes,
+            installs(lossy("a state takes the votes behind it along", 2)),
+        ),
+        inner(
+            15,
+            core::Bug::StateKeepsMembers,
+            installs(Settings {
+                successors: &[&[1, 2]],
+                alpha: 1,
+                ..lossy("a state leaves the members as they were", 2)
+            }),
         ),
     ]
 }
