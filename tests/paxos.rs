@@ -171,6 +171,8 @@ fn ask(cores: &Cores, command: &Command) -> Option<String> {
         "status" => Some(status(cores)),
         // preferred REPLICA: whom this leader would rather have lead.
         "preferred" => Some(cores.preferred(id()).map_or("nobody".into(), |id| id.to_string())),
+        // established REPLICA: whether the old voters may go, as this leader sees it.
+        "established" => Some(cores.is_established(id()).to_string()),
         // chosen REPLICA: what it knows to be chosen, from slot 1 on.
         "chosen" => {
             let entries = cores.chosen(id()).iter().skip(1).map(lines::entry);
@@ -417,6 +419,7 @@ fn forged(command: &Command) -> Message {
             incarnation,
             slots: SlotRange { first, end: Slot(slot(command, "end")) },
             frontier: Default::default(),
+            slot_chosen,
         }),
         // chain=: a number; 0 where the sender does not know it.
         "Chosen" => Message::Chosen(Chosen {

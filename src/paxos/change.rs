@@ -299,12 +299,19 @@ impl Paxos {
         self.options.knows < self.membership.edition()
     }
 
-    /// Whether this replica leads, enough voters to choose know of the membership that governs now,
-    /// and something was chosen under it: then nothing of the one before is needed any more. For
-    /// whoever votes behind it is told of it with what it votes for, and has both durably.
+    /// Whether this replica leads, enough voters to choose know durably of the membership that
+    /// governs now, and something was chosen under it: then nothing of the one before is needed any
+    /// more.
+    ///
+    /// What a heartbeat tells is not enough: it may be forgotten in a crash. Nor is a vote behind
+    /// the membership, which may be older than what the voter learned below it. A voter tells with
+    /// its votes how far its journal shows the log to be chosen.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        let known = self.knowing(&self.quorum, self.governs);
+        let known = self.quorum.those(|id| {
+            let durable = || self.election.peer(id).map_or(Slot::ZERO, |peer| peer.slot_durable);
+            self.governs <= if id == self.options.id { self.slot_durable } else { durable() }
+        });
         let used = self.governs < self.slot_chosen;
         matches!(self.role, Role::Leader(_)) && used && self.quorum.is_phase2(known)
     }

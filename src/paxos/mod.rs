@@ -126,6 +126,10 @@ pub struct Paxos {
     // What is known to be chosen.
     slot_chosen: Slot,
     chain: Chain,
+    /// How much of that the journal tells: what was known when a record was last put there.
+    slot_noted: Slot,
+    /// How much of that is durable, as far as this replica, as a leader, told itself.
+    slot_durable: Slot,
     /// When `slot_chosen` last moved.
     learned_at: Moment,
     fetching: Option<Fetching>,
@@ -184,6 +188,8 @@ impl Paxos {
             writable: true,
             slot_chosen,
             chain,
+            slot_noted: slot_chosen,
+            slot_durable: slot_chosen,
             learned_at: now,
             fetching: None,
             role: Role::Follower,
@@ -228,7 +234,19 @@ impl Paxos {
     pub fn take_output(&mut self) -> Output {
         self.send_proposals();
         self.announce_chosen();
+        self.note_chosen();
         std::mem::take(&mut self.output)
+    }
+
+    /// What is journaled tells, too, how far the log is chosen; so do the votes that wait for it.
+    fn note_chosen(&mut self) {
+        if self.output.records.is_empty() {
+            return;
+        }
+        self.slot_noted = self.slot_chosen;
+        for held in &mut self.output.send_when_durable {
+            held.tell_chosen(self.slot_noted);
+        }
     }
 
     /// What this core can tell about itself at `now`.

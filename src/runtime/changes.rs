@@ -75,6 +75,8 @@ impl fmt::Debug for Edit {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     waiting: VecDeque<Waiting>,
+    /// When something was last asked to be chosen under the first one's membership.
+    used_at: Option<Moment>,
     /// When this replica stops, since it was removed.
     leaves_at: Option<Moment>,
     /// It stays no longer, whoever asks.
@@ -189,16 +191,22 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Something is to be chosen under a membership that counts: whoever votes for it has durably
-    /// that it does. Returns whether the core was asked for it.
+    /// that it does, if it knew all below. While too few did, it is tried again. Returns whether the
+    /// core was asked for it.
     pub(super) fn use_membership(&mut self) -> bool {
         let made = self.changes.waiting.front().is_some_and(|it| it.step.next().is_some());
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {
             return false;
         };
-        let unused = paxos.view().slot_chosen == paxos.governs() && paxos.inflight_slots() == 0;
-        let asks = unused && paxos.changing_to().is_none();
+        let chosen = paxos.view().slot_chosen;
+        let again = self.changes.used_at.is_none_or(|at| {
+            self.options.retransmit_interval <= self.now.since(at) && !paxos.is_established()
+        });
+        let is_due = chosen == paxos.governs() || again;
+        let asks = is_due && paxos.inflight_slots() == 0 && paxos.changing_to().is_none();
         if asks {
-            let until = paxos.governs().next();
+            self.changes.used_at = Some(self.now);
+            let until = chosen.next();
             let (from, message) = (self.options.id, Message::Fill { until });
             self.step(Input::Message { from, message });
         }
@@ -253,6 +261,7 @@ impl<D: Disk> Driver<D> {
         if let Err(err) = checked {
             return (Step::Made(next), Some(Err(err)));
         }
+        self.changes.used_at = None;
         if next != *paxos.membership() {
             self.step(Input::Change(next.clone()));
         }

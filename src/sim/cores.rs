@@ -277,16 +277,8 @@ impl Cores {
         self.replica(id).core.as_ref().is_some_and(Paxos::has_room)
     }
 
-    /// Whom this leader would rather have lead.
-    #[must_use]
-    pub fn preferred(&self, id: ReplicaId) -> Option<ReplicaId> {
-        self.replica(id).core.as_ref().and_then(Paxos::preferred)
-    }
-
-    /// Whether the replica is up, and may change the membership.
-    #[must_use]
-    pub fn can_change(&self, id: ReplicaId) -> bool {
-        self.replica(id).core.as_ref().is_some_and(Paxos::can_change)
+    pub(super) fn core(&self, id: ReplicaId) -> Option<&Paxos> {
+        self.replica(id).core.as_ref()
     }
 
     /// The entries that the replica knows to be chosen, from slot 0 on.

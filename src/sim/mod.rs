@@ -102,6 +102,7 @@ mod installs;
 pub mod journal;
 pub mod lives;
 mod openings;
+mod opinions;
 mod ravage;
 pub mod schedule;
 

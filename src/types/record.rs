@@ -160,6 +160,13 @@ impl Held {
         }
     }
 
+    /// The records that it waits for tell that every slot below is chosen.
+    pub fn tell_chosen(&mut self, slot: Slot) {
+        if let Message::Accepted(accepted) = &mut self.message {
+            accepted.slot_chosen = slot;
+        }
+    }
+
     /// The message, stamped with how far the journal is durable.
     #[must_use]
     pub fn release(self, frontier: DurableFrontier) -> Envelope {

@@ -234,7 +234,9 @@ impl Turn<'_> {
         for serve in serve {
             self.serve(serve.to, serve.from);
         }
-        for held in send_when_durable {
+        for mut held in send_when_durable {
+            // Only the owner of a leader asks for it, and the model has none.
+            held.tell_chosen(Slot::ZERO);
             self.hold(held, news);
         }
         self.release();

@@ -209,6 +209,13 @@ impl Election {
         }
     }
 
+    /// A peer said how far it knows the log, durably.
+    pub(super) fn note_durable(&mut self, peer: ReplicaId, slot: Slot) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.slot_durable = peer.slot_durable.max(slot);
+        }
+    }
+
     /// A peer said how far it knows the log.
     pub(super) fn note_known(&mut self, peer: ReplicaId, slot: Slot) {
         if let Some(peer) = self.peers.get_mut(&peer) {
@@ -245,7 +252,7 @@ impl Election {
             let Peer { heard_at, boot, slot_chosen, heard, .. } = peer;
             let Peer { hears_leader: _, sent: _, echoed: _, echoed_at: _, voted_below: _, .. } =
                 peer;
-            let Peer { priority: _, knows: _, .. } = peer;
+            let Peer { priority: _, knows: _, slot_durable: _, .. } = peer;
             (heard_at, boot, slot_chosen, heard).hash(state);
         }
     }

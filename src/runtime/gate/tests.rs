@@ -1,7 +1,7 @@
 //! Whom the gate lets in, and what it remembers.
 
 use super::*;
-use crate::types::ids::{Ballot, Boot, Lsn, SlotRange};
+use crate::types::ids::{Ballot, Boot, Lsn, Slot, SlotRange};
 use crate::types::message::{Accepted, Protocols};
 
 fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
@@ -92,6 +92,7 @@ fn a_directory_that_lost_what_it_acknowledged_is_refused() {
         incarnation: Incarnation(2),
         slots: SlotRange::default(),
         frontier: Lsn(20),
+        slot_chosen: Slot::ZERO,
     };
     let message = Message::Accepted(accepted);
     gate.note(&Arrival::Message { from: ReplicaId(2), message });
