@@ -16,8 +16,9 @@ impl Replica {
     /// # Errors
     ///
     /// Where the disk is full ([`StorageFull`](crate::ErrorKind::StorageFull)), thousands wait for
-    /// one already ([`Busy`](crate::ErrorKind::Busy)), the replica takes in a checkpoint of a peer
-    /// that does not answer ([`Unreachable`](crate::ErrorKind::Unreachable)), does not serve, or
+    /// one already ([`Busy`](crate::ErrorKind::Busy)); where this replica is taking in a checkpoint
+    /// of a peer, and the peer does not answer for ten election timeouts
+    /// ([`Unreachable`](crate::ErrorKind::Unreachable)); or where this replica does not serve, or
     /// stopped. What was there before is still there.
     ///
     /// ```

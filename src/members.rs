@@ -50,7 +50,7 @@ impl Replica {
     /// may leave out itself; then it lets another one lead. Better [hand
     /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
     /// others have heard of it, and is told so as [`TimedOut`](crate::ErrorKind::TimedOut). Ends
-    /// when the change counts, enough of its voters to choose know of it, and something was chosen
+    /// when the change counts, enough of its voters to choose have it durably, and something was chosen
     /// under it, so that the replicas that were left out may be closed and wiped. What was changed
     /// to is the answer.
     ///
@@ -85,21 +85,22 @@ impl Replica {
         self.handle.change(Edit::new(edit))
     }
 
-    /// The same, not refused where a voter to be lags, or too few are heard: it is tried until it
-    /// counts, or [`request_timeout`](crate::Config::request_timeout) has passed.
+    /// Like [`change_membership`](Replica::change_membership), but not refused where a new voter lags
+    /// or too few voters are heard: it is tried again until
+    /// [`request_timeout`](crate::Config::request_timeout) has passed.
     ///
-    /// For who knows more than the replica: a voter is only restarting, or one that lags is to take
-    /// the place of one that is lost before it has caught up. It is as safe as any other change:
-    /// nothing is proposed before enough of the voters to be promised, and enough of them know all
-    /// that was chosen. Those that are gone for good cannot promise: no change makes up for a lost
-    /// majority ([`Restore::from_survivor`](crate::Restore::from_survivor) does, at a price). But
-    /// with a voter that lags, fewer of the others may fail before writes stop, until it has caught
-    /// up.
+    /// For whoever knows more than the replica: a voter is only restarting; or a lost voter is to be
+    /// replaced at once, by one that has not caught up yet. It is as safe as any other change:
+    /// nothing is proposed until enough of the new voters have promised, and know all that was
+    /// chosen. Those that are gone for good cannot promise: no change makes up for a lost majority
+    /// ([`Restore::from_survivor`](crate::Restore::from_survivor) does, at a price). And until a
+    /// voter that lags has caught up, fewer of the others may fail before writes stop.
     ///
     /// # Errors
     ///
-    /// As there, but for [`NotCaughtUp`](crate::ErrorKind::NotCaughtUp) and
-    /// [`Unreachable`](crate::ErrorKind::Unreachable).
+    /// Those of `change_membership`, but never [`NotCaughtUp`](crate::ErrorKind::NotCaughtUp), and
+    /// [`Unreachable`](crate::ErrorKind::Unreachable) only where the replica is closed meanwhile.
+    /// Where the time passes ([`TimedOut`](crate::ErrorKind::TimedOut)), it may be changed yet.
     ///
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {

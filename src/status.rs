@@ -77,9 +77,9 @@ pub struct Status {
     /// How many rounds of confirmation this opening began as a leader, each for all reads that
     /// waited. Under a [lease](crate::Config::read_lease) there are none.
     pub read_rounds: u64,
-    /// How long a [lease](crate::Config::read_lease) that this replica granted, or may have granted
-    /// before it was opened, still forbids it to help anybody else to be elected; zero where none
-    /// does. As of its last turn.
+    /// How long a [lease](crate::Config::read_lease) still keeps this replica from campaigning and
+    /// from promising: one that it granted, to anybody but its holder; one that it may have granted
+    /// before it was opened, to anybody. Zero where none does. As of its last turn.
     pub bound_for: Duration,
     /// Bytes of the journal's files, those made ahead included; 0 before the cluster is formed.
     pub journal_bytes: u64,
@@ -242,7 +242,7 @@ impl fmt::Display for Status {
         write!(f, " waiting={} journal={}B", self.waiting, self.journal_bytes)?;
         write!(f, " edition={}", self.edition)?;
         if self.leader.is_none() && !self.bound_for.is_zero() {
-            write!(f, " bound by a lease for {:?}", self.bound_for)?;
+            write!(f, " bound_for={:?}", self.bound_for)?;
         }
         for peer in &self.peers {
             let heard = if peer.heard { "heard" } else { "silent" };

@@ -415,7 +415,7 @@ fn messages() -> Vec<Message> {
             incarnation,
             slots,
             frontier: Lsn(6),
-            slot_chosen: slot,
+            slot_durable: slot,
         }),
         Message::Reject { ballot: BALLOT, promised: BALLOT },
         Message::Fetch { from: slot },

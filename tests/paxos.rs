@@ -419,7 +419,7 @@ fn forged(command: &Command) -> Message {
             incarnation,
             slots: SlotRange { first, end: Slot(slot(command, "end")) },
             frontier: Default::default(),
-            slot_chosen,
+            slot_durable: slot_chosen,
         }),
         // chain=: a number; 0 where the sender does not know it.
         "Chosen" => Message::Chosen(Chosen {

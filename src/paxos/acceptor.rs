@@ -179,7 +179,7 @@ impl Paxos {
             incarnation: self.options.incarnation,
             slots,
             frontier: Default::default(),
-            slot_chosen: self.slot_noted,
+            slot_durable: self.slot_noted,
         };
         if bugs::is_on(Bug::AckDuplicateEarly) && self.output.records.is_empty() {
             return self.send(to, Message::Accepted(accepted));

@@ -4,8 +4,8 @@
 //! All moments are equal then, and hash equally. What else is left out decides only *when* a timer
 //! fires, or whether one that fired leads to a campaign: the random timeouts, how many campaigns
 //! failed, when this core last campaigned or outbid another leader, what it knows of its links, and
-//! since when it waits for a leader to fill slots; or what only the owner asks for: since which slot
-//! its membership governs, and who has that durably.
+//! since when it waits for a leader to fill slots. And what only the owner asks for: since which
+//! slot its membership governs, and who has that durably.
 //! Whoever explores a core asks for every campaign itself
 //! ([`Input::Campaign`](super::step::Input)).
 //!

@@ -199,11 +199,12 @@ impl Paxos {
         let follows = self.election.leader(self.now) == Some(ballot) && ballot.leader == from;
         let late = self.election.peer(from).is_none_or(|state| sent < state.heard);
         let free = ballot >= self.promised && matches!(self.role, Role::Follower);
-        // A lease that an earlier opening may have granted is not the leader's to give up. Its own
-        // it gives up; that may come behind, and it asks again.
+        // The leader's own lease is given up by a message that may come later than this one: it
+        // asks again. One that an earlier opening may have granted is not the leader's to give up;
+        // then this replica refuses.
         let bound = self.is_bound_against(from);
-        let given_up = bound || !self.is_bound_against(self.options.id);
-        if !follows || late || !free || !given_up {
+        let still_leased = !bound && self.is_bound_against(self.options.id);
+        if !follows || late || !free || still_leased {
             reached!(TakeOverIgnored);
             return;
         }

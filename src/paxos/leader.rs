@@ -271,8 +271,8 @@ impl Paxos {
     pub(super) fn on_accepted(&mut self, from: ReplicaId, accepted: &Accepted) {
         let Role::Leader(leader) = &mut self.role else { return };
         match from == self.options.id {
-            true => self.slot_durable = self.slot_durable.max(accepted.slot_chosen),
-            false => self.election.note_durable(from, accepted.slot_chosen),
+            true => self.slot_durable = self.slot_durable.max(accepted.slot_durable),
+            false => self.election.note_durable(from, accepted.slot_durable),
         }
         if accepted.ballot != leader.ballot && !bugs::is_on(Bug::VoteOfOtherBallot) {
             return;

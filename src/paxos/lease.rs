@@ -118,8 +118,8 @@ impl Paxos {
         self.grants.earlier.is_none() && self.grants.closed_until <= self.lease_time()
     }
 
-    /// How long a lease that this replica granted, or may have granted in an earlier opening, still
-    /// keeps it from promising anything to somebody else.
+    /// How long a lease still keeps this replica from campaigning and from promising: one that it
+    /// granted, to anybody but its holder; one of an earlier opening, to anybody.
     #[must_use]
     pub fn bound_for(&self) -> Duration {
         let Grants { earlier, closed_until, holder, .. } = &self.grants;

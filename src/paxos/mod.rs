@@ -126,9 +126,9 @@ pub struct Paxos {
     // What is known to be chosen.
     slot_chosen: Slot,
     chain: Chain,
-    /// How much of that the journal tells: what was known when a record was last put there.
+    /// The `slot_chosen` that the newest record in the journal carries.
     slot_noted: Slot,
-    /// How much of that is durable, as far as this replica, as a leader, told itself.
+    /// How much of that is durable: from the opening, and as a leader from its own votes.
     slot_durable: Slot,
     /// When `slot_chosen` last moved.
     learned_at: Moment,
@@ -200,7 +200,7 @@ impl Paxos {
         }
     }
 
-    /// Takes in one event.
+    /// Takes in one event; none, once the ledger is [outdated](Self::is_outdated).
     pub fn step(&mut self, now: Moment, input: Input) {
         let paused = now.since(self.now) >= self.options.election_timeout / 2;
         self.now = self.now.max(now);
@@ -238,14 +238,14 @@ impl Paxos {
         std::mem::take(&mut self.output)
     }
 
-    /// What is journaled tells, too, how far the log is chosen; so do the votes that wait for it.
+    /// Records carry `slot_chosen`, so the votes that are held for them may tell it, too.
     fn note_chosen(&mut self) {
         if self.output.records.is_empty() {
             return;
         }
         self.slot_noted = self.slot_chosen;
         for held in &mut self.output.send_when_durable {
-            held.tell_chosen(self.slot_noted);
+            held.tell_durable(self.slot_noted);
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Peer {
     pub(super) knows: Edition,
     /// How far it said that it knows the log.
     pub(super) slot_chosen: Slot,
-    /// How far it knows the log durably, as far as it told this leader.
+    /// How far its votes told that it durably knows the log.
     pub(super) slot_durable: Slot,
     /// The count of heartbeats sent to it.
     pub(super) sent: u64,

@@ -5,7 +5,7 @@
 //!   caller      this leader
 //!     | edit       |  the edit of the present membership is allowed, those who would vote have
 //!     |----------->|  caught up, and enough of them are heard: asks the core
-//!     |            |  ... chosen, enough of the new voters know it, and it was used
+//!     |            |  ... chosen; enough of the new voters have it durably, and it was used
 //!     |<-----------|
 //! ```
 //!
@@ -42,7 +42,7 @@ use super::turn::Effects;
 
 /// What makes the next membership of the present one.
 pub struct Edit {
-    edit: Box<EditFn>,
+    make: Box<EditFn>,
     /// It is not refused for voters that lag or are not heard.
     forced: bool,
 }
@@ -55,7 +55,7 @@ impl Edit {
     pub fn new(
         edit: impl FnOnce(&Membership) -> Result<Membership, MembershipError> + Send + 'static,
     ) -> Self {
-        Self { edit: Box::new(edit), forced: false }
+        Self { make: Box::new(edit), forced: false }
     }
 
     /// The same, whoever of the voters to be lags or is not heard.
@@ -160,8 +160,9 @@ impl<D: Disk> Driver<D> {
         self.changes.waiting.push_back(Waiting { step: Step::Asked(edit), until, completer });
     }
 
-    /// Begins the next change, where none is under way.
-    pub(super) fn begin_changes(&mut self) {
+    /// Asks again for a forced change that was given up; begins the next one, where none is under
+    /// way.
+    pub(super) fn go_on_with_changes(&mut self) {
         self.insist();
         while let Some(Waiting { step: Step::Asked(_), .. }) = self.changes.waiting.front()
             && let Some(Waiting { step: Step::Asked(edit), until, completer }) =
@@ -184,15 +185,15 @@ impl<D: Disk> Driver<D> {
             && paxos.membership() != next
             && self.check_known(paxos, next).is_ok()
         {
-            reached!(ChangeForced);
+            reached!(ChangeAskedAgain);
             let next = next.clone();
             self.step(Input::Change(next));
         }
     }
 
-    /// Something is to be chosen under a membership that counts: whoever votes for it has durably
-    /// that it does, if it knew all below. While too few did, it is tried again. Returns whether the
-    /// core was asked for it.
+    /// Has something chosen under a membership that counts: votes for it show who has the membership
+    /// durably. Again after a while, as long as too few showed it. Returns whether the core was
+    /// asked.
     pub(super) fn use_membership(&mut self) -> bool {
         let made = self.changes.waiting.front().is_some_and(|it| it.step.next().is_some());
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {
@@ -238,7 +239,7 @@ impl<D: Disk> Driver<D> {
         let present = self.with_own_address(paxos.membership());
         // It is the caller's code: where it panics, that is no mistake of this replica.
         let (own, forced) = (self.options.id, edit.forced);
-        let edited = catch_unwind(AssertUnwindSafe(|| (edit.edit)(&present)));
+        let edited = catch_unwind(AssertUnwindSafe(|| (edit.make)(&present)));
         let next = match edited {
             Ok(Ok(next)) => next.check_successor(paxos.membership()).map(|()| next),
             Ok(Err(err)) => Err(err),
@@ -255,9 +256,10 @@ impl<D: Disk> Driver<D> {
                 return (Step::Made(present), Some(Err(err)));
             }
         };
-        let checked = self.check_known(paxos, &next);
-        let checked =
-            checked.and_then(|()| if forced { Ok(()) } else { check_prepared(own, paxos, &next) });
+        let checked = self.check_known(paxos, &next).and_then(|()| match forced {
+            true => Ok(()),
+            false => check_prepared(own, paxos, &next),
+        });
         if let Err(err) = checked {
             return (Step::Made(next), Some(Err(err)));
         }
@@ -311,7 +313,7 @@ impl<D: Disk> Driver<D> {
         let counts = match step.next() {
             None => "it was not begun",
             Some(next) if self.members().is_some_and(|members| members == next) => {
-                "it counts, and is not known to be known to enough voters, and used"
+                "it counts, but too few of its voters have shown that they have it durably"
             }
             Some(_) => "it may count yet",
         };

@@ -188,11 +188,11 @@ pub(super) fn state_of<D: Disk>(checkpoint: &Checkpoint<D>) -> Result<Store> {
     for piece in checkpoint.pieces() {
         image.take(&piece?).map_err(|err| not_an_image(&name, err))?;
     }
-    finish(image, &name, checkpoint.header().slot)
+    state_below(image, &name, checkpoint.header().slot)
 }
 
 /// The state that was read, which must be that below `wanted`.
-pub(super) fn finish(image: ImageReader, name: &str, wanted: Slot) -> Result<Store> {
+pub(super) fn state_below(image: ImageReader, name: &str, wanted: Slot) -> Result<Store> {
     let store = image.finish().map_err(|err| not_an_image(name, err))?;
     let slot = store.applied().slot;
     if slot != wanted {

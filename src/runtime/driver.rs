@@ -92,6 +92,7 @@ pub struct Driver<D: Disk> {
     pub(super) trimming: Trimming,
     pub(super) sending: Sending<D>,
     pub(super) receiving: Option<Receiving>,
+    /// When a transfer may begin again, and with whom not.
     pub(super) pauses: Pauses,
     pub(super) fence: Fence,
 
@@ -283,13 +284,14 @@ impl<D: Disk> Driver<D> {
         self.hand_over_if_stalled();
         self.hand_over_at_close();
         self.hand_over_to_preferred();
-        self.begin_changes();
+        self.go_on_with_changes();
         self.work()?;
         if self.use_membership() {
             self.work()?;
         }
         self.look_at_queue();
-        // In this order: where checkpoints follow one another, only between two is it due.
+        // Before the next checkpoint is begun: nothing is trimmed while one is being taken, and
+        // where they follow one another there is no other moment.
         self.trim_if_due()?;
         self.go_on_with_checkpoints();
         self.settle_hand_overs();

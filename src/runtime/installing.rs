@@ -7,8 +7,8 @@
 //!
 //! What this replica proposed below is not seen any more. Its own callers' commands wait again:
 //! they happen once, and are told the outcome that they had. Peers hand theirs on again by
-//! themselves. What was forwarded may have happened below, too: it is not certain of anything that
-//! is still waited for that it did not.
+//! themselves. What was forwarded may have happened below, too: of none of it is anybody told any
+//! more that it certainly did not.
 //!
 //! Invariants:
 //! * No state replaces one that stands behind a later slot.
@@ -54,7 +54,7 @@ impl<D: Disk> Driver<D> {
                 self.repair.opening = Some(recovered);
                 return Ok(());
             }
-            self.requests.writes.note_skipped();
+            self.requests.writes.doubt_forwarded();
             self.retry_proposals_below(slot);
             self.step(Input::Install(Installed { slot, chain, membership }));
             self.tell_standing();

@@ -7,11 +7,15 @@
 //! (`journal/parts.rs`, `journal/checkpointing.rs`), while this replica goes on with what it can.
 //! When the file has its name, the state is taken in (`installing`).
 //!
-//! What was had stays had while the connection is lost, or the peer restarts, for as long as nobody
-//! else offers more. This replica begins anew where the peer has the checkpoint no more, where it
-//! does not answer for long though it tells of other things, or another one offers more, and where
-//! it sent what turned out to be none: with whoever tells next that something is trimmed, but for a
-//! while not with that peer, if it is to blame.
+//! What has come is kept while the connection is lost or the peer restarts. It is given up, and a
+//! transfer begun with whoever next says that it trimmed these slots,
+//!
+//! * where the peer does not have that checkpoint any more, or sent something else;
+//! * where the peer never answered;
+//! * where it stopped answering, and another peer says that it trimmed them too, or it says so itself
+//!   for as long again.
+//!
+//! A peer that is to blame is passed over for a while.
 //!
 //! Invariants:
 //! * At most [`HELD_BYTES`], a part and a block are in memory of what has come, besides the state
@@ -269,7 +273,7 @@ impl<D: Disk> Driver<D> {
         }
         let is_full = receiving.header.is_some() && self.journal.is_checkpoint_given_up();
         let is_over = receiving.header.is_some_and(|it| lacks.is_none_or(|lacks| it.slot <= lacks));
-        let to_blame = receiving.is_in_vain(self.now, &self.options);
+        let to_blame = receiving.is_to_blame(self.now, &self.options);
         if !receiving.given_up && (is_full || is_over || to_blame) {
             reached!(TransferAnew);
             if to_blame {
@@ -318,9 +322,9 @@ impl Receiving {
         self.asked_at.is_some() && PATIENCE * options.election_timeout <= now.since(self.moved_at)
     }
 
-    /// Whether this peer is not worth being waited for: it has not answered at all, or all that it
+    /// Whether this peer is not worth waiting for: it has not answered at all, or all that it
     /// said to have has come and is not all of a checkpoint.
-    fn is_in_vain(&self, now: Moment, options: &Options) -> bool {
+    fn is_to_blame(&self, now: Moment, options: &Options) -> bool {
         let is_nobody = self.header.is_none() && self.is_late(now, options);
         is_nobody || self.is_whole() && !self.shared.parts.lock().is_ready()
     }
@@ -383,10 +387,13 @@ impl Source for Incoming {
                 let image = self.image.take().expect("it was just there");
                 let store = image.finish().map_err(unfit)?;
                 let found = store.applied().slot;
-                if found != self.slot || store.membership().is_none() {
+                if found != self.slot {
                     let wanted = self.slot;
                     let what = format!("the state below slot {found}, wanted {wanted}");
                     return Err(Unfit::Bad(what));
+                }
+                if store.membership().is_none() {
+                    return Err(Unfit::Bad("it holds no membership".to_owned()));
                 }
                 *self.shared.store.lock() = Some(store);
                 Ok(None)
@@ -416,11 +423,11 @@ const BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 /// What has come and waits for its job, from which on nothing more is asked for.
 const HELD_BYTES: usize = 1024 * 1024;
 
-/// How many election timeouts a peer may not answer, before another one is asked that offers more.
+/// For so many election timeouts a peer may leave a question unanswered; then it is late.
 const PATIENCE: u32 = 10;
 
-/// How many election timeouts a peer is not asked that sent what was no checkpoint, or nothing: its
-/// file may be the same until it takes the next one. It may be the only one that has any.
+/// For so many election timeouts a peer is passed over that sent no checkpoint, or nothing. Not for
+/// ever: it may be the only one that has any.
 const AVOIDED: u32 = 20;
 
 /// How many election timeouts to wait where there was no space; and how often that is doubled.

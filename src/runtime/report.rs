@@ -73,7 +73,7 @@ pub struct Report {
     pub storage_full: bool,
     /// How many rounds of confirmation it began for reads, since it was opened.
     pub read_rounds: u64,
-    /// How long a lease still forbids it to help another leader to be elected.
+    /// How long a lease still keeps it from campaigning, and from promising.
     pub bound_for: Duration,
     /// Why the replica stopped, if it did.
     pub stopped: Option<Error>,
@@ -162,7 +162,7 @@ impl Report {
             Some(ballot) => format!("replica {} leads", ballot.leader),
             None if !self.bound_for.is_zero() => {
                 let Self { bound_for, .. } = self;
-                format!("no leader is heard; a lease binds this replica for {bound_for:?} yet")
+                format!("no leader is heard; a lease binds this replica for another {bound_for:?}")
             }
             None => "no leader is heard".into(),
         })

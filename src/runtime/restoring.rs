@@ -33,7 +33,7 @@ use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
 
-use super::checkpoints::{finish, not_an_image, state_of};
+use super::checkpoints::{not_an_image, state_below, state_of};
 use super::editions::check_edition;
 use super::events;
 use super::opening::real_disk;
@@ -71,7 +71,7 @@ pub fn read_backup(from: &mut dyn Read) -> Result<Source> {
     });
     let (header, bytes) = read.map_err(|err| err.0)?;
     let CheckpointHeader { home, replica, slot, chain, .. } = header;
-    let store = finish(image, BACKUP, slot)?;
+    let store = state_below(image, BACKUP, slot)?;
     if let Some(membership) = store.membership() {
         check_edition(membership.edition(), Edition::KNOWN)?;
     }

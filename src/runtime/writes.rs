@@ -10,7 +10,8 @@
 //!
 //! A command may be handed on as often as it takes, since it happens once. But only as long as each
 //! attempt was certainly in vain is it certain, at the deadline, that it did not happen. An attempt
-//! that nobody gave back makes a write *unsure*, for good.
+//! that nobody gave back makes a write *unsure*, for good. So does a state that was taken in while an
+//! attempt was under way.
 //!
 //! Invariants:
 //! * A request is in the table from its submission until its answer, and is answered once.
@@ -134,9 +135,9 @@ impl Writes {
         waits
     }
 
-    /// What was applied is seen no more, since a state took its place: whatever is under way may
-    /// have happened there.
-    pub fn note_skipped(&mut self) {
+    /// A state took the place of what would have been applied: whatever was forwarded may have
+    /// happened in it.
+    pub fn doubt_forwarded(&mut self) {
         for request in self.attempts.values() {
             if let Some(write) = self.writes.get_mut(request) {
                 write.unsure = true;
@@ -424,7 +425,7 @@ mod tests {
         assert!(matches!(writes.tell(REQUEST, Verdict::Forgotten), Told::Renew));
 
         let (mut writes, mut pending) = forwarded();
-        writes.note_skipped();
+        writes.doubt_forwarded();
         let Told::Answer(answer, false) = writes.tell(REQUEST, Verdict::Forgotten) else {
             panic!("it may have happened below the state");
         };

@@ -50,7 +50,7 @@ impl Swarm {
                 return Err(Violation::new("V2", self.apart()));
             }
         }
-        // As long as some are bound by a lease of before, the others may campaign in vain.
+        // As long as some are bound by an earlier lease, the others may campaign in vain.
         while self.sim.leader().is_none() && self.is_bound() && self.sim.now() < end {
             self.run_until(self.sim.now() + Duration::from_millis(100))?;
         }

@@ -83,15 +83,15 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// Where the bytes are too few or too many; or, unless a later edition may have laid them out
-    /// so, of an unknown kind, or not what their header says.
+    /// Where there are too few or too many bytes. Where the edition is known here, also where they
+    /// are not laid out as above; else such an entry is [`Later`](EntryKind::Later).
     pub fn decode(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         if bytes.len() < HEADER_BYTES || bytes.len() > ENTRY_BYTES_MAX {
             let found = bytes.len();
             let reason = format!("{found} bytes, wanted {HEADER_BYTES} to {ENTRY_BYTES_MAX}");
             return Err(DecodeError::new("entry", reason));
         }
-        let kind = match kind_of(&bytes) {
+        let kind = match check_layout(&bytes) {
             Err(_) if Edition::KNOWN < Edition(bytes[0]) => EntryKind::Later,
             kind => kind?,
         };
@@ -302,8 +302,9 @@ impl<'de> Deserialize<'de> for Entry {
     }
 }
 
-/// What an entry is that is laid out as in this file. A later edition may have commands so.
-fn kind_of(bytes: &[u8]) -> Result<EntryKind, DecodeError> {
+/// Checks an entry against the layout above, and says what it is. Commands of a later edition may
+/// have that layout, too.
+fn check_layout(bytes: &[u8]) -> Result<EntryKind, DecodeError> {
     let fail = |reason: &str| Err(DecodeError::new("entry", reason));
     let kind = match bytes[1] {
         0 => EntryKind::NoOp,

@@ -82,8 +82,9 @@ pub enum ErrorKind {
     Burned,
     /// Only the leader can do this, and this replica does not lead. Nothing was done.
     NotLeader,
-    /// The replica that is to lead is not heard, lags too far, or did not take over when it was
-    /// asked. The leader is the same as before; another one may be the better choice.
+    /// A replica that is needed is not heard, lags too far, or does not answer: the one that is to
+    /// lead, enough of the voters of a new membership, or the peer whose checkpoint is being taken
+    /// in. Nothing was changed.
     Unreachable,
     /// A replica that is to vote has not caught up. Nothing was done.
     NotCaughtUp,

@@ -122,7 +122,7 @@ marks! {
     /// A change is given up before it was proposed: too few of its voters answered.
     ChangeGivenUp = "change-given-up",
     /// The core is asked once more for a forced change that it gave up.
-    ChangeForced = "change-forced",
+    ChangeAskedAgain = "change-asked-again",
     /// Who does not belong is told how far the log goes.
     StrangerTold = "stranger-told",
     /// A leader that does not vote any more hands over.

@@ -321,8 +321,8 @@ pub struct Accepted {
     pub slots: SlotRange,
     /// How far the voter's journal was durable when this was sent.
     pub frontier: Lsn,
-    /// Every slot below is chosen, as its journal durably tells.
-    pub slot_chosen: Slot,
+    /// Every slot below is known to be chosen from records that are as durable as these votes.
+    pub slot_durable: Slot,
 }
 
 /// The body of [`Message::Chosen`].

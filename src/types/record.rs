@@ -161,9 +161,9 @@ impl Held {
     }
 
     /// The records that it waits for tell that every slot below is chosen.
-    pub fn tell_chosen(&mut self, slot: Slot) {
+    pub fn tell_durable(&mut self, slot: Slot) {
         if let Message::Accepted(accepted) = &mut self.message {
-            accepted.slot_chosen = slot;
+            accepted.slot_durable = slot;
         }
     }
 

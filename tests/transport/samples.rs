@@ -78,7 +78,7 @@ pub fn one_of_each() -> Vec<Message> {
             incarnation: Incarnation(5),
             slots: SLOTS,
             frontier: Lsn(40),
-            slot_chosen: Slot(11),
+            slot_durable: Slot(11),
         }),
         Message::Reject { ballot: BALLOT, promised: Ballot { round: 8, leader: ReplicaId(3) } },
         numbered(6),

@@ -235,8 +235,9 @@ impl Turn<'_> {
             self.serve(serve.to, serve.from);
         }
         for mut held in send_when_durable {
-            // Only the owner of a leader asks for it, and the model has none.
-            held.tell_chosen(Slot::ZERO);
+            // Read by is_established alone, which nobody asks here: left out, so that equal states
+            // stay equal.
+            held.tell_durable(Slot::ZERO);
             self.hold(held, news);
         }
         self.release();

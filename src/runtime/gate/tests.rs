@@ -92,7 +92,7 @@ fn a_directory_that_lost_what_it_acknowledged_is_refused() {
         incarnation: Incarnation(2),
         slots: SlotRange::default(),
         frontier: Lsn(20),
-        slot_chosen: Slot::ZERO,
+        slot_durable: Slot::ZERO,
     };
     let message = Message::Accepted(accepted);
     gate.note(&Arrival::Message { from: ReplicaId(2), message });

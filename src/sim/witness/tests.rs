@@ -159,7 +159,7 @@ fn i4_what_is_not_durable_is_told() {
         incarnation: Incarnation(2),
         slots,
         frontier: Lsn(2),
-        slot_chosen: Slot::ZERO,
+        slot_durable: Slot::ZERO,
     });
     breaks(run.witness.on_leave(TWO, &accepted), "I4");
     run.durable(TWO, &[promise(at), vote(1, at, "a")]).unwrap();
