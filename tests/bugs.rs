@@ -95,7 +95,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::CandidateKeepsQuorum, Arena::Schedule, 68),
     (Bug::LeaseFromReceipt, Arena::Schedule, 93),
     (Bug::DriftIgnored, Arena::Schedule, 528),
-    (Bug::LeaseByTimers, Arena::Swarm, 13),
+    (Bug::LeaseByTimers, Arena::Swarm, 497),
     (Bug::LeaseForgotten, Arena::Schedule, 56),
     (Bug::LeaseNotWritten, Arena::Swarm, 1),
     (Bug::PromiseDespiteGrant, Arena::Schedule, 96),
