@@ -50,9 +50,9 @@ impl Replica {
     /// may leave out itself; then it lets another one lead. Better [hand
     /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
     /// others have heard of it, and is told so as [`TimedOut`](crate::ErrorKind::TimedOut). Ends
-    /// when the change counts, enough of its voters to choose have it durably, and something was chosen
-    /// under it, so that the replicas that were left out may be closed and wiped. What was changed
-    /// to is the answer.
+    /// when the change counts, enough of its voters to choose have it durably, and something was
+    /// chosen under it, so that the replicas that were left out may be closed and wiped. What was
+    /// changed to is the answer.
     ///
     /// `edit` runs while the replica does nothing else: it must not call the replica, or wait.
     ///
@@ -85,12 +85,12 @@ impl Replica {
         self.handle.change(Edit::new(edit))
     }
 
-    /// Like [`change_membership`](Replica::change_membership), but not refused where a new voter lags
-    /// or too few voters are heard: it is tried again until
+    /// Like [`change_membership`](Replica::change_membership), but not refused where a new voter
+    /// lags or too few voters are heard: it is tried again until
     /// [`request_timeout`](crate::Config::request_timeout) has passed.
     ///
-    /// For whoever knows more than the replica: a voter is only restarting; or a lost voter is to be
-    /// replaced at once, by one that has not caught up yet. It is as safe as any other change:
+    /// For whoever knows more than the replica: a voter is only restarting; or a lost voter is to
+    /// be replaced at once, by one that has not caught up yet. It is as safe as any other change:
     /// nothing is proposed until enough of the new voters have promised, and know all that was
     /// chosen. Those that are gone for good cannot promise: no change makes up for a lost majority
     /// ([`Restore::from_survivor`](crate::Restore::from_survivor) does, at a price). And until a

@@ -191,9 +191,9 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Has something chosen under a membership that counts: votes for it show who has the membership
-    /// durably. Again after a while, as long as too few showed it. Returns whether the core was
-    /// asked.
+    /// Has something chosen under a membership that counts: votes for it show who has the
+    /// membership durably. Again after a while, as long as too few showed it. Returns whether the
+    /// core was asked.
     pub(super) fn use_membership(&mut self) -> bool {
         let made = self.changes.waiting.front().is_some_and(|it| it.step.next().is_some());
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {

@@ -12,8 +12,8 @@
 //!
 //! * where the peer does not have that checkpoint any more, or sent something else;
 //! * where the peer never answered;
-//! * where it stopped answering, and another peer says that it trimmed them too, or it says so itself
-//!   for as long again.
+//! * where it stopped answering, and another peer says that it trimmed them too, or it says so
+//!   itself for as long again.
 //!
 //! A peer that is to blame is passed over for a while.
 //!

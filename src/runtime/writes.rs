@@ -10,8 +10,8 @@
 //!
 //! A command may be handed on as often as it takes, since it happens once. But only as long as each
 //! attempt was certainly in vain is it certain, at the deadline, that it did not happen. An attempt
-//! that nobody gave back makes a write *unsure*, for good. So does a state that was taken in while an
-//! attempt was under way.
+//! that nobody gave back makes a write *unsure*, for good. So does a state that was taken in while
+//! an attempt was under way.
 //!
 //! Invariants:
 //! * A request is in the table from its submission until its answer, and is answered once.
