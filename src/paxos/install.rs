@@ -47,10 +47,11 @@ impl Paxos {
         if membership != self.membership && !bugs::is_on(Bug::StateKeepsMembers) {
             self.quorum = Quorum::of(&membership);
             self.membership = membership;
-            self.governs = slot;
             self.election.set_peers(&self.peers());
             self.leave_removed_leader();
         }
+        // Also where it is the same: others may have been between.
+        self.governs = slot;
         self.go_on();
     }
 }

@@ -195,8 +195,9 @@ impl<D: Disk> Driver<D> {
     /// membership durably. Again after a while, as long as too few showed it. Returns whether the
     /// core was asked.
     pub(super) fn use_membership(&mut self) -> bool {
-        let made = self.changes.waiting.front().is_some_and(|it| it.step.next().is_some());
-        let Some(paxos) = self.paxos.as_ref().filter(|paxos| made && paxos.has_room()) else {
+        let first = self.changes.waiting.front().and_then(|it| it.step.next());
+        let counts = |paxos: &&Paxos| first == Some(paxos.membership());
+        let Some(paxos) = self.paxos.as_ref().filter(counts).filter(|it| it.has_room()) else {
             return false;
         };
         let chosen = paxos.view().slot_chosen;

@@ -35,6 +35,7 @@ use super::backups::Backup;
 use super::driver::{Driver, Stage};
 use super::pending::Completer;
 use super::requests::Answer;
+use super::space::FULL;
 
 /// How far the state is ahead of the newest checkpoint, and who wants it to be less.
 #[derive(Debug, Default)]
@@ -74,11 +75,16 @@ impl Checkpoints {
         self.retry_at
     }
 
-    /// Answers everyone with `err`.
-    pub(super) fn fail_all(&mut self, err: &Error, answers: &mut Vec<Answer>) {
+    /// Answers those who wait for a checkpoint.
+    fn fail_waiting(&mut self, err: &Error, answers: &mut Vec<Answer>) {
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let answer = |completer| Answer::Checkpoint(completer, Err(err.clone()));
         answers.extend(waiting.map(|(_, completer)| answer(completer)));
+    }
+
+    /// Answers everyone with `err`.
+    pub(super) fn fail_all(&mut self, err: &Error, answers: &mut Vec<Answer>) {
+        self.fail_waiting(err, answers);
         let backups = std::mem::take(&mut self.backups).into_iter();
         answers.extend(backups.map(|completer| Answer::Backup(completer, Err(err.clone()))));
     }
@@ -127,10 +133,8 @@ impl<D: Disk> Driver<D> {
     pub(super) fn go_on_with_checkpoints(&mut self) {
         self.note_checkpoint();
         self.begin_backups();
-        if self.receiving.as_ref().is_some_and(|it| it.is_late(self.now, &self.options)) {
-            let message = "a checkpoint of a peer is being taken in, and the peer does not answer";
-            let err = Error::new(ErrorKind::Unreachable, message);
-            self.checkpoints.fail_all(&err, &mut self.effects.answers);
+        if let Some(err) = self.no_checkpoint_comes() {
+            self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
         }
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
@@ -151,6 +155,18 @@ impl<D: Disk> Driver<D> {
         self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
         self.checkpoints.retry_at = None;
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
+    }
+
+    /// Why those who ask for a checkpoint would wait for long.
+    fn no_checkpoint_comes(&self) -> Option<Error> {
+        if self.space.is_short() {
+            return Some(Error::new(ErrorKind::StorageFull, FULL));
+        }
+        let is_late = self.receiving.as_ref().is_some_and(|it| it.is_late(self.now, &self.options));
+        is_late.then(|| {
+            let message = "a checkpoint of a peer is being taken in, and the peer does not answer";
+            Error::new(ErrorKind::Unreachable, message)
+        })
     }
 
     fn note_checkpoint(&mut self) {

@@ -144,6 +144,7 @@ impl Receiving {
     /// No job goes on with it.
     fn give_up(&mut self) {
         self.given_up = true;
+        self.asked_at = None;
         self.shared.given_up.store(true, Ordering::SeqCst);
     }
 
