@@ -133,7 +133,9 @@ impl<D: Disk> Driver<D> {
     pub(super) fn go_on_with_checkpoints(&mut self) {
         self.note_checkpoint();
         self.begin_backups();
-        if let Some(err) = self.no_checkpoint_comes() {
+        if !self.checkpoints.waiting.is_empty()
+            && let Some(err) = self.no_checkpoint_comes()
+        {
             self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
         }
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
