@@ -88,6 +88,15 @@ fn expect_whole(cluster: &Cluster, id: ReplicaId, other: ReplicaId) {
     });
 }
 
+/// Whoever took in the state again and the one that was away have all that was acknowledged.
+fn go_on_without_the_leader(cluster: &Cluster, away: ReplicaId) {
+    cluster.crash(cluster.leader);
+    cluster.reopen(away);
+    cluster.expect("the two go on", |sim| sim.leader().is_some());
+    cluster.check_state();
+    cluster.settle();
+}
+
 #[test]
 fn a_state_that_was_taken_in_and_rots_is_taken_in_again() {
     for_forgetful(|cluster| {
@@ -104,11 +113,7 @@ fn a_state_that_was_taken_in_and_rots_is_taken_in_again() {
             Err(err) => assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}"),
         }
         // What it voted for is nowhere else now.
-        cluster.crash(cluster.leader);
-        cluster.reopen(away);
-        cluster.expect("the two go on", |sim| sim.leader().is_some());
-        cluster.check_state();
-        cluster.settle();
+        go_on_without_the_leader(cluster, away);
     });
 }
 
@@ -125,11 +130,7 @@ fn a_state_that_is_taken_in_again_outlives_cuts_of_power() {
         expect_whole(cluster, victim, cluster.leader);
         cluster.power_cycle(victim);
         expect_whole(cluster, victim, cluster.leader);
-        cluster.crash(cluster.leader);
-        cluster.reopen(away);
-        cluster.expect("the two go on", |sim| sim.leader().is_some());
-        cluster.check_state();
-        cluster.settle();
+        go_on_without_the_leader(cluster, away);
     });
 }
 
