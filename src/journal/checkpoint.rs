@@ -50,7 +50,7 @@ use crate::types::marks::reached;
 
 use super::disk::{Disk, File, fill};
 use super::error::JournalError;
-use super::frame::{FORMAT_VERSION, Home, array, u32_at, u64_at};
+use super::frame::{COUNT_MAX, FORMAT_VERSION, Home, array, u32_at, u64_at};
 
 /// What a checkpoint is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,16 +119,21 @@ impl CheckpointHeader {
         if version != FORMAT_VERSION {
             return Err(BadHeader::Version(version));
         }
+        let slot = Slot(u64_at(bytes, 56));
+        let journal_from = Slot(u64_at(bytes, 88));
+        if slot.max(journal_from).0 > COUNT_MAX {
+            return Err(BadHeader::Damaged);
+        }
         let header = Self {
             home: Home {
                 cluster: ClusterId(u128::from_le_bytes(array(bytes, 16))),
                 incarnation: Incarnation(u128::from_le_bytes(array(bytes, 32))),
             },
             replica: ReplicaId(u64_at(bytes, 48)),
-            slot: Slot(u64_at(bytes, 56)),
+            slot,
             chain: Chain(u128::from_le_bytes(array(bytes, 64))),
             durable_through: Lsn(u64_at(bytes, 80)),
-            journal_from: Slot(u64_at(bytes, 88)),
+            journal_from,
         };
         Ok((header, Link { before: ContentHash::of(&bytes[..HEADER_BYTES]), number: 0 }))
     }
@@ -417,3 +422,30 @@ const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 const BLOCK_MAGIC: [u8; 4] = *b"iLck";
 pub(super) const BLOCK_HEAD_BYTES: usize = 32;
 const ALIGNMENT: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_holds_no_slot_that_none_can_follow() {
+        let header = CheckpointHeader {
+            home: Home { cluster: ClusterId(1), incarnation: Incarnation(2) },
+            replica: ReplicaId(3),
+            slot: Slot(COUNT_MAX),
+            chain: Chain(4),
+            durable_through: Lsn(5),
+            journal_from: Slot(COUNT_MAX),
+        };
+        let decoded = CheckpointHeader::decode(&header.encode().0);
+        assert!(matches!(decoded, Ok((found, _)) if found == header));
+        let past = Slot(COUNT_MAX + 1);
+        for forged in [
+            CheckpointHeader { slot: past, ..header },
+            CheckpointHeader { journal_from: past, ..header },
+        ] {
+            let decoded = CheckpointHeader::decode(&forged.encode().0);
+            assert!(matches!(decoded, Err(BadHeader::Damaged)), "{forged:?}");
+        }
+    }
+}

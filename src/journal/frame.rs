@@ -253,6 +253,10 @@ pub const FRAME_ALIGNMENT: usize = 8;
 /// Longest payload.
 pub const PAYLOAD_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 
+/// The highest number of a frame, a slot or a promise that is believed: all are counted on from. No
+/// journal comes so far; a forged one must not wrap around.
+pub(super) const COUNT_MAX: u64 = 1 << 62;
+
 const CHECKSUM_AT: usize = FRAME_HEADER_BYTES - 4;
 
 /// Zero in every frame.

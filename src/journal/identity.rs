@@ -37,7 +37,7 @@ use crate::types::membership::Membership;
 
 use super::disk::{Disk, File, fill};
 use super::error::JournalError;
-use super::frame::{FORMAT_VERSION, Home, array, u32_at, u64_at};
+use super::frame::{COUNT_MAX, FORMAT_VERSION, Home, array, u32_at, u64_at};
 use super::segment::Front;
 
 /// Whose directory this is, and which opening of it.
@@ -165,7 +165,8 @@ impl Identity {
         };
         // The segment in use is never removed.
         let may_begin = front.number <= u64_at(bytes, 64);
-        let is_front = may_begin && (front.number > 0 || front.last_lsn == Lsn::ZERO);
+        let in_range = front.last_lsn.0.max(front.slot.0) <= COUNT_MAX;
+        let is_front = may_begin && in_range && (front.number > 0 || front.last_lsn == Lsn::ZERO);
         if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 || !is_front {
             return Err(corrupt("impossible content"));
         }

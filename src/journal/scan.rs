@@ -38,7 +38,7 @@ use super::chain::{self, Known, Link};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::findings::{Damage, Findings};
-use super::frame::{FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Header, Home, Kind};
+use super::frame::{COUNT_MAX, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Header, Home, Kind};
 use super::index::Place;
 use super::salvage::Gap;
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
@@ -439,8 +439,6 @@ impl<F: File> Scan<F> {
         self.chain.retain(|number| *number <= self.kept.number);
         let uncovered = std::mem::take(&mut self.uncovered);
         self.tail = uncovered.into_iter().flat_map(|whole| whole.frames).collect();
-        // Both are counted on from here. No journal comes so far; a forged one must not wrap
-        // around.
         if self.lsn_seen.0 > COUNT_MAX || self.found.next_promise() > COUNT_MAX {
             return Err(corrupt(number, 0, None, "a number of a frame out of range"));
         }
@@ -495,6 +493,3 @@ fn corrupt(number: u64, offset: u64, slot: Option<Slot>, reason: &'static str) -
 
 /// Longer than any segment is made, one for a long record included.
 const LENGTH_MAX: u64 = 1 << 31;
-
-/// The highest number of a frame, and of a promise, that is believed.
-const COUNT_MAX: u64 = 1 << 62;
