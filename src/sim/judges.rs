@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::journal::checkpoint::checkpoint_slot;
+use crate::journal::checkpoint::{checkpoint_name, checkpoint_slot};
 use crate::journal::identity::{IDENTITY_NAME, Identity};
 use crate::runtime::turn::Event;
 use crate::types::error::ErrorKind;
@@ -158,14 +158,15 @@ impl World {
     /// Looks at the checkpoints that are new.
     fn judge_checkpoints(&mut self, id: ReplicaId) {
         let disk = self.machine(id).disk.clone();
-        for name in disk.durable_names() {
-            let Some(slot) = checkpoint_slot(&name) else { continue };
-            let looked_at = self.judges.checkpoints.entry(id).or_default();
-            if looked_at.insert(slot) {
-                let from = disk.durable(&name).and_then(|bytes| journal_from(&bytes));
-                let result = self.witness.on_checkpoint(id, from.unwrap_or_default());
-                self.judge(result);
-            }
+        let looked_at = self.judges.checkpoints.entry(id).or_default();
+        let new: Vec<_> = disk.with_durable_names(|names| {
+            let slots = names.filter_map(|name| checkpoint_slot(name));
+            slots.filter(|slot| looked_at.insert(*slot)).collect()
+        });
+        for slot in new {
+            let from = disk.durable(&checkpoint_name(slot)).and_then(|bytes| journal_from(&bytes));
+            let result = self.witness.on_checkpoint(id, from.unwrap_or_default());
+            self.judge(result);
         }
     }
 

@@ -232,6 +232,14 @@ impl SimDisk {
         self.lock().durable_names.keys().cloned().collect()
     }
 
+    /// The names on the medium, for who only looks at them.
+    pub(in crate::sim) fn with_durable_names<T>(
+        &self,
+        look: impl FnOnce(btree_map::Keys<'_, String, FileId>) -> T,
+    ) -> T {
+        look(self.lock().durable_names.keys())
+    }
+
     /// What a power cut from which nothing else survived would leave in the file that has this
     /// name on the medium.
     #[must_use]
