@@ -199,7 +199,12 @@ impl Paxos {
     /// Votes beyond this slot wait until this replica has caught up, so that a forged or far-off
     /// slot cannot make the log grow.
     pub(super) fn vote_limit(&self) -> Slot {
-        self.slot_chosen.plus(2 * self.membership.alpha())
+        self.vote_limit_at(self.slot_chosen)
+    }
+
+    /// The same of a replica that knows the log up to `slot_chosen`.
+    pub(super) fn vote_limit_at(&self, slot_chosen: Slot) -> Slot {
+        slot_chosen.plus(2 * self.membership.alpha())
     }
 
     /// The ballot at which this replica leads or campaigns.

@@ -29,6 +29,7 @@ use crate::types::time::Moment;
 use super::change::Change;
 use super::handover::HandOver;
 use super::lease::Lease;
+use super::peer::Peer;
 use super::quorum::VoterSet;
 use super::{Paxos, Role};
 
@@ -207,9 +208,24 @@ impl Paxos {
             self.hold_accepted(own, ballot, SlotRange { first: unheld, end });
         }
         if first < end {
-            let peers = self.peers();
+            let peers = self.peers_in_reach(first);
             self.send_accepts(SlotRange { first, end }, &peers);
         }
+    }
+
+    /// The peers that would vote in `slot`. Who is farther behind would take in, for nothing, all
+    /// that is proposed while it catches up; heartbeats tell it how far the log is chosen.
+    fn peers_in_reach(&self, slot: Slot) -> Vec<ReplicaId> {
+        let mut peers = self.peers();
+        peers.retain(|peer| {
+            let progress = self.election.peer(*peer).and_then(Peer::progress);
+            let is_in_reach = progress.is_none_or(|known| slot < self.vote_limit_at(known));
+            if !is_in_reach {
+                reached!(AcceptWithheld);
+            }
+            is_in_reach
+        });
+        peers
     }
 
     /// Tells the peers how far the log is chosen when nothing in flight will tell them soon.

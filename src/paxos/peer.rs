@@ -43,6 +43,12 @@ impl Peer {
         self.heard_at.is_some_and(|at| now.since(at) < timeout)
     }
 
+    /// How far it is known to have come, as one who learns and as one who votes; `None` where it was
+    /// never heard.
+    pub(super) fn progress(&self) -> Option<Slot> {
+        self.heard_at.map(|_| self.slot_chosen.max(self.voted_below))
+    }
+
     /// Whether it has one of the last `late` heartbeats that were sent to it.
     pub(super) fn echoes(&self, late: u64) -> bool {
         self.echoed.is_some_and(|echoed| self.sent - echoed <= late)

@@ -64,6 +64,8 @@ marks! {
     LaggingLeaderTold = "lagging-leader-told",
     /// What is not acknowledged is sent again.
     AcceptRepeated = "accept-repeated",
+    /// A proposal is not sent to who lags too far to vote for it.
+    AcceptWithheld = "accept-withheld",
     /// A leader that met a higher ballot takes one above it.
     LeaderOutbids = "leader-outbids",
     /// A leader, or a candidate, met a higher ballot and gives up.
