@@ -15,8 +15,8 @@
 //! slot by slot, as far as it was not trimmed. And it says so, which proves of whatever is bad
 //! there that it was durable, where nothing else does.
 //!
-//! One that a peer sends is written in the same way, piece by piece as they come. It holds what the
-//! journal does not: it says that nothing below it is to be looked for there. What turns out to be
+//! One that a peer sends is written in the same way, piece by piece as they come, though not each is
+//! synced. It holds what the journal does not: it says that nothing below it is to be looked for there. What turns out to be
 //! none is removed before it has the name.
 //!
 //! Two are kept: should the newest be damaged, there is the one before.
@@ -106,6 +106,10 @@ pub(super) struct Step<D: Disk> {
     image: Image,
     stage: Stage<D::File>,
     offset: u64,
+    /// Pieces are synced together, so many bytes at a time.
+    sync_bytes: u64,
+    /// What is before is synced.
+    synced: u64,
 }
 
 enum Stage<F> {
@@ -155,6 +159,7 @@ impl<D: Disk> Checkpoints<D> {
         (slot, chain): (Slot, Chain),
         image: Image,
         (journal_from, durable_through): (Slot, Lsn),
+        sync_bytes: u64,
     ) {
         assert!(!self.is_taking(), "one checkpoint at a time");
         let newest = self.kept.first().map_or(Slot::ZERO, |newest| newest.header().slot);
@@ -163,7 +168,8 @@ impl<D: Disk> Checkpoints<D> {
         let header = CheckpointHeader { home, replica, slot, chain, durable_through, journal_from };
         let (disk, stage) = (Arc::clone(&self.disk), Stage::Make);
         (self.full, self.unfit) = (false, None);
-        self.next = Some(Step { disk, header, image, stage, offset: 0 });
+        let (offset, synced) = (0, 0);
+        self.next = Some(Step { disk, header, image, stage, offset, sync_bytes, synced });
     }
 
     /// The next step, if it can be done while the journal is durable up to `frontier`.
@@ -250,11 +256,13 @@ impl<D: Disk> Step<D> {
                 let mut bytes = Vec::new();
                 link.push(piece.as_deref().unwrap_or_default(), &mut bytes);
                 file.write_at(self.offset, &bytes).map_err(io("write"))?;
-                if !bugs::is_on(Bug::CheckpointNotSynced) {
-                    file.sync().map_err(io("sync"))?;
-                }
                 self.offset += bytes.len() as u64;
                 let is_last = piece.is_none();
+                let is_due = is_last || self.sync_bytes <= self.offset - self.synced;
+                if is_due && !bugs::is_on(Bug::CheckpointNotSynced) {
+                    file.sync().map_err(io("sync"))?;
+                    self.synced = self.offset;
+                }
                 self.stage = if is_last { Stage::Name(file) } else { Stage::Write(file, link) };
             }
             Stage::Name(ref file) => {
@@ -303,7 +311,7 @@ impl<D: Disk> Journal<D> {
         let appended = self.writer_mut().slot_end();
         assert!(slot <= appended, "a checkpoint of slot {slot}, where {appended} is not appended");
         let kept = (self.slot_trimmed(), behind);
-        self.checkpoints.begin(&self.identity, (slot, chain), image, kept);
+        self.checkpoints.begin(&self.identity, (slot, chain), image, kept, SYNC_EACH_PIECE);
     }
 
     /// Begins to write a checkpoint that a peer sends, as `image` gives its pieces; the journal
@@ -314,7 +322,7 @@ impl<D: Disk> Journal<D> {
     /// Where one is being taken, or there is one of that slot or a later one.
     pub fn begin_receiving(&mut self, slot: Slot, chain: Chain, image: Image) {
         let kept = (slot, self.last_lsn());
-        self.checkpoints.begin(&self.identity, (slot, chain), image, kept);
+        self.checkpoints.begin(&self.identity, (slot, chain), image, kept, SYNC_SELDOM);
     }
 
     /// The newest checkpoint came from a peer: that the journal begins behind it is written down,
@@ -423,3 +431,11 @@ fn remove<D: Disk>(disk: &D, name: &str) -> Result<(), JournalError> {
 
 /// How many checkpoints there are at most, but for the one that is being taken.
 const KEPT_MAX: usize = 2;
+
+/// After so many bytes what was written is synced: here each piece, beside whom somebody commits, so
+/// that no commit waits for more.
+const SYNC_EACH_PIECE: u64 = 0;
+
+/// The same where nobody commits: fewer syncs leave more of a disk that others share, and with each
+/// one of a file that grew the file system writes a journal of its own.
+pub(super) const SYNC_SELDOM: u64 = 4 * 1024 * 1024;

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use crate::types::ids::{Chain, Incarnation, Lsn, ReplicaId, Slot};
 use crate::types::membership::Membership;
 
-use super::checkpointing::{Checkpoints, Image};
+use super::checkpointing::{Checkpoints, Image, SYNC_SELDOM};
 use super::disk::{Disk, LOCK_FILE_NAME};
 use super::error::JournalError;
 use super::identity::{self, Identity};
@@ -85,7 +85,7 @@ impl<D: Disk> Founding<D> {
         identity.cluster = membership.cluster_id();
         identity.membership = Some(membership);
         let mut checkpoints = Checkpoints::new(Arc::clone(&disk), Vec::new());
-        checkpoints.begin(&identity, (slot, chain), image, (slot, Lsn::ZERO));
+        checkpoints.begin(&identity, (slot, chain), image, (slot, Lsn::ZERO), SYNC_SELDOM);
         while let Some(step) = checkpoints.next_step(Lsn::ZERO) {
             match step.run() {
                 Ok(stepped) => checkpoints.complete(Ok(stepped))?,
