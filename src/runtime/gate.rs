@@ -50,6 +50,8 @@ struct Known {
     cluster: ClusterId,
     members: BTreeMap<ReplicaId, Peer>,
     strangers: BTreeMap<ReplicaId, Stranger>,
+    /// What the journal has of whom: an opening that repairs what it lost learns late who belongs.
+    remembered: BTreeMap<ReplicaId, Sighting>,
     /// How often a stranger was let in.
     admissions: u64,
     /// The refusal that was told last: who is refused tries again and again.
@@ -127,18 +129,13 @@ impl Gate {
             cluster: ClusterId::UNFORMED,
             members: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             admissions: 0,
             told: None,
         };
         let gate = Self { own: standing.hello.replica, known: Mutex::new(known) };
         let news = gate.update(standing);
         assert!(news.is_empty(), "a new gate has seen {news:?}");
-        for sighting in &standing.sightings {
-            let mut known = gate.known.lock();
-            if let Some(peer) = known.members.get_mut(&sighting.replica) {
-                peer.seen = Some(*sighting);
-            }
-        }
         gate
     }
 
@@ -150,6 +147,7 @@ impl Gate {
     pub fn update(&self, standing: &Standing) -> Vec<Sighting> {
         let mut known = self.known.lock();
         known.cluster = standing.hello.cluster;
+        known.remembered = standing.sightings.iter().map(|seen| (seen.replica, *seen)).collect();
         let mut before = std::mem::take(&mut known.members);
         let mut news = Vec::new();
         for Expected { id, incarnation, .. } in &standing.members {
@@ -163,11 +161,7 @@ impl Gate {
                     news.extend(seen);
                     Peer { incarnation: None, seen }
                 }
-                // An opening that repairs what it lost learns late who belongs.
-                (None, None) => {
-                    let seen = standing.sightings.iter().find(|seen| seen.replica == *id);
-                    Peer { incarnation: None, seen: seen.copied() }
-                }
+                (None, None) => known.new_peer(*id),
             };
             let incarnation = incarnation.or(peer.incarnation);
             known.members.insert(*id, Peer { incarnation, ..peer });
@@ -273,6 +267,11 @@ impl Known {
         self.members.get_mut(&id).or(stranger)
     }
 
+    /// One that was not seen in this opening.
+    fn new_peer(&self, id: ReplicaId) -> Peer {
+        Peer { incarnation: None, seen: self.remembered.get(&id).copied() }
+    }
+
     /// Whether to talk to who is no member. Where this replica belongs to no cluster yet, it does
     /// not know who could.
     fn judge_stranger(&mut self, hello: &Hello) -> Result<(), Refusal> {
@@ -290,7 +289,7 @@ impl Known {
                 (stranger.address, stranger.admission, stranger.gone) = (address, admission, false);
             }
             None => {
-                let mut peer = Peer::default();
+                let mut peer = self.new_peer(hello.replica);
                 peer.judge_opening(hello, |_| ())?;
                 if self.strangers.len() >= STRANGERS_MAX {
                     self.forget_stranger();

@@ -195,3 +195,20 @@ fn of_strangers_only_so_many_are_remembered_and_who_is_gone_is_forgotten_first()
     }
     assert_eq!(gate.known.lock().strangers.len(), STRANGERS_MAX);
 }
+
+/// An opening that repairs what it lost may not know yet that somebody is a member.
+#[test]
+fn a_stranger_is_held_against_what_is_remembered_of_it() {
+    let before = gate();
+    let mut sightings = Vec::new();
+    assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    let gate = Gate::new(&Standing { sightings: sightings.clone(), ..standing(&[1]) });
+    assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
+    assert_eq!(admit(&gate, &hello(2, 4, 9)), Err(Refusal::Regressed));
+    assert_eq!(gate.strangers(), [], "nobody was let in");
+    assert_eq!(admit(&gate, &hello(2, 4, 11)), Ok(()));
+    let news = gate.update(&Standing { sightings, ..standing(&[1, 2]) });
+    assert_eq!(news.len(), 1);
+    assert_eq!(news[0].boot.sequence, 4, "no earlier opening takes its place");
+    assert_eq!(admit(&gate, &hello(2, 3, 10)), Err(Refusal::Regressed));
+}
