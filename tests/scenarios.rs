@@ -48,6 +48,9 @@ mod leases;
 #[path = "scenarios/membership.rs"]
 mod membership;
 
+#[path = "scenarios/newcomers.rs"]
+mod newcomers;
+
 #[path = "scenarios/forced.rs"]
 mod forced;
 

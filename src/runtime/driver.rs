@@ -354,6 +354,7 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         }
         self.stay_for_who_lags(&message);
+        self.note_informant(from, &message);
         match message {
             Message::Trimmed { first } => self.on_trimmed(from, first),
             Message::FetchCheckpoint { slot, offset } => {

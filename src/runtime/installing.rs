@@ -51,6 +51,7 @@ impl<D: Disk> Driver<D> {
                 recovered.slot_chosen = recovered.slot_chosen.max(slot);
                 recovered.votes.retain(|(voted, ..)| recovered.slot_chosen <= *voted);
                 recovered.unreadable.remove_below(slot);
+                self.repair.members = self.newest_members(&recovered);
                 self.repair.opening = Some(recovered);
                 return Ok(());
             }

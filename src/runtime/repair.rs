@@ -1,8 +1,9 @@
 //! Chosen entries that this replica's journal lost: fetched from the peers, and journaled again.
 //!
 //! Where they are missing when the journal is opened, the state cannot be built, and the protocol
-//! core does not begin: a replica that is silent is safe. It asks one peer after the other,
-//! journals what it lacks, and begins to serve once that is durable and can be read. Meanwhile it
+//! core does not begin: a replica that is silent is safe. It asks one peer after the other, of the
+//! newest members that what is left tells of, and whoever is heard to know more; journals what it
+//! lacks, and begins to serve once that is durable and can be read. Meanwhile it
 //! gives away what it has, so that replicas heal each other that each lost another part.
 //!
 //! Where rot is found later, while entries are read for a peer or for somebody who reads the
@@ -24,6 +25,7 @@ use crate::journal::disk::Disk;
 use crate::types::error::Result;
 use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::marks::reached;
+use crate::types::membership::Membership;
 use crate::types::message::{Chosen, Envelope, Message};
 use crate::types::record::{Record, Recovered};
 use crate::types::slots::SlotSet;
@@ -46,6 +48,10 @@ pub(super) struct Repair {
     ask_at: Moment,
     /// What the core begins with, once nothing is missing.
     pub(super) opening: Option<Recovered>,
+    /// Until then: who belongs, as far as can be read.
+    pub(super) members: Option<Membership>,
+    /// Until then: who was heard last that knows more. It may belong by what is missing.
+    informant: Option<ReplicaId>,
 }
 
 /// How far a repair has come.
@@ -81,6 +87,8 @@ impl Repair {
             asked: ReplicaId::default(),
             ask_at: now,
             opening: None,
+            members: None,
+            informant: None,
         }
     }
 
@@ -123,8 +131,36 @@ impl<D: Disk> Driver<D> {
     /// Entries are missing that the state is made of: they come first.
     pub(super) fn repair_before_serving(&mut self, recovered: Recovered) {
         reached!(RepairedBeforeServing);
+        self.repair.members = self.newest_members(&recovered);
         self.repair.missing = recovered.missing.clone();
         self.repair.opening = Some(Recovered { missing: SlotSet::default(), ..recovered });
+    }
+
+    /// Who belongs, as far as the newest checkpoint, and the entries that are left behind it, tell.
+    pub(super) fn newest_members(&self, recovered: &Recovered) -> Option<Membership> {
+        let agreed = || self.journal.identity().membership.clone();
+        let mut newest = self.store.membership().or_else(agreed)?;
+        let (mut slot, end) = (recovered.slot_checkpointed, recovered.slot_chosen);
+        while slot < end {
+            // What cannot be read tells nothing.
+            let read = self.reader.read(slot, end, self.options.message_bytes_max);
+            let entries = read.unwrap_or_default();
+            for entry in &entries {
+                newest = entry.membership_after(&newest).unwrap_or(newest);
+            }
+            slot = slot.plus(entries.len().max(1) as u64);
+        }
+        Some(newest)
+    }
+
+    /// A peer tells how far it knows the log. While the core has not begun, whoever knows more is
+    /// asked, member or not: that it is one may be what is missing.
+    pub(super) fn note_informant(&mut self, from: ReplicaId, message: &Message) {
+        if let (Message::Heartbeat(heartbeat), true) = (message, self.repair.is_opening())
+            && self.repair.first().is_some_and(|first| first < heartbeat.slot_chosen)
+        {
+            self.repair.informant = Some(from);
+        }
     }
 
     /// Looks again at what somebody could not read: it may have been fetched meanwhile, or be on
@@ -180,7 +216,10 @@ impl<D: Disk> Driver<D> {
             self.damage = None;
         }
         match self.repair.opening.take() {
-            Some(recovered) => self.start_core(recovered),
+            Some(recovered) => {
+                (self.repair.members, self.repair.informant) = (None, None);
+                self.start_core(recovered)
+            }
             None => Ok(()),
         }
     }
@@ -188,7 +227,9 @@ impl<D: Disk> Driver<D> {
     /// One peer after the other, in a circle.
     fn ask_next(&mut self, from: Slot) {
         self.repair.ask_at = self.now + self.options.retransmit_interval;
-        let others = self.others();
+        let mut others = self.others();
+        others.extend(self.repair.informant.filter(|_| self.repair.is_opening()));
+        others.sort_unstable();
         let next = others.iter().find(|id| self.repair.asked < **id).or(others.first());
         if let Some(peer) = next.copied() {
             self.ask(peer, from);

@@ -180,7 +180,7 @@ impl<D: Disk> Driver<D> {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let identity = self.journal.identity();
-        let governing = self.paxos.as_ref().map(Paxos::membership);
+        let governing = self.paxos.as_ref().map(Paxos::membership).or(self.repair.members.as_ref());
         let membership = governing.or(identity.membership.as_ref());
         let members = match membership {
             Some(membership) => self.expected(membership),
@@ -253,11 +253,8 @@ impl<D: Disk> Driver<D> {
     pub(super) fn others(&self) -> Vec<ReplicaId> {
         let told = || self.options.voters.iter().map(|(id, _)| *id).collect();
         let ids = |members: &Membership| members.members().map(|member| member.id).collect();
-        let mut others: Vec<ReplicaId> = match self.members() {
-            Some(members) => ids(members),
-            // Before the core begins, a checkpoint may tell.
-            None => self.store.membership().as_ref().map_or_else(told, ids),
-        };
+        let members = self.members().or(self.repair.members.as_ref());
+        let mut others: Vec<ReplicaId> = members.map_or_else(told, ids);
         others.retain(|id| *id != self.options.id);
         others
     }

@@ -10,7 +10,7 @@ use super::support::{BOUND, Cluster, TIMEOUT, for_seeds, nothing_survives};
 
 /// Damages each entry of the slots that match in the journal of a replica that is down; where it
 /// was damaged so before, that is undone.
-fn spoil(cluster: &Cluster, id: ReplicaId, matches: impl Fn(Slot) -> bool) -> usize {
+pub fn spoil(cluster: &Cluster, id: ReplicaId, matches: impl Fn(Slot) -> bool) -> usize {
     let disk = cluster.disk(id);
     let mut count = 0;
     for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {

@@ -25,7 +25,7 @@ fn voters(sim: &Simulation) -> Vec<ReplicaId> {
 
 /// Asks whoever leads until the change is made.
 #[track_caller]
-fn change(
+pub fn change(
     cluster: &Cluster,
     ask: impl Fn(&indelible::Replica) -> Pending<Membership>,
 ) -> Membership {
@@ -70,7 +70,7 @@ pub fn join(cluster: &Cluster, id: u64) {
 
 /// It votes, too.
 #[track_caller]
-fn join_and_vote(cluster: &Cluster, id: u64) {
+pub fn join_and_vote(cluster: &Cluster, id: u64) {
     join(cluster, id);
     change(cluster, |leader| leader.promote(id));
 }
