@@ -15,9 +15,9 @@
 //! slot by slot, as far as it was not trimmed. And it says so, which proves of whatever is bad
 //! there that it was durable, where nothing else does.
 //!
-//! One that a peer sends is written in the same way, piece by piece as they come, though not each is
-//! synced. It holds what the journal does not: it says that nothing below it is to be looked for there. What turns out to be
-//! none is removed before it has the name.
+//! One that a peer sends is written in the same way, piece by piece as they come, though not each
+//! is synced. It holds what the journal does not: it says that nothing below it is to be looked for
+//! there. What turns out to be none is removed before it has the name.
 //!
 //! Two are kept: should the newest be damaged, there is the one before.
 //!
@@ -432,7 +432,7 @@ fn remove<D: Disk>(disk: &D, name: &str) -> Result<(), JournalError> {
 /// How many checkpoints there are at most, but for the one that is being taken.
 const KEPT_MAX: usize = 2;
 
-/// After so many bytes what was written is synced: here each piece, beside whom somebody commits, so
+/// After so many bytes what was written is synced: each piece where somebody commits beside it, so
 /// that no commit waits for more.
 const SYNC_EACH_PIECE: u64 = 0;
 

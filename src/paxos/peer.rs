@@ -43,8 +43,8 @@ impl Peer {
         self.heard_at.is_some_and(|at| now.since(at) < timeout)
     }
 
-    /// How far it is known to have come, as one who learns and as one who votes; `None` where it was
-    /// never heard.
+    /// How far it is known to have come, as one who learns and as one who votes; `None` where it
+    /// was never heard.
     pub(super) fn progress(&self) -> Option<Slot> {
         self.heard_at.map(|_| self.slot_chosen.max(self.voted_below))
     }
