@@ -12,7 +12,7 @@
 //! | 10 | 1 | whether the cluster is formed |
 //! | 11 | 1 | zero |
 //! | 12 | 4 | length of the membership; 0 where there is none |
-//! | 16 | 16 | cluster, zero where there is none |
+//! | 16 | 16 | cluster, zero where there is none; without a membership, the one to join |
 //! | 32 | 16 | incarnation: random, drawn when the directory was made |
 //! | 48 | 8 | replica |
 //! | 56 | 8 | boot sequence: how often the directory was opened |
@@ -43,7 +43,8 @@ use super::segment::Front;
 /// Whose directory this is, and which opening of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster; unformed where no membership was agreed to.
+    /// The cluster; where no membership was agreed to, the one that the directory was opened to
+    /// join, or unformed.
     pub cluster: ClusterId,
     /// The replica.
     pub replica: ReplicaId,

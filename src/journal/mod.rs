@@ -133,7 +133,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::types::bugs::{self, Bug};
-use crate::types::ids::{Lsn, ReplicaId, Slot, SlotRange};
+use crate::types::ids::{ClusterId, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
 
@@ -260,6 +260,21 @@ impl<D: Disk> Journal<D> {
             writer.set_identity(&self.identity);
         }
         Ok(())
+    }
+
+    /// Writes down, durably, that this directory is to belong to `cluster`, before it is told who
+    /// does: whatever a later opening says, it is to form none of its own.
+    ///
+    /// # Errors
+    ///
+    /// Where a file cannot be written; then open the directory anew.
+    pub fn join(&mut self, cluster: ClusterId) -> Result<(), JournalError> {
+        if self.identity.membership.is_some() || self.identity.cluster == cluster {
+            return Ok(());
+        }
+        self.identity.cluster = cluster;
+        *self.shared.home.write() = self.identity.home();
+        identity::replace(&*self.disk, &self.identity)
     }
 
     /// Takes records in, to be written with the next group; returns the number of the last frame.

@@ -161,10 +161,12 @@ impl<D: Disk> Driver<D> {
     /// # Errors
     ///
     /// Where the ledger names other voters than the options, or the journal cannot be read.
-    pub fn open(journal: Journal<D>, options: Options, now: Moment) -> Result<Self> {
+    pub fn open(mut journal: Journal<D>, mut options: Options, now: Moment) -> Result<Self> {
+        let formation = super::forming::begin(journal.identity(), &mut options)?;
+        if let Some(cluster) = options.join {
+            journal.join(cluster)?;
+        }
         let identity = journal.identity().clone();
-        let mut options = options;
-        let formation = super::forming::begin(&identity, &mut options)?;
         let tickets = Tickets::new(identity.incarnation, identity.boot, options.session_window);
         let store = Arc::new(Store::new());
         let mut driver = Self {

@@ -11,7 +11,7 @@ use crate::paxos::formation::{Agreement, Formation};
 use crate::paxos::step::{self, Input};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{ReplicaId, Slot};
+use crate::types::ids::{ClusterId, ReplicaId, Slot};
 use crate::types::membership::{Membership, majority_of};
 use crate::types::message::{Envelope, Introduce, Message};
 use crate::types::record::{Record, Recovered};
@@ -23,6 +23,13 @@ use super::turn::Options;
 /// where none were given.
 pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Formation> {
     options.voters.sort();
+    // It was opened to join before, and nobody has told it yet who belongs.
+    if identity.membership.is_none() && identity.cluster.is_formed() {
+        if options.voters.is_empty() {
+            return Err(joins_nobody(identity.cluster));
+        }
+        options.join = options.join.or(Some(identity.cluster));
+    }
     if let Some(membership) = &identity.membership {
         let known = membership.voters().iter().map(|voter| (voter.id, voter.address.clone()));
         let known = known.collect::<Vec<_>>();
@@ -237,6 +244,14 @@ fn quorums_mismatch(known: (u32, u32), given: (u32, u32)) -> Error {
         known.0, known.1, given.0, given.1
     );
     Error::new(ErrorKind::MembershipMismatch, message)
+}
+
+fn joins_nobody(cluster: ClusterId) -> Error {
+    let message = format!(
+        "peers: none are given, and the directory was opened to join cluster {cluster}, of which \
+         nobody has answered yet: wanted one or more of its members"
+    );
+    Error::new(ErrorKind::InvalidArgument, message)
 }
 
 fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -> Error {
