@@ -328,6 +328,11 @@ impl<D: Disk> Driver<D> {
         self.paxos.as_ref().map(Paxos::membership)
     }
 
+    /// Whether it knows that it is a member no more, and never will be.
+    pub(super) fn is_removed(&self) -> bool {
+        self.paxos.as_ref().is_some_and(Paxos::is_removed)
+    }
+
     /// Somebody who knows less than this replica, which was removed, is there: it may be the only
     /// one that can tell. It stays for another while.
     pub(super) fn stay_for_who_lags(&mut self, message: &Message) {
@@ -350,7 +355,7 @@ impl<D: Disk> Driver<D> {
             self.changes.leaves_at = None;
             return;
         }
-        if !self.paxos.as_ref().is_some_and(Paxos::is_removed) {
+        if !self.is_removed() {
             return;
         }
         let linger = self.now + self.options.election_timeout;

@@ -13,6 +13,7 @@ use crate::transport::Transport;
 use crate::transport::memory::MemoryNetwork;
 use crate::transport::tcp::{Tcp, TcpOptions};
 use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::ReplicaId;
 use crate::types::time::Moment;
 
 use super::driver::Driver;
@@ -134,6 +135,13 @@ impl Reach {
         if peers.is_empty() && listen.is_empty() {
             return Ok(None);
         }
+        if listen.is_empty() && matches!(self, Self::Tcp { .. }) {
+            return match driver.is_removed() {
+                // It will not be heard of again, and says so to who asks.
+                true => Ok(None),
+                false => Err(unaddressed(hello.replica)),
+            };
+        }
         let peer_queue_bytes_max = match self {
             Self::Memory(network) => return Ok(Some(Arc::new(network.transport(hello)))),
             Self::Tcp { peer_queue_bytes_max, .. } => peer_queue_bytes_max,
@@ -144,4 +152,12 @@ impl Reach {
         })?;
         Ok(Some(Arc::new(tcp)))
     }
+}
+
+fn unaddressed(id: ReplicaId) -> Error {
+    let message = format!(
+        "peers: replica {id} is no member yet, and is given no address of its own: wanted itself \
+         and one or more members"
+    );
+    Error::new(ErrorKind::InvalidArgument, message)
 }

@@ -221,12 +221,16 @@ impl<D: Disk> Driver<D> {
         told.map(|(_, address)| address.clone()).unwrap_or_default()
     }
 
-    /// As the settings say; where they say nothing, as the membership does.
+    /// As the settings say; where they say nothing, or no more than with whom the cluster was
+    /// formed, as the membership does: an address may have been changed since.
     fn own_address(&self, members: &[Expected]) -> String {
         let id = self.options.id;
         let known = members.iter().find(|member| member.id == id);
-        let known = || known.map(|member| member.address.as_str());
-        self.given_address().or_else(known).unwrap_or_default().to_owned()
+        let known = known.map(|member| member.address.as_str()).filter(|known| !known.is_empty());
+        let formed = self.membership().and_then(|membership| membership.voter(id));
+        let given = self.given_address();
+        let is_old = formed.is_some_and(|formed| given == Some(&formed.address));
+        given.filter(|_| !is_old).or(known).or(given).unwrap_or_default().to_owned()
     }
 
     /// The standing is another one from now on.
