@@ -12,7 +12,7 @@ use crate::types::edition::Edition;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
-use crate::types::membership::{Member, Membership};
+use crate::types::membership::{Member, Membership, has_port};
 use crate::types::time::whole_millis;
 
 /// Opens a replica; made by [`Replica::builder`](crate::Replica::builder).
@@ -258,13 +258,6 @@ const BATCHES_IN_FLIGHT: usize = 4;
 /// How long the first of several callers waits for the others to come back with their next
 /// transactions: a part of a sync.
 const GATHER: Duration = Duration::from_micros(300);
-
-/// Whether an address ends in a port. Whether its host exists shows when it is connected to.
-fn has_port(address: &str) -> bool {
-    address.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-    })
-}
 
 fn invalid(field: &str, found: &str) -> Error {
     Error::new(ErrorKind::InvalidArgument, format!("{field}: {found}"))

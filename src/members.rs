@@ -153,7 +153,8 @@ impl Replica {
     ///
     /// As there; and where this replica was not asked by `id`
     /// ([`NotHeard`](MembershipError::NotHeard), as
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument)): it may be heard soon.
+    /// [`Unreachable`](crate::ErrorKind::Unreachable)): it may be heard soon. A member is left as
+    /// it is.
     ///
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {

@@ -242,7 +242,10 @@ impl<D: Disk> Driver<D> {
         let (own, forced) = (self.options.id, edit.forced);
         let edited = catch_unwind(AssertUnwindSafe(|| (edit.make)(&present)));
         let next = match edited {
-            Ok(Ok(next)) => next.check_successor(paxos.membership()).map(|()| next),
+            Ok(Ok(next)) => next
+                .check_successor(paxos.membership())
+                .and_then(|()| next.check_ports(paxos.membership()))
+                .map(|()| next),
             Ok(Err(err)) => Err(err),
             Err(_) => {
                 let message = "the edit of the membership panicked";
@@ -253,8 +256,11 @@ impl<D: Disk> Driver<D> {
         let next = match next {
             Ok(next) => next,
             Err(err) => {
-                let err = Error::membership(ErrorKind::InvalidArgument, err);
-                return (Step::Made(present), Some(Err(err)));
+                let kind = match err {
+                    MembershipError::NotHeard(_) => ErrorKind::Unreachable,
+                    _ => ErrorKind::InvalidArgument,
+                };
+                return (Step::Made(present), Some(Err(Error::membership(kind, err))));
             }
         };
         let checked = self.check_known(paxos, &next).and_then(|()| match forced {

@@ -83,8 +83,8 @@ pub enum ErrorKind {
     /// Only the leader can do this, and this replica does not lead. Nothing was done.
     NotLeader,
     /// A replica that is needed is not heard, lags too far, or does not answer: the one that is to
-    /// lead, enough of the voters of a new membership, or the peer whose checkpoint is being taken
-    /// in. Nothing was changed.
+    /// lead or to belong, enough of the voters of a new membership, or the peer whose checkpoint is
+    /// being taken in. Nothing was changed.
     Unreachable,
     /// A replica that is to vote has not caught up. Nothing was done.
     NotCaughtUp,
@@ -318,8 +318,9 @@ impl Error {
     }
 
     /// Whether the same call may succeed later without any change by the caller: too much was
-    /// waiting, or no leader was found in time. A transaction was not proposed, and a read had no
-    /// effect; only a hand-over, or a change of the membership, may come about yet.
+    /// waiting, no leader was found in time, or a replica that is needed is not heard, or lags. A
+    /// transaction was not proposed, and a read had no effect; only a hand-over, or a change of the
+    /// membership, that [timed out](ErrorKind::TimedOut) may come about yet.
     ///
     /// ```
     /// use indelible::{Error, Pending, Result};
@@ -334,7 +335,10 @@ impl Error {
     /// ```
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Busy | ErrorKind::TimedOut)
+        matches!(
+            self.kind(),
+            ErrorKind::Busy | ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::NotCaughtUp
+        )
     }
 
     /// After what time to try again where too much was waiting ([`Busy`](ErrorKind::Busy)): about

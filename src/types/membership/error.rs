@@ -41,6 +41,8 @@ pub enum MembershipError {
     DuplicateAddress(String),
     /// An address is empty or too long.
     AddressLength(ReplicaId, usize),
+    /// An address names no port, where those of the others do.
+    AddressPort(ReplicaId, String),
     /// Some phase-1 quorum and some phase-2 quorum have no voter in common, or one cannot be
     /// filled.
     Quorums {
@@ -105,6 +107,9 @@ impl fmt::Display for MembershipError {
                 write!(f, "replica id {id} was removed, wanted one that was never used")
             }
             Self::DuplicateAddress(address) => write!(f, "address {address:?} is given twice"),
+            Self::AddressPort(id, address) => {
+                write!(f, "replica {id} would have the address {address:?}, wanted host:port")
+            }
             Self::AddressLength(id, length) => write!(
                 f,
                 "the address of replica {id} has {length} bytes, wanted 1 to {ADDRESS_BYTES_MAX}"

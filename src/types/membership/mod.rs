@@ -10,6 +10,7 @@
 //! * Equal memberships have equal bytes: everything is in increasing order of ids, each once.
 
 mod error;
+mod ports;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use super::limits::{
 };
 
 pub use error::MembershipError;
+pub(crate) use ports::has_port;
 
 /// Who belongs to a cluster, from some slot of the log on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -128,11 +130,12 @@ impl Membership {
         next.checked()
     }
 
-    /// This membership, in which the observer `id` votes.
+    /// This membership, in which the observer `id` votes. Where it does already, that is so; so a
+    /// change can be asked for again.
     ///
     /// # Errors
     ///
-    /// Where it is no observer, or there are too many voters.
+    /// Where it is no member, or there are too many voters.
     ///
     /// ```
     /// use indelible::{Membership, MembershipError};
@@ -143,6 +146,9 @@ impl Membership {
     pub fn with_voter(&self, id: impl Into<ReplicaId>) -> Result<Self, MembershipError> {
         let id = id.into();
         let mut next = self.clone();
+        if self.voter(id).is_some() {
+            return Ok(next);
+        }
         let Some(at) = self.observers.iter().position(|observer| observer.id == id) else {
             return Err(MembershipError::NoObserver(id));
         };
