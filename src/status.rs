@@ -57,10 +57,10 @@ pub struct Status {
     pub txid: TxId,
     /// The digest of the state: replicas with the same `slot_applied` have the same digest.
     pub digest: u128,
-    /// How many more voters may fall silent before writes stop, as heard from here; `None` where
-    /// too few are heard already, or the cluster is not formed.
+    /// How many more voters may fall silent before writes stop, of those that this replica and
+    /// they reach each other; `None` where too few do already, or the cluster is not formed.
     pub failures_tolerated: Option<usize>,
-    /// The other voters.
+    /// The other members, voters and observers.
     pub peers: Vec<PeerStatus>,
     /// Who was opened to [join](crate::Builder::join), or is here though it is no member (any
     /// more): [`add_observer`](crate::Replica::add_observer) takes it in. At most 16.

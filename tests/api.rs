@@ -8,6 +8,8 @@
 #[path = "support/cluster.rs"]
 mod cluster;
 
+#[path = "api/addresses.rs"]
+mod addresses;
 #[path = "api/alone.rs"]
 mod alone;
 #[path = "api/checkpoints.rs"]

@@ -149,9 +149,18 @@ impl Report {
             let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
             (!missing.is_empty()).then_some(waits)
         };
+        let applies = || {
+            let membership = self.membership.as_ref()?;
+            let applies = membership.member(self.id).is_none()
+                && membership.removed().binary_search(&self.id).is_err();
+            let id = self.id;
+            applies
+                .then(|| format!("no member yet: a leader is to be asked for add_observer({id})"))
+        };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
-        own.or_else(receiving).or_else(cut_off).or_else(forming).or_else(joins).or_else(missing)
+        let comes = own.or_else(receiving).or_else(cut_off).or_else(applies);
+        comes.or_else(forming).or_else(joins).or_else(missing)
     }
 
     /// Why calls wait, for those who waited in vain.
@@ -306,8 +315,10 @@ impl<D: Disk> Driver<D> {
         let peers = peers.collect::<Vec<_>>();
         let forming = self.is_forming();
         let votes = |id| self.members().is_some_and(|members| members.voter(id).is_some());
-        let heard = peers.iter().filter(|peer| peer.heard && votes(peer.id)).count();
-        let live = heard + usize::from(votes(self.options.id));
+        // Who cannot hear this replica decides nothing with it.
+        let reaches = |id| self.paxos.as_ref().is_some_and(|paxos| paxos.reaches(id));
+        let reached = peers.iter().filter(|peer| reaches(peer.id) && votes(peer.id)).count();
+        let live = reached + usize::from(votes(self.options.id));
         let needed = self
             .members()
             .map_or(usize::MAX, |membership| membership.phase1().max(membership.phase2()) as usize);

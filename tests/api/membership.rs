@@ -8,17 +8,17 @@ use tempfile::TempDir;
 use crate::cluster::{NOTES, PATIENCE, addresses, config, until};
 
 /// A ledger that began with one replica, and those that joined it.
-struct Grown {
+pub struct Grown {
     directory: TempDir,
     addresses: Vec<(u64, String)>,
     network: Option<Network>,
     config: Config,
-    open: Vec<Replica>,
+    pub open: Vec<Replica>,
 }
 
 impl Grown {
     /// Replica 1, alone, where it can be reached.
-    fn begin(network: Option<Network>) -> Self {
+    pub fn begin(network: Option<Network>) -> Self {
         Self::begin_with(network, config())
     }
 
@@ -36,7 +36,7 @@ impl Grown {
         Self { directory, addresses: addresses(6), network, config, open }
     }
 
-    fn builder(&self, id: u64) -> indelible::Builder {
+    pub fn builder(&self, id: u64) -> indelible::Builder {
         let path = self.directory.path().join(id.to_string());
         let builder = Replica::builder(path).id(id).config(self.config.clone());
         match &self.network {
@@ -45,14 +45,14 @@ impl Grown {
         }
     }
 
-    fn joining(&self, id: u64, known: u64) -> indelible::Builder {
+    pub fn joining(&self, id: u64, known: u64) -> indelible::Builder {
         let cluster = self.first().cluster().unwrap();
         let known = [known, id].map(|id| self.addresses[id as usize - 1].clone());
         self.builder(id).peers(known).join(cluster)
     }
 
     /// Replica `id` joins, and becomes an observer that has caught up.
-    fn join(&mut self, id: u64) {
+    pub fn join(&mut self, id: u64) {
         self.open.push(self.joining(id, 1).open().unwrap());
         let leader = self.leader();
         until("the leader knows who wants to join", || match leader.add_observer(id).wait() {
@@ -60,29 +60,42 @@ impl Grown {
             Err(err) => {
                 let expected = Some(&MembershipError::NotHeard(ReplicaId(id)));
                 assert_eq!(err.membership_error(), expected, "{err}");
+                assert!(err.is_retryable(), "{err}");
                 false
             }
         });
         self.replica(id).wait_ready(PATIENCE).unwrap();
     }
 
-    fn first(&self) -> &Replica {
+    /// The address of replica `id`, or where one may move to.
+    pub fn address(&self, id: u64) -> String {
+        self.addresses[id as usize - 1].1.clone()
+    }
+
+    pub fn close(&mut self, id: u64) {
+        let is_it = |it: &Replica| it.status().id == ReplicaId(id);
+        let at = self.open.iter().position(is_it).unwrap();
+        // One that stopped by itself says so.
+        drop(self.open.remove(at).close());
+    }
+
+    pub fn first(&self) -> &Replica {
         &self.open[0]
     }
 
-    fn replica(&self, id: u64) -> &Replica {
+    pub fn replica(&self, id: u64) -> &Replica {
         self.open.iter().find(|replica| replica.status().id == ReplicaId(id)).unwrap()
     }
 
     /// Who leads, once somebody does.
-    fn leader(&self) -> &Replica {
+    pub fn leader(&self) -> &Replica {
         let leads = |replica: &&Replica| replica.status().ready;
         until("somebody leads", || self.open.iter().any(|replica| leads(&replica)));
         self.open.iter().find(leads).unwrap_or_else(|| self.leader())
     }
 
     /// Asks the leader to promote, until the observer has caught up.
-    fn promote(&self, id: u64) {
+    pub fn promote(&self, id: u64) {
         until("the observer has caught up", || match self.leader().promote(id).wait() {
             Ok(_) => true,
             Err(err) => {
@@ -318,7 +331,7 @@ fn what_cannot_be_is_refused_with_a_reason() {
     let change = |edit: fn(&_) -> _| refused(first.change_membership(edit).wait().unwrap_err());
 
     let err = first.add_observer(7).wait().unwrap_err();
-    assert_eq!(err.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(err.kind(), ErrorKind::Unreachable);
     assert_eq!(refused(err), MembershipError::NotHeard(ReplicaId(7)));
     assert_eq!(
         refused(first.promote(7).wait().unwrap_err()),
@@ -331,6 +344,9 @@ fn what_cannot_be_is_refused_with_a_reason() {
     assert_eq!(refused(first.remove(1).wait().unwrap_err()), MembershipError::VoterCount(0));
     let quorums = change(|present| present.with_quorums(1, 0));
     assert!(matches!(quorums, MembershipError::Quorums { phase1: 1, phase2: 0, voters: 1 }));
+
+    let nowhere = change(|present| present.with_address(1, "nowhere"));
+    assert_eq!(nowhere, MembershipError::AddressPort(ReplicaId(1), "nowhere".into()));
 
     // A member that nobody was heard of can be named, and cannot be made to vote.
     let silent = Member {

@@ -176,7 +176,10 @@ fn a_cluster_tells_about_itself() {
     }
     let gone = cluster.follower();
     cluster.close(gone);
-    until("the loss is noticed", || cluster.status(leader).failures_tolerated == Some(0));
+    until("the loss is noticed", || {
+        let status = cluster.status(leader);
+        status.failures_tolerated == Some(0) && status.peers.iter().any(|peer| !peer.heard)
+    });
     let status = cluster.status(leader);
     let lost = status.peers.iter().find(|peer| peer.id.0 == gone).unwrap();
     assert!(!lost.heard && !lost.connected);

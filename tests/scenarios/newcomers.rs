@@ -51,9 +51,11 @@ fn a_founder_heals_where_no_founder_but_it_is_left() {
         (4..=5).for_each(|id| join_and_vote(cluster, id));
         change(cluster, |leader| {
             leader.change_membership(|present| {
-                [2, 3].into_iter().try_fold(present.clone(), |next, id| match next.voter(ReplicaId(id)) {
-                    Some(_) => next.without(id),
-                    None => Ok(next),
+                [2, 3].into_iter().try_fold(present.clone(), |next, id| {
+                    match next.voter(ReplicaId(id)) {
+                        Some(_) => next.without(id),
+                        None => Ok(next),
+                    }
                 })
             })
         });

@@ -46,7 +46,8 @@ impl Paxos {
     }
 
     /// Whether this replica and `peer` hear each other. Who does not vote is heard by nobody.
-    pub(in crate::paxos) fn reaches(&self, peer: ReplicaId) -> bool {
+    #[must_use]
+    pub fn reaches(&self, peer: ReplicaId) -> bool {
         let election = &self.election;
         election.peers.get(&peer).is_some_and(|peer| {
             peer.is_heard(self.now, election.election_timeout)

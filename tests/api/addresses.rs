@@ -1,0 +1,137 @@
+//! Where replicas are to be reached, and what a directory remembers of it.
+
+use indelible::{ErrorKind, ReplicaId};
+
+use crate::cluster::{NOTES, PATIENCE, until};
+use crate::membership::Grown;
+
+/// One replica grew to three, over TCP.
+fn three() -> Grown {
+    let mut grown = Grown::begin(None);
+    for id in [2, 3] {
+        grown.join(id);
+        grown.promote(id);
+    }
+    grown
+}
+
+/// Another replica leads than `id`.
+fn leads_another(grown: &Grown, id: u64) {
+    until("another one leads", || {
+        let leader = grown.leader();
+        let leads = leader.status().id == ReplicaId(id);
+        if leads {
+            // It may be refused, and is asked again.
+            drop(leader.transfer_leadership(2).wait());
+        }
+        !leads
+    });
+}
+
+#[test]
+fn a_replica_moves_whether_it_founded_or_joined() {
+    let mut grown = three();
+    for (id, new) in [(1, 4), (3, 5)] {
+        let address = grown.address(new);
+        // Who moves leads no longer.
+        leads_another(&grown, id);
+        until("the address is changed", || {
+            let to = address.clone();
+            let change = move |present: &indelible::Membership| present.with_address(id, &to);
+            grown.leader().change_membership(change).wait().is_ok()
+        });
+        grown.close(id);
+        // It is told nothing, and listens where the ledger says.
+        let replica = grown.builder(id).open().unwrap();
+        replica.wait_ready(PATIENCE).unwrap();
+        grown.open.push(replica);
+        until("it is reached there", || {
+            let status = grown.leader().status();
+            status.peers.iter().all(|peer| peer.connected) && status.failures_tolerated == Some(1)
+        });
+    }
+    grown.replica(1).put(NOTES, 1, b"all moved").wait().unwrap();
+    let found = grown.replica(3).get(NOTES, 1).wait().unwrap().unwrap();
+    assert_eq!(found.value[..], *b"all moved");
+}
+
+#[test]
+fn who_cannot_be_reached_is_not_counted_on() {
+    let grown = three();
+    leads_another(&grown, 3);
+    let address = grown.address(6);
+    until("the address is changed", || {
+        let to = address.clone();
+        let change = move |present: &indelible::Membership| present.with_address(3, &to);
+        grown.leader().change_membership(change).wait().is_ok()
+    });
+    // Nobody listens there; replica 3 still reaches the others.
+    until("the leader knows", || {
+        let status = grown.leader().status();
+        let third = status.peers.iter().find(|peer| peer.id == ReplicaId(3)).cloned();
+        third.is_some_and(|third| third.heard) && status.failures_tolerated == Some(0)
+    });
+}
+
+#[test]
+fn who_was_opened_to_join_forms_no_cluster_of_its_own() {
+    let mut grown = Grown::begin(None);
+    // Nobody answers at that address.
+    let joins = grown.joining(2, 6).open().unwrap();
+    let trouble = joins.status().trouble.unwrap();
+    assert!(trouble.contains("waiting to hear of cluster"), "{trouble}");
+    joins.close().unwrap();
+
+    let err = grown.builder(2).open().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument);
+    assert!(err.to_string().contains("opened to join cluster"), "{err}");
+    // Nor with the others as founders: it waits for those that it was to join.
+    let peers = [1, 2].map(|id| (id, grown.address(id)));
+    let again = grown.builder(2).peers(peers).open().unwrap();
+    let leader = grown.leader();
+    until("it is let in", || leader.add_observer(2).wait().is_ok());
+    again.wait_ready(PATIENCE).unwrap();
+    assert_eq!(again.cluster(), leader.cluster());
+    grown.open.push(again);
+    grown.promote(2);
+    grown.replica(2).put(NOTES, 1, b"together").wait().unwrap();
+}
+
+#[test]
+fn who_is_no_member_says_what_it_waits_for() {
+    let grown = Grown::begin(None);
+    grown.first().put(NOTES, 1, b"alone").wait().unwrap();
+    let applicant = grown.joining(2, 1).open().unwrap();
+    until("it has the ledger, and says what it lacks", || {
+        let status = applicant.status();
+        status.txid == grown.first().status().txid
+            && status.trouble.is_some_and(|trouble| trouble.contains("add_observer(2)"))
+    });
+    applicant.close().unwrap();
+    // Nobody knows where it would be.
+    let err = grown.builder(2).open().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument);
+    assert!(err.to_string().contains("no member yet"), "{err}");
+    let again = grown.joining(2, 1).open().unwrap();
+    until("it is let in", || grown.first().add_observer(2).wait().is_ok());
+    again.wait_ready(PATIENCE).unwrap();
+    until("nothing is in the way", || again.status().trouble.is_none());
+}
+
+#[test]
+fn who_was_removed_says_so_whenever_it_is_opened() {
+    let mut grown = three();
+    leads_another(&grown, 3);
+    until("it is removed", || grown.leader().remove(3).wait().is_ok());
+    until("it stops", || {
+        grown.replica(3).status().trouble.is_some_and(|trouble| trouble.contains("removed"))
+    });
+    grown.close(3);
+    for _ in 0..2 {
+        let removed = grown.builder(3).open().unwrap();
+        until("it says so", || {
+            removed.get(NOTES, 1).wait().is_err_and(|err| err.kind() == ErrorKind::Removed)
+        });
+        assert_eq!(removed.close().unwrap_err().kind(), ErrorKind::Removed);
+    }
+}
