@@ -65,8 +65,8 @@
 //!   submit the same again makes another transaction.
 //! * **A damaged directory of a lone replica is refused, not repaired**: nobody else has what is
 //!   lost. One of several opens, and gets from the others what it lacks.
-//! * **Nothing is trimmed yet.** The journal and the old versions of keys grow with all that is
-//!   ever written, and the state is in memory.
+//! * **The state is in memory**, with the old versions of keys. The journal grows with all that is
+//!   written, unless [`Config::history_bytes_min`] is set.
 //! * **Values are opaque and unseen**: no indexes, no queries beyond keys, ranges and prefixes.
 //!
 //! What exactly is tolerated, and what is refused, is in [the fault

@@ -439,8 +439,8 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where the replica had failed: it was poisoned, and this is why. Or where it did not stop in
-    /// time.
+    /// Where the replica had stopped by itself: it was poisoned, or
+    /// [removed](ErrorKind::Removed), and this is why. Or where it did not stop in time.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {

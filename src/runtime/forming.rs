@@ -257,7 +257,8 @@ fn joins_nobody(cluster: ClusterId) -> Error {
 fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -> Error {
     let given = given.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>();
     let message = format!(
-        "the ledger names the voters {membership}, but the replica was opened with [{}]",
+        "the cluster was formed by the voters {membership}, but the replica was opened with [{}]: \
+         wanted the same, or none",
         given.join(", ")
     );
     Error::new(ErrorKind::MembershipMismatch, message)
