@@ -147,5 +147,6 @@ fn every_sync_fails_once() {
             left(&disk);
         }
     }
-    assert!(failed > 10, "{failed} syncs");
+    // The header and all pieces have one, that of the directory behind the name another.
+    assert!(failed >= 10, "{failed} syncs");
 }

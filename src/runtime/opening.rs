@@ -1,5 +1,6 @@
 //! From settings to a replica that runs: its disk, its journal, its driver, its way to the peers.
 
+use std::error::Error as _;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use crate::journal::disk::{Disk, RealDisk};
 use crate::journal::memory::MemoryDisk;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalError};
 use crate::sync::uptime::uptime;
 use crate::transport::Transport;
 use crate::transport::memory::MemoryNetwork;
@@ -82,7 +83,10 @@ impl Opening {
                 return Err(Error::caused(ErrorKind::Io, message, err));
             }
         }
-        self.open_on(disk)
+        self.open_on(disk).map_err(|err| match err.source() {
+            Some(source) if source.is::<JournalError>() => of_directory(path, err),
+            _ => err,
+        })
     }
 
     /// Opens a replica that forgets everything in the end.
@@ -120,6 +124,11 @@ pub(super) fn real_disk(path: &Path) -> Result<RealDisk> {
         let message = format!("cannot use the directory {}", path.display());
         Error::caused(ErrorKind::Io, message, err)
     })
+}
+
+/// The error, which says in which directory it was.
+pub(super) fn of_directory(path: &Path, err: Error) -> Error {
+    Error::caused(err.kind(), path.display().to_string(), err)
 }
 
 impl Reach {

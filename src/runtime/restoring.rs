@@ -36,7 +36,7 @@ use crate::types::membership::{Member, Membership};
 use super::checkpoints::{not_an_image, state_below, state_of};
 use super::editions::check_edition;
 use super::events;
-use super::opening::real_disk;
+use super::opening::{of_directory, real_disk};
 
 /// A state, and where it comes from.
 #[derive(Debug)]
@@ -148,7 +148,8 @@ pub fn read_directory_at(path: &Path) -> Result<Source> {
         let message = format!("{} is no directory", path.display());
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    read_directory(real_disk(path)?, journal::Options::default())
+    let read = read_directory(real_disk(path)?, journal::Options::default());
+    read.map_err(|err| of_directory(path, err))
 }
 
 /// The commands that were voted for, or told, from `first` on; and how many slots have no entry
@@ -202,7 +203,8 @@ impl Target {
     ///
     /// Where it is not blank, is open already, or cannot be used.
     pub fn at(path: &Path, id: ReplicaId) -> Result<Self> {
-        Ok(Self(Founding::begin(real_disk(path)?, id)?))
+        let founding = Founding::begin(real_disk(path)?, id);
+        founding.map(Self).map_err(|err| of_directory(path, err.into()))
     }
 
     /// As [`found`].
