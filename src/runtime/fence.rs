@@ -67,6 +67,14 @@ impl Fence {
 
     /// The gate saw something new.
     pub(super) fn meet(&mut self, sighting: Sighting) {
+        let is_later = |known: &Peer| {
+            let Sighting { incarnation, boot, .. } = known.sighting;
+            incarnation == sighting.incarnation && sighting.boot.sequence < boot.sequence
+        };
+        // Two that met it at once may tell so in any order.
+        if self.peers.get(&sighting.replica).is_some_and(is_later) {
+            return;
+        }
         self.peers.insert(sighting.replica, Peer { sighting, recorded: None });
     }
 

@@ -159,9 +159,10 @@ impl Gate {
                         |seen: &Sighting| incarnation.is_none_or(|it| it == seen.incarnation);
                     let seen = stranger.peer.seen.filter(is_it);
                     news.extend(seen);
-                    Peer { incarnation: None, seen }
+                    let remembered = || known.remembered.get(id).copied();
+                    Peer { incarnation: None, seen: seen.or_else(remembered) }
                 }
-                (None, None) => known.new_peer(*id),
+                (None, None) => Peer { incarnation: None, seen: known.remembered.get(id).copied() },
             };
             let incarnation = incarnation.or(peer.incarnation);
             known.members.insert(*id, Peer { incarnation, ..peer });
@@ -267,11 +268,6 @@ impl Known {
         self.members.get_mut(&id).or(stranger)
     }
 
-    /// One that was not seen in this opening.
-    fn new_peer(&self, id: ReplicaId) -> Peer {
-        Peer { incarnation: None, seen: self.remembered.get(&id).copied() }
-    }
-
     /// Whether to talk to who is no member. Where this replica belongs to no cluster yet, it does
     /// not know who could.
     fn judge_stranger(&mut self, hello: &Hello) -> Result<(), Refusal> {
@@ -283,19 +279,29 @@ impl Known {
         }
         let admission = self.admissions + 1;
         let address = hello.address.clone();
+        let of_this = |seen: &Sighting| seen.incarnation == hello.incarnation;
+        let remembered = self.remembered.get(&hello.replica).copied().filter(of_this);
         match self.strangers.get_mut(&hello.replica) {
             Some(stranger) => {
+                // Another directory under the same id makes nobody forget this one.
+                let seen = stranger.peer.seen.filter(of_this).or(remembered);
+                stranger.peer.seen = seen.or(stranger.peer.seen);
                 stranger.peer.judge_opening(hello, |_| ())?;
                 (stranger.address, stranger.admission, stranger.gone) = (address, admission, false);
             }
             None => {
-                let mut peer = self.new_peer(hello.replica);
-                peer.judge_opening(hello, |_| ())?;
+                let mut peer = Peer { incarnation: None, seen: remembered };
+                let verdict = peer.judge_opening(hello, |_| ());
+                let is_fenced = peer.seen.is_some_and(|seen| seen.fenced);
+                if verdict.is_err() && !is_fenced {
+                    return verdict;
+                }
                 if self.strangers.len() >= STRANGERS_MAX {
                     self.forget_stranger();
                 }
-                let stranger = Stranger { peer, address, admission, gone: false };
+                let stranger = Stranger { peer, address, admission, gone: verdict.is_err() };
                 self.strangers.insert(hello.replica, stranger);
+                verdict?;
             }
         }
         self.admissions = admission;

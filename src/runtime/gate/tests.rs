@@ -212,3 +212,32 @@ fn a_stranger_is_held_against_what_is_remembered_of_it() {
     assert_eq!(news[0].boot.sequence, 4, "no earlier opening takes its place");
     assert_eq!(admit(&gate, &hello(2, 3, 10)), Err(Refusal::Regressed));
 }
+
+#[test]
+fn another_directory_under_its_id_makes_nobody_forget_a_member() {
+    let before = gate();
+    let mut sightings = Vec::new();
+    assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    let wiped = Hello { incarnation: Incarnation(9), ..hello(2, 1, 0) };
+    let gate = Gate::new(&Standing { sightings: sightings.clone(), ..standing(&[1]) });
+    assert_eq!(admit(&gate, &wiped), Ok(()));
+    assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
+    assert_eq!(admit(&gate, &wiped), Ok(()));
+    // It is the other one that is the member.
+    let news = gate.update(&Standing { sightings, ..standing(&[1, 2]) });
+    assert_eq!(news, []);
+    assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
+    assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
+}
+
+#[test]
+fn a_stranger_that_was_copied_stays_fenced() {
+    let before = gate();
+    let mut sightings = Vec::new();
+    assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    let gate = Gate::new(&Standing { sightings, ..standing(&[1]) });
+    let copied = Hello { boot: Boot { sequence: 3, nonce: 99 }, ..hello(2, 3, 12) };
+    assert_eq!(admit(&gate, &copied), Err(Refusal::Regressed));
+    assert_eq!(admit(&gate, &hello(2, 4, 12)), Err(Refusal::Regressed));
+    assert_eq!(gate.strangers(), [], "nobody is to take it in");
+}
