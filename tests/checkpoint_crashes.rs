@@ -22,8 +22,12 @@ use power::cut;
 
 const WHO: ReplicaId = ReplicaId(1);
 const BALLOT: Ballot = Ballot { round: 1, leader: WHO };
-const OPTIONS: Options =
-    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+const OPTIONS: Options = Options {
+    segment_bytes: 64 * 1024,
+    inflight_max: 2,
+    group_bytes_max: 32 * 1024,
+    received_sync_bytes: 8192,
+};
 
 /// The slots of which checkpoints are taken, one after the other.
 const CHECKPOINTS: [u64; 3] = [3, 5, 9];

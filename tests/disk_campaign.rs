@@ -26,8 +26,12 @@ const WHO: ReplicaId = ReplicaId(1);
 const BLOCK_BYTES: usize = 512;
 /// More than any file saw.
 const SYNCS_MAX: usize = 64;
-const OPTIONS: Options =
-    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 16 * 1024 };
+const OPTIONS: Options = Options {
+    segment_bytes: 64 * 1024,
+    inflight_max: 2,
+    group_bytes_max: 16 * 1024,
+    received_sync_bytes: 8192,
+};
 
 /// What happens to a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -24,8 +24,12 @@ use indelible::types::time::Time;
 
 const WHO: ReplicaId = ReplicaId(1);
 const ALPHA: u64 = 4;
-const OPTIONS: Options =
-    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+const OPTIONS: Options = Options {
+    segment_bytes: 64 * 1024,
+    inflight_max: 2,
+    group_bytes_max: 32 * 1024,
+    received_sync_bytes: 8192,
+};
 const SECTOR_BYTES: usize = 512;
 
 struct Rng(u64);

@@ -24,8 +24,12 @@ use power::cut;
 
 const WHO: ReplicaId = ReplicaId(1);
 const BALLOT: Ballot = Ballot { round: 1, leader: WHO };
-const OPTIONS: Options =
-    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+const OPTIONS: Options = Options {
+    segment_bytes: 64 * 1024,
+    inflight_max: 2,
+    group_bytes_max: 32 * 1024,
+    received_sync_bytes: 8192,
+};
 
 /// How far the journal comes by itself; the slot of what the peer sends, farther than any journal
 /// believes of what it reads; the slot of a checkpoint that is taken behind that; and the end.

@@ -34,7 +34,12 @@ fn entry(number: u64) -> Entry {
 }
 
 fn open(disk: &SimDisk) -> Result<Journal<Mount>, JournalError> {
-    let options = Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 16 * 1024 };
+    let options = Options {
+        segment_bytes: 64 * 1024,
+        inflight_max: 2,
+        group_bytes_max: 16 * 1024,
+        received_sync_bytes: 8192,
+    };
     let mut journal = Journal::open(disk.mount(), options, WHO)?;
     if !journal.identity().formed {
         let incarnation = journal.identity().incarnation;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each step is a job of its own, so that the disk is never asked for more than a piece at a time,
-//! and nobody who commits waits for more than that. A crash between two steps leaves the
+//! and nobody who commits meanwhile waits for more than that. A crash between two steps leaves the
 //! checkpoints that there were, and perhaps `checkpoint.new`, which the next opening removes.
 //!
 //! The journal comes first: a checkpoint counts only when every slot below it has a durable frame,
@@ -15,9 +15,10 @@
 //! slot by slot, as far as it was not trimmed. And it says so, which proves of whatever is bad
 //! there that it was durable, where nothing else does.
 //!
-//! One that a peer sends is written in the same way, piece by piece as they come, though not each
-//! is synced. It holds what the journal does not: it says that nothing below it is to be looked for
-//! there. What turns out to be none is removed before it has the name.
+//! One that a peer sends is written in the same way, piece by piece as they come; but several are
+//! synced together (`received_sync_bytes`), since fewer wait for this replica. It holds what the
+//! journal does not: it says that nothing below it is to be looked for there. What turns out to be
+//! none is removed before it has the name.
 //!
 //! Two are kept: should the newest be damaged, there is the one before.
 //!
@@ -108,7 +109,7 @@ pub(super) struct Step<D: Disk> {
     offset: u64,
     /// Pieces are synced together, so many bytes at a time.
     sync_bytes: u64,
-    /// What is before is synced.
+    /// Every byte before this offset is synced.
     synced: u64,
 }
 
@@ -259,6 +260,9 @@ impl<D: Disk> Step<D> {
                 self.offset += bytes.len() as u64;
                 let is_last = piece.is_none();
                 let is_due = is_last || self.sync_bytes <= self.offset - self.synced;
+                if !is_due {
+                    reached!(PieceSyncedLater);
+                }
                 if is_due && !bugs::is_on(Bug::CheckpointNotSynced) {
                     file.sync().map_err(io("sync"))?;
                     self.synced = self.offset;
@@ -311,7 +315,7 @@ impl<D: Disk> Journal<D> {
         let appended = self.writer_mut().slot_end();
         assert!(slot <= appended, "a checkpoint of slot {slot}, where {appended} is not appended");
         let kept = (self.slot_trimmed(), behind);
-        self.checkpoints.begin(&self.identity, (slot, chain), image, kept, SYNC_EACH_PIECE);
+        self.checkpoints.begin(&self.identity, (slot, chain), image, kept, OWN_SYNC_BYTES);
     }
 
     /// Begins to write a checkpoint that a peer sends, as `image` gives its pieces; the journal
@@ -322,7 +326,8 @@ impl<D: Disk> Journal<D> {
     /// Where one is being taken, or there is one of that slot or a later one.
     pub fn begin_receiving(&mut self, slot: Slot, chain: Chain, image: Image) {
         let kept = (slot, self.last_lsn());
-        self.checkpoints.begin(&self.identity, (slot, chain), image, kept, SYNC_SELDOM);
+        let sync_bytes = self.options.received_sync_bytes;
+        self.checkpoints.begin(&self.identity, (slot, chain), image, kept, sync_bytes);
     }
 
     /// The newest checkpoint came from a peer: that the journal begins behind it is written down,
@@ -432,10 +437,6 @@ fn remove<D: Disk>(disk: &D, name: &str) -> Result<(), JournalError> {
 /// How many checkpoints there are at most, but for the one that is being taken.
 const KEPT_MAX: usize = 2;
 
-/// After so many bytes what was written is synced: each piece where somebody commits beside it, so
-/// that no commit waits for more.
-const SYNC_EACH_PIECE: u64 = 0;
-
-/// The same where nobody commits: fewer syncs leave more of a disk that others share, and with each
-/// one of a file that grew the file system writes a journal of its own.
-pub(super) const SYNC_SELDOM: u64 = 4 * 1024 * 1024;
+/// Each piece of a state that is made here is synced: somebody may commit beside it, and is to wait
+/// for no more than that.
+const OWN_SYNC_BYTES: u64 = 0;

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use crate::types::ids::{Chain, Incarnation, Lsn, ReplicaId, Slot};
 use crate::types::membership::Membership;
 
-use super::checkpointing::{Checkpoints, Image, SYNC_SELDOM};
+use super::checkpointing::{Checkpoints, Image};
 use super::disk::{Disk, LOCK_FILE_NAME};
 use super::error::JournalError;
 use super::identity::{self, Identity};
@@ -84,8 +84,9 @@ impl<D: Disk> Founding<D> {
         let Self { disk, mut identity, _lock } = self;
         identity.cluster = membership.cluster_id();
         identity.membership = Some(membership);
+        let sync_bytes = options.received_sync_bytes;
         let mut checkpoints = Checkpoints::new(Arc::clone(&disk), Vec::new());
-        checkpoints.begin(&identity, (slot, chain), image, (slot, Lsn::ZERO), SYNC_SELDOM);
+        checkpoints.begin(&identity, (slot, chain), image, (slot, Lsn::ZERO), sync_bytes);
         while let Some(step) = checkpoints.next_step(Lsn::ZERO) {
             match step.run() {
                 Ok(stepped) => checkpoints.complete(Ok(stepped))?,

@@ -34,11 +34,19 @@ pub struct Options {
     /// A group is closed when it would grow longer than this. A longer record gets a group of its
     /// own.
     pub group_bytes_max: usize,
+    /// After so many bytes of a state that comes from a peer or a backup, it is synced.
+    /// More makes fewer syncs, for which who shares the disk waits, and each one longer.
+    pub received_sync_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 16 * 1024 * 1024, inflight_max: 2, group_bytes_max: 1024 * 1024 }
+        Self {
+            segment_bytes: 16 * 1024 * 1024,
+            inflight_max: 2,
+            group_bytes_max: 1024 * 1024,
+            received_sync_bytes: 4 * 1024 * 1024,
+        }
     }
 }
 
@@ -53,6 +61,7 @@ impl Options {
                 .next_multiple_of(BLOCK_BYTES as u64),
             inflight_max: self.inflight_max.clamp(1, INFLIGHT_MAX),
             group_bytes_max: self.group_bytes_max.clamp(GROUP_BYTES_MIN, GROUP_BYTES_MAX),
+            received_sync_bytes: self.received_sync_bytes,
         }
     }
 }

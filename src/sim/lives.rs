@@ -392,7 +392,12 @@ impl Lives {
 }
 
 fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
-    let options = Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+    let options = Options {
+        segment_bytes: 64 * 1024,
+        inflight_max: 2,
+        group_bytes_max: 32 * 1024,
+        received_sync_bytes: 8192,
+    };
     let mut journal = Journal::open(mount, options, WHO)?;
     if !journal.identity().formed {
         let own = journal.identity().incarnation;

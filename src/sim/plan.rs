@@ -72,6 +72,7 @@ impl Default for Plan {
                 segment_bytes: 64 * 1024,
                 inflight_max: 2,
                 group_bytes_max: 32 * 1024,
+                received_sync_bytes: 8 * 1024,
             },
         }
     }

@@ -252,6 +252,8 @@ marks! {
     StateInstalled = "state-installed",
     /// An opening found no checkpoint that reaches back to where its journal begins.
     CheckpointsLost = "checkpoints-lost",
+    /// A piece of one that a peer sends is synced together with later ones.
+    PieceSyncedLater = "piece-synced-later",
     /// What a peer sent as a checkpoint turned out to be none.
     CheckpointUnfit = "checkpoint-unfit",
     /// An opening removed one that was not ended.

@@ -171,8 +171,12 @@ pub struct Life {
 }
 
 /// The journal's options: the smallest segments there are, two lanes.
-const OPTIONS: Options =
-    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 16 * 1024 };
+const OPTIONS: Options = Options {
+    segment_bytes: 64 * 1024,
+    inflight_max: 2,
+    group_bytes_max: 16 * 1024,
+    received_sync_bytes: 8192,
+};
 
 const WHO: ReplicaId = ReplicaId(1);
 
