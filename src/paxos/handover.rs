@@ -27,7 +27,7 @@
 
 use crate::types::bugs::{self, Bug};
 use crate::types::edition::Edition;
-use crate::types::ids::{Ballot, ReplicaId, Slot};
+use crate::types::ids::{Ballot, ReplicaId};
 use crate::types::marks::reached;
 use crate::types::message::{Message, TakeOver};
 use crate::types::time::Moment;
@@ -62,7 +62,7 @@ impl Paxos {
     #[must_use]
     pub fn can_succeed(&self, peer: ReplicaId) -> bool {
         let alpha = self.membership.alpha();
-        let known = self.election.peer(peer).map(known_below);
+        let known = self.election.peer(peer).map(Peer::known_below);
         matches!(self.role, Role::Leader(_))
             && self.quorum.is_voter(peer)
             && self.reaches(peer)
@@ -74,7 +74,7 @@ impl Paxos {
     #[must_use]
     pub fn successor(&self, is_avoided: impl Fn(ReplicaId) -> bool) -> Option<ReplicaId> {
         let fit = |id: &ReplicaId| !is_avoided(*id) && self.can_succeed(*id);
-        let known = |id: &ReplicaId| self.election.peer(*id).map(known_below);
+        let known = |id: &ReplicaId| self.election.peer(*id).map(Peer::known_below);
         // Of equals the first.
         self.peers().into_iter().filter(fit).rev().max_by_key(known)
     }
@@ -141,7 +141,7 @@ impl Paxos {
         // What is in flight ends best at the ballot at which it was proposed. If it does not end,
         // the successor finds it.
         let waits = busy && age < self.options.election_timeout / 4;
-        let lags = known_below(peer) < self.slot_chosen;
+        let lags = peer.known_below() < self.slot_chosen;
         let interval = self.options.retransmit_interval;
         if waits || lags || asked_at.is_some_and(|at| self.now.since(at) < interval) {
             return;
@@ -219,9 +219,4 @@ impl Paxos {
         reached!(TookOver);
         self.campaign();
     }
-}
-
-/// How far a peer is known to know the log, or to have voted.
-fn known_below(peer: &Peer) -> Slot {
-    peer.slot_chosen.max(peer.voted_below)
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The leader's own vote is cast when it proposes and counted when it is durable, by the same
-//! `Accepted` as everyone's. `Accept` leaves at once, so that all journals sync in parallel.
+//! `Accepted` as everyone's. `Accept` leaves at once, to whoever could vote, so that all journals
+//! sync in parallel.
 //! Slots may become chosen in any order; they are learned in order.
 //!
 //! Invariants:
@@ -29,7 +30,6 @@ use crate::types::time::Moment;
 use super::change::Change;
 use super::handover::HandOver;
 use super::lease::Lease;
-use super::peer::Peer;
 use super::quorum::VoterSet;
 use super::{Paxos, Role};
 
@@ -218,8 +218,9 @@ impl Paxos {
     fn peers_in_reach(&self, slot: Slot) -> Vec<ReplicaId> {
         let mut peers = self.peers();
         peers.retain(|peer| {
-            let progress = self.election.peer(*peer).and_then(Peer::progress);
-            let is_in_reach = progress.is_none_or(|known| slot < self.vote_limit_at(known));
+            let heard = self.election.peer(*peer).filter(|peer| peer.heard_at.is_some());
+            let is_in_reach =
+                heard.is_none_or(|peer| slot < self.vote_limit_at(peer.known_below()));
             if !is_in_reach {
                 reached!(AcceptWithheld);
             }

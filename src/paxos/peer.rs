@@ -43,10 +43,9 @@ impl Peer {
         self.heard_at.is_some_and(|at| now.since(at) < timeout)
     }
 
-    /// How far it is known to have come, as one who learns and as one who votes; `None` where it
-    /// was never heard.
-    pub(super) fn progress(&self) -> Option<Slot> {
-        self.heard_at.map(|_| self.slot_chosen.max(self.voted_below))
+    /// How far it is known to know the log, or to have voted.
+    pub(super) fn known_below(&self) -> Slot {
+        self.slot_chosen.max(self.voted_below)
     }
 
     /// Whether it has one of the last `late` heartbeats that were sent to it.

@@ -45,7 +45,8 @@ impl Paxos {
         quorum.is_phase1(reached) && quorum.is_phase2(reached)
     }
 
-    /// Whether this replica and `peer` hear each other. Who does not vote is heard by nobody.
+    /// Whether this replica and `peer` hear each other. One that takes part in nothing echoes
+    /// nothing.
     #[must_use]
     pub fn reaches(&self, peer: ReplicaId) -> bool {
         let election = &self.election;

@@ -248,6 +248,8 @@ impl Election {
         self.ballot_seen.max(promised).hash(state);
         self.leader.map(|(ballot, _)| ballot).hash(state);
         for peer in self.peers.values() {
+            // Whom the leader sends what it proposes depends on what was voted for, but only where
+            // somebody lags by twice alpha: nobody can, in as few slots as are explored.
             // Without echoes nobody is reached, and so nobody campaigns, or succeeds a leader.
             let Peer { heard_at, boot, slot_chosen, heard, .. } = peer;
             let Peer { hears_leader: _, sent: _, echoed: _, echoed_at: _, voted_below: _, .. } =
