@@ -53,6 +53,8 @@ impl<D: Disk> Driver<D> {
                 recovered.unreadable.remove_below(slot);
                 self.repair.members = self.newest_members(&recovered);
                 self.repair.opening = Some(recovered);
+                // What is remembered of members that are not known yet is kept.
+                self.effects.standing = Some(self.standing());
                 return Ok(());
             }
             self.requests.writes.doubt_forwarded();

@@ -132,8 +132,8 @@ pub(super) fn of_directory(path: &Path, err: Error) -> Error {
 }
 
 impl Reach {
-    /// The way to the peers. `None` where there are none, and nobody could reach this replica: then
-    /// it stays alone as long as it is open.
+    /// The way to the peers. `None` where there are none, or it was removed, and nobody could reach
+    /// this replica: then it stays alone as long as it is open.
     fn transport<D: Disk>(self, driver: &Driver<D>) -> Result<Option<Arc<dyn Transport>>> {
         let standing = driver.standing();
         let (peers, hello) = (standing.peers(), standing.hello);
@@ -141,15 +141,14 @@ impl Reach {
             Self::Tcp { listen: Some(listen), .. } => listen.clone(),
             Self::Tcp { listen: None, .. } | Self::Memory(_) => hello.address.clone(),
         };
-        if peers.is_empty() && listen.is_empty() {
+        let is_needed = !peers.is_empty() || driver.is_repairing();
+        if listen.is_empty() && (!is_needed || driver.is_removed()) {
             return Ok(None);
         }
-        if listen.is_empty() && matches!(self, Self::Tcp { .. }) {
-            return match driver.is_removed() {
-                // It will not be heard of again, and says so to who asks.
-                true => Ok(None),
-                false => Err(unaddressed(hello.replica)),
-            };
+        // Whoever it asks must be able to connect to it, too.
+        let is_nowhere = matches!(self, Self::Tcp { .. }) && hello.address.is_empty();
+        if is_nowhere && is_needed && !driver.is_removed() {
+            return Err(unaddressed(hello.replica));
         }
         let peer_queue_bytes_max = match self {
             Self::Memory(network) => return Ok(Some(Arc::new(network.transport(hello)))),
@@ -165,8 +164,8 @@ impl Reach {
 
 fn unaddressed(id: ReplicaId) -> Error {
     let message = format!(
-        "peers: replica {id} is no member yet, and is given no address of its own: wanted itself \
-         and one or more members"
+        "peers: none of them is replica {id} itself, and the ledger does not tell where that is to \
+         be reached, as far as it is known here: wanted itself and one or more members"
     );
     Error::new(ErrorKind::InvalidArgument, message)
 }

@@ -1,10 +1,11 @@
 //! Chosen entries that this replica's journal lost: fetched from the peers, and journaled again.
 //!
 //! Where they are missing when the journal is opened, the state cannot be built, and the protocol
-//! core does not begin: a replica that is silent is safe. It asks one peer after the other, of the
-//! newest members that what is left tells of, and whoever is heard to know more; journals what it
-//! lacks, and begins to serve once that is durable and can be read. Meanwhile it
-//! gives away what it has, so that replicas heal each other that each lost another part.
+//! core does not begin: a replica that is silent is safe. It asks one peer after the other: the
+//! newest members that what is left tells of, those that it was told of, and whoever is heard to
+//! know more. It journals what it lacks, and begins to serve once that is durable and can be read.
+//! Meanwhile it gives away what it has, so that replicas heal each other that each lost another
+//! part.
 //!
 //! Where rot is found later, while entries are read for a peer or for somebody who reads the
 //! ledger, the state in memory is whole, and the replica goes on; the entries are fetched beside
@@ -128,6 +129,11 @@ impl Repair {
 }
 
 impl<D: Disk> Driver<D> {
+    /// Whether it lacks what it needs others for.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.repair.is_opening()
+    }
+
     /// Entries are missing that the state is made of: they come first.
     pub(super) fn repair_before_serving(&mut self, recovered: Recovered) {
         reached!(RepairedBeforeServing);
@@ -137,20 +143,22 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Who belongs, as far as the newest checkpoint, and the entries that are left behind it, tell.
+    /// Whether each of them counted is not known, where one before may be missing: it says whom to
+    /// ask, and nothing else.
     pub(super) fn newest_members(&self, recovered: &Recovered) -> Option<Membership> {
         let agreed = || self.journal.identity().membership.clone();
-        let mut newest = self.store.membership().or_else(agreed)?;
-        let (mut slot, end) = (recovered.slot_checkpointed, recovered.slot_chosen);
-        while slot < end {
-            // What cannot be read tells nothing.
-            let read = self.reader.read(slot, end, self.options.message_bytes_max);
-            let entries = read.unwrap_or_default();
-            for entry in &entries {
-                newest = entry.membership_after(&newest).unwrap_or(newest);
+        let mut newest = self.store.membership().or_else(agreed);
+        let mut slot = recovered.slot_checkpointed.max(self.reader.first());
+        while slot < recovered.slot_chosen {
+            let entries = self.reader.entries(slot, recovered.slot_chosen);
+            for (at, entry) in entries.map_while(|entry| entry.ok()) {
+                slot = at.next();
+                newest = entry.as_membership().or(newest);
             }
-            slot = slot.plus(entries.len().max(1) as u64);
+            // What cannot be read tells nothing.
+            slot = slot.next();
         }
-        Some(newest)
+        newest
     }
 
     /// A peer tells how far it knows the log. While the core has not begun, whoever knows more is
@@ -228,8 +236,12 @@ impl<D: Disk> Driver<D> {
     fn ask_next(&mut self, from: Slot) {
         self.repair.ask_at = self.now + self.options.retransmit_interval;
         let mut others = self.others();
-        others.extend(self.repair.informant.filter(|_| self.repair.is_opening()));
-        others.sort_unstable();
+        if self.repair.is_opening() {
+            others.extend(self.repair.informant);
+            others.extend(self.options.voters.iter().map(|(id, _)| *id));
+            others.retain(|id| *id != self.options.id);
+            others.sort_unstable();
+        }
         let next = others.iter().find(|id| self.repair.asked < **id).or(others.first());
         if let Some(peer) = next.copied() {
             self.ask(peer, from);
