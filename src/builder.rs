@@ -58,11 +58,11 @@ impl Builder {
     /// of them.
     ///
     /// At the first opening, all must be there, blank, before the cluster forms. Later the ledger
-    /// itself names its voters; they may then be left out here, and must be the same, addresses
-    /// included, where they are given. Left out at the first opening, the replica is a cluster by
-    /// itself. A lone replica listens only if it is told where it is to be reached: where it alone
-    /// is named here, at the first opening or a later one, or where [`listen`](Self::listen) is
-    /// set.
+    /// itself names its voters; they may then be left out here, and must be those with which the
+    /// cluster was formed, addresses included, where they are given. Left out at the first opening,
+    /// the replica is a cluster by itself. A lone replica listens only if it is told where it is to
+    /// be reached: where it alone is named here, at the first opening or a later one, or where
+    /// [`listen`](Self::listen) is set.
     ///
     /// Ids are positive. There are at most 63 voters, and an address is at most 255 bytes long. An
     /// address is a name or number and a port; a name is resolved at each attempt to connect.
@@ -107,8 +107,8 @@ impl Builder {
     ///
     /// The replica asks them for the ledger and follows it. It belongs when a leader is asked to
     /// [`add_observer`](crate::Replica::add_observer), and votes when it is
-    /// [promoted](crate::Replica::promote). Once it was told of the cluster, later openings go on
-    /// by themselves, with this or without; then the peers may be left out, too.
+    /// [promoted](crate::Replica::promote). Later openings of the directory go on to
+    /// join, with this or without; the peers may be left out once it is an observer.
     ///
     /// ```
     /// # fn builder(cluster: indelible::ClusterId) -> indelible::Builder {

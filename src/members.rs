@@ -99,7 +99,8 @@ impl Replica {
     /// # Errors
     ///
     /// Those of `change_membership`, but never [`NotCaughtUp`](crate::ErrorKind::NotCaughtUp), and
-    /// [`Unreachable`](crate::ErrorKind::Unreachable) only where the replica is closed meanwhile.
+    /// [`Unreachable`](crate::ErrorKind::Unreachable) only where the replica is closed meanwhile,
+    /// or the edit says so ([`NotHeard`](MembershipError::NotHeard)).
     /// Where the time passes ([`TimedOut`](crate::ErrorKind::TimedOut)), it may be changed yet.
     ///
     /// ```no_run

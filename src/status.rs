@@ -57,8 +57,9 @@ pub struct Status {
     pub txid: TxId,
     /// The digest of the state: replicas with the same `slot_applied` have the same digest.
     pub digest: u128,
-    /// How many more voters may fall silent before writes stop, of those that this replica and
-    /// they reach each other; `None` where too few do already, or the cluster is not formed.
+    /// How many more voters may fall silent before writes stop, counting those that reach this
+    /// replica and are reached by it; `None` where those are too few already, or the cluster is not
+    /// formed.
     pub failures_tolerated: Option<usize>,
     /// The other members, voters and observers.
     pub peers: Vec<PeerStatus>,

@@ -1,4 +1,4 @@
-//! Commands and entries that no build of ours writes: a reader refuses each, and says why.
+//! Commands and entries that no build of ours writes: a reader refuses each.
 //!
 //! The files that hold them, forged in the same way, are for `forged`.
 

@@ -244,7 +244,7 @@ impl<D: Disk> Driver<D> {
         let next = match edited {
             Ok(Ok(next)) => next
                 .check_successor(paxos.membership())
-                .and_then(|()| next.check_ports(paxos.membership()))
+                .and_then(|()| next.check_ports(&present))
                 .map(|()| next),
             Ok(Err(err)) => Err(err),
             Err(_) => {

@@ -41,9 +41,10 @@ pub struct Report {
     pub joins: Option<ClusterId>,
     /// What this replica was told of how gladly it is to lead.
     pub priority: u32,
-    /// The other voters.
+    /// The other members, voters and observers.
     pub peers: Vec<PeerReport>,
-    /// How many more voters may be lost before writes stop, as seen from here.
+    /// How many more voters may be lost before writes stop, counting those that reach this replica
+    /// and are reached by it.
     pub failures_tolerated: Option<usize>,
     /// Bytes of commands that wait for a slot.
     pub queued_bytes: usize,
@@ -195,9 +196,8 @@ impl<D: Disk> Driver<D> {
             Some(membership) => self.expected(membership),
             None => self.options.voters.iter().map(Expected::from).collect(),
         };
-        let unformed = !identity.cluster.is_formed();
         let hello = Hello {
-            cluster: self.options.join.filter(|_| unformed).unwrap_or(identity.cluster),
+            cluster: identity.cluster,
             replica: self.options.id,
             receiver: ReplicaId::default(),
             incarnation: identity.incarnation,
@@ -230,15 +230,17 @@ impl<D: Disk> Driver<D> {
         told.map(|(_, address)| address.clone()).unwrap_or_default()
     }
 
-    /// As the settings say; where they say nothing, or no more than with whom the cluster was
-    /// formed, as the membership does: an address may have been changed since.
+    /// Where a founder is, the membership says; where it is not known there, and of one that
+    /// joined, the settings do.
     fn own_address(&self, members: &[Expected]) -> String {
         let id = self.options.id;
         let known = members.iter().find(|member| member.id == id);
         let known = known.map(|member| member.address.as_str()).filter(|known| !known.is_empty());
         let formed = self.membership().and_then(|membership| membership.voter(id));
         let given = self.given_address();
-        let is_old = formed.is_some_and(|formed| given == Some(&formed.address));
+        let is_old = formed.is_some_and(|formed| {
+            formed.address.is_empty() || given == Some(formed.address.as_str())
+        });
         given.filter(|_| !is_old).or(known).or(given).unwrap_or_default().to_owned()
     }
 
@@ -318,7 +320,9 @@ impl<D: Disk> Driver<D> {
         // Who cannot hear this replica decides nothing with it.
         let reaches = |id| self.paxos.as_ref().is_some_and(|paxos| paxos.reaches(id));
         let reached = peers.iter().filter(|peer| reaches(peer.id) && votes(peer.id)).count();
-        let live = reached + usize::from(votes(self.options.id));
+        let is_mute = self.fence.told_by().is_some() || self.space.is_short();
+        let lost = self.paxos.as_ref().is_some_and(|paxos| paxos.doubts().promise_lost);
+        let live = reached + usize::from(votes(self.options.id) && !is_mute && !lost);
         let needed = self
             .members()
             .map_or(usize::MAX, |membership| membership.phase1().max(membership.phase2()) as usize);

@@ -108,7 +108,7 @@ pub enum ErrorKind {
     /// A data directory belongs to another replica than the one it was opened as, or one of its
     /// files to another directory.
     IdentityMismatch,
-    /// The voters given differ from those that the ledger itself names.
+    /// The voters given differ from those with which the cluster was formed.
     MembershipMismatch,
     /// A file of the journal, or the only checkpoint, is missing.
     MissingSegment,
@@ -320,14 +320,19 @@ impl Error {
     /// Whether the same call may succeed later without any change by the caller: too much was
     /// waiting, no leader was found in time, or a replica that is needed is not heard, or lags. A
     /// transaction was not proposed, and a read had no effect; only a hand-over, or a change of the
-    /// membership, that [timed out](ErrorKind::TimedOut) may come about yet.
+    /// membership, that [timed out](ErrorKind::TimedOut) may come about yet. It need not pass: who
+    /// is dead, or never was, is not heard for ever.
     ///
     /// ```
     /// use indelible::{Error, Pending, Result};
-    /// fn insist<T>(mut call: impl FnMut() -> Pending<T>) -> Result<T> {
+    /// use std::time::{Duration, Instant};
+    /// const PAUSE: Duration = Duration::from_millis(50);
+    /// fn insist<T>(mut call: impl FnMut() -> Pending<T>, end: Instant) -> Result<T> {
     ///     loop {
     ///         match call().wait() {
-    ///             Err(err) if err.is_retryable() => {}
+    ///             Err(err) if err.is_retryable() && Instant::now() < end => {
+    ///                 std::thread::sleep(err.retry_after().unwrap_or(PAUSE));
+    ///             }
     ///             result => return result,
     ///         }
     ///     }

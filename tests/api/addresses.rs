@@ -111,7 +111,7 @@ fn who_is_no_member_says_what_it_waits_for() {
     // Nobody knows where it would be.
     let err = grown.builder(2).open().unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InvalidArgument);
-    assert!(err.to_string().contains("no member yet"), "{err}");
+    assert!(err.to_string().contains("none of them is replica 2 itself"), "{err}");
     let again = grown.joining(2, 1).open().unwrap();
     until("it is let in", || grown.first().add_observer(2).wait().is_ok());
     again.wait_ready(PATIENCE).unwrap();
