@@ -93,8 +93,8 @@ fn changed(
     thread::sleep(PAUSE);
     let deadline = Instant::now() + PATIENCE;
     let not_yet = |err: &Error| {
-        let kinds = [ErrorKind::NotLeader, ErrorKind::NotCaughtUp, ErrorKind::InvalidArgument];
-        kinds.contains(&err.kind()) && Instant::now() < deadline
+        let passes = err.is_retryable() || err.kind() == ErrorKind::NotLeader;
+        passes && Instant::now() < deadline
     };
     loop {
         let leads = |replica: &&Replica| replica.status().ready;
