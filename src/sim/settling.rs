@@ -126,7 +126,9 @@ impl Swarm {
                 }
                 Some(Err(_)) => write = replica.put(LAST, 1, &value),
                 None if end <= self.sim.now() => {
-                    return Err(Violation::new("V4", format!("{id} does not answer")));
+                    let report = self.sim.report(id);
+                    let why = report.map_or("it is down".into(), |report| report.why_late());
+                    return Err(Violation::new("V4", format!("{id} does not answer: {why}")));
                 }
                 None => {}
             }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::types::error::ErrorKind;
 use crate::types::ids::ReplicaId;
+use crate::types::membership::Membership;
 use crate::types::time::Moment;
 
 use super::checkers::Violation;
@@ -42,7 +43,7 @@ pub(super) struct Strikes {
     damaged: Damaged,
     /// Checkpoints that were damaged.
     rotten: BTreeSet<(ReplicaId, String)>,
-    /// Replicas that stopped since they were removed, and were opened once more.
+    /// Replicas that stopped since they were removed, and were opened again.
     leaving: Vec<ReplicaId>,
     /// Replicas that were asked to close, and were not opened since.
     closing: Vec<ReplicaId>,
@@ -412,13 +413,18 @@ impl Strikes {
         }
     }
 
-    /// Who left is opened once more, since somebody did not know that it has left. It stops again,
-    /// and stays so.
+    /// Who left is opened once more, since somebody did not know that it has left; and again, until
+    /// one that leads knows. It stops again, and stays so: it may be the only one that could tell.
     fn look_at_removed(&mut self, sim: &Simulation, id: ReplicaId) {
+        let membership = |leader| sim.report(leader).and_then(|report| report.membership);
+        let is_gone = |members: Membership| members.removed().contains(&id);
         if self.leaving.contains(&id) {
-            return self.retire(sim, &[id]);
+            if sim.leader().and_then(membership).is_some_and(is_gone) {
+                return self.retire(sim, &[id]);
+            }
+        } else {
+            self.leaving.push(id);
         }
-        self.leaving.push(id);
         sim.crash(id);
         self.gone.push(id);
         self.later(sim.now() + 10 * LOOK_EVERY, Undo::Open(id));
