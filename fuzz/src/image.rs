@@ -23,8 +23,12 @@ use indelible::types::time::Time;
 pub const WHO: ReplicaId = ReplicaId(1);
 
 /// The smallest that there are, so that an opening is quick.
-pub const OPTIONS: Options =
-    Options { segment_bytes: 64 * 1024, inflight_max: 2, group_bytes_max: 32 * 1024 };
+pub const OPTIONS: Options = Options {
+    segment_bytes: 64 * 1024,
+    inflight_max: 2,
+    group_bytes_max: 32 * 1024,
+    received_sync_bytes: 8 * 1024,
+};
 
 /// The files of a directory.
 pub type Files = BTreeMap<String, Vec<u8>>;
