@@ -186,10 +186,7 @@ impl Replica {
     /// As there.
     pub fn promote(&self, id: impl Into<ReplicaId>) -> Pending<Membership> {
         let id = id.into();
-        self.change_membership(move |present| match present.voter(id) {
-            Some(_) => Ok(present.clone()),
-            None => present.with_voter(id),
-        })
+        self.change_membership(move |present| present.with_voter(id))
     }
 
     /// Removes a replica for good: its id never comes back. Of a voter, majorities stay majorities;
