@@ -151,19 +151,15 @@ impl Gate {
         let mut before = std::mem::take(&mut known.members);
         let mut news = Vec::new();
         for Expected { id, incarnation, .. } in &standing.members {
-            let peer = match (before.remove(id), known.strangers.remove(id)) {
-                (Some(peer), _) => peer,
-                (None, Some(stranger)) => {
-                    // Of another directory than the one that is the member, nothing is worth it.
-                    let is_it =
-                        |seen: &Sighting| incarnation.is_none_or(|it| it == seen.incarnation);
-                    let seen = stranger.peer.seen.filter(is_it);
-                    news.extend(seen);
-                    let remembered = || known.remembered.get(id).copied();
-                    Peer { incarnation: None, seen: seen.or_else(remembered) }
-                }
-                (None, None) => Peer { incarnation: None, seen: known.remembered.get(id).copied() },
-            };
+            let stranger = known.strangers.remove(id);
+            let peer = before.remove(id).unwrap_or_else(|| {
+                // Of another directory than the one that is the member, nothing is worth it.
+                let is_it = |seen: &Sighting| incarnation.is_none_or(|it| it == seen.incarnation);
+                let seen = stranger.and_then(|stranger| stranger.peer.seen).filter(is_it);
+                news.extend(seen);
+                let remembered = || known.remembered.get(id).copied();
+                Peer { incarnation: None, seen: seen.or_else(remembered) }
+            });
             let incarnation = incarnation.or(peer.incarnation);
             known.members.insert(*id, Peer { incarnation, ..peer });
         }

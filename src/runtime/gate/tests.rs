@@ -35,6 +35,13 @@ fn admit(gate: &Gate, hello: &Hello) -> Result<(), Refusal> {
     gate.admit(hello, |_| ())
 }
 
+/// What a journal has of replica 2: its third opening, durable up to frame 10.
+fn remembered() -> Vec<Sighting> {
+    let mut sightings = Vec::new();
+    assert_eq!(gate().admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    sightings
+}
+
 #[test]
 fn who_is_not_the_member_is_refused_with_a_reason() {
     let gate = gate();
@@ -199,9 +206,7 @@ fn of_strangers_only_so_many_are_remembered_and_who_is_gone_is_forgotten_first()
 /// An opening that repairs what it lost may not know yet that somebody is a member.
 #[test]
 fn a_stranger_is_held_against_what_is_remembered_of_it() {
-    let before = gate();
-    let mut sightings = Vec::new();
-    assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    let sightings = remembered();
     let gate = Gate::new(&Standing { sightings: sightings.clone(), ..standing(&[1]) });
     assert_eq!(admit(&gate, &hello(2, 2, 12)), Err(Refusal::Regressed));
     assert_eq!(admit(&gate, &hello(2, 4, 9)), Err(Refusal::Regressed));
@@ -215,9 +220,7 @@ fn a_stranger_is_held_against_what_is_remembered_of_it() {
 
 #[test]
 fn another_directory_under_its_id_makes_nobody_forget_a_member() {
-    let before = gate();
-    let mut sightings = Vec::new();
-    assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    let sightings = remembered();
     let wiped = Hello { incarnation: Incarnation(9), ..hello(2, 1, 0) };
     let gate = Gate::new(&Standing { sightings: sightings.clone(), ..standing(&[1]) });
     assert_eq!(admit(&gate, &wiped), Ok(()));
@@ -232,9 +235,7 @@ fn another_directory_under_its_id_makes_nobody_forget_a_member() {
 
 #[test]
 fn a_stranger_that_was_copied_stays_fenced() {
-    let before = gate();
-    let mut sightings = Vec::new();
-    assert_eq!(before.admit(&hello(2, 3, 10), |it| sightings.push(it)), Ok(()));
+    let sightings = remembered();
     let gate = Gate::new(&Standing { sightings, ..standing(&[1]) });
     let copied = Hello { boot: Boot { sequence: 3, nonce: 99 }, ..hello(2, 3, 12) };
     assert_eq!(admit(&gate, &copied), Err(Refusal::Regressed));
