@@ -172,7 +172,7 @@ impl Link {
     pub(super) fn push(&mut self, payload: &[u8], bytes: &mut Vec<u8>) {
         let length = u32::try_from(payload.len()).expect("a piece is bounded");
         let link = self.over(payload);
-        bytes.reserve((BLOCK_HEAD_BYTES + payload.len()).next_multiple_of(ALIGNMENT));
+        bytes.reserve(BlockHead { length: payload.len(), link }.block_bytes());
         bytes.extend_from_slice(&BLOCK_MAGIC);
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&self.number.to_le_bytes());
