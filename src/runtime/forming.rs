@@ -23,13 +23,7 @@ use super::turn::Options;
 /// where none were given.
 pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Formation> {
     options.voters.sort();
-    // It was opened to join before, and nobody has told it yet who belongs.
-    if identity.membership.is_none() && identity.cluster.is_formed() {
-        if options.voters.is_empty() {
-            return Err(joins_nobody(identity.cluster));
-        }
-        options.join = options.join.or(Some(identity.cluster));
-    }
+    go_on_joining(identity, options)?;
     if let Some(membership) = &identity.membership {
         let known = membership.voters().iter().map(|voter| (voter.id, voter.address.clone()));
         let known = known.collect::<Vec<_>>();
@@ -79,6 +73,18 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         Some(cluster) => formation.joining(cluster),
         None => formation,
     })
+}
+
+/// A directory that was opened to join before, and was not told yet who belongs, joins.
+fn go_on_joining(identity: &Identity, options: &mut Options) -> Result<()> {
+    if identity.membership.is_some() || !identity.cluster.is_formed() {
+        return Ok(());
+    }
+    if options.voters.is_empty() {
+        return Err(joins_nobody(identity.cluster));
+    }
+    options.join = options.join.or(Some(identity.cluster));
+    Ok(())
 }
 
 /// Whether a lone replica, which needed no address until now, is given one.

@@ -141,7 +141,7 @@ impl Reach {
             Self::Tcp { listen: Some(listen), .. } => listen.clone(),
             Self::Tcp { listen: None, .. } | Self::Memory(_) => hello.address.clone(),
         };
-        let is_needed = !peers.is_empty() || driver.is_repairing();
+        let is_needed = !peers.is_empty() || driver.repair.is_opening();
         if listen.is_empty() && (!is_needed || driver.is_removed()) {
             return Ok(None);
         }

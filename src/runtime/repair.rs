@@ -129,11 +129,6 @@ impl Repair {
 }
 
 impl<D: Disk> Driver<D> {
-    /// Whether it lacks what it needs others for.
-    pub(super) fn is_repairing(&self) -> bool {
-        self.repair.is_opening()
-    }
-
     /// Entries are missing that the state is made of: they come first.
     pub(super) fn repair_before_serving(&mut self, recovered: Recovered) {
         reached!(RepairedBeforeServing);
