@@ -113,7 +113,9 @@ impl<D: Disk> Driver<D> {
         *known = first.max(*known);
         let has = |id: ReplicaId| self.trimming.trimmed.get(&id).copied().unwrap_or_default();
         if let Some(gone) = self.others().into_iter().map(has).min() {
-            self.repair.give_up(gone.min(self.slot_checkpointed()));
+            // A checkpoint that a peer sent may have its name already, and not be taken in yet.
+            let whole = self.slot_checkpointed().min(self.store.applied().slot);
+            self.repair.give_up(gone.min(whole));
         }
         self.receive_if_cut_off(from, first);
     }

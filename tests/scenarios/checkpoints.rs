@@ -135,6 +135,32 @@ fn a_state_that_is_taken_in_again_outlives_cuts_of_power() {
 }
 
 #[test]
+fn what_is_missing_is_wanted_until_the_state_is_taken_in() {
+    // The disk is full as soon as the file has its name; and all peers say that they trimmed what
+    // is missing.
+    for_forgetful(|cluster| {
+        let (victim, away) = lose_the_state(cluster);
+        cluster.crash(victim);
+        cluster.reopen(away);
+        cluster.write_some(cluster.leader, 3);
+        // One that reaches farther than where its journal begins.
+        cluster.replica(cluster.leader).checkpoint().wait().unwrap();
+        cluster.reopen(victim);
+        let disk = cluster.disk(victim);
+        cluster.expect("the file has its name", |sim| {
+            sim.report(victim).is_some_and(|report| Slot::ZERO < report.slot_checkpointed)
+        });
+        disk.set_room(Some(0));
+        cluster.run_timeouts(10);
+        let report = cluster.report(victim).unwrap();
+        assert!(report.stopped.is_none(), "{:?}", report.stopped);
+        disk.set_room(None);
+        expect_whole(cluster, victim, cluster.leader);
+        cluster.settle();
+    });
+}
+
+#[test]
 fn a_state_that_rots_is_missed_while_no_peer_is_there() {
     // It neither serves nor votes with anybody who lacks what it voted for.
     for_forgetful(|cluster| {
