@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
+use crate::paxos::Paxos;
 use crate::types::error::Error;
 use crate::types::time::Moment;
 
@@ -65,6 +66,12 @@ impl<D: Disk> Driver<D> {
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         let options = &self.options;
         self.batcher.has_room(bytes, options.queued_bytes_max, options.queued_transactions_max)
+    }
+
+    /// Whether there is room for one more entry: in the log, on its way to the disk, and there.
+    pub(super) fn may_propose(&self) -> bool {
+        let has_room = self.paxos.as_ref().is_some_and(Paxos::has_room);
+        has_room && !self.is_backlogged() && !self.space.is_short()
     }
 
     /// What the caller of a transaction is told for whom there is no room; `None` where there is.

@@ -25,6 +25,7 @@ use crate::journal::frame::FRAME_HEADER_BYTES;
 use crate::paxos::Paxos;
 use crate::store::Store;
 use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
+use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::Slot;
@@ -138,8 +139,12 @@ impl<D: Disk> Driver<D> {
         {
             self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
         }
-        let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
+        // What is due is looked at in every turn: nothing is to be woken for.
+        if !bugs::is_on(Bug::AlarmKept) {
+            self.checkpoints.retry_at.take_if(|at| *at <= self.now);
+        }
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
+        let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;
         let wanted = !self.checkpoints.waiting.is_empty();
         let taking = self.journal.is_taking_checkpoint() || self.receiving.is_some();
@@ -155,7 +160,6 @@ impl<D: Disk> Driver<D> {
         let governing = self.paxos.as_ref().map(Paxos::membership);
         assert_eq!(image.membership(), governing, "state and core agree on who belongs");
         self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
-        self.checkpoints.retry_at = None;
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
     }
 

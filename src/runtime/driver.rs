@@ -436,10 +436,8 @@ impl<D: Disk> Driver<D> {
             return;
         }
         let edition = self.edition();
-        while !self.is_backlogged()
-            && !self.space.is_short()
+        while self.may_propose()
             && let Some(paxos) = &mut self.paxos
-            && paxos.has_room()
             && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time, edition)
         {
             for (request, _) in commands.iter().filter(|(_, origin)| origin.is_none()) {

@@ -18,8 +18,7 @@ impl<D: Disk> Driver<D> {
             Stage::Closing(deadline) => Some(deadline),
             Stage::Serving | Stage::Stopped(_) => None,
         };
-        let room = self.paxos.as_ref().is_some_and(Paxos::has_room);
-        let batch = self.batcher.due_at().filter(|_| room);
+        let batch = self.batcher.due_at().filter(|_| self.may_propose());
         // Callers leave commands in the inbox without a turn; their deadlines begin when one comes.
         let inbox =
             (self.missing_commands() > 0).then(|| self.now + self.options.heartbeat_interval);

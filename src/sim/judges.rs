@@ -303,6 +303,18 @@ impl World {
         }
     }
 
+    /// A turn ends, to which nothing but time led where `timed`, and another one is due at once
+    /// where `is_due`. That may be; twice in a row, and turns follow one another until something
+    /// happens.
+    pub(super) fn judge_alarm(&mut self, id: ReplicaId, timed: bool, is_due: bool) {
+        let Some(life) = &mut self.machine_mut(id).life else { return };
+        let was_due = std::mem::replace(&mut life.turn_due, timed && is_due);
+        if was_due && life.turn_due {
+            let message = format!("{id} takes one turn after the other, and nothing happens");
+            self.judge(Err(Violation::new("S2", message)));
+        }
+    }
+
     /// Whoever called a replica that stopped closes it, as `runtime/threads.rs` does it.
     pub(super) fn release(&mut self, id: ReplicaId) {
         if let Some(life) = &mut self.machine_mut(id).life {

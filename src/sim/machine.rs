@@ -89,6 +89,8 @@ pub(super) struct Life {
     pub(super) flight_numbers: u64,
     /// When its clock will show it, it takes a turn.
     pub(super) wake_at: Option<Moment>,
+    /// Nothing but time brought the last turn about, and it wanted another one at once.
+    pub(super) turn_due: bool,
     pub(super) stopped: bool,
     /// Faults of the disk before this opening.
     pub(super) faults_before: u64,
@@ -155,6 +157,7 @@ impl Machine {
             flights: BTreeMap::new(),
             flight_numbers: 0,
             wake_at: None,
+            turn_due: false,
             stopped: false,
             faults_before,
             seen: known,

@@ -252,6 +252,7 @@ impl World {
         E: IntoIterator<Item = Event<Mount>> + AsRef<[Event<Mount>]>,
     {
         self.judges.on_events(events.as_ref());
+        let timed = events.as_ref().is_empty();
         let now = self.now;
         let machine = self.machine_mut(id);
         let clocks = machine.clock.clocks(now);
@@ -259,6 +260,7 @@ impl World {
         let effects = life.driver.turn(clocks, events);
         self.counts.turns += 1;
         self.observe(id);
+        self.judge_alarm(id, timed, effects.wake_at.is_some_and(|at| at <= clocks.now));
         self.perform(id, effects);
     }
 

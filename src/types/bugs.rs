@@ -243,6 +243,9 @@ bugs! {
     LeaseKeptAtHandOver = "lease-kept-at-hand-over",
     /// A late copy of what gave a lease up ends one that was granted since.
     LateRelease = "late-release",
+    /// What is tried again later keeps its time, though it has come and nothing is to be done: one
+    /// turn follows the other. (This ledger's own, until its disk had been full once.)
+    AlarmKept = "alarm-kept",
 }
 
 impl Bug {

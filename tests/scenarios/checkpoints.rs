@@ -161,6 +161,23 @@ fn what_is_missing_is_wanted_until_the_state_is_taken_in() {
 }
 
 #[test]
+fn who_had_no_space_for_a_checkpoint_comes_to_rest() {
+    // It is time to try again, and nothing was written since: no turn is to follow the other.
+    for_forgetful(|cluster| {
+        let (id, turns) = (cluster.leader, || cluster.counts().turns);
+        cluster.disk(id).set_room(Some(0));
+        let err = cluster.replica(id).checkpoint().wait().expect_err("there is no room");
+        assert!(err.is_storage_full(), "{err}");
+        cluster.disk(id).set_room(None);
+        cluster.run_for(Duration::from_secs(10));
+        let before = turns();
+        cluster.run_for(Duration::from_secs(5));
+        assert!(turns() - before < 2_000, "{} turns", turns() - before);
+        cluster.settle();
+    });
+}
+
+#[test]
 fn a_state_that_rots_is_missed_while_no_peer_is_there() {
     // It neither serves nor votes with anybody who lacks what it voted for.
     for_forgetful(|cluster| {
