@@ -376,13 +376,16 @@ impl<D: Disk> Journal<D> {
         self.writer.as_ref().is_some_and(Writer::is_full)
     }
 
-    /// Tries once more to make the next segment, where there was no space for it: [`next_job`] has
-    /// the job. Nothing else tries again.
-    ///
-    /// [`next_job`]: Self::next_job
+    /// Whether there was no space for the next segment, and none was found since.
+    #[must_use]
+    pub fn lacks_space(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.spare.is_full())
+    }
+
+    /// Tries once more to make it, with the [next job](Self::next_job). Nothing else tries again.
     pub fn retry_prepare(&mut self) {
         if let Some(writer) = &mut self.writer {
-            writer.retry_prepare();
+            writer.spare.retry();
         }
     }
 

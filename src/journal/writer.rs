@@ -61,7 +61,7 @@ pub(super) struct Writer<D: Disk> {
     /// The segment that is written to, opened once for each lane, and where its last group ends.
     lanes: Vec<Arc<D::File>>,
     end: End,
-    spare: Spare<D::File>,
+    pub(super) spare: Spare<D::File>,
     segments: Segments,
     /// How long the segment is that is written to.
     length: u64,
@@ -228,10 +228,6 @@ impl<D: Disk> Writer<D> {
     pub(super) fn is_full(&self) -> bool {
         let reserve = (self.options.segment_bytes / 4).min(RESERVE_BYTES);
         self.spare.is_full() && self.collector.room(self.end.number) < reserve
-    }
-
-    pub(super) fn retry_prepare(&mut self) {
-        self.spare.retry();
     }
 
     /// Whether segments could be removed if no slot from `limit` on goes, and `bytes_min` bytes of

@@ -3,7 +3,8 @@
 //! What is in flight when the disk is full is written in the room that is left. From then on
 //! the replica neither votes, promises, campaigns nor leads, so that another one leads where there
 //! is one; it refuses transactions, which did not happen, and still answers reads where it can.
-//! Once a second it tries whether there is space again. What others agree on meanwhile it cannot
+//! Once a second it tries whether there is space again, also before the room that is left has gone:
+//! who has space again in time refuses nothing. What others agree on meanwhile it cannot
 //! take in, so a read that must see it is refused too, at the second such try that it waits for.
 //!
 //! Invariants:
@@ -33,8 +34,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Whether there is space.
 #[derive(Debug, Default)]
 pub(super) struct Space {
-    /// While there is none: when to try again.
+    /// While there is none for the next segment: when to try again.
     retry_at: Option<Moment>,
+    /// Nor is there much room in the one in use.
+    short: bool,
     /// Whether the core was told to leave it to others.
     told: bool,
     /// The newest read that waited when the disk was tried last.
@@ -44,7 +47,7 @@ pub(super) struct Space {
 impl Space {
     /// Whether nothing more is taken on.
     pub(super) fn is_short(&self) -> bool {
-        self.retry_at.is_some()
+        self.short
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
@@ -60,8 +63,9 @@ impl Space {
 impl<D: Disk> Driver<D> {
     /// Notices that the disk is full, or is no longer.
     pub(super) fn look_for_space(&mut self) {
+        let tried = self.try_for_space();
         if !self.journal.is_full() {
-            self.space.retry_at = None;
+            self.space.short = false;
             self.space.newest_read = 0;
             if std::mem::take(&mut self.space.told) {
                 reached!(DiskHealed);
@@ -69,11 +73,12 @@ impl<D: Disk> Driver<D> {
             }
             return;
         }
-        let retry_at = *self.space.retry_at.get_or_insert(self.now + RETRY);
-        let late = retry_at <= self.now;
-        if late {
+        let was_short = std::mem::replace(&mut self.space.short, true);
+        if !was_short {
             self.space.retry_at = Some(self.now + RETRY);
-            self.journal.retry_prepare();
+        }
+        let tried = tried && was_short;
+        if tried {
             let lags = Error::new(ErrorKind::StorageFull, LAGS);
             let (newest, answers) = (self.space.newest_read, &mut self.effects.answers);
             self.requests.fail_lagging_reads(newest, &lags, answers);
@@ -81,10 +86,24 @@ impl<D: Disk> Driver<D> {
         }
         // What is in flight may end first: there is room for it.
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
-        if !self.space.told && (inflight == 0 || late) {
+        if !self.space.told && (inflight == 0 || tried) {
             reached!(DiskFull);
             self.space.told = true;
             self.step(Input::Writable(false));
         }
+    }
+
+    /// Tries again to make the segment for which there was no space, where it is time to.
+    fn try_for_space(&mut self) -> bool {
+        if !self.journal.lacks_space() {
+            self.space.retry_at = None;
+            return false;
+        }
+        let late = *self.space.retry_at.get_or_insert(self.now + RETRY) <= self.now;
+        if late {
+            self.space.retry_at = Some(self.now + RETRY);
+            self.journal.retry_prepare();
+        }
+        late
     }
 }

@@ -1,11 +1,12 @@
 //! Disks that lose power, fail, hang and fill up: what is acknowledged stays.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use indelible::ErrorKind;
 use indelible::journal::Journal;
 use indelible::sim::DiskSpeed;
-use indelible::sim::disk::{SyncFailure, When};
+use indelible::sim::disk::{DiskFault, SyncFailure, When};
 
 use super::support::{Cluster, NOTES, for_seeds, nothing_survives};
 
@@ -169,6 +170,39 @@ fn full_disk_mid_batch() {
         cluster.expect("it takes writes again", |sim| !sim.report(a).unwrap().storage_full);
         cluster.settle();
     });
+}
+
+#[test]
+fn who_has_space_again_in_time_refuses_nothing() {
+    // There was no space for the next segment, and is again before the one in use is full.
+    let seen = Cell::new(0);
+    for_seeds(3, |cluster| {
+        let a = cluster.leader;
+        let missed = || cluster.disk(a).fired().of(DiskFault::NoSpace);
+        cluster.disk(a).set_room(Some(0));
+        let mut written = 0;
+        while missed() == 0 {
+            cluster.end(cluster.begin(a, 500)).unwrap();
+            written += 1;
+            assert!(written < 2000, "the disk never fills up");
+        }
+        let in_time = !cluster.report(a).unwrap().storage_full;
+        cluster.disk(a).set_room(None);
+        if !in_time {
+            cluster.expect("there is space", |sim| !sim.report(a).unwrap().storage_full);
+            return cluster.settle();
+        }
+        seen.set(seen.get() + 1);
+        cluster.run_for(Duration::from_secs(2));
+        let led = cluster.ballot();
+        for _ in 0..30 {
+            cluster.end(cluster.begin(a, 6000)).unwrap();
+            assert!(!cluster.report(a).unwrap().storage_full, "there is space");
+        }
+        assert_eq!(cluster.ballot(), led, "nobody had to lead instead");
+        cluster.settle();
+    });
+    assert!(seen.get() > 3, "in {} seeds there was room in the segment", seen.get());
 }
 
 #[test]
