@@ -264,7 +264,6 @@ impl Paxos {
                 let Some(safe) = safe else { return };
                 self.end_change();
                 self.adopt(safe);
-                self.reads_may_begin();
             }
             Stage::Announced | Stage::Proposed | Stage::Found(_) => {}
         }

@@ -114,7 +114,6 @@ impl Paxos {
         }
         self.send_heartbeats();
         self.renew_lease();
-        self.reads_may_begin();
     }
 
     /// Proposes what phase 1 found, as far as alpha allows.

@@ -89,7 +89,6 @@ impl Paxos {
         self.go_on_changing();
         self.propose_adopted();
         self.ask_successor();
-        self.reads_may_begin();
         self.maybe_lead();
     }
 

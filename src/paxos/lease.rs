@@ -210,7 +210,6 @@ impl Paxos {
         let until = from_when + leaders_time(length_of(millis).min(most));
         let granted = leader.lease.granted.entry(from).or_default();
         *granted = until.max(*granted);
-        self.reads_may_begin();
     }
 
     /// Asks for the lease again, if it is time.

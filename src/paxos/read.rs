@@ -131,8 +131,9 @@ impl Paxos {
         }
     }
 
-    /// Begins a round, if reads wait, none is under way, and this replica is ready.
-    pub(super) fn reads_may_begin(&mut self) {
+    /// Begins a round, if reads wait, none is under way, and this replica is ready. All that came
+    /// since the last output share it.
+    pub(super) fn begin_round(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let ballot = leader.ballot;
         if let Some(read) = self.reads.local.take() {
@@ -205,13 +206,18 @@ impl Paxos {
         if let Some(round) = self.reads.round.take() {
             self.reads.queued.splice(..0, round.askers);
         }
-        self.reads_may_begin();
     }
 
     /// How many rounds of confirmation this opening began.
     #[must_use]
     pub fn read_rounds(&self) -> u64 {
         self.reads.nonce
+    }
+
+    /// Whether a round of confirmation is under way: a read that begins now waits for the next one.
+    #[must_use]
+    pub fn is_confirming(&self) -> bool {
+        self.reads.round.is_some()
     }
 
     /// Whether reads wait for an answer that might have to be asked for again.
@@ -252,7 +258,6 @@ impl Paxos {
         }
         self.reads.queued.retain(|queued| !same(queued));
         self.reads.queued.push(asker);
-        self.reads_may_begin();
     }
 
     fn maybe_end_round(&mut self) {
@@ -264,7 +269,6 @@ impl Paxos {
             reached!(RoundShared);
         }
         self.answer_askers(round.askers, round.barrier);
-        self.reads_may_begin();
     }
 
     fn answer_askers(&mut self, askers: Vec<Asker>, slot: Slot) {

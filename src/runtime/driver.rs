@@ -245,6 +245,13 @@ impl<D: Disk> Driver<D> {
         if serves { self.batcher.missing() } else { 0 }
     }
 
+    /// Whether a read that came now would wait for the end of a round of confirmation.
+    #[must_use]
+    pub fn is_confirming(&self) -> bool {
+        matches!(self.stage, Stage::Serving)
+            && self.paxos.as_ref().is_some_and(Paxos::is_confirming)
+    }
+
     /// The applied entries that the journal cannot be read for yet.
     #[must_use]
     pub fn tail(&self) -> Tail {

@@ -26,7 +26,7 @@
 //!   `fence`, `forming`, `forwards`, `handover`, `next_leader`, `journaling`, `priorities`,
 //!   `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`], `held`, [`requests`] with
 //!   [`writes`], [`tickets`] and [`tail`] are values that it owns. Events wait for it in the
-//!   `inbox`.
+//!   `inbox`, and calls that are left there by `gathering`.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
@@ -44,6 +44,7 @@ mod ending;
 mod fence;
 mod forming;
 mod forwards;
+mod gathering;
 mod handover;
 mod held;
 mod journaling;

@@ -9,14 +9,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
 use crate::store::current::Current;
 use crate::store::verdict::{Committed, Resolution};
-use crate::sync::atomic::AtomicUsize;
 use crate::sync::uptime::uptime;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
@@ -34,6 +32,7 @@ use super::driver::Driver;
 use super::ending::{panicked, refusal};
 use super::events;
 use super::gate::Gate;
+use super::gathering::{Gathering, Kind};
 use super::handle::{Calls, EntryIterator, Handle};
 use super::inbox::Inbox;
 pub use super::opening::Start;
@@ -66,8 +65,7 @@ struct Engine<D: Disk> {
     tail: Tail,
 
     inbox: Inbox<D>,
-    /// Fewer events than this are left in the inbox by callers: somebody else will look at them.
-    worth_a_turn: AtomicUsize,
+    gathering: Gathering,
     driver: Mutex<Driver<D>>,
     jobs: Jobs<Job<D>>,
     clock: Clock,
@@ -94,7 +92,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         reader: driver.reader(),
         tail: driver.tail(),
         inbox: Inbox::new(driver.queued_bytes_max()),
-        worth_a_turn: AtomicUsize::new(0),
+        gathering: Gathering::default(),
         gate: Gate::new(&standing),
         driver: Mutex::new(driver),
         jobs: Jobs::new(),
@@ -124,17 +122,17 @@ impl<D: Disk> Engine<D> {
         self.drive();
     }
 
-    /// Brings a call. Transactions of which there are too few for a turn are left to somebody else.
-    /// Where there is no room, the caller takes a turn if nobody does; if somebody does, the call
-    /// is refused at once.
+    /// Brings a call. One that a turn would not bring on is left to somebody else. Where there is
+    /// no room, the caller takes a turn if nobody does; if somebody does, the call is refused at
+    /// once.
     fn call(&self, event: Event<D>) {
-        let gathers = matches!(event, Event::Propose { .. });
+        let kind = Kind::of(&event);
         let brought = self.inbox.push_call(event).or_else(|event| {
             self.drive();
             self.inbox.push_call(*event)
         });
         match brought {
-            Ok(waiting) if gathers && waiting < self.worth_a_turn.load(Ordering::SeqCst) => {}
+            Ok(waiting) if self.gathering.leaves(kind, waiting) => {}
             Ok(_) => self.drive(),
             Err(event) => self.refuse(*event),
         }
@@ -214,15 +212,15 @@ impl<D: Disk> Engine<D> {
         });
         match effects {
             Ok(mut effects) => {
-                // Before the inbox is looked at again: who adds to it after that sees this number.
-                self.worth_a_turn.store(driver.missing_commands(), Ordering::SeqCst);
+                // Before the inbox is looked at again: who adds to it after that sees this.
+                self.gathering.note(driver);
                 self.perform(&mut effects);
                 effects
             }
             // Not even that worked.
             Err(panic) => {
                 driver.abandon(panicked(&*panic));
-                self.worth_a_turn.store(0, Ordering::SeqCst);
+                self.gathering.end();
                 self.stop();
                 Effects::none()
             }

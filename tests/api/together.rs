@@ -1,8 +1,9 @@
 //! Three replicas: reads from everywhere, writes from everywhere, each once.
 
 use std::collections::BTreeMap;
+use std::thread;
 
-use indelible::{Role, TxId};
+use indelible::{Replica, Role, TxId};
 
 use crate::cluster::{Cluster, NOTES, PATIENCE, config, ledger, until};
 
@@ -33,6 +34,33 @@ fn reads_are_linearizable_from_every_replica_over_tcp() {
     cluster.open(leader);
     cluster.replica(leader).wait_ready(PATIENCE).unwrap();
     write_here_read_there(&cluster, 60, 2000);
+    cluster.settle();
+}
+
+#[test]
+fn reads_that_come_while_a_round_is_under_way_are_answered() {
+    // Their callers leave them to whoever ends it, and to nobody where it is lost.
+    let cluster = Cluster::in_process(config());
+    let leader = cluster.leader();
+    let read_on = |replica: &Replica, count: usize| {
+        let txid = replica.put(NOTES, 1, b"text").wait().unwrap().txid.unwrap();
+        let reads = (0..count).map(|_| replica.get(NOTES, 1)).collect::<Vec<_>>();
+        for read in reads {
+            assert!(txid <= read.wait().unwrap().unwrap().version, "read from the past");
+        }
+    };
+    thread::scope(|scope| {
+        for count in [1, 1, 7, 64] {
+            let replica = cluster.replica(leader).clone();
+            scope.spawn(move || (0..50).for_each(|_| read_on(&replica, count)));
+        }
+    });
+    // Nobody ends the round; who leads next does.
+    cluster.isolate(leader);
+    let replica = cluster.replica(leader);
+    let reads = (0..5).map(|_| replica.get(NOTES, 1)).collect::<Vec<_>>();
+    cluster.heal(leader);
+    reads.into_iter().for_each(|read| assert!(read.wait().unwrap().is_some()));
     cluster.settle();
 }
 
