@@ -117,6 +117,7 @@ pub mod lease;
 pub mod parts;
 pub mod reader;
 mod recovery;
+mod room;
 mod salvage;
 mod scan;
 pub mod segment;
@@ -132,7 +133,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::bugs::{self, Bug};
 use crate::types::ids::{ClusterId, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::membership::Membership;
 use crate::types::record::{DurableFrontier, Record, Recovered};
@@ -342,51 +342,10 @@ impl<D: Disk> Journal<D> {
         Ok(read)
     }
 
-    /// Whether segments could be removed if no slot from `limit` on goes, and the others keep
-    /// `bytes_min` bytes.
-    #[must_use]
-    pub fn can_trim(&self, limit: Slot, bytes_min: u64) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.can_trim(limit, bytes_min))
-    }
-
-    /// Removes these segments, by a job, once what is appended so far is durable. What else stands
-    /// in them must have been appended once more: doubts that are not settled, and sightings.
-    ///
-    /// # Panics
-    ///
-    /// Where a slot would go that no checkpoint but the newest holds.
-    pub fn trim(&mut self, limit: Slot, bytes_min: u64) {
-        let held = self.checkpoints.kept().get(1).map_or(Slot::ZERO, |older| older.header().slot);
-        let dares = bugs::is_on(Bug::TrimBeyondCheckpoint);
-        assert!(limit <= held || dares, "slots below {limit} go, of which {held} are in two");
-        self.writer_mut().trim(limit, bytes_min);
-    }
-
     /// Every slot below was trimmed: no entry is left of it.
     #[must_use]
     pub fn slot_trimmed(&self) -> Slot {
         self.shared.index.read().first()
-    }
-
-    /// Whether the disk is full, and what is appended may soon find no room: the next segment could
-    /// not be made, and the one in use is nearly so. What is appended all the same waits in memory,
-    /// and is not acknowledged before there is space.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.writer.as_ref().is_some_and(Writer::is_full)
-    }
-
-    /// Whether there was no space for the next segment, and none was found since.
-    #[must_use]
-    pub fn lacks_space(&self) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.spare.is_full())
-    }
-
-    /// Tries once more to make it, with the [next job](Self::next_job). Nothing else tries again.
-    pub fn retry_prepare(&mut self) {
-        if let Some(writer) = &mut self.writer {
-            writer.spare.retry();
-        }
     }
 
     /// Takes slots out of the readers' sight, as where they are missing: their frames turned out to

@@ -33,6 +33,8 @@ pub(super) struct Segments {
     behind: Option<Slot>,
     /// A removal is under way.
     runs: bool,
+    /// There was no space for the last one, and nobody was told.
+    pub(super) given_up: bool,
 }
 
 /// A segment that is not written to any more.
@@ -62,7 +64,7 @@ pub(super) struct Removal {
 
 impl Segments {
     pub(super) fn new(front: Front, ended: BTreeMap<u64, Ended>) -> Self {
-        Self { front, ended, wanted: None, behind: None, runs: false }
+        Self { front, ended, wanted: None, behind: None, runs: false, given_up: false }
     }
 
     /// A segment is not written to any more.
@@ -129,9 +131,10 @@ impl Segments {
         Some(Removal { front, numbers })
     }
 
-    /// A removal ended; returns how many bytes went.
+    /// A removal ended, or found no space where that is `None`; returns how many bytes went.
     pub(super) fn complete(&mut self, removal: Option<&Removal>) -> u64 {
         self.runs = false;
+        self.given_up |= removal.is_none();
         let Some(Removal { front, numbers }) = removal else { return 0 };
         assert!(self.front.number <= front.number && self.front.slot <= front.slot, "{front:?}");
         self.front = *front;

@@ -105,8 +105,13 @@ impl<F> Spare<F> {
         }
     }
 
+    /// Whether one is being made, or is to be made once more.
+    pub(super) fn is_being_made(&self) -> bool {
+        matches!(self.state, State::Preparing | State::Again(_))
+    }
+
     /// Whether there was no space, and none was found since.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn lacks_space(&self) -> bool {
         self.full
     }
 }

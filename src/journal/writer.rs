@@ -62,7 +62,7 @@ pub(super) struct Writer<D: Disk> {
     lanes: Vec<Arc<D::File>>,
     end: End,
     pub(super) spare: Spare<D::File>,
-    segments: Segments,
+    pub(super) segments: Segments,
     /// How long the segment is that is written to.
     length: u64,
     /// How long all segments are together.
@@ -227,7 +227,7 @@ impl<D: Disk> Writer<D> {
     /// Whether there is no space for the next segment, and little room left in this one.
     pub(super) fn is_full(&self) -> bool {
         let reserve = (self.options.segment_bytes / 4).min(RESERVE_BYTES);
-        self.spare.is_full() && self.collector.room(self.end.number) < reserve
+        self.spare.lacks_space() && self.collector.room(self.end.number) < reserve
     }
 
     /// Whether segments could be removed if no slot from `limit` on goes, and `bytes_min` bytes of

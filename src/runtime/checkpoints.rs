@@ -139,7 +139,7 @@ impl<D: Disk> Driver<D> {
         {
             self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
         }
-        // What is due is looked at in every turn: nothing is to be woken for.
+        // A time that has come is forgotten: each turn looks anyway, and it would bring the next.
         if !bugs::is_on(Bug::AlarmKept) {
             self.checkpoints.retry_at.take_if(|at| *at <= self.now);
         }

@@ -3,9 +3,10 @@
 //! What is in flight when the disk is full is written in the room that is left. From then on
 //! the replica neither votes, promises, campaigns nor leads, so that another one leads where there
 //! is one; it refuses transactions, which did not happen, and still answers reads where it can.
-//! Once a second it tries whether there is space again, also before the room that is left has gone:
-//! who has space again in time refuses nothing. What others agree on meanwhile it cannot
-//! take in, so a read that must see it is refused too, at the second such try that it waits for.
+//! Once a second it tries whether there is space again. It does so before the room that is left has
+//! gone, too, if more and more rarely: who has space again in time refuses nothing. What others
+//! agree on meanwhile it cannot take in, so a read that must see it is refused too, at the second
+//! try that it waits for.
 //!
 //! Invariants:
 //! * Nothing is acknowledged that is not durable, full or not.
@@ -28,15 +29,21 @@ pub(super) const FULL: &str = "the disk of this replica is full";
 /// What readers are told who would have to wait for it.
 const LAGS: &str = "the disk of this replica is full, and it cannot take in what is newest";
 
-/// How long to wait before the disk is tried again.
+/// How long to wait before the disk is tried again; and how often that is doubled while there is
+/// room in the segment in use: up to about a minute.
 const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DOUBLED_MAX: u32 = 6;
 
 /// Whether there is space.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     /// While there is none for the next segment: when to try again.
     retry_at: Option<Moment>,
-    /// Nor is there much room in the one in use.
+    /// How often there was none, while there is room in the one in use.
+    tries: u32,
+    /// And there is little room in the one in use: it was tried once more since.
+    tried_anew: bool,
+    /// There was none then, either.
     short: bool,
     /// Whether the core was told to leave it to others.
     told: bool,
@@ -63,9 +70,9 @@ impl Space {
 impl<D: Disk> Driver<D> {
     /// Notices that the disk is full, or is no longer.
     pub(super) fn look_for_space(&mut self) {
-        let tried = self.try_for_space();
+        let is_late = self.try_for_space();
         if !self.journal.is_full() {
-            self.space.short = false;
+            (self.space.short, self.space.tried_anew) = (false, false);
             self.space.newest_read = 0;
             if std::mem::take(&mut self.space.told) {
                 reached!(DiskHealed);
@@ -73,11 +80,15 @@ impl<D: Disk> Driver<D> {
             }
             return;
         }
-        let was_short = std::mem::replace(&mut self.space.short, true);
-        if !was_short {
+        if !std::mem::replace(&mut self.space.tried_anew, true) {
+            // There may be space since the last try.
             self.space.retry_at = Some(self.now + RETRY);
+            self.journal.retry_prepare();
         }
-        let tried = tried && was_short;
+        if !self.space.short && !is_late && self.journal.is_making_segment() {
+            return;
+        }
+        let tried = std::mem::replace(&mut self.space.short, true) && is_late;
         if tried {
             let lags = Error::new(ErrorKind::StorageFull, LAGS);
             let (newest, answers) = (self.space.newest_read, &mut self.effects.answers);
@@ -93,17 +104,26 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Tries again to make the segment for which there was no space, where it is time to.
+    /// Tries again to make the segment for which there was no space, where it is time to. Returns
+    /// whether it was.
     fn try_for_space(&mut self) -> bool {
         if !self.journal.lacks_space() {
-            self.space.retry_at = None;
+            (self.space.retry_at, self.space.tries) = (None, 0);
             return false;
         }
-        let late = *self.space.retry_at.get_or_insert(self.now + RETRY) <= self.now;
-        if late {
-            self.space.retry_at = Some(self.now + RETRY);
-            self.journal.retry_prepare();
+        if self.now < *self.space.retry_at.get_or_insert(self.now + RETRY) {
+            return false;
         }
-        late
+        let tries = if self.space.short { 0 } else { self.space.tries.min(RETRY_DOUBLED_MAX) };
+        self.space.retry_at = Some(self.now + RETRY * 2_u32.pow(tries));
+        // A segment is made of all the space that there is, until there is none: a checkpoint would
+        // find none either, and it is what makes room.
+        let waits = self.journal.is_taking_checkpoint() || self.receiving.is_some();
+        if waits && !self.space.short {
+            return false;
+        }
+        self.space.tries += u32::from(!self.space.short);
+        self.journal.retry_prepare();
+        true
     }
 }

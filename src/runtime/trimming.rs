@@ -18,6 +18,7 @@
 //! Not here: the segments (`journal/segments.rs`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
@@ -27,17 +28,28 @@ use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::message::{Envelope, Message};
 use crate::types::record::Record;
+use crate::types::time::Moment;
 
 use super::driver::Driver;
+
+/// How long to wait before something is removed again, where there was no space to write down that
+/// it is.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What the peers trimmed.
 #[derive(Debug, Default)]
 pub(super) struct Trimming {
     /// Of each peer that said so: it has nothing below.
     trimmed: BTreeMap<ReplicaId, Slot>,
+    /// There was no space to remove anything; when to try again.
+    retry_at: Option<Moment>,
 }
 
 impl Trimming {
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.retry_at
+    }
+
     /// A peer that has nothing below a slot which is wanted here, and that slot.
     pub(super) fn is_cut_off(&self, wanted: Slot) -> Option<(ReplicaId, Slot)> {
         let mut beyond = self.trimmed.iter().filter(|(_, first)| wanted < **first);
@@ -53,6 +65,11 @@ impl<D: Disk> Driver<D> {
 
     /// Removes what nobody needs any more.
     pub(super) fn trim_if_due(&mut self) -> Result<()> {
+        if self.journal.take_trim_given_up() {
+            reached!(TrimGivenUp);
+            self.trimming.retry_at = Some(self.now + RETRY);
+        }
+        self.trimming.retry_at.take_if(|at| *at <= self.now);
         let older = self.journal.checkpoints().get(1).map(|older| older.header().slot);
         let (Some(mut limit), Some(_)) = (older, &self.paxos) else { return Ok(()) };
         if bugs::is_on(Bug::TrimBeyondCheckpoint) {
@@ -60,7 +77,7 @@ impl<D: Disk> Driver<D> {
         }
         let limit = self.sending.first().map_or(limit, |sent| sent.min(limit));
         // What is read of the ledger for an image must stay until it is read.
-        if self.journal.is_taking_checkpoint() {
+        if self.journal.is_taking_checkpoint() || self.trimming.retry_at.is_some() {
             return Ok(());
         }
         let bytes_min = self.options.history_bytes_min;

@@ -20,6 +20,7 @@ impl<D: Disk> Driver<D> {
         };
         let batch = self.batcher.due_at().filter(|_| self.may_propose());
         // Callers leave commands in the inbox without a turn; their deadlines begin when one comes.
+        // For reads that are left, the core's own time does.
         let inbox =
             (self.missing_commands() > 0).then(|| self.now + self.options.heartbeat_interval);
         let deadline = self.requests.next_deadline();
@@ -29,12 +30,13 @@ impl<D: Disk> Driver<D> {
         let (repair, space, seal) = (self.repair.wake_at(), self.space.wake_at(), self.seal_at());
         let (hand_over, stalled) = (self.hand_overs.next_deadline(), self.stalled_at());
         let (preferred, checkpoint) = (self.priorities.due_at(), self.checkpoints.wake_at());
+        let trimming = self.trimming.wake_at();
         let change = self.changes.next_deadline();
         let receiving = self.receiving.as_ref().and_then(|it| it.wake_at(self.now, &self.options));
         let paused = self.pauses.until.filter(|at| self.receiving.is_some() && self.now < *at);
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
-            hand_over, stalled, preferred, checkpoint, change, receiving, paused,
+            hand_over, stalled, preferred, checkpoint, trimming, change, receiving, paused,
         ];
         due.iter().flatten().min().copied()
     }

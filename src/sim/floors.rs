@@ -30,8 +30,13 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
 /// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/repair.rs`,
 /// `tests/overload.rs`).
-const SCRIPTED: [Mark; 4] =
-    [Mark::LeaderOverruled, Mark::AcceptWithheld, Mark::RepairedBesideServing, Mark::HeldDropped];
+const SCRIPTED: [Mark; 5] = [
+    Mark::LeaderOverruled,
+    Mark::AcceptWithheld,
+    Mark::RepairedBesideServing,
+    Mark::HeldDropped,
+    Mark::TrimGivenUp,
+];
 
 /// Marks that are reached in a few of ten thousand runs.
 const RARE: [Mark; 8] = [

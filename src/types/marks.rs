@@ -236,6 +236,8 @@ marks! {
     CheckpointBeside = "checkpoint-beside",
     /// One was given up: there was no space for it.
     CheckpointGivenUp = "checkpoint-given-up",
+    /// There was no space to remove segments; it is tried again later.
+    TrimGivenUp = "trim-given-up",
     /// An opening began with the state of one.
     CheckpointLoaded = "checkpoint-loaded",
     /// An opening passed over a damaged one.

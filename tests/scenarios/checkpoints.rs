@@ -162,7 +162,8 @@ fn what_is_missing_is_wanted_until_the_state_is_taken_in() {
 
 #[test]
 fn who_had_no_space_for_a_checkpoint_comes_to_rest() {
-    // It is time to try again, and nothing was written since: no turn is to follow the other.
+    // The time to try again comes, and nobody wants a checkpoint any more. Heartbeats, and what
+    // they bring about, are some hundred turns.
     for_forgetful(|cluster| {
         let (id, turns) = (cluster.leader, || cluster.counts().turns);
         cluster.disk(id).set_room(Some(0));
@@ -173,6 +174,35 @@ fn who_had_no_space_for_a_checkpoint_comes_to_rest() {
         let before = turns();
         cluster.run_for(Duration::from_secs(5));
         assert!(turns() - before < 2_000, "{} turns", turns() - before);
+        cluster.settle();
+    });
+}
+
+#[test]
+fn who_has_no_space_to_trim_tries_again_later() {
+    // What is removed is written down first, into a new file.
+    for_forgetful(|cluster| {
+        let (id, disk) = (cluster.leader, cluster.disk(cluster.leader));
+        let take_checkpoint = || {
+            for _ in 0..12 {
+                cluster.end(cluster.begin(id, 8192)).unwrap();
+            }
+            let (taken, newest) = (cluster.replica(id).checkpoint(), cluster.slot_chosen(id));
+            cluster.expect("a checkpoint", |sim| {
+                sim.report(id).is_some_and(|report| newest <= report.slot_checkpointed)
+            });
+            taken
+        };
+        take_checkpoint().wait().unwrap();
+        let second = take_checkpoint();
+        disk.set_room(Some(0));
+        second.wait().unwrap();
+        drop(marks::take());
+        cluster.run_for(Duration::from_secs(5));
+        let given_up = marks::take()[Mark::TrimGivenUp as usize];
+        assert!((1..=6).contains(&given_up), "{given_up} times in five seconds");
+        disk.set_room(None);
+        cluster.expect("segments go", |_| Slot::ZERO < slot_trimmed(cluster, id));
         cluster.settle();
     });
 }
