@@ -233,7 +233,7 @@ impl Paxos {
     #[must_use]
     pub fn take_output(&mut self) -> Output {
         self.send_proposals();
-        self.begin_round();
+        self.maybe_begin_round();
         self.announce_chosen();
         self.note_chosen();
         std::mem::take(&mut self.output)

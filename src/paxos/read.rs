@@ -131,9 +131,9 @@ impl Paxos {
         }
     }
 
-    /// Begins a round, if reads wait, none is under way, and this replica is ready. All that came
-    /// since the last output share it.
-    pub(super) fn begin_round(&mut self) {
+    /// Answers the reads that wait, under a lease; or begins one round for all of them, if none is
+    /// under way and this replica is ready. When output is taken, so that a whole turn shares it.
+    pub(super) fn maybe_begin_round(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
         let ballot = leader.ballot;
         if let Some(read) = self.reads.local.take() {
@@ -214,10 +214,10 @@ impl Paxos {
         self.reads.nonce
     }
 
-    /// Whether a round of confirmation is under way: a read that begins now waits for the next one.
+    /// Whether a read that begins now waits for the end of a round of confirmation.
     #[must_use]
     pub fn is_confirming(&self) -> bool {
-        self.reads.round.is_some()
+        self.reads.round.is_some() && !self.holds_lease()
     }
 
     /// Whether reads wait for an answer that might have to be asked for again.

@@ -245,7 +245,7 @@ impl<D: Disk> Driver<D> {
         if serves { self.batcher.missing() } else { 0 }
     }
 
-    /// Whether a read that came now would wait for the end of a round of confirmation.
+    /// Whether a read that comes now waits for the end of a round of confirmation.
     #[must_use]
     pub fn is_confirming(&self) -> bool {
         matches!(self.stage, Stage::Serving)

@@ -15,18 +15,19 @@
 //!    answers: wake who waits
 //! ```
 //!
-//! There is no driver thread. Every thread that brings an event tries to take the driver; who has
-//! it takes all events there are, and who does not may leave: its event is seen. So an event costs
-//! no hand-off, and a write costs at most one wake-up on its way in (a journal writer) and one on
-//! its way out (the caller). A lone replica's caller runs the journal job itself and needs neither.
-//! Answers are given when the driver is free again: whoever is woken may call the replica at once.
+//! There is no driver thread. Every thread that brings an event tries to take the driver, but for
+//! a call that is left (`gathering`); who has it takes all events there are, and who does not may
+//! leave: its event is seen. So an event costs no hand-off, and a write costs at most one wake-up
+//! on its way in (a journal writer) and one on its way out (the caller). A lone replica's caller
+//! runs the journal job itself and needs neither. Answers are given when the driver is free again:
+//! whoever is woken may call the replica at once.
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
 //!   turn and comes out. Parts of the driver: `admission`, `applying`, `calls`, [`changes`],
 //!   `fence`, `forming`, `forwards`, `handover`, `next_leader`, `journaling`, `priorities`,
 //!   `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`], `held`, [`requests`] with
 //!   [`writes`], [`tickets`] and [`tail`] are values that it owns. Events wait for it in the
-//!   `inbox`, and calls that are left there by `gathering`.
+//!   `inbox`; `gathering` says which calls are left there without a turn.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what

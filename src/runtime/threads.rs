@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! * An event that was pushed is taken in a turn soon, by whoever drives: a thread that fails to
-//!   take the driver knows that its holder looks at the inbox again after letting go.
+//!   take the driver knows that its holder looks at the inbox again after letting go. A call
+//!   that is left is taken later (`gathering`).
 //! * No lock is held while waiting for a disk, but by formation, which happens once.
 //! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
 //! * When the last handle is gone, all threads end within a bounded time.
@@ -165,6 +166,7 @@ impl<D: Disk> Engine<D> {
         while self.inbox.is_full() && !self.life.is_stopped() {
             if let Some(driver) = self.driver.try_lock_for(INBOX_PATIENCE) {
                 self.take_turn(driver, false);
+                self.drive();
             }
         }
     }

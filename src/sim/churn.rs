@@ -113,53 +113,41 @@ impl Churn {
     }
 
     /// The operator looks at the answer, or takes the next step.
-    pub(super) fn act(&mut self, sim: &Simulation) -> Result<Option<Step>, Violation> {
-        self.look(sim)?;
+    pub(super) fn act(&mut self, sim: &Simulation) -> Option<Step> {
+        self.look();
         if self.asked.is_some() {
             self.next = sim.now() + LOOK_EVERY;
-            return Ok(None);
+            return None;
         }
         self.next = sim.now() + self.rng.time(Duration::ZERO..=self.habit.pause * 2);
-        let Some(present) = sim.membership() else { return Ok(None) };
+        let present = sim.membership()?;
         if !self.outsiders.is_empty() && self.rng.per_mille(250) {
-            return Ok(self.open(sim, &present).map(Step::Joined));
+            return self.open(sim, &present).map(Step::Joined);
         }
         if !self.old.is_empty() && self.rng.per_mille(300) {
             let id = self.old.swap_remove(self.rng.below(self.old.len() as u64) as usize);
             sim.change_settings(id, |settings| settings.driver.knows = NEXT);
-            return Ok(Some(Step::Rebuilt(id)));
+            return Some(Step::Rebuilt(id));
         }
         let asked = self.ask(sim, &present).filter(|_| self.rng.per_mille(INTERRUPTED));
-        Ok(asked.map(|id| {
+        asked.map(|id| {
             let at = sim.now() + self.rng.time(Duration::ZERO..=Duration::from_millis(30));
             Step::Interrupted { id, at, seed: self.rng.next_u64() }
-        }))
+        })
     }
 
     /// Takes in the answer, if it is there.
-    pub(super) fn look(&mut self, sim: &Simulation) -> Result<(), Violation> {
-        let Some(Asked { pending, made }) = &mut self.asked else { return Ok(()) };
+    pub(super) fn look(&mut self) {
+        let Some(Asked { pending, made }) = &mut self.asked else { return };
         let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(answer) = std::pin::pin!(pending).poll(&mut context) else {
-            return Ok(());
-        };
+        let Poll::Ready(answer) = std::pin::pin!(pending).poll(&mut context) else { return };
         let made = made.lock().take();
         self.asked = None;
         let content = made.as_ref().map(|made| made.cluster_id().0);
         match answer {
-            Ok(membership) => {
-                self.open.extend(content);
-                let chosen = sim.memberships().contains(&membership);
-                let event = || format!("{membership:?} is said to count, and is not chosen");
-                if !chosen { Err(Violation::new("I9", event())) } else { Ok(()) }
-            }
-            Err(err) => {
-                match is_refusal(&err) {
-                    true => self.refused.extend(content),
-                    false => self.open.extend(content),
-                }
-                Ok(())
-            }
+            Err(err) if is_refusal(&err) => self.refused.extend(content),
+            // Of those that count, the witness is told.
+            Ok(_) | Err(_) => self.open.extend(content),
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::journal::checkpoint::{checkpoint_name, checkpoint_slot};
 use crate::journal::identity::{IDENTITY_NAME, Identity};
+use crate::runtime::requests::Answer;
 use crate::runtime::turn::Event;
 use crate::types::error::ErrorKind;
 use crate::types::ids::{ReplicaId, Slot};
@@ -303,14 +304,21 @@ impl World {
         }
     }
 
-    /// A turn ends, to which nothing but time led where `timed`, and another one is due at once
-    /// where `is_due`. That may be; twice in a row, and turns follow one another until something
-    /// happens.
-    pub(super) fn judge_alarm(&mut self, id: ReplicaId, timed: bool, is_due: bool) {
+    /// A caller is answered.
+    pub(super) fn judge_answer(&mut self, answer: &Answer) {
+        if let Answer::Membership(_, Ok(membership)) = answer {
+            let result = self.witness.on_told(membership);
+            self.judge(result);
+        }
+    }
+
+    /// A turn ends. Whether nothing but time led to it, and it `wants_another` at once: that may
+    /// be; twice in a row, and turns follow one another until something happens.
+    pub(super) fn judge_rest(&mut self, id: ReplicaId, wants_another: bool) {
         let Some(life) = &mut self.machine_mut(id).life else { return };
-        let was_due = std::mem::replace(&mut life.turn_due, timed && is_due);
+        let was_due = std::mem::replace(&mut life.turn_due, wants_another);
         if was_due && life.turn_due {
-            let message = format!("{id} takes one turn after the other, and nothing happens");
+            let message = format!("{id} takes one turn after another, and nothing happens");
             self.judge(Err(Violation::new("S2", message)));
         }
     }

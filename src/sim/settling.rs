@@ -41,7 +41,7 @@ impl Swarm {
             self.run_until(self.sim.now() + Duration::from_millis(100))?;
             self.strikes.undo_due(&self.sim)?;
             if let Some(churn) = &mut self.churn {
-                churn.look(&self.sim)?;
+                churn.look();
             }
             if self.is_one() {
                 break;

@@ -227,7 +227,7 @@ impl Swarm {
                 self.strikes.strike(&self.sim, fault)?;
             }
             self.strikes.undo_due(&self.sim)?;
-            self.churn_due()?;
+            self.churn_due();
             self.call_due();
         }
         self.heal()?;
@@ -275,18 +275,15 @@ impl Swarm {
     }
 
     /// The operator takes a step, if it is time.
-    fn churn_due(&mut self) -> Result<(), Violation> {
+    fn churn_due(&mut self) {
         let now = self.sim.now();
-        let Some(churn) = self.churn.as_mut().filter(|churn| churn.next() <= now) else {
-            return Ok(());
-        };
-        match churn.act(&self.sim)? {
+        let Some(churn) = self.churn.as_mut().filter(|churn| churn.next() <= now) else { return };
+        match churn.act(&self.sim) {
             Some(Step::Joined(id)) => self.strikes.hit_also(id),
             Some(Step::Rebuilt(id)) => self.strikes.restart(&self.sim, id),
             Some(Step::Interrupted { id, at, seed }) => self.strikes.interrupt(id, at, seed),
             None => {}
         }
-        Ok(())
     }
 
     /// The clients whose time has come make their calls.

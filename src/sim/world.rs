@@ -260,7 +260,7 @@ impl World {
         let effects = life.driver.turn(clocks, events);
         self.counts.turns += 1;
         self.observe(id);
-        self.judge_alarm(id, timed, effects.wake_at.is_some_and(|at| at <= clocks.now));
+        self.judge_rest(id, timed && effects.wake_at.is_some_and(|at| at <= clocks.now));
         self.perform(id, effects);
     }
 
@@ -334,6 +334,7 @@ impl World {
         }
         for answer in answers {
             self.answered_at = self.now;
+            self.judge_answer(&answer);
             answer.give();
         }
         if stopped {

@@ -243,8 +243,11 @@ bugs! {
     LeaseKeptAtHandOver = "lease-kept-at-hand-over",
     /// A late copy of what gave a lease up ends one that was granted since.
     LateRelease = "late-release",
-    /// What is tried again later keeps its time, though it has come and nothing is to be done: one
-    /// turn follows the other. (This ledger's own, until its disk had been full once.)
+    /// A change is said to count as soon as it is chosen, whoever has it durably: where those who
+    /// left are wiped, it may be forgotten.
+    RetireEarly = "retire-early",
+    /// A time to try again is kept once it has come, though nothing is to be done: one turn follows
+    /// another.
     AlarmKept = "alarm-kept",
 }
 

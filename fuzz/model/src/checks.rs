@@ -95,6 +95,18 @@ pub fn learned_is_chosen(settings: &Settings, replicas: &Replicas<'_>) -> bool {
     })
 }
 
+/// Where a leader says that nothing of the membership before is needed any more, enough voters of
+/// its own have it durably: each quorum of phase 1 has one who does, whoever else is wiped.
+#[must_use]
+pub fn who_left_is_not_needed(settings: &Settings, replicas: &Replicas<'_>) -> bool {
+    let said = replicas.iter().filter_map(|replica| replica.established(settings));
+    said.into_iter().all(|(first, membership)| {
+        let places = membership.voters().iter().map(|voter| voter.id.0 as usize - 1);
+        let knows = places.filter(|place| first <= replicas[*place].journal.known());
+        knows.count() > membership.voters().len() / 2
+    })
+}
+
 /// In one slot and ballot nobody votes for two entries.
 #[must_use]
 pub fn one_entry(replicas: &Replicas<'_>) -> bool {

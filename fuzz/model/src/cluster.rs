@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use stateright::{Model, Property};
 
+use indelible::types::bugs as core;
 use indelible::types::entry::Entry;
 use indelible::types::ids::{ReplicaId, Slot};
 use indelible::types::message::Doubt;
@@ -313,6 +314,12 @@ impl Model for Cluster {
         if !self.settings.outcomes_only && self.settings.bug.is_none_or(|bug| !bug.forgets()) {
             properties.push(Property::always("learned is chosen", |cluster: &Self, state| {
                 checks::learned_is_chosen(&cluster.settings, &cluster.replicas(state))
+            }));
+        }
+        let retires = matches!(self.settings.bug, None | Some(Bug::Core(core::Bug::RetireEarly)));
+        if self.settings.changes() && retires {
+            properties.push(Property::always("who left is not needed", |cluster: &Self, state| {
+                checks::who_left_is_not_needed(&cluster.settings, &cluster.replicas(state))
             }));
         }
         if self.settings.bug.is_none() {

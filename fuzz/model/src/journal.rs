@@ -221,7 +221,8 @@ impl Journal {
     }
 
     /// The first slot that no record shows to be chosen.
-    fn known(&self) -> Slot {
+    #[must_use]
+    pub fn known(&self) -> Slot {
         let told = self.told.iter().map(|(slot, _)| slot.next()).max();
         told.unwrap_or(Slot(1)).max(self.mark).max(self.trimmed())
     }

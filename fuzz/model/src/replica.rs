@@ -240,6 +240,16 @@ impl Replica {
         key.end()
     }
 
+    /// The membership of which it says that it stands without the one before, and the first slot
+    /// that it governs.
+    #[must_use]
+    pub fn established(&self, settings: &Settings) -> Option<(Slot, &Membership)> {
+        bugs::switch(settings.bug.and_then(|bug| bug.within_core()));
+        let core = self.core.as_ref().filter(|core| core.is_established());
+        bugs::switch(None);
+        core.map(|core| (core.governs(), core.membership()))
+    }
+
     /// The first slot that it does not know to be chosen.
     #[must_use]
     pub fn slot_chosen(&self) -> Slot {

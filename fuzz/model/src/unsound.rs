@@ -21,6 +21,7 @@ pub fn all() -> Vec<Unsound> {
         core_must_not(),
         openings_must_not(),
         states_must_not(),
+        changes_must_not(),
     ]
     .concat()
 }
@@ -268,6 +269,19 @@ fn openings_must_not() -> Vec<Unsound> {
             },
         ),
     ]
+}
+
+/// Mistakes with a change of the membership: when nothing of the one before is needed any more.
+fn changes_must_not() -> Vec<Unsound> {
+    vec![inner(
+        8,
+        core::Bug::RetireEarly,
+        Settings {
+            successors: &[&[1, 2]],
+            alpha: 2,
+            ..lossy("who left is wiped before the others have the change", 2)
+        },
+    )]
 }
 
 /// Mistakes with the state of a peer: what it stands for, and what it does not.

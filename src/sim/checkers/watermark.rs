@@ -42,6 +42,13 @@ impl Watermark {
         self.newest = self.newest.split_off(&mark);
     }
 
+    /// Whether the journal durably says that all below `slot` is chosen. Where nobody knows what it
+    /// holds, it may.
+    #[must_use]
+    pub fn is_behind(&self, slot: Slot) -> bool {
+        self.mark.is_none_or(|mark| slot <= mark)
+    }
+
     /// A checkpoint is durable that makes up for the slots below `slot`.
     pub fn on_checkpoint(&mut self, slot: Slot) {
         if let Some(mark) = &mut self.mark

@@ -4,6 +4,7 @@
 //! gone through in order, and votes behind a slot in which a membership was proposed wait until it
 //! is known what is chosen there.
 
+use crate::paxos::quorum::Quorum;
 use crate::sim::checkers::Violation;
 use crate::sim::checkers::membership::check_follows;
 use crate::types::ids::{Ballot, Chain, ContentHash, ReplicaId, Slot};
@@ -30,6 +31,26 @@ impl Witness {
     /// All memberships that were chosen, the first one included, in order.
     pub fn memberships(&self) -> impl Iterator<Item = &Membership> {
         self.memberships.values().map(|(_, membership)| membership)
+    }
+
+    /// Somebody is told that `membership` counts, and so that who left may be wiped.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not chosen, or too few of its voters to choose have it durably.
+    pub fn on_told(&self, membership: &Membership) -> Result<(), Violation> {
+        let mut chosen = self.memberships.iter().rev();
+        let Some((first, _)) = chosen.find(|(_, (_, chosen))| chosen == membership) else {
+            let event = format!("{membership:?} is said to count, and is not chosen");
+            return Err(Violation::new("I9", event));
+        };
+        let quorum = Quorum::of(membership);
+        let known = quorum.those(|id| {
+            self.replicas.get(&id).is_some_and(|known| known.watermark.is_behind(*first))
+        });
+        ensure(quorum.is_phase2(known), "I9", || {
+            format!("{membership:?} is said to count from slot {first} on; durably with {known:?}")
+        })
     }
 
     /// The memberships that decide in slots from `slot` on, or may: somebody proposed them.
