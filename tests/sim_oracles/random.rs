@@ -45,10 +45,13 @@ fn spoil(history: &mut History, last: u64, pick: usize) -> &'static str {
     "nothing"
 }
 
+/// Of the histories made here, one in thousands takes the search more than a million steps; of
+/// 40,000 none took more than these.
+const STEPS_MAX: u64 = 20_000_000;
+
 #[test]
 fn correct_histories_pass_and_spoiled_ones_do_not() {
     let config = Config { failure_persistence: None, ..Config::default() };
-    let (cases, unjudged) = (config.cases, std::cell::Cell::new(0));
     let mut runner = TestRunner::new(config);
     let caught = std::cell::RefCell::new(std::collections::BTreeMap::new());
     let strategy = (any::<u64>(), 20_u64..120, 1_u64..8, any::<usize>());
@@ -57,11 +60,8 @@ fn correct_histories_pass_and_spoiled_ones_do_not() {
         let passed = |told: Conclusion| assert_eq!(told, Conclusion::Passed);
         let by_replay = replay::check(&history, Some(&ledger)).map(passed);
         prop_assert_eq!(by_replay, Ok(()));
-        // A search need not end in time, which is no judgement.
-        let by_search = search::check(&history, 1_000_000);
-        prop_assert!(by_search.is_ok(), "{:?}", by_search);
-        let ended = by_search.is_ok_and(|searched| searched.conclusion() == Conclusion::Passed);
-        unjudged.set(unjudged.get() + u32::from(!ended));
+        let by_search = search::check(&history, STEPS_MAX).map(|it| passed(it.conclusion()));
+        prop_assert_eq!(by_search, Ok(()));
         prop_assert_eq!(occ::check(&history), Ok(()));
 
         let how = spoil(&mut history, ledger.len() as u64, pick);
@@ -79,8 +79,6 @@ fn correct_histories_pass_and_spoiled_ones_do_not() {
     let caught = caught.into_inner();
     println!("spoiled: times, caught by the replay, the search, the rules: {caught:?}");
     judged.unwrap();
-    let unjudged = unjudged.get();
-    assert!(unjudged * 20 <= cases, "the search did not end for {unjudged} of {cases} histories");
     let by_search: u32 = caught.values().map(|told| told[2]).sum();
     let spoiled: u32 = caught.values().map(|told| told[0]).sum();
     assert!(by_search * 2 > spoiled, "the search catches {by_search} of {spoiled}");
