@@ -92,8 +92,12 @@ impl Process {
 
     /// Stands still from now on (SIGSTOP), or goes on again (SIGCONT).
     pub fn signal(&self, signal: &str) -> Result<()> {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status()?;
-        sent.success().then_some(()).ok_or_else(|| format!("no {signal}: {sent}").into())
+        self::signal(self.number(), signal)
+    }
+
+    /// The number that the system gave it.
+    pub fn number(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks until the answer is `ok`.
@@ -116,6 +120,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Stops the process of this number (SIGSTOP), or lets it go on (SIGCONT).
+pub fn signal(number: u32, signal: &str) -> Result<()> {
+    let sent = Command::new("kill").args([signal, &number.to_string()]).status()?;
+    sent.success().then_some(()).ok_or_else(|| format!("no {signal}: {sent}").into())
 }
 
 /// The leader that all of them agree on.
