@@ -25,7 +25,6 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -60,8 +59,6 @@ pub(super) struct Receiving {
     moved_at: Moment,
     /// Since when the peer tells again of what it trimmed, and does not answer all the same.
     tells_since: Option<Moment>,
-    /// Nothing is asked for before: the work that it makes is spread.
-    ask_from: Moment,
     /// It is given up as soon as no job is at it.
     given_up: bool,
     /// Only later builds know its version.
@@ -120,7 +117,7 @@ impl Receiving {
         let (shared, asked_at) = (Arc::default(), None);
         let (offset, bytes_total, given_up) = (0, 0, false);
         let (header, later, tells_since) = (None, None, None);
-        let (moved_at, ask_from) = (now, now);
+        let moved_at = now;
         Self {
             from,
             header,
@@ -130,7 +127,6 @@ impl Receiving {
             asked_at,
             moved_at,
             tells_since,
-            ask_from,
             given_up,
             later,
         }
@@ -200,9 +196,10 @@ impl<D: Disk> Driver<D> {
         if receiving.from != from || receiving.given_up || part.bytes.is_empty() {
             return;
         }
-        let (end, asked) =
-            (part.offset.saturating_add(part.bytes.len() as u64), receiving.asked_at);
-        let (Some(asked_at), true) = (asked, end <= part.bytes_total) else { return };
+        let end = part.offset.saturating_add(part.bytes.len() as u64);
+        if receiving.asked_at.is_none() || part.bytes_total < end {
+            return;
+        }
         if receiving.header.is_some_and(|header| header.slot != part.slot) {
             // It has that one no more.
             reached!(TransferAnew);
@@ -213,7 +210,6 @@ impl<D: Disk> Driver<D> {
         }
         receiving.moved_at = self.now;
         (receiving.asked_at, receiving.tells_since) = (None, None);
-        receiving.ask_from = asked_at + time_of(part.bytes.len());
         receiving.offset = end;
         receiving.bytes_total = part.bytes_total;
         let pushed = receiving.shared.parts.lock().push(&part.bytes);
@@ -298,8 +294,7 @@ impl<D: Disk> Driver<D> {
         let waits = receiving
             .asked_at
             .is_some_and(|at| self.now.since(at) < self.options.retransmit_interval);
-        let is_time = !waits && receiving.ask_from <= self.now;
-        if may_ask && is_time && receiving.has_room() && !receiving.is_whole() {
+        if may_ask && !waits && receiving.has_room() && !receiving.is_whole() {
             if receiving.asked_at.is_none() {
                 receiving.moved_at = self.now;
             }
@@ -333,9 +328,9 @@ impl Receiving {
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
         let late = self.moved_at + PATIENCE * options.election_timeout;
-        let next = self.asked_at.map_or(self.ask_from, |at| at + options.retransmit_interval);
+        let again = self.asked_at.map(|at| at + options.retransmit_interval);
         // What is due and not done waits for a job.
-        [next, late].into_iter().filter(|at| now < *at).min()
+        [again, Some(late)].into_iter().flatten().filter(|at| now < *at).min()
     }
 }
 
@@ -411,15 +406,6 @@ fn outdated(from: ReplicaId, reason: &str) -> Error {
     );
     Error::new(ErrorKind::Outdated, message)
 }
-
-/// How long so many bytes are to take, at least: on a machine with few cores, whoever commits would
-/// notice more.
-fn time_of(bytes: usize) -> Duration {
-    Duration::from_nanos(bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND)
-}
-
-/// How fast a checkpoint comes at most.
-const BYTES_PER_SECOND: u64 = 32 * 1024 * 1024;
 
 /// What has come and waits for its job, from which on nothing more is asked for.
 const HELD_BYTES: usize = 1024 * 1024;

@@ -18,15 +18,19 @@
 //! though newer ones replace it, and the entries behind it, which are not trimmed meanwhile. Who
 //! does not ask for a while is forgotten, and begins with what is newest then.
 //!
+//! Where nothing is written here between two parts, each is read as soon as it is asked for. Beside
+//! commits they are spread: the processor and the disk of both ends would be missed there.
+//!
 //! Invariants:
 //! * Parts are read by jobs, behind all writes: no commit waits for one.
 //! * One part is under way to each at most.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::journal::Checkpoint;
 use crate::journal::disk::Disk;
-use crate::types::ids::{ReplicaId, Slot};
+use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::limits::VOTERS_MAX;
 use crate::types::marks::reached;
 use crate::types::message::{CheckpointPart, Envelope, Message};
@@ -44,8 +48,13 @@ pub(super) struct Sending<D: Disk> {
 struct Sent<D: Disk> {
     checkpoint: Checkpoint<D>,
     asked_at: Moment,
+    /// From where on it wants a part that is not being read yet.
+    wanted: Option<u64>,
     /// A part is being read.
     reads: bool,
+    /// The last frame that was appended when the part before was read, and when the next one comes
+    /// if others follow that frame.
+    paced: Option<(Lsn, Moment)>,
 }
 
 impl<D: Disk> Default for Sending<D> {
@@ -60,6 +69,12 @@ impl<D: Disk> Sending<D> {
         if let Some(sent) = self.to.get_mut(&to) {
             sent.asked_at = now;
         }
+    }
+
+    /// When to look again, if nothing happens before.
+    pub(super) fn wake_at(&self, now: Moment) -> Option<Moment> {
+        let wanted = self.to.values().filter(|sent| sent.wanted.is_some() && !sent.reads);
+        wanted.filter_map(|sent| sent.paced.map(|(_, at)| at)).filter(|at| now < *at).min()
     }
 
     /// The lowest slot behind which somebody will want to go on.
@@ -77,18 +92,44 @@ impl<D: Disk> Driver<D> {
         // Of another one it has nothing yet.
         let offset = if found.is_some() { offset } else { 0 };
         let Some(checkpoint) = found.or_else(|| self.journal.checkpoint().cloned()) else { return };
-        if known.is_none() && SENDING_MAX <= self.sending.to.len()
-            || self.sending.to.get(&to).is_some_and(|sent| sent.reads)
-        {
+        if known.is_none() && SENDING_MAX <= self.sending.to.len() {
             return;
         }
-        let bytes_max = PART_BYTES.min(self.options.message_bytes_max.max(PART_BYTES_MIN));
-        self.journal.read_part(to, checkpoint.clone(), (offset, bytes_max));
-        let sent = Sent { checkpoint, asked_at: self.now, reads: true };
-        self.sending.to.insert(to, sent);
+        let (asked_at, wanted) = (self.now, Some(offset));
+        match self.sending.to.get_mut(&to) {
+            Some(sent) if sent.reads => {}
+            Some(sent) => {
+                (sent.checkpoint, sent.asked_at, sent.wanted) = (checkpoint, asked_at, wanted)
+            }
+            None => {
+                let (reads, paced) = (false, None);
+                let sent = Sent { checkpoint, asked_at, wanted, reads, paced };
+                self.sending.to.insert(to, sent);
+            }
+        }
     }
 
-    /// Sends what was read.
+    /// Reads what is wanted, where it is time.
+    fn read_wanted(&mut self) {
+        let (now, lsn) = (self.now, self.journal.last_lsn());
+        let bytes_max = PART_BYTES.min(self.options.message_bytes_max.max(PART_BYTES_MIN));
+        let nanos = bytes_max as u64 * 1_000_000_000 / self.options.transfer_bytes_per_second;
+        let next_at = now + Duration::from_nanos(nanos);
+        for (to, sent) in &mut self.sending.to {
+            let waits = sent.paced.is_some_and(|(before, at)| before < lsn && now < at);
+            if waits && sent.wanted.is_some() {
+                reached!(PartPaced);
+            }
+            if sent.reads || waits {
+                continue;
+            }
+            let Some(offset) = sent.wanted.take() else { continue };
+            self.journal.read_part(*to, sent.checkpoint.clone(), (offset, bytes_max));
+            (sent.reads, sent.paced) = (true, Some((lsn, next_at)));
+        }
+    }
+
+    /// Sends what was read, and has more read.
     pub(super) fn go_on_sending(&mut self) {
         for part in self.journal.take_parts() {
             if let Some(sent) = self.sending.to.get_mut(&part.to) {
@@ -110,6 +151,7 @@ impl<D: Disk> Driver<D> {
                 }
             }
         }
+        self.read_wanted();
         let (now, patience) = (self.now, self.options.election_timeout * PATIENCE);
         self.sending.to.retain(|_, sent| sent.reads || now.since(sent.asked_at) < patience);
     }

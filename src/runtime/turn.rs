@@ -77,6 +77,8 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// The journal keeps at least so many bytes for those who read the ledger.
     pub history_bytes_min: u64,
+    /// How many bytes of a checkpoint a peer is sent in a second, at most, beside commits.
+    pub transfer_bytes_per_second: u64,
     /// How commands become entries.
     pub batcher: batcher::Options,
 }

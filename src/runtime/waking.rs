@@ -33,10 +33,12 @@ impl<D: Disk> Driver<D> {
         let trimming = self.trimming.wake_at();
         let change = self.changes.next_deadline();
         let receiving = self.receiving.as_ref().and_then(|it| it.wake_at(self.now, &self.options));
+        let sending = self.sending.wake_at(self.now);
         let paused = self.pauses.until.filter(|at| self.receiving.is_some() && self.now < *at);
         let due = [
             paxos, forming, closing, batch, inbox, bounced, deadline, again, repair, space, seal,
-            hand_over, stalled, preferred, checkpoint, trimming, change, receiving, paused,
+            hand_over, stalled, preferred, checkpoint, trimming, change, receiving, sending,
+            paused,
         ];
         due.iter().flatten().min().copied()
     }

@@ -39,7 +39,7 @@ const SCRIPTED: [Mark; 5] = [
 ];
 
 /// Marks that are reached in a few of ten thousand runs.
-const RARE: [Mark; 8] = [
+const RARE: [Mark; 9] = [
     Mark::AnswerBegunAnew,
     Mark::VoteRepeated,
     Mark::SuperheaderLost,
@@ -48,6 +48,7 @@ const RARE: [Mark; 8] = [
     Mark::CheckpointsLost,
     Mark::StateInstalledOpening,
     Mark::RetriedBehindState,
+    Mark::PartPaced,
 ];
 
 /// From so many runs on those are asked for, too.

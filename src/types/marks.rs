@@ -244,6 +244,8 @@ marks! {
     CheckpointPassed = "checkpoint-passed",
     /// A part of a checkpoint was sent.
     CheckpointPartSent = "checkpoint-part-sent",
+    /// A part of a checkpoint waited, so that commits beside it do not.
+    PartPaced = "part-paced",
     /// A transfer of a checkpoint began anew with another one, or with another peer.
     TransferAnew = "transfer-anew",
     /// A replica that could not build its state took in one.
