@@ -122,7 +122,8 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where that was not so in time, or the replica stopped.
+    /// Where that was not so in time ([`TimedOut`](ErrorKind::TimedOut), and what is in the way),
+    /// its disk is full ([`StorageFull`](ErrorKind::StorageFull)), or the replica stopped.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -207,8 +208,11 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where no leader confirmed the read in time, the replica stopped, the key is too large, the
-    /// table was written with other types, or the value does not decode.
+    /// Where no leader confirmed the read in time ([`TimedOut`](ErrorKind::TimedOut)),
+    /// [`waiting_reads_max`](crate::Config::waiting_reads_max) wait already
+    /// ([`Busy`](ErrorKind::Busy)), the disk of this replica is full and it cannot take in what is
+    /// newest ([`StorageFull`](ErrorKind::StorageFull)), the replica stopped, the key is too large,
+    /// the table was written with other types, or the value does not decode.
     ///
     /// ```
     /// # use indelible::{Replica, Table};
@@ -252,7 +256,7 @@ impl Replica {
     /// Where this replica does not lead ([`NotLeader`](ErrorKind::NotLeader)), `to` is no voter
     /// ([`InvalidArgument`](ErrorKind::InvalidArgument)), is not heard, lags too far or did not
     /// take over, so that this replica leads on ([`Unreachable`](ErrorKind::Unreachable)), this
-    /// replica hands over to another one already, or some thousand callers wait for that
+    /// replica hands over to another one already, or 4,096 callers wait for that
     /// ([`Busy`](ErrorKind::Busy)), nobody leads in time, or a third one does
     /// ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
     ///
@@ -280,7 +284,7 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where the replica was closed, or stopped; or some thousand callers wait already
+    /// Where the replica was closed, or stopped; or 4,096 callers wait already
     /// ([`Busy`](ErrorKind::Busy)).
     ///
     /// ```
@@ -316,7 +320,10 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where no leader confirmed the read in time, or the replica stopped.
+    /// Where no leader confirmed the read in time ([`TimedOut`](ErrorKind::TimedOut)),
+    /// [`waiting_reads_max`](crate::Config::waiting_reads_max) wait already
+    /// ([`Busy`](ErrorKind::Busy)), the disk of this replica is full and it cannot take in what is
+    /// newest ([`StorageFull`](ErrorKind::StorageFull)), or the replica stopped.
     ///
     /// ```
     /// # use indelible::{Replica, Table};
@@ -363,7 +370,9 @@ impl Replica {
     /// # Errors
     ///
     /// Where it was not applied within [`request_timeout`](crate::Config::request_timeout)
-    /// ([`TimedOut`](ErrorKind::TimedOut)), or the replica stopped.
+    /// ([`TimedOut`](ErrorKind::TimedOut)), it was given up when this ledger was restored
+    /// ([`Lost`](ErrorKind::Lost)), [`waiting_reads_max`](crate::Config::waiting_reads_max) wait
+    /// already ([`Busy`](ErrorKind::Busy)), or the replica stopped.
     ///
     /// ```
     /// # use indelible::{Replica, Table};
@@ -389,7 +398,8 @@ impl Replica {
     /// Each step may read from the disk. A step is an error, and the last one, where that fails or
     /// what it finds is damaged; or the first one, where `after` is older than what is kept
     /// ([`Trimmed`](ErrorKind::Trimmed), [`history_bytes_min`](crate::Config::history_bytes_min),
-    /// [`txid_trimmed`](Status::txid_trimmed)).
+    /// [`txid_trimmed`](Status::txid_trimmed)), or was given up when this ledger was restored
+    /// ([`Lost`](ErrorKind::Lost)).
     ///
     /// ```
     /// # use indelible::{RawTable, Replica, TxId};
@@ -435,12 +445,14 @@ impl Replica {
     /// synced, for [`close_timeout`](crate::Config::close_timeout) at most, or ends as unknown.
     /// Where it leads, and the others are enough without it, it hands over meanwhile, so that they
     /// need not miss it first. Then all threads end, and the directory can be opened again. Blocks
-    /// until then, but gives up on a disk that hangs some seconds later. Closing twice is no error.
+    /// until then, but gives up on a disk that hangs: at most 15 s after
+    /// [`close_timeout`](crate::Config::close_timeout). Closing twice is no error.
     ///
     /// # Errors
     ///
     /// Where the replica had stopped by itself: it was poisoned, or
-    /// [removed](ErrorKind::Removed), and this is why. Or where it did not stop in time.
+    /// [removed](ErrorKind::Removed), and this is why. Or where its disk hangs
+    /// ([`TimedOut`](ErrorKind::TimedOut)).
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {

@@ -10,6 +10,7 @@ use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
+use crate::types::ids::ReplicaId;
 
 use super::changes::Changes;
 use super::checkpoints::Checkpoints;
@@ -98,6 +99,14 @@ impl<D: Disk> Driver<D> {
 /// Why a replica that closes takes no call.
 pub(super) fn closing() -> Error {
     Error::new(ErrorKind::Closed, "the replica is being closed")
+}
+
+/// Something holds the threads of this replica up, though it was to end for so long.
+pub(super) fn not_ended(id: ReplicaId, patience: Duration) -> Error {
+    let message = format!(
+        "replica {id}: its threads did not end within {patience:?}; a call to its disk may hang"
+    );
+    Error::new(ErrorKind::TimedOut, message)
 }
 
 /// What a caller is answered once there is nobody to answer it.

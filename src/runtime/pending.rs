@@ -21,13 +21,15 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::RequestId;
 use crate::types::time::Moment;
 
 /// The answer to a call, once there is one.
 ///
-/// The call was submitted when this was returned. Dropping it does not cancel the call. Every call
-/// is answered within its deadline (`request_timeout` in [`Config`](crate::Config), where it does
-/// not say otherwise), whatever happens to the leader, the peers or this replica.
+/// The call was submitted when this was returned. Dropping it does not cancel the call. It is
+/// answered within its deadline (`request_timeout` in [`Config`](crate::Config), where it does not
+/// say that it has another one, or none), whatever happens to the leader, the peers or this
+/// replica.
 ///
 /// Use [`Pending::wait`] in a thread, or `.await` on any executor.
 ///
@@ -72,7 +74,11 @@ trait Answer<T>: Send + Sync {
 }
 
 /// Answers a [`Pending`].
-pub struct Completer<T>(Option<Arc<Oneshot<T>>>);
+pub struct Completer<T> {
+    oneshot: Option<Arc<Oneshot<T>>>,
+    /// What would not be known, were there no answer.
+    request: Option<RequestId>,
+}
 
 struct Oneshot<T> {
     state: Mutex<State<T>>,
@@ -125,7 +131,7 @@ impl<T: Send + 'static> Pending<T> {
     pub fn new() -> (Self, Completer<T>) {
         let state = State { value: None, taken: false, waker: None };
         let oneshot = Arc::new(Oneshot { state: Mutex::new(state), answered: Condvar::new() });
-        let completer = Completer(Some(Arc::clone(&oneshot)));
+        let completer = Completer { oneshot: Some(Arc::clone(&oneshot)), request: None };
         (Self { answer: oneshot, helper: None }, completer)
     }
 
@@ -296,6 +302,13 @@ where
 }
 
 impl<T> Completer<T> {
+    /// The call is about this transaction: should there be no answer, its outcome is not known.
+    #[must_use]
+    pub fn about(mut self, request: RequestId) -> Self {
+        self.request = Some(request);
+        self
+    }
+
     /// Gives the answer, and wakes who waits for it.
     pub fn complete(mut self, value: Result<T>) {
         self.answer(value);
@@ -304,11 +317,11 @@ impl<T> Completer<T> {
     /// Whether somebody can still take the answer.
     #[must_use]
     pub fn is_waited_for(&self) -> bool {
-        self.0.as_ref().is_some_and(|oneshot| Arc::strong_count(oneshot) > 1)
+        self.oneshot.as_ref().is_some_and(|oneshot| Arc::strong_count(oneshot) > 1)
     }
 
     fn answer(&mut self, value: Result<T>) {
-        let Some(oneshot) = self.0.take() else { return };
+        let Some(oneshot) = self.oneshot.take() else { return };
         let waker = {
             let mut state = oneshot.state.lock();
             state.value = Some(value);
@@ -323,10 +336,14 @@ impl<T> Completer<T> {
 
 impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        // Only where the replica is torn down with calls still in it; what they did is not known
-        // here, but no request may be left without an answer.
+        // Only where the replica is torn down with calls still in it: none may be left without an
+        // answer.
         let message = "the replica stopped without an answer";
-        self.answer(Err(Error::new(ErrorKind::OutcomeUnknown, message)));
+        let err = match self.request {
+            Some(request) => Error::outcome_unknown(request, message),
+            None => Error::new(ErrorKind::Poisoned, message),
+        };
+        self.answer(Err(err));
     }
 }
 
@@ -342,6 +359,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+    use crate::types::ids::SessionId;
 
     struct Count(AtomicUsize);
 
@@ -372,7 +390,14 @@ mod tests {
     fn a_dropped_completer_answers() {
         let (pending, completer) = Pending::<()>::new();
         drop(completer);
-        assert!(pending.wait().unwrap_err().is_outcome_unknown());
+        assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Poisoned);
+
+        let request = RequestId { session: SessionId(3), sequence: 7 };
+        let (pending, completer) = Pending::<()>::new();
+        drop(completer.about(request));
+        let err = pending.wait().unwrap_err();
+        assert!(err.is_outcome_unknown());
+        assert_eq!(err.request(), Some(request), "who asks again needs to know it");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! * An event that was pushed is taken in a turn soon, by whoever drives: a thread that fails to
 //!   take the driver knows that its holder looks at the inbox again after letting go. A call
 //!   that is left is taken later (`gathering`).
-//! * No lock is held while waiting for a disk, but by formation, which happens once.
+//! * No lock is held while waiting for a disk, but where docs/architecture.md (Threads) says so.
 //! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
 //! * When the last handle is gone, all threads end within a bounded time.
 
@@ -30,7 +30,7 @@ use super::admission::inbox_full;
 use super::backups::Backup;
 use super::changes::Edit;
 use super::driver::Driver;
-use super::ending::{panicked, refusal};
+use super::ending::{not_ended, panicked, refusal};
 use super::events;
 use super::gate::Gate;
 use super::gathering::{Gathering, Kind};
@@ -401,14 +401,12 @@ impl<D: Disk> Calls for Engine<D> {
         let request = ticket.request;
         let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
         let command = EncodedCommand { request, bytes };
-        Ok(self.ask(|completer| Event::Propose { command, completer, again: false }))
+        Ok(self.ask(|completer| Event::propose(command, completer, false)))
     }
 
     #[cfg(feature = "sim")]
     fn propose_again(&self, command: EncodedCommand) -> Pending<Committed> {
-        let (pending, completer) = Pending::new();
-        self.push(Event::Propose { command, completer, again: true });
-        pending
+        self.ask(|completer| Event::propose(command, completer, true))
     }
 
     fn resolve(&self, request: RequestId) -> Pending<Resolution> {
@@ -468,12 +466,13 @@ impl<D: Disk> Calls for Engine<D> {
 
     fn close(&self) -> Result<()> {
         self.push(Event::Close(self.close_timeout));
-        self.life.wait_stopped(self.close_timeout.saturating_add(JOIN_PATIENCE));
+        let patience = self.close_timeout.saturating_add(JOIN_PATIENCE);
+        self.life.wait_stopped(patience);
         self.shut_down();
         match self.report_now().stopped {
             Some(err) if err.kind() != ErrorKind::Closed => Err(err),
             Some(_) => Ok(()),
-            None => Err(Error::new(ErrorKind::Io, "the replica did not stop in time")),
+            None => Err(not_ended(self.id, patience)),
         }
     }
 

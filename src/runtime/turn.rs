@@ -162,6 +162,15 @@ pub enum Event<D: Disk> {
     Failed(Error),
 }
 
+impl<D: Disk> Event<D> {
+    /// A caller submits a transaction, and whoever waits for it learns which it was, whatever
+    /// comes of it.
+    pub fn propose(command: EncodedCommand, completer: Completer<Committed>, again: bool) -> Self {
+        let completer = completer.about(command.request);
+        Self::Propose { command, completer, again }
+    }
+}
+
 /// What there is to do after a turn.
 #[derive(Debug)]
 pub struct Effects<D: Disk> {

@@ -133,13 +133,13 @@ impl Calls for SimulatedCalls {
         let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
         let (pending, completer) = Pending::new();
         let command = EncodedCommand { request, bytes };
-        self.push(Event::Propose { command, completer, again: false });
+        self.push(Event::propose(command, completer, false));
         Ok(pending)
     }
 
     fn propose_again(&self, command: EncodedCommand) -> Pending<Committed> {
         let (pending, completer) = Pending::new();
-        self.push(Event::Propose { command, completer, again: true });
+        self.push(Event::propose(command, completer, true));
         pending
     }
 

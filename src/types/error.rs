@@ -68,7 +68,8 @@ pub enum ErrorKind {
     StorageFull,
     /// The deadline passed before the transaction was proposed: it did not and will not happen. Or
     /// before a leader confirmed a read, before the transaction that was waited for was applied
-    /// here, or before a hand-over or a change of the membership came about, which it still may.
+    /// here, or before a hand-over or a change of the membership came about, which it still may; or
+    /// before a replica that was closed ended, whose disk hangs.
     TimedOut,
     /// The deadline passed, or the replica stopped, after the transaction was proposed: it may have
     /// happened, it may happen yet, or it may never happen. It does not happen twice, and

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use indelible::Pending;
 use indelible::runtime::pending::{Completer, Helper};
 use indelible::sync::{Condvar, Mutex};
+use indelible::{ErrorKind, Pending};
 use shuttle::thread;
 
 use crate::explore::{Time, explore};
@@ -34,7 +34,7 @@ fn who_waits_learns_that_nobody_answers() {
     explore(SHARE, |time| {
         let (pending, completer) = Pending::<()>::new();
         let loses = thread::spawn(move || drop(completer));
-        assert!(pending.wait().unwrap_err().is_outcome_unknown());
+        assert_eq!(pending.wait().unwrap_err().kind(), ErrorKind::Poisoned);
         loses.join().unwrap();
         time.assert_below(MOMENT);
     });
@@ -57,7 +57,7 @@ fn who_awaits_learns_that_nobody_answers() {
         let (pending, completer) = Pending::<()>::new();
         let loses = thread::spawn(move || drop(completer));
         let result = shuttle::future::block_on(pending);
-        assert!(result.unwrap_err().is_outcome_unknown());
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Poisoned);
         loses.join().unwrap();
         time.assert_below(MOMENT);
     });
