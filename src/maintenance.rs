@@ -15,11 +15,11 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// Where the disk is full ([`StorageFull`](crate::ErrorKind::StorageFull)), thousands wait for
-    /// one already ([`Busy`](crate::ErrorKind::Busy)); where this replica is taking in a checkpoint
-    /// of a peer, and the peer does not answer for ten election timeouts
-    /// ([`Unreachable`](crate::ErrorKind::Unreachable)); or where this replica does not serve, or
-    /// stopped. What was there before is still there.
+    /// Where the disk is full ([`StorageFull`](crate::ErrorKind::StorageFull)); where this replica
+    /// does not serve yet, or 4,096 wait for one already ([`Busy`](crate::ErrorKind::Busy)); where
+    /// this replica is taking in a checkpoint of a peer, and the peer does not answer for ten
+    /// election timeouts ([`Unreachable`](crate::ErrorKind::Unreachable)); or where this replica
+    /// was closed or stopped. What was there before is still there.
     ///
     /// ```
     /// # use indelible::{Replica, Table};

@@ -62,12 +62,13 @@ impl<D: Disk> Driver<D> {
         let slot = image.boundary().slot;
         // The chain is that below what is chosen.
         let Some(view) = self.view().filter(|view| view.slot_chosen == slot) else {
-            let message = "entries that were chosen are not applied here yet";
+            let message = match self.paxos {
+                Some(_) => "entries that were chosen are not applied here yet".to_owned(),
+                None => format!("it does not serve yet: {}", self.report().why_late()),
+            };
             return Err(Error::busy(message, self.options.election_timeout));
         };
-        if image.membership().is_none() {
-            return Err(Error::new(ErrorKind::Closed, "the replica is part of no ledger yet"));
-        }
+        assert!(image.membership().is_some(), "a core takes part in a membership");
         let identity = self.journal.identity();
         let header = CheckpointHeader {
             home: identity.home(),

@@ -34,6 +34,7 @@ use crate::types::time::Moment;
 
 use super::backups::Backup;
 use super::driver::{Driver, Stage};
+use super::ending::closing;
 use super::pending::Completer;
 use super::requests::Answer;
 use super::space::FULL;
@@ -116,9 +117,16 @@ impl<D: Disk> Driver<D> {
 
     /// A caller wants everything that is applied now to be in a checkpoint.
     pub(super) fn on_checkpoint(&mut self, completer: Completer<()>) {
-        if !matches!(self.stage, Stage::Serving) || self.paxos.is_none() {
-            let closed = Error::new(ErrorKind::Closed, "the replica does not serve");
-            self.effects.answers.push(Answer::Checkpoint(completer, Err(closed)));
+        let refused = match self.stage {
+            Stage::Closing(_) => Some(closing()),
+            _ if self.paxos.is_none() => {
+                let message = format!("it does not serve yet: {}", self.report().why_late());
+                Some(Error::busy(message, self.options.election_timeout))
+            }
+            _ => None,
+        };
+        if let Some(err) = refused {
+            self.effects.answers.push(Answer::Checkpoint(completer, Err(err)));
             return;
         }
         if let Some(busy) = self.refuse_watcher(self.checkpoints.waiting()) {
@@ -183,7 +191,7 @@ impl<D: Disk> Driver<D> {
             if self.journal.is_checkpoint_given_up() {
                 reached!(CheckpointGivenUp);
                 let err = Error::new(ErrorKind::StorageFull, "no space for a checkpoint");
-                self.checkpoints.fail_all(&err, &mut self.effects.answers);
+                self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
                 let times = self.checkpoints.given_up.min(RETRY_DOUBLED_MAX);
                 self.checkpoints.given_up += 1;
                 self.checkpoints.retry_at = Some(self.now + RETRY * 2_u32.pow(times));
