@@ -125,13 +125,16 @@ pub struct PeerStatus {
 pub enum Role {
     /// The cluster is not formed yet: not all voters were seen.
     Forming,
+    /// It fetches what its journal lost, before it takes part again.
+    Repairing,
     /// It follows a leader, or waits for one.
     Follower,
     /// It tries to lead.
     Candidate,
     /// It leads.
     Leader,
-    /// It is closed or poisoned.
+    /// It was closed, was removed from the cluster, knows too little of a later release's format,
+    /// or failed for good; [`trouble`](Status::trouble) says which.
     Stopped,
 }
 
@@ -146,6 +149,7 @@ impl Status {
         let view = report.view;
         let role = match (&report.stopped, view) {
             (Some(_), _) => Role::Stopped,
+            (None, None) if report.cluster.is_some() => Role::Repairing,
             (None, None) => Role::Forming,
             (None, Some(view)) => view.role.into(),
         };
@@ -288,6 +292,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Forming => "forming",
+            Self::Repairing => "repairing",
             Self::Follower => "follower",
             Self::Candidate => "candidate",
             Self::Leader => "leader",

@@ -27,7 +27,7 @@ pub use super::repair::RepairReport;
 pub struct Report {
     /// This replica.
     pub id: ReplicaId,
-    /// What the protocol core tells; `None` while the cluster forms.
+    /// What the protocol core tells; `None` while the cluster forms, and during a repair before it.
     pub view: Option<View>,
     /// The cluster; `None` while it is not formed, or not told.
     pub cluster: Option<ClusterId>,
@@ -180,7 +180,8 @@ impl Report {
 }
 
 impl<D: Disk> Driver<D> {
-    /// What the protocol core tells about itself; `None` while the cluster forms.
+    /// What the protocol core tells about itself; `None` while the cluster forms, and while this
+    /// replica fetches what it lost before it takes part.
     #[must_use]
     pub fn view(&self) -> Option<View> {
         Some(self.paxos.as_ref()?.view())
@@ -330,7 +331,7 @@ impl<D: Disk> Driver<D> {
             id: self.options.id,
             view: self.view(),
             cluster: Some(self.journal.identity().cluster).filter(|_| !forming),
-            membership: self.members().cloned(),
+            membership: self.members().or(self.repair.members.as_ref()).cloned(),
             trouble: self.formation.trouble().filter(|_| forming).cloned(),
             missing: if forming { self.formation.missing() } else { Vec::new() },
             joins: self.options.join.filter(|_| forming),
