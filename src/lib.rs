@@ -40,8 +40,8 @@
 //!
 //! # What is guaranteed
 //!
-//! * **Durable.** What was acknowledged was synced to disk by a majority of the replicas, and
-//!   survives a crash of any of them, and of all.
+//! * **Durable.** What was acknowledged was synced to disk by a quorum of the voters, by
+//!   default a majority, and survives a crash of any of them, and of all.
 //! * **Ordered.** Each transaction that changes something gets an id, greater than that of all
 //!   before it, equal on all replicas and never used twice.
 //! * **All or nothing.** All of a transaction happens under one id, or none of it, and only if all
@@ -53,7 +53,8 @@
 //!   changes or a message is lost, it is tried again by itself until its deadline.
 //! * **Honest.** A write that may or may not have happened fails with
 //!   [`Error::is_outcome_unknown`], never as if it had not, and [`Replica::resolve`] settles which
-//!   it is. Every call is answered within its deadline ([`Config::request_timeout`]).
+//!   it is. Every call is answered within its deadline ([`Config::request_timeout`]), but those
+//!   that say that they have none.
 //!
 //! # What is not
 //!
@@ -181,8 +182,10 @@
 //! }
 //! ```
 //!
-//! [`Replica::open`], [`Replica::wait_ready`], [`Replica::close`] and each step of [`Transactions`]
-//! block: call them where blocking is fine.
+//! [`Replica::open`], [`Replica::wait_ready`], [`Replica::close`], [`Replica::backup`], each step
+//! of [`Transactions`], and what reads backups and directories ([`Backup`], [`Restore`]) block:
+//! call them where blocking is fine. [`Replica::status`] and its like wait for the turn under way,
+//! which is short.
 //!
 //! ## An outcome is unknown
 //!

@@ -184,6 +184,17 @@ impl Replica {
     /// # Errors
     ///
     /// As there.
+    ///
+    /// ```no_run
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::in_memory()?;
+    /// replica.add_observer(4, "10.0.0.4:7400").wait()?;
+    /// // Once it has caught up; before that, it is refused as `NotCaughtUp`.
+    /// let membership = replica.promote(4).wait()?;
+    /// assert!(membership.voter(4.into()).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn promote(&self, id: impl Into<ReplicaId>) -> Pending<Membership> {
         let id = id.into();
         self.change_membership(move |present| present.with_voter(id))
@@ -196,6 +207,15 @@ impl Replica {
     /// # Errors
     ///
     /// As there.
+    ///
+    /// ```no_run
+    /// # fn main() -> indelible::Result<()> {
+    /// # let replica = indelible::Replica::in_memory()?;
+    /// let membership = replica.remove(3).wait()?;
+    /// assert!(membership.removed().contains(&3.into()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remove(&self, id: impl Into<ReplicaId>) -> Pending<Membership> {
         let id = id.into();
         self.change_membership(move |present| match present.removed().contains(&id) {

@@ -41,7 +41,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | magic `indelSEG` |
-//! | 8 | 8 | format version, 1 (2 bytes), zero |
+//! | 8 | 8 | format version, 1 (2 bytes); 1 where the promise was lost (1 byte); zero |
 //! | 16 | 32 | cluster, incarnation |
 //! | 48 | 16 | number of the segment, its length when made |
 //! | 64 | 8 | LSN of its first frame |

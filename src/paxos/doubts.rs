@@ -28,7 +28,7 @@
 //!   shows the doubt gone: a vote, a chosen entry, or the doubts that are left.
 //! * A doubt ends below the promise only by what is chosen, and then no `Accepted` is sent.
 //!
-//! Not here: what the candidate makes of it (`candidate`).
+//! Not here: what the candidate makes of it (`phase1`).
 
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::Entry;
@@ -149,7 +149,7 @@ impl Paxos {
     /// cast before this opening can ever be chosen.
     ///
     /// Below its ballot: phase 1 found for each of these slots that nothing was chosen there below
-    /// its ballot, and those who said so promised to vote for nothing there any more (`candidate`).
+    /// its ballot, and those who said so promised to vote for nothing there any more (`phase1`).
     /// At its ballot: it had proposed nothing there when it answered; it answered a question of
     /// this opening, so whatever this replica voted for there at its ballot, it did in this
     /// opening, and remembers. That is what `boot` is for. Without it, an answer to the opening

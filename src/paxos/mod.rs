@@ -250,7 +250,7 @@ impl Paxos {
         }
     }
 
-    /// What this core can tell about itself at `now`.
+    /// What this core can tell about itself.
     #[must_use]
     pub fn view(&self) -> View {
         View {

@@ -8,7 +8,7 @@
 //! Invariants:
 //! * Transactions that wait for a slot are bounded in bytes and in number; one is always let in.
 //! * Calls that wait for a read, or for a transaction, are bounded in number; so are those that
-//!   wait for a hand-over, and those that wait for another leader.
+//!   wait for a hand-over, for another leader, for a change of the membership, or for a checkpoint.
 //! * Whoever is refused, nothing was done for.
 
 use std::time::Duration;
@@ -124,7 +124,8 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// So many callers may wait for a hand-over, and as many for another leader.
+/// So many callers may wait for a hand-over; as many for another leader, for a change of the
+/// membership, and for a checkpoint.
 const WATCHERS_MAX: usize = 4096;
 
 /// Nobody need come back sooner.

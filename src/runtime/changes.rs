@@ -328,7 +328,7 @@ impl<D: Disk> Driver<D> {
         Error::new(ErrorKind::TimedOut, message)
     }
 
-    /// Who belongs as far as this replica knows; `None` while the cluster forms.
+    /// Who belongs as far as the core knows; `None` before there is one.
     #[must_use]
     pub fn members(&self) -> Option<&Membership> {
         self.paxos.as_ref().map(Paxos::membership)

@@ -10,15 +10,8 @@
 //!
 //! A [`Driver`] holds everything of a replica but its threads, sockets and clocks. It is given what
 //! happened and the time, and returns what there is to do; the journal's writes are among it, as
-//! jobs that any thread may run. Its parts have files of their own: `forming` (until it serves),
-//! `applying` (what is chosen), `calls` (what callers ask), `changes` (who is to belong), `fence`
-//! (openings of peers), `forwards` (commands for another leader), `handover` (another one is to
-//! lead), `next_leader` (who wants to hear of it), `journaling` (records in, messages out),
-//! `leases` (the clock they are measured by, and what is known of them durably),
-//! `checkpoints` (the state, as a file), `sending`, `receiving`, `installing` (from one replica to
-//! another), `trimming` (the journal's front goes), `priorities` (a
-//! peer is preferred), `stalled` (a disk that hangs), `space` (one that is full), `repair` (what
-//! the journal lost), `report`.
+//! jobs that any thread may run. Its parts have files of their own, each an `impl Driver`, or a
+//! value that it owns: see "One replica" in docs/architecture.md.
 //!
 //! Invariants:
 //! * Records are appended before anything that depends on them can leave: a held message waits for

@@ -1,7 +1,7 @@
 //! One replica, running.
 //!
 //! ```text
-//!  caller threads          reader of peer 2, 3        writer 1, 2, 3           clock
+//!  caller threads          reader of peer 2, 3        writer 1 to 4            clock
 //!  put().wait()            TCP bytes -> messages      write + sync a group     wakes on time
 //!       |                         |                         |                    |
 //!       |  push an event          |                         |                    |
@@ -23,11 +23,9 @@
 //! whoever is woken may call the replica at once.
 //!
 //! * [`driver`] is everything that a replica decides, without threads; [`turn`] is what goes into a
-//!   turn and comes out. Parts of the driver: `admission`, `applying`, `calls`, [`changes`],
-//!   `fence`, `forming`, `forwards`, `handover`, `next_leader`, `journaling`, `priorities`,
-//!   `repair`, `space`, `stalled`, [`report`], `events`; [`batcher`], `held`, [`requests`] with
-//!   [`writes`], [`tickets`] and [`tail`] are values that it owns. Events wait for it in the
-//!   `inbox`; `gathering` says which calls are left there without a turn.
+//!   turn and comes out. Each file says what its part of the driver is; docs/architecture.md has
+//!   them all. Events wait for it in the `inbox`; `gathering` says which calls are left there
+//!   without a turn.
 //! * [`threads`] is the only file of the crate that spawns and reads a clock; `signals` is what the
 //!   threads wait for. It asks the [`gate`] whom to talk to.
 //! * [`opening`] is how the facade starts a replica, [`handle`] how it calls it, [`pending`] what
