@@ -48,6 +48,9 @@ mod leases;
 #[path = "scenarios/membership.rs"]
 mod membership;
 
+#[path = "scenarios/alone.rs"]
+mod alone;
+
 #[path = "scenarios/newcomers.rs"]
 mod newcomers;
 

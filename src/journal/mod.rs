@@ -162,8 +162,8 @@ pub struct Journal<D: Disk> {
     disk: Arc<D>,
     options: Options,
     identity: Identity,
-    /// Whether nobody else has what it holds.
-    alone: bool,
+    /// By what others have what it holds, if they do (`sharing`).
+    shared_from: Option<Slot>,
     recovered: Recovered,
     found_through: Lsn,
     shared: Arc<Shared<D::File>>,
@@ -195,14 +195,14 @@ impl<D: Disk> Journal<D> {
             found_through,
             writer,
             checkpoints,
-            alone,
+            shared_from,
         } = recovery::open(&disk, options, who)?;
         Ok(Self {
             checkpoints: Checkpoints::new(Arc::clone(&disk), checkpoints),
             disk,
             options,
             identity,
-            alone,
+            shared_from,
             recovered,
             found_through,
             shared,
@@ -241,7 +241,7 @@ impl<D: Disk> Journal<D> {
         if !same || self.identity.membership.is_none() {
             self.identity.cluster = cluster;
             self.identity.membership = Some(membership.clone());
-            self.alone = sharing::began_alone(&self.identity);
+            self.shared_from = sharing::shared_from(&[], &self.identity);
             *self.shared.home.write() = self.identity.home();
             identity::replace(&*self.disk, &self.identity)?;
         }

@@ -58,8 +58,8 @@ use super::writer::{Start, Writer};
 pub(super) struct Opened<D: Disk> {
     pub(super) lock: D::Lock,
     pub(super) identity: Identity,
-    /// Whether nobody else has what is in the directory.
-    pub(super) alone: bool,
+    /// By what others have what is in the directory, if they do (`sharing`).
+    pub(super) shared_from: Option<Slot>,
     pub(super) shared: Arc<Shared<D::File>>,
     pub(super) recovered: Recovered,
     /// The last frame that was found.
@@ -92,24 +92,9 @@ pub(super) fn open<D: Disk>(
     let lock = lock(&**disk)?;
     let names = names(&**disk)?;
     let numbers = segments_among(&names)?;
-    let mut identity = match (identity::read(&**disk)?, sign_of_use(&names)) {
-        (Some(identity), _) => identity,
-        (None, None) => Identity::draw(&**disk, who)?,
-        (None, Some(file)) => return Err(JournalError::IdentityLost { file: file.clone() }),
-    };
-    if identity.replica != who {
-        return Err(JournalError::IdentityMismatch { wanted: who, found: identity.replica });
-    }
-    if numbers.last().is_none_or(|last| *last < identity.segment_made) && identity.segment_made > 0
-    {
-        return Err(JournalError::MissingSegment { file: segment_name(identity.segment_made) });
-    }
-    if let Some(last) = numbers.last()
-        && *last > identity.segment_made.saturating_add(UNNAMED_SEGMENTS_MAX)
-    {
-        return Err(no_segment(*last));
-    }
-    let alone = sharing::is_alone(&names, &identity);
+    let mut identity = identity_of(&**disk, who, &names, &numbers)?;
+    let shared_from = sharing::shared_from(&names, &identity);
+    let alone = shared_from.is_none();
     let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
     let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
@@ -147,7 +132,16 @@ pub(super) fn open<D: Disk>(
         writer.set_identity(&identity);
     }
     let found_through = scan.lsn_seen;
-    Ok(Opened { lock, identity, alone, shared, recovered, found_through, writer, checkpoints })
+    Ok(Opened {
+        lock,
+        identity,
+        shared_from,
+        shared,
+        recovered,
+        found_through,
+        writer,
+        checkpoints,
+    })
 }
 
 /// Makes the first segment of a directory that has just become part of a cluster.
@@ -182,6 +176,31 @@ pub(super) fn begin<D: Disk>(
 fn sign_of_use(names: &[String]) -> Option<&String> {
     let is_checkpoint = |name: &String| name == TEMPORARY_NAME || checkpoint_slot(name).is_some();
     names.iter().find(|name| segment_number(name).is_some() || is_checkpoint(name))
+}
+
+/// Whose directory it is, drawn where it is blank; the segments that there are fit what it says.
+fn identity_of<D: Disk>(
+    disk: &D,
+    who: ReplicaId,
+    names: &[String],
+    numbers: &[u64],
+) -> Result<Identity, JournalError> {
+    let identity = match (identity::read(disk)?, sign_of_use(names)) {
+        (Some(identity), _) => identity,
+        (None, None) => Identity::draw(disk, who)?,
+        (None, Some(file)) => return Err(JournalError::IdentityLost { file: file.clone() }),
+    };
+    if identity.replica != who {
+        return Err(JournalError::IdentityMismatch { wanted: who, found: identity.replica });
+    }
+    let (last, made) = (numbers.last().copied(), identity.segment_made);
+    if made > 0 && last.is_none_or(|last| last < made) {
+        return Err(JournalError::MissingSegment { file: segment_name(made) });
+    }
+    match last.filter(|last| *last > made.saturating_add(UNNAMED_SEGMENTS_MAX)) {
+        Some(last) => Err(no_segment(last)),
+        None => Ok(identity),
+    }
 }
 
 /// Takes the directory for this caller alone.

@@ -1,16 +1,24 @@
 //! Whether anybody else has what this journal holds, where that changed since the directory was
-//! formed: two names of empty files, `shared` and `alone`.
+//! formed: two names of empty files, `shared-` with a slot, and `alone`.
 //!
 //! What is torn or rotten means another thing to a replica that is alone: what is torn at the end
 //! was never acknowledged, and what is rotten is lost. Where others vote, it is in doubt, and they
 //! have it. Who votes says the membership in `identity` at first; later memberships are in the log,
 //! of which that part may be what is lost. So it stands beside it.
 //!
+//! A crash may come between the group that shows that a replica is the only voter, and its file.
+//! Then a torn end is read as that of one among others, though nobody else can say what was in it.
+//! The slot tells that apart from one that knows too little of the log to see who else votes: see
+//! [`Journal::shared_from`].
+//!
 //! Invariants:
 //! * Either is made when the journal shows durably that the membership counts: whoever reads a torn
 //!   end as the other kind of replica would is still one by what it reads, or finds the newer one.
+//! * `shared` is durable before a vote leaves that was cast under a membership that names others,
+//!   behind one that does not; and before that one is proposed, `alone` is.
 //! * Where both files are there, `shared` counts.
 
+use crate::types::ids::Slot;
 use crate::types::membership::Membership;
 
 use super::Journal;
@@ -18,15 +26,29 @@ use super::disk::Disk;
 use super::error::JournalError;
 use super::identity::Identity;
 
-/// Others have what is in the directory.
-pub const SHARED_NAME: &str = "shared";
+/// Others have what is in the directory, if a slot follows.
+const SHARED_PREFIX: &str = "shared-";
 /// Nobody else has it.
 pub const ALONE_NAME: &str = "alone";
 
-/// Whether nobody else has what is in the directory.
-pub(super) fn is_alone(names: &[String], identity: &Identity) -> bool {
-    let has = |name: &str| names.iter().any(|found| found == name);
-    !has(SHARED_NAME) && (has(ALONE_NAME) || began_alone(identity))
+/// Others have what is in the directory, by a membership that counts from a slot up to `slot` on.
+#[must_use]
+pub fn shared_name(slot: Slot) -> String {
+    format!("{SHARED_PREFIX}{:016x}", slot.0)
+}
+
+/// The slot in such a name; `None` where it is none.
+#[must_use]
+pub fn shared_slot(name: &str) -> Option<Slot> {
+    let slot = u64::from_str_radix(name.strip_prefix(SHARED_PREFIX)?, 16).ok().map(Slot)?;
+    (shared_name(slot) == name).then_some(slot)
+}
+
+/// Whether nobody else has what is in the directory: `None`; or, by which slot it was shared last.
+pub(super) fn shared_from(names: &[String], identity: &Identity) -> Option<Slot> {
+    let newest = names.iter().filter_map(|name| shared_slot(name)).max();
+    let has_alone = names.iter().any(|name| name == ALONE_NAME);
+    newest.or_else(|| (!has_alone && !began_alone(identity)).then_some(Slot::ZERO))
 }
 
 /// Whether the membership that was agreed to names this replica alone; also where there is none
@@ -40,34 +62,60 @@ impl<D: Disk> Journal<D> {
     /// Whether nobody else has what this journal holds, as the directory says.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.alone
+        self.shared_from.is_none()
     }
 
-    /// Writes down, durably, whether nobody else has what this journal holds: no longer, once the
-    /// journal shows durably that a membership counts that names others; again, when it shows one
-    /// that names this replica alone.
+    /// Whoever knows the log up to here, or farther, knows the membership by which others have what
+    /// this journal holds, as the directory says; `None` where nobody else has it. If it names this
+    /// replica alone all the same, that is newer.
+    #[must_use]
+    pub fn shared_from(&self) -> Option<Slot> {
+        self.shared_from
+    }
+
+    /// Writes down, durably, that nobody else has what this journal holds, once it shows durably
+    /// that a membership counts that names this replica alone.
     ///
     /// # Errors
     ///
     /// Where a file cannot be made or removed; then open the directory anew.
-    pub fn set_alone(&mut self, alone: bool) -> Result<(), JournalError> {
-        if self.alone == alone {
-            return Ok(());
+    pub fn set_alone(&mut self) -> Result<(), JournalError> {
+        if !self.is_alone() {
+            self.exchange_names(ALONE_NAME, |name| shared_slot(name).is_some())?;
+            self.shared_from = None;
         }
-        let (made, gone) =
-            if alone { (ALONE_NAME, SHARED_NAME) } else { (SHARED_NAME, ALONE_NAME) };
+        Ok(())
+    }
+
+    /// Writes down, durably, that others have what this journal holds, once it shows durably that a
+    /// membership counts that names them. Whoever knows the log up to `slot` knows of it.
+    ///
+    /// # Errors
+    ///
+    /// As with [`set_alone`](Self::set_alone).
+    pub fn set_shared(&mut self, slot: Slot) -> Result<(), JournalError> {
+        if self.is_alone() {
+            self.exchange_names(&shared_name(slot), |name| name == ALONE_NAME)?;
+            self.shared_from = Some(slot);
+        }
+        Ok(())
+    }
+
+    fn exchange_names(
+        &self,
+        made: &str,
+        is_gone: impl Fn(&str) -> bool,
+    ) -> Result<(), JournalError> {
         let names = self.disk.list().map_err(JournalError::io("list", "."))?;
-        let has = |name: &str| names.iter().any(|found| found == name);
         let sync = || self.disk.sync_directory().map_err(JournalError::io("sync", "."));
-        if !has(made) {
+        if !names.iter().any(|name| name == made) {
             self.disk.create(made).map_err(JournalError::io("create", made))?;
             sync()?;
         }
-        if has(gone) {
-            self.disk.remove(gone).map_err(JournalError::io("remove", gone))?;
-            sync()?;
+        let gone = names.iter().filter(|name| is_gone(name)).collect::<Vec<_>>();
+        for name in &gone {
+            self.disk.remove(name).map_err(JournalError::io("remove", name))?;
         }
-        self.alone = alone;
-        Ok(())
+        if gone.is_empty() { Ok(()) } else { sync() }
     }
 }

@@ -78,6 +78,20 @@ impl Paxos {
         self.become_follower();
     }
 
+    /// Nobody else votes, behind what is known. What is UNCERTAIN there was not acknowledged, for
+    /// whoever is alone judges a torn end so; but it was read as that of one among others, before
+    /// it could be seen who votes. What is FAULTY is lost, and stays in doubt.
+    pub(super) fn on_alone(&mut self) {
+        let only = self.membership.is_only(self.options.id);
+        let Doubts { promise_lost, faulty, uncertain } = &self.doubts;
+        if only && !promise_lost && faulty.is_empty() && !uncertain.is_empty() {
+            reached!(DoubtsOfOneAlone);
+            self.settle_doubts(self.slot_chosen);
+            // What it answered itself in phase 1 abstained, and it is not asked again.
+            self.become_follower();
+        }
+    }
+
     /// The slots from `from` on for which this replica does not speak, in order and apart. What is
     /// FAULTY is never called less.
     pub(super) fn abstentions(&self, from: Slot) -> Vec<Abstention> {

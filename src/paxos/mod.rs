@@ -222,6 +222,7 @@ impl Paxos {
             Input::Read(read) => self.on_read(read),
             Input::Writable(writable) => self.on_writable(writable),
             Input::Fenced => self.on_fenced(),
+            Input::Alone => self.on_alone(),
             Input::Campaign => self.campaign(),
             Input::HandOver { to, stalled } => self.on_hand_over(to, stalled),
             Input::Change(membership) => self.on_change(membership),

@@ -80,6 +80,9 @@ pub enum Input {
     Writable(bool),
     /// A peer remembers a later state of this replica's directory: votes and promises may be lost.
     Fenced,
+    /// This replica is the only voter, and nothing newer says that it is not: what was torn off the
+    /// end of its journal was never acknowledged.
+    Alone,
     /// A linearizable read began here. Numbers increase.
     Read(u64),
     /// Campaign at once, whoever leads.

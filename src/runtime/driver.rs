@@ -109,8 +109,9 @@ pub struct Driver<D: Disk> {
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
     pub(super) changes: Changes,
-    /// What is to be said of who else has what the journal holds, and behind which frame.
-    pub(super) sharing: Option<(bool, Option<Lsn>)>,
+    /// The directory does not say yet who else has what the journal holds; and behind which frame
+    /// it is to say so.
+    pub(super) sharing: Option<Option<Lsn>>,
     pub(super) next_leader: NextLeader,
     pub(super) stalled: Stalled,
     pub(super) priorities: Priorities,
@@ -286,6 +287,7 @@ impl<D: Disk> Driver<D> {
         self.hand_over_if_stalled();
         self.hand_over_at_close();
         self.hand_over_to_preferred();
+        self.say_who_shares()?;
         self.go_on_with_changes();
         self.work()?;
         if self.use_membership() {
@@ -298,7 +300,6 @@ impl<D: Disk> Driver<D> {
         self.go_on_with_checkpoints();
         self.settle_hand_overs();
         self.settle_changes();
-        self.say_who_shares()?;
         self.leave_if_removed();
         self.tell_leader();
         self.seal_when_idle()?;

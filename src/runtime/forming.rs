@@ -229,7 +229,7 @@ impl<D: Disk> Driver<D> {
         self.repair.want(unreadable);
         self.space.core_begins();
         self.tell_standing();
-        self.set_alone(self.members().is_some_and(|members| members.is_only(self.options.id)))?;
+        self.say_who_shares_at_opening()?;
         if self.fence.told_by().is_some() {
             self.step(Input::Fenced);
         }

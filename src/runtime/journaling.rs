@@ -22,7 +22,7 @@ impl<D: Disk> Driver<D> {
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
         self.journal.append(records, chosen)?;
         self.appended_at = self.now;
-        if let Some((_, after @ None)) = &mut self.sharing {
+        if let Some(after @ None) = &mut self.sharing {
             *after = Some(self.journal.last_lsn());
         }
         Ok(())
@@ -53,30 +53,51 @@ impl<D: Disk> Driver<D> {
     /// beside it once the journal shows durably that it does: until then a torn end is judged by
     /// those who decided before.
     pub(super) fn look_who_shares(&mut self) {
-        let Some(paxos) = &self.paxos else { return };
-        let alone = paxos.membership().is_only(self.options.id);
-        self.sharing = (alone != self.journal.is_alone()).then_some((alone, None));
+        self.sharing = self.has_other_sharers().then_some(None);
     }
 
-    /// Says it, when it is time.
-    pub(super) fn say_who_shares(&mut self) -> Result<()> {
-        let Some((alone, Some(after))) = self.sharing else { return Ok(()) };
-        if self.journal.frontier().lsn() < after {
-            return Ok(());
-        }
-        self.sharing = None;
-        self.set_alone(alone)
+    /// Whether the directory does not say yet who has what this journal holds.
+    fn has_other_sharers(&self) -> bool {
+        let id = self.options.id;
+        self.members().is_some_and(|members| members.is_only(id) != self.journal.is_alone())
     }
 
     /// At an opening, what the journal shows is durable.
-    pub(super) fn set_alone(&mut self, alone: bool) -> Result<()> {
-        let Some(paxos) = &self.paxos else { return Ok(()) };
-        // What is in doubt, or voted for, may be that others vote.
-        let unsure = !paxos.doubts().is_empty() || paxos.votes_for_membership();
-        if !alone || !unsure {
-            self.journal.set_alone(alone)?;
+    pub(super) fn say_who_shares_at_opening(&mut self) -> Result<()> {
+        self.judge_as_one_alone();
+        self.sharing = self.has_other_sharers().then(|| Some(self.journal.frontier().lsn()));
+        self.say_who_shares()
+    }
+
+    /// Says it, when it is time. Nobody is asked for another membership before.
+    pub(super) fn say_who_shares(&mut self) -> Result<()> {
+        let Some(Some(after)) = self.sharing else { return Ok(()) };
+        if self.journal.frontier().lsn() < after {
+            return Ok(());
         }
+        let is_newest = self.judge_as_one_alone();
+        let Some(paxos) = &self.paxos else { return Ok(()) };
+        if self.journal.is_alone() {
+            self.journal.set_shared(paxos.view().slot_chosen)?;
+        } else if is_newest && paxos.doubts().is_empty() && !paxos.votes_for_membership() {
+            self.journal.set_alone()?;
+        } else {
+            // What is in doubt, or voted for, may be that others vote.
+            return Ok(());
+        }
+        self.sharing = None;
         Ok(())
+    }
+
+    /// Where nothing newer than what is known of the log says that anybody else votes, a torn end
+    /// is judged as that of one alone, if this replica is. Returns whether nothing does.
+    fn judge_as_one_alone(&mut self) -> bool {
+        let known = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
+        let is_newest = self.journal.shared_from().is_none_or(|shared| shared <= known);
+        if is_newest {
+            self.step(Input::Alone);
+        }
+        is_newest
     }
 
     fn append_lazily(&mut self, record: Record) -> Result<()> {

@@ -29,13 +29,14 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
 /// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/repair.rs`,
-/// `tests/overload.rs`).
-const SCRIPTED: [Mark; 5] = [
+/// `tests/overload.rs`, `tests/scenarios/alone.rs`).
+const SCRIPTED: [Mark; 6] = [
     Mark::LeaderOverruled,
     Mark::AcceptWithheld,
     Mark::RepairedBesideServing,
     Mark::HeldDropped,
     Mark::TrimGivenUp,
+    Mark::DoubtsOfOneAlone,
 ];
 
 /// Marks that are reached in a few of ten thousand runs.

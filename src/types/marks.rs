@@ -244,6 +244,8 @@ marks! {
     CheckpointPassed = "checkpoint-passed",
     /// A part of a checkpoint was sent.
     CheckpointPartSent = "checkpoint-part-sent",
+    /// Who was left as the only voter judged its torn end anew.
+    DoubtsOfOneAlone = "doubts-of-one-alone",
     /// A part of a checkpoint waited, so that commits beside it do not.
     PartPaced = "part-paced",
     /// A transfer of a checkpoint began anew with another one, or with another peer.

@@ -1,0 +1,100 @@
+//! Who is the only voter, and was not, or was and is not any more: a torn end of its journal is
+//! judged by who else may have what stood there.
+
+use std::time::Duration;
+
+use indelible::ReplicaId;
+use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
+use indelible::journal::segment::BLOCK_BYTES;
+use indelible::journal::sharing::shared_slot;
+use indelible::sim::{Plan, Simulation};
+use indelible::types::marks::{self, Mark};
+
+use super::membership::{change, join};
+use super::support::{Cluster, for_seeds_of, nothing_survives};
+
+#[test]
+fn who_is_left_alone_goes_on_whatever_is_torn() {
+    // One of two is removed, and the power of the other one fails at any time around the moment
+    // from which on it decides alone: its journal may show that already, while the directory does
+    // not say it yet, and more was being written. Nobody else can tell what was in that.
+    drop(marks::take());
+    let plan = Plan { replicas: 2, ..Plan::default() };
+    for round in 0..ROUNDS {
+        for_seeds_of(&plan, |cluster| {
+            let (left, removed) = (cluster.leader, cluster.others[0]);
+            let is_alone = |sim: &Simulation| {
+                let members = sim.report(left).and_then(|report| report.membership);
+                members.is_some_and(|members| members.is_only(left))
+            };
+            let _change = cluster.replica(left).remove(removed);
+            let mut begun = Vec::new();
+            let mut wait = 50 * round + cluster.below(50);
+            while wait > 0 {
+                begun.push(cluster.begin(left, 64));
+                cluster.run_for(Duration::from_micros(50));
+                wait -= if is_alone(&cluster.sim) { wait.min(50) } else { 0 };
+            }
+            cluster.cut_power(removed, &mut nothing_survives);
+            cluster.cut_power(left, &mut |piece| piece.number % 2 == 0);
+            drop(begun);
+            cluster.reopen(left);
+            cluster.run_timeouts(1);
+            if !is_alone(&cluster.sim) {
+                cluster.reopen(removed);
+            }
+            cluster.expect("somebody leads", |sim| sim.leader().is_some());
+            cluster.write_some(left, 3);
+        });
+    }
+    assert!(marks::take()[Mark::DoubtsOfOneAlone as usize] > 0, "no power cut came in between");
+}
+
+/// How many times the power fails after what time, for each seed.
+const ROUNDS: u64 = 40;
+
+#[test]
+fn who_was_alone_once_leaves_it_to_those_who_joined_since() {
+    // One that was alone has others vote, and then loses all of its journal behind what shows it
+    // alone, as if that had been torn off. The directory says that others voted later.
+    let mut plan = Plan { replicas: 1, outsiders: 1, ..Plan::default() };
+    plan.journal.segment_bytes = 1 << 20;
+    for_seeds_of(&plan, |cluster| {
+        let (one, other) = (cluster.leader, 2);
+        join(cluster, other);
+        cluster.write_some(one, 3);
+        cluster.run_timeouts(1);
+        let alone = cluster.save_disk(one);
+        change(cluster, |leader| leader.promote(other));
+        cluster.write_some(cluster.sim.leader().unwrap(), 5);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.cut_power(other, &mut nothing_survives);
+        cluster.cut_power(one, &mut nothing_survives);
+        let shared = cluster.disk(one).names().into_iter().find(|name| shared_slot(name).is_some());
+        cluster.restore_disk(one, &alone);
+        cluster.disk(one).plant(&shared.expect("others vote"), &[]);
+        spoil_end(cluster, one);
+        cluster.reopen(one);
+        cluster.run_timeouts(10);
+        let report = cluster.report(one).unwrap();
+        assert!(report.membership.is_some_and(|members| members.is_only(one)));
+        assert!(report.doubts.faulty.is_empty() && !report.doubts.uncertain.is_empty());
+        assert!(report.view.is_none_or(|view| !view.ready), "it would decide alone");
+    });
+}
+
+/// Something stands behind the last frame that is none.
+fn spoil_end(cluster: &Cluster, id: ReplicaId) {
+    let disk = cluster.disk(id);
+    let mut last = None;
+    for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
+        let bytes = disk.durable(&name).unwrap();
+        for at in (0..bytes.len() - FRAME_HEADER_BYTES).step_by(8) {
+            let Ok((header, _)) = Header::decode(&bytes[at..]) else { continue };
+            let end = at + FRAME_HEADER_BYTES + header.payload_bytes as usize;
+            last = last.max(Some((header.lsn, end.next_multiple_of(BLOCK_BYTES), name.clone())));
+        }
+    }
+    let (_, end, name) = last.expect("it has frames");
+    assert!(disk.rot(&name, end..end + 64, |bytes| bytes.fill(0x55)), "{name} at {end}");
+}
