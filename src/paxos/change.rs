@@ -264,6 +264,9 @@ impl Paxos {
                 let Some(safe) = safe else { return };
                 self.end_change();
                 self.adopt(safe);
+                if self.change().is_none() {
+                    self.election.campaign_succeeded();
+                }
             }
             Stage::Announced | Stage::Proposed | Stage::Found(_) => {}
         }

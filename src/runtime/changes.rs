@@ -180,7 +180,7 @@ impl<D: Disk> Driver<D> {
     /// Asks the core once more for a forced change that it gave up.
     fn insist(&mut self) {
         if let Some(Waiting { step: Step::Forced(next), .. }) = self.changes.waiting.front()
-            && let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.can_change())
+            && let Some(paxos) = self.paxos.as_ref().filter(|paxos| self.can_change(paxos))
             && matches!(self.stage, Stage::Serving)
             && paxos.membership() != next
             && self.check_known(paxos, next).is_ok()
@@ -229,12 +229,18 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Whether a change can be asked for now: also, the directory says whether others have what is
+    /// in it under the present membership, so that no torn end is judged by one before that.
+    fn can_change(&self, paxos: &Paxos) -> bool {
+        paxos.can_change() && self.sharing.is_none()
+    }
+
     /// Asks the core for the change, if that can be asked now.
     fn begin_change(&mut self, edit: Edit) -> (Step, Option<Result<Membership>>) {
         if let Err(err) = self.check_leads() {
             return (Step::Asked(edit), Some(Err(err)));
         }
-        let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.can_change()) else {
+        let Some(paxos) = self.paxos.as_ref().filter(|paxos| self.can_change(paxos)) else {
             return (Step::Asked(edit), None);
         };
         let present = self.with_own_address(paxos.membership());
@@ -307,13 +313,14 @@ impl<D: Disk> Driver<D> {
             return Some(Err(Error::new(ErrorKind::TimedOut, message)));
         }
         let insists = matches!((step, &self.stage), (Step::Forced(_), Stage::Serving));
-        if !counts && !insists && paxos.changing_to().is_none() {
-            return Some(Err(Error::membership(
-                ErrorKind::Unreachable,
-                MembershipError::NotAnswered,
-            )));
+        if counts || insists || paxos.changing_to().is_some() {
+            return None;
         }
-        None
+        let not_answered = Error::membership(ErrorKind::Unreachable, MembershipError::NotAnswered);
+        Some(Err(paxos.handing_over().map_or(not_answered, |to| {
+            let message = format!("nothing was changed: this replica hands over to replica {to}");
+            Error::busy(message, self.options.election_timeout)
+        })))
     }
 
     fn change_is_late(&self, step: &Step) -> Error {

@@ -45,6 +45,9 @@ use super::writes::{self, Told};
 /// a peer, so that none is dropped.
 const FORWARDED_WEIGHT_MAX: usize = 4 * 1024 * 1024;
 
+/// Of so many replicas attempts are remembered; of members even if there are more.
+const REPLICAS_SEEN_MAX: usize = 64;
+
 /// Most attempts of a peer that are remembered one by one.
 const SEEN_MAX: usize = 1 << 14;
 
@@ -80,12 +83,18 @@ impl<D: Disk> Driver<D> {
             return;
         }
         // Who does not belong may not know it: its callers are told when it does.
-        let belongs = self.members().is_some_and(|members| members.member(from).is_some());
+        let (belongs, removed) = self.members().map_or((false, false), |members| {
+            (members.member(from).is_some(), members.removed().binary_search(&from).is_ok())
+        });
         let takes = belongs && self.leads() && !matches!(self.stage, Stage::Closing(_));
+        if !belongs && !removed && !self.forwards.has_room_for(from) {
+            return;
+        }
         let mut bounced = Vec::new();
         for (command, at) in forward.commands.into_iter().zip(0..) {
             let attempt = forward.attempt.saturating_add(at);
-            if !self.forwards.is_new(from, forward.boot, attempt, &command) {
+            // Of who was removed nothing is taken ever again: there is nothing to remember.
+            if !removed && !self.forwards.is_new(from, forward.boot, attempt, &command) {
                 reached!(ForwardSeen);
                 continue;
             }
@@ -299,6 +308,17 @@ impl<D: Disk> Driver<D> {
 }
 
 impl Forwards {
+    /// These were removed, and never come back.
+    pub(super) fn forget(&mut self, removed: &[ReplicaId]) {
+        self.seen.retain(|id, _| removed.binary_search(id).is_err());
+    }
+
+    /// Whether what is seen of a replica that does not belong (yet) is remembered. Where too many
+    /// came already, it is not heard: what is bounced must not be taken later.
+    fn has_room_for(&self, stranger: ReplicaId) -> bool {
+        self.seen.contains_key(&stranger) || self.seen.len() < REPLICAS_SEEN_MAX
+    }
+
     /// Whether the attempt may be taken or bounced: its command is whole, and it was not seen
     /// before.
     pub fn is_new(

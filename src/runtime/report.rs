@@ -249,6 +249,8 @@ impl<D: Disk> Driver<D> {
     pub(super) fn tell_standing(&mut self) {
         let Standing { members, .. } = self.standing();
         self.fence.forget_others(|id| members.iter().any(|member| member.id == id));
+        let removed = self.paxos.as_ref().map(|paxos| paxos.membership().removed());
+        self.forwards.forget(removed.unwrap_or_default());
         self.effects.standing = Some(self.standing());
     }
 

@@ -126,10 +126,15 @@ impl<D: Disk> Driver<D> {
     /// A peer has not what this replica wants. What none of them has, is not waited for, where the
     /// state is whole without it.
     pub(super) fn on_trimmed(&mut self, from: ReplicaId, first: Slot) {
-        let known = self.trimming.trimmed.entry(from).or_default();
-        *known = first.max(*known);
-        let has = |id: ReplicaId| self.trimming.trimmed.get(&id).copied().unwrap_or_default();
-        if let Some(gone) = self.others().into_iter().map(has).min() {
+        let others = self.others();
+        let trimmed = &mut self.trimming.trimmed;
+        trimmed.retain(|id, _| others.contains(id));
+        if others.contains(&from) {
+            let known = trimmed.entry(from).or_default();
+            *known = first.max(*known);
+        }
+        let has = |id: &ReplicaId| self.trimming.trimmed.get(id).copied().unwrap_or_default();
+        if let Some(gone) = others.iter().map(has).min() {
             // A checkpoint that a peer sent may have its name already, and not be taken in yet.
             let whole = self.slot_checkpointed().min(self.store.applied().slot);
             self.repair.give_up(gone.min(whole));
