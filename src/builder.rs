@@ -1,5 +1,6 @@
 //! How a replica is opened: who it is, who its peers are, and with which settings.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -203,13 +204,18 @@ impl Builder {
         // Alone, a replica needs no address; but one that it has must be one.
         let is_needed = |address: &String| peers.len() > 1 || !address.is_empty();
         let wrong = |address: &String| is_needed(address) && !has_port(address);
-        match peers.iter().find(|(_, address)| self.network.is_none() && wrong(address)) {
-            Some((id, address)) => {
-                let found = format!("replica {id} has the address {address:?}, wanted host:port");
-                Err(invalid("peers", &found))
-            }
-            None => Ok(()),
+        for (id, address) in peers.iter().filter(|_| self.network.is_none()) {
+            let wanted = match address.parse::<SocketAddr>() {
+                _ if wrong(address) => "host:port",
+                Ok(address) if address.ip().is_unspecified() => {
+                    "one at which the others reach it; where it listens is for `listen`"
+                }
+                Ok(_) | Err(_) => continue,
+            };
+            let found = format!("replica {id} has the address {address:?}, wanted {wanted}");
+            return Err(invalid("peers", &found));
         }
+        Ok(())
     }
 
     fn driver_options(&self) -> turn::Options {

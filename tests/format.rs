@@ -373,6 +373,17 @@ fn promise(slot_chosen: Slot, slots: SlotRange, vote: Vote) -> Promise {
     }
 }
 
+fn introduce() -> Introduce {
+    Introduce {
+        incarnation: HOME.incarnation,
+        address: "host1:70".into(),
+        voters: vec![ReplicaId(1), ReplicaId(2)],
+        addresses: vec!["host1:70".into(), "host2:70".into()],
+        phase1: 2,
+        phase2: 2,
+    }
+}
+
 fn messages() -> Vec<Message> {
     let (incarnation, chain, slot) = (HOME.incarnation, Chain(0xc4a1), Slot(12));
     let part = CheckpointPart { slot, offset: 4096, bytes_total: 5000, bytes: vec![5; 9] };
@@ -404,7 +415,6 @@ fn messages() -> Vec<Message> {
         chain,
     };
     let take_over = TakeOver { ballot: BALLOT, sent: 4, stalled: true, slot_chosen: slot, chain };
-    let (address, voters) = ("host1:70".into(), vec![ReplicaId(1), ReplicaId(2)]);
     vec![
         Message::Heartbeat(heartbeat),
         Message::Prepare { ballot: BALLOT, from: slot },
@@ -426,7 +436,7 @@ fn messages() -> Vec<Message> {
         Message::BarrierAt { boot: BOOT, read: 3, slot },
         Message::Forward(Forward { boot: BOOT, receiver, attempt: 6, commands: vec![command] }),
         Message::Bounced { boot: BOOT, attempts: vec![6, 8] },
-        Message::Introduce(Introduce { incarnation, address, voters, phase1: 2, phase2: 2 }),
+        Message::Introduce(introduce()),
         Message::Agreed { membership: membership(), formed: true },
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },

@@ -42,13 +42,23 @@ fn open(id: ReplicaId, own: Introduce, agreed: Option<Membership>) -> Replica {
 fn interpret(replicas: &mut Replicas, command: &Command) -> String {
     let id = || ReplicaId(command.arg(0));
     match command.name.as_str() {
-        // open REPLICA voters=1,2,3 [phase1= phase2=] [address=] [incarnation=]: a blank directory.
+        // open REPLICA voters=1,2,3 [phase1= phase2=] [address=] [incarnation=] [2=ADDRESS]:
+        // a blank directory.
         "open" => {
             let id = id();
             let number: u64 = command.arg(0);
             let voters = command.list("voters").into_iter().map(ReplicaId).collect::<Vec<_>>();
             let majority = voters.len() as u32 / 2 + 1;
+            let address = |id: &ReplicaId| {
+                let usual = match *id == ReplicaId(number) {
+                    true => command.option_or("address", format!("replica-{number}")),
+                    false => format!("replica-{id}"),
+                };
+                command.option_or(&id.to_string(), usual)
+            };
+            let addresses = voters.iter().map(address).collect::<Vec<_>>();
             let own = Introduce {
+                addresses,
                 incarnation: Incarnation(command.option_or("incarnation", u128::from(number))),
                 address: command.option_or("address", format!("replica-{number}")),
                 phase1: command.option_or("phase1", majority),

@@ -55,6 +55,17 @@ pub enum Trouble {
     VotersDiffer(ReplicaId),
     /// A peer was opened with other quorums.
     QuorumsDiffer(ReplicaId),
+    /// A peer was opened with another address of a voter than this replica.
+    AddressDiffers {
+        /// The peer.
+        peer: ReplicaId,
+        /// The voter.
+        voter: ReplicaId,
+        /// The address that this replica was opened with.
+        own: String,
+        /// The one that the peer was opened with.
+        theirs: String,
+    },
     /// A peer agreed to a membership that does not name this directory: this one was wiped, or
     /// that one belongs to another cluster.
     NotNamed(ReplicaId),
@@ -85,6 +96,7 @@ impl Trouble {
         match self {
             Self::VotersDiffer(peer)
             | Self::QuorumsDiffer(peer)
+            | Self::AddressDiffers { peer, .. }
             | Self::NotNamed(peer)
             | Self::Replaced(peer)
             | Self::MembershipsDiffer(peer)
@@ -103,6 +115,11 @@ impl fmt::Display for Trouble {
             Self::QuorumsDiffer(peer) => {
                 write!(f, "replica {peer} was opened with other quorums than this one")
             }
+            Self::AddressDiffers { peer, voter, own, theirs } => write!(
+                f,
+                "replica {peer} was opened with {voter}={theirs}, and this one with \
+                 {voter}={own}: wanted the same"
+            ),
             Self::NotNamed(peer) => write!(
                 f,
                 "replica {peer} belongs to a cluster that does not name this directory: it is new, \
@@ -156,6 +173,7 @@ impl Formation {
         self.joins = Some(cluster);
         // It agrees to nothing with anybody.
         self.own.voters.clear();
+        self.own.addresses.clear();
         self
     }
 
@@ -247,12 +265,18 @@ impl Formation {
         if !self.own.voters.contains(&from) {
             return None;
         }
-        if introduce.voters != self.own.voters {
+        if introduce.voters != self.own.voters
+            || introduce.addresses.len() != introduce.voters.len()
+        {
             self.trouble = Some(Trouble::VotersDiffer(from));
             return None;
         }
         if (introduce.phase1, introduce.phase2) != (self.own.phase1, self.own.phase2) {
             self.trouble = Some(Trouble::QuorumsDiffer(from));
+            return None;
+        }
+        if let Some(trouble) = self.other_address(from, &introduce.addresses) {
+            self.trouble = Some(trouble);
             return None;
         }
         let Introduce { incarnation, address, .. } = introduce;
@@ -295,6 +319,13 @@ impl Formation {
             self.trouble = Some(Trouble::QuorumsDiffer(from));
             return None;
         }
+        let addresses = membership.voters().iter().map(|voter| &voter.address);
+        if self.agreed.is_none()
+            && let Some(trouble) = self.other_address(from, addresses)
+        {
+            self.trouble = Some(trouble);
+            return None;
+        }
         if self.agreed.as_ref().is_some_and(|agreed| *agreed != membership) {
             self.trouble = Some(Trouble::MembershipsDiffer(from));
             return None;
@@ -312,6 +343,20 @@ impl Formation {
             return Some(Agreement { membership, formed: false });
         }
         self.next_agreement()
+    }
+
+    /// What is wrong where `peer` has other addresses for the voters than this replica was told.
+    /// All must have the same, or some could not open with their own any more what they formed.
+    fn other_address<'a>(
+        &self,
+        peer: ReplicaId,
+        addresses: impl IntoIterator<Item = &'a String>,
+    ) -> Option<Trouble> {
+        let Introduce { voters, addresses: own, .. } = &self.own;
+        let mut both = voters.iter().zip(own.iter().zip(addresses));
+        let (voter, (own, theirs)) = both.find(|(_, (own, theirs))| own != theirs)?;
+        let (voter, own, theirs) = (*voter, own.clone(), theirs.clone());
+        Some(Trouble::AddressDiffers { peer, voter, own, theirs })
     }
 
     fn names_me(&self, membership: &Membership) -> bool {

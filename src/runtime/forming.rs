@@ -23,6 +23,7 @@ use super::turn::Options;
 /// where none were given.
 pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Formation> {
     options.voters.sort();
+    check_joined(identity, options)?;
     go_on_joining(identity, options)?;
     if let Some(membership) = &identity.membership {
         let known = membership.voters().iter().map(|voter| (voter.id, voter.address.clone()));
@@ -65,6 +66,7 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         incarnation: identity.incarnation,
         address,
         voters: options.voters.iter().map(|(id, _)| *id).collect(),
+        addresses: options.voters.iter().map(|(_, address)| address.clone()).collect(),
     };
     let formation = Formation::new(options.id, own, identity.membership.clone());
     let formation = formation.with_sessions_max(options.sessions_max);
@@ -73,6 +75,22 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         Some(cluster) => formation.joining(cluster),
         None => formation,
     })
+}
+
+/// Where a cluster to join is given, the directory is none of another cluster, and somebody can be
+/// asked about it.
+fn check_joined(identity: &Identity, options: &Options) -> Result<()> {
+    let Some(cluster) = options.join else { return Ok(()) };
+    let found = identity.cluster;
+    if found.is_formed() && found != cluster {
+        let message = format!("the directory belongs to cluster {found}, wanted {cluster}");
+        return Err(Error::new(ErrorKind::WrongCluster, message));
+    }
+    let asks = options.voters.iter().any(|(id, _)| *id != options.id);
+    if identity.membership.is_none() && !asks {
+        return Err(joins_nobody(cluster));
+    }
+    Ok(())
 }
 
 /// A directory that was opened to join before, and was not told yet who belongs, joins.
@@ -254,18 +272,25 @@ fn quorums_mismatch(known: (u32, u32), given: (u32, u32)) -> Error {
 
 fn joins_nobody(cluster: ClusterId) -> Error {
     let message = format!(
-        "peers: none are given, and the directory was opened to join cluster {cluster}, of which \
-         nobody has answered yet: wanted one or more of its members"
+        "peers: nobody else is named, and the directory is to join cluster {cluster}, of which \
+         nobody has answered yet: wanted this replica and one or more of its members"
     );
     Error::new(ErrorKind::InvalidArgument, message)
 }
 
 fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -> Error {
     let given = given.iter().map(|(id, address)| format!("{id}={address}")).collect::<Vec<_>>();
-    let message = format!(
-        "the cluster was formed by the voters {membership}, but the replica was opened with [{}]: \
-         wanted the same, or none",
-        given.join(", ")
-    );
+    let given = given.join(", ");
+    let message = match membership.voters() {
+        [only] => format!(
+            "the ledger began with replica {} alone, but was opened with [{given}]: wanted no \
+             peers, or itself only; others join it (Builder::join)",
+            only.id
+        ),
+        _ => format!(
+            "the cluster was formed by the voters {membership}, but the replica was opened with \
+             [{given}]: wanted the same, or none; none where members or addresses changed since"
+        ),
+    };
     Error::new(ErrorKind::MembershipMismatch, message)
 }

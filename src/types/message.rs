@@ -372,6 +372,8 @@ pub struct Introduce {
     pub address: String,
     /// The voters that the sender was told of, itself included, in increasing order.
     pub voters: Vec<ReplicaId>,
+    /// Where each of them is to be reached, as the sender was told.
+    pub addresses: Vec<String>,
     /// How many promises are to complete phase 1, as the sender was told.
     pub phase1: u32,
     /// How many votes are to choose.

@@ -98,6 +98,7 @@ pub fn one_of_each() -> Vec<Message> {
             incarnation: Incarnation(9),
             address: "replica-1:7000".into(),
             voters: vec![ReplicaId(1), ReplicaId(2)],
+            addresses: vec!["replica-1:7000".into(), "replica-2:7000".into()],
             phase1: 2,
             phase2: 2,
         }),
