@@ -9,7 +9,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 
-use super::checkpoint::CheckpointHeader;
+use super::checkpoint::{CHECKPOINT_MAGIC, CheckpointHeader};
 use super::parts::{BadPart, Next, Parts};
 
 /// Why bytes are no backup, or cannot be read.
@@ -28,6 +28,11 @@ pub enum StreamError {
         offset: u64,
         /// What is wrong.
         why: BadPart,
+    },
+    /// It is something else altogether.
+    Foreign {
+        /// What it begins with: eight bytes, if there are so many.
+        first: Vec<u8>,
     },
     /// There is less than a whole one.
     Short {
@@ -73,6 +78,7 @@ pub fn read<E: From<StreamError>>(
 ) -> Result<(CheckpointHeader, u64), E> {
     let (mut parts, mut offset) = (Parts::new(), 0_u64);
     let (mut buffer, mut is_over) = (vec![0; BUFFER_BYTES], false);
+    let mut first = Vec::new();
     loop {
         let count = match from.read(&mut buffer) {
             Ok(count) => count,
@@ -83,6 +89,11 @@ pub fn read<E: From<StreamError>>(
             break;
         }
         offset += count as u64;
+        let missing = CHECKPOINT_MAGIC.len() - first.len();
+        first.extend_from_slice(&buffer[..count.min(missing)]);
+        if !CHECKPOINT_MAGIC.starts_with(&first) {
+            return Err(StreamError::Foreign { first }.into());
+        }
         let bad = |why| StreamError::Bad { offset, why };
         parts.push(&buffer[..count]).map_err(bad)?;
         while !is_over {
@@ -104,6 +115,12 @@ impl fmt::Display for StreamError {
         match self {
             Self::Io { offset, source } => write!(f, "cannot be read behind {offset}: {source}"),
             Self::Bad { offset, why } => write!(f, "within the first {offset} bytes: {why}"),
+            Self::Foreign { first } => write!(
+                f,
+                "is none: begins with \"{}\", wanted \"{}\"",
+                first.escape_ascii(),
+                CHECKPOINT_MAGIC.escape_ascii()
+            ),
             Self::Short { offset } => write!(f, "ends after {offset} bytes, before its end"),
         }
     }
@@ -114,7 +131,7 @@ impl std::error::Error for StreamError {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Bad { why, .. } => Some(why),
-            Self::Short { .. } => None,
+            Self::Foreign { .. } | Self::Short { .. } => None,
         }
     }
 }

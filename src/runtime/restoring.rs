@@ -266,7 +266,9 @@ impl From<StreamError> for NotABackup {
         let kind = match err {
             StreamError::Io { .. } => ErrorKind::Io,
             StreamError::Bad { why: BadPart::Version(_), .. } => ErrorKind::UnsupportedFormat,
-            StreamError::Bad { .. } | StreamError::Short { .. } => ErrorKind::Corrupt,
+            StreamError::Bad { .. } | StreamError::Foreign { .. } | StreamError::Short { .. } => {
+                ErrorKind::Corrupt
+            }
         };
         Self(Error::caused(kind, BACKUP, err))
     }

@@ -204,6 +204,9 @@ fn what_is_no_backup_is_refused_and_nothing_is_written() {
     };
     refused(b"", "nothing");
     refused(&[7; 4096], "something else");
+    refused(b"notes", "something else, and short");
+    let err = Backup::verify(&b"# notes of mine"[..]).unwrap_err().to_string();
+    assert!(err.contains("begins with \"# notes \""), "{err}");
     for end in [1, 127, 128, 200, bytes.len() / 2, bytes.len() - 1] {
         refused(&bytes[..end], "a part");
     }
