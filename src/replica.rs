@@ -133,7 +133,12 @@ impl Replica {
     /// # }
     /// ```
     pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
-        self.handle.read(Some(timeout)).wait()
+        self.handle.read(Some(timeout)).wait().map_err(|err| match self.status().trouble {
+            Some(trouble) if err.kind() == ErrorKind::TimedOut => {
+                Error::new(ErrorKind::TimedOut, format!("not ready within {timeout:?}: {trouble}"))
+            }
+            _ => err,
+        })
     }
 
     /// Writes `value` at `key`: a transaction of one put, without a condition.

@@ -115,8 +115,12 @@ pub struct PeerStatus {
     pub dropped: u64,
     /// Connections that were ended because of bytes that are no message.
     pub garbage: u64,
-    /// Why its last connection was refused, if one was.
+    /// Why the last hello from it or to it was refused, if one was since a connection to it was
+    /// made.
     pub refused: Option<String>,
+    /// At which address the last attempt to connect to it was made, and why it came to nothing;
+    /// `None` where it did not.
+    pub unreached: Option<String>,
 }
 
 /// What a replica does besides voting and learning.
@@ -195,7 +199,8 @@ impl Status {
 impl PeerStatus {
     fn new(report: &PeerReport, counters: PeerCounters) -> Self {
         let PeerReport { id, heard, priority, knows, slot_chosen: Slot(slot_chosen) } = *report;
-        let PeerCounters { connected, queued_bytes, dropped, garbage, refused, .. } = counters;
+        let PeerCounters { connected, queued_bytes, dropped, garbage, .. } = counters;
+        let PeerCounters { refused, unreached, .. } = counters;
         let refused = refused.map(|refusal: Refused| refusal.to_string());
         Self {
             id,
@@ -208,23 +213,29 @@ impl PeerStatus {
             dropped,
             garbage,
             refused,
+            unreached,
         }
     }
 }
 
-/// What is in the way: as the replica sees it, or as its peers told it.
+/// What is in the way: as the replica sees it, or as its peers told it; and whom it cannot reach,
+/// where it knows no leader.
 fn trouble(report: &Report, counters: &[PeerCounters]) -> Option<String> {
     let leaderless = report.view.is_none_or(|view| view.leader.is_none());
-    let refused = || {
-        let is_peer = |row: &&PeerCounters| row.peer != ReplicaId::default() && !row.stranger;
-        let refused = counters.iter().filter(is_peer);
-        let told = |counters: &PeerCounters| {
-            let refusal = counters.refused.as_ref()?;
-            Some(format!("no connection with replica {}: {refusal}", counters.peer))
-        };
-        refused.filter_map(told).next().filter(|_| leaderless && report.stopped.is_none())
-    };
-    refused().or_else(|| report.in_the_way())
+    let is_peer = |row: &&PeerCounters| row.peer != ReplicaId::default() && !row.stranger;
+    let peers = counters.iter().filter(is_peer);
+    let peers = peers.filter(|_| leaderless && report.stopped.is_none()).collect::<Vec<_>>();
+    let refused = peers.iter().find_map(|row| {
+        let refusal = row.refused.as_ref()?;
+        Some(format!("no connection with replica {}: {refusal}", row.peer))
+    });
+    let unreached = peers.iter().filter(|row| row.refused.is_none()).filter_map(|row| {
+        let why = row.unreached.as_ref()?;
+        Some(format!("cannot connect to replica {} at {why}", row.peer))
+    });
+    let all = refused.or_else(|| report.in_the_way()).into_iter().chain(unreached);
+    let all = all.collect::<Vec<_>>();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 impl fmt::Display for Status {
@@ -260,6 +271,8 @@ impl fmt::Display for Status {
             }
             if let Some(refused) = &peer.refused {
                 write!(f, " (refused: {refused})")?;
+            } else if let Some(unreached) = &peer.unreached {
+                write!(f, " (not reached: {unreached})")?;
             }
         }
         for applicant in &self.applicants {

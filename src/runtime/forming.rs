@@ -162,7 +162,9 @@ impl<D: Disk> Driver<D> {
         let Some(paxos) = self.paxos.as_ref().filter(|_| self.now >= self.announce_at) else {
             return;
         };
-        if paxos.is_removed() || paxos.membership().member(self.options.id).is_some() {
+        let own = paxos.membership().member(self.options.id);
+        let incarnation = self.journal.identity().incarnation;
+        if paxos.is_removed() || own.is_some_and(|own| own.incarnation == incarnation) {
             return;
         }
         self.announce_at = self.now + self.options.election_timeout;
@@ -272,8 +274,8 @@ fn quorums_mismatch(known: (u32, u32), given: (u32, u32)) -> Error {
 
 fn joins_nobody(cluster: ClusterId) -> Error {
     let message = format!(
-        "peers: nobody else is named, and the directory is to join cluster {cluster}, of which \
-         nobody has answered yet: wanted this replica and one or more of its members"
+        "peers: nobody else is named, and the replica is opened to join cluster {cluster}, of which \
+         nobody has answered yet: wanted itself and one or more of its members"
     );
     Error::new(ErrorKind::InvalidArgument, message)
 }

@@ -162,8 +162,11 @@ pub struct PeerCounters {
     pub dropped: u64,
     /// Connections ended because of bytes that are no message.
     pub garbage: u64,
-    /// The last hello from or to this peer that was refused.
+    /// The last hello from or to this peer that was refused, since one from here was taken.
     pub refused: Option<Refused>,
+    /// Where the last attempt to connect to it went, and why it came to nothing; `None` where it
+    /// did not.
+    pub unreached: Option<String>,
 }
 
 impl fmt::Debug for Link {

@@ -6,7 +6,7 @@ use indelible::{Config, ErrorKind, Network, RawTable, Replica, Table};
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::cluster::{NOTES, addresses, config, ledger};
+use crate::cluster::{NOTES, PATIENCE, addresses, config, ledger};
 
 const BLOBS: RawTable<Vec<u8>> = RawTable::new("blobs");
 const TEXTS: Table<u64, String> = Table::new("texts");
@@ -158,6 +158,18 @@ fn a_wrong_peer_list_is_refused_by_name() {
 }
 
 #[test]
+fn an_address_that_is_nobodys_is_refused() {
+    for nobodys in ["0.0.0.0:7400", "[::]:7400"] {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let err = Replica::builder(&path).peers([(1, nobodys), (2, "b:1")]).open().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+        assert!(err.to_string().contains(nobodys) && err.to_string().contains("listen"), "{err}");
+        assert!(!path.exists(), "the directory was made");
+    }
+}
+
+#[test]
 fn a_setting_that_cannot_work_is_refused_by_name() {
     let zero = Duration::ZERO;
     let bad: Vec<(&str, Config)> = vec![
@@ -205,4 +217,28 @@ fn an_address_that_cannot_be_listened_at_is_named() {
     }
     drop(taken);
     open().unwrap().close().unwrap();
+}
+
+#[test]
+fn to_join_needs_a_member_and_the_directorys_own_cluster() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("alone");
+    let replica = Replica::builder(&path).config(config()).open().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    let (own, other) = (replica.cluster().unwrap(), "0123456789abcdef0123456789abcdef");
+    replica.close().unwrap();
+    let err = Replica::builder(&path).join(other.parse().unwrap()).open().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::WrongCluster, "{err}");
+    let text = err.to_string();
+    assert!(text.contains(other) && text.contains(&own.to_string()), "{err}");
+
+    let blank = directory.path().join("blank");
+    let only = addresses(1);
+    for peers in [Vec::new(), only] {
+        let builder = Replica::builder(&blank).join(own).config(config());
+        let builder = if peers.is_empty() { builder } else { builder.peers(peers) };
+        let err = builder.open().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+        assert!(err.to_string().contains("one or more of its members"), "{err}");
+    }
 }

@@ -199,3 +199,77 @@ fn a_copied_directory_that_is_started_twice_is_fenced() {
     assert!(ready.wait_timeout(Duration::from_secs(2)).is_none(), "{}", copy.status());
     copy.close().unwrap();
 }
+
+#[test]
+fn whom_it_cannot_reach_is_told_with_address_and_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let peers = addresses(2);
+    let path = directory.path().join("1");
+    let replica = Replica::builder(path).id(1).peers(peers.clone()).config(config()).open();
+    let replica = replica.unwrap();
+    let told = format!("cannot connect to replica 2 at {}: ", peers[1].1);
+    until("it says whom it cannot reach", || {
+        replica.status().trouble.is_some_and(|trouble| trouble.contains(&told))
+    });
+    let err = replica.wait_ready(Duration::from_millis(1)).unwrap_err().to_string();
+    assert!(err.contains("waiting for replica 2") && err.contains(&told), "{err}");
+    assert!(replica.status().peers[0].unreached.is_some(), "{}", replica.status());
+    // Once it is there, nothing is left of that.
+    let path = directory.path().join("2");
+    let other = Replica::builder(path).id(2).peers(peers).config(config()).open().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    until("it is reached", || replica.status().peers[0].unreached.is_none());
+    assert_eq!(replica.status().trouble, None);
+    drop(other);
+}
+
+#[test]
+fn who_was_told_other_addresses_forms_nothing_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let peers = addresses(2);
+    let mut others = peers.clone();
+    others[0].1 = others[0].1.replace("127.0.0.1", "localhost");
+    let open = |id: u64, peers: &[(u64, String)]| {
+        let path = directory.path().join(id.to_string());
+        Replica::builder(path).id(id).peers(peers.to_vec()).config(config()).open().unwrap()
+    };
+    let (one, two) = (open(1, &peers), open(2, &others));
+    for replica in [&one, &two] {
+        until("it says what differs", || {
+            let trouble = replica.status().trouble;
+            trouble.is_some_and(|it| it.contains("1=127.0.0.1") && it.contains("1=localhost"))
+        });
+        assert_eq!(replica.status().role, Role::Forming);
+    }
+    two.close().unwrap();
+    let two = open(2, &peers);
+    two.wait_ready(PATIENCE).unwrap();
+    one.wait_ready(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_founders_id_on_a_blank_directory_joins_nothing_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let peers = addresses(2);
+    let path = directory.path().join("founder");
+    let founder = Replica::builder(path).id(1).peers(peers[..1].to_vec()).config(config());
+    let founder = founder.open().unwrap();
+    founder.wait_ready(PATIENCE).unwrap();
+    let cluster = founder.cluster().unwrap();
+    let path = directory.path().join("second");
+    let second = Replica::builder(path).id(2).peers(peers.clone()).join(cluster);
+    let second = second.config(config()).open().unwrap();
+    until("it is a member", || founder.add_observer(2).wait().is_ok());
+    until("it votes", || founder.promote(2).wait().is_ok());
+    until("it leads", || founder.transfer_leadership(2).wait().is_ok());
+    until("the founder is removed", || second.remove(1).wait().is_ok());
+    drop(founder.close());
+    let path = directory.path().join("taken");
+    let taken = Replica::builder(path).id(1).peers(peers).join(cluster).config(config());
+    let taken = taken.open().unwrap();
+    until("it says why it does not join", || {
+        let trouble = taken.status().trouble;
+        trouble.is_some_and(|trouble| trouble.contains("wanted an id that was never used"))
+    });
+    assert_eq!(taken.status().role, Role::Forming);
+}

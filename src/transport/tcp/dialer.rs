@@ -66,13 +66,17 @@ impl Dialer<'_> {
         let (min, max) = (self.shared.options.backoff_min, self.shared.options.backoff_max);
         let mut backoff = min;
         while !self.peer.is_retired() {
-            if let Ok(socket) = self.dial() {
-                let since = (self.clock)();
-                self.pump(&socket);
-                // A connection that ends at once is no success to start over from.
-                if (self.clock)().since(since) >= max {
-                    backoff = min;
+            match self.dial() {
+                Ok(socket) => {
+                    self.peer.note_reached();
+                    let since = (self.clock)();
+                    self.pump(&socket);
+                    // A connection that ends at once is no success to start over from.
+                    if (self.clock)().since(since) >= max {
+                        backoff = min;
+                    }
                 }
+                Err(err) => self.peer.note_unreached(&err),
             }
             self.pause(min, backoff);
             backoff = (backoff * 2).min(max);
@@ -130,7 +134,8 @@ impl Dialer<'_> {
                 }
                 Ok(Some(Frame::Message(_))) | Err(_) => {
                     peer.count_garbage();
-                    return Err(io::ErrorKind::InvalidData.into());
+                    let answer = "what answers there is no replica";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, answer));
                 }
                 Ok(None) => {}
             }
@@ -139,7 +144,10 @@ impl Dialer<'_> {
             match socket::receive(socket, decoder.room()) {
                 Received::Bytes(count) => decoder.fill(count),
                 Received::Nothing => {}
-                Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Received::End => {
+                    let end = "what answers there ended the connection";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, end));
+                }
             }
         }
     }

@@ -8,6 +8,7 @@
 //!   brought, and its end, is delivered before anything of a newer one. No other lock is held then,
 //!   and nothing but the peer's own receiving tasks waits for it.
 
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -43,6 +44,7 @@ pub struct Peer {
     received: AtomicU64,
     garbage: AtomicU64,
     refused: Mutex<Option<Refused>>,
+    unreached: Mutex<Option<String>>,
 }
 
 /// Where a peer listens.
@@ -88,6 +90,7 @@ impl Peer {
             received: AtomicU64::new(0),
             garbage: AtomicU64::new(0),
             refused: Mutex::new(None),
+            unreached: Mutex::new(None),
         }
     }
 
@@ -254,6 +257,18 @@ impl Peer {
         *self.refused.lock() = Some(Refused { why, by_peer });
     }
 
+    /// A connection to it stands, and each end took the other's hello.
+    pub fn note_reached(&self) {
+        *self.refused.lock() = None;
+        *self.unreached.lock() = None;
+    }
+
+    /// An attempt to connect to it came to nothing.
+    pub fn note_unreached(&self, err: &io::Error) {
+        let address = self.address().text;
+        *self.unreached.lock() = Some(format!("{address}: {err}"));
+    }
+
     /// What was counted.
     pub fn counters(&self) -> PeerCounters {
         let incoming = self.incoming.lock().current.is_some();
@@ -269,6 +284,7 @@ impl Peer {
             dropped,
             garbage: self.garbage.load(Ordering::Relaxed),
             refused: self.refused.lock().clone(),
+            unreached: self.unreached.lock().clone(),
         }
     }
 }
