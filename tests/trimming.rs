@@ -120,10 +120,21 @@ fn a_transfer_goes_on_where_it_stopped() {
 /// Whom the third replica asks within some seconds.
 fn asked(world: &mut World, seconds: u64) -> Vec<ReplicaId> {
     let mut asked = Vec::new();
-    for _ in 0..seconds * 100 {
+    let mut look = |world: &World| {
         asked.extend(world.report(3).receiving.map(|receiving| receiving.from));
         asked.dedup();
-        world.run(10);
+    };
+    for _ in 0..seconds * 100 {
+        world.now = world.now + Duration::from_millis(10);
+        for id in world.drivers.keys().copied().collect::<Vec<_>>() {
+            world.turn(id, Vec::new());
+            look(world);
+        }
+        // A whole transfer may come and go between two steps of time.
+        while let Some((id, event)) = world.events.pop_front() {
+            world.turn(id, vec![event]);
+            look(world);
+        }
     }
     asked
 }

@@ -71,9 +71,6 @@ pub enum Trouble {
     NotNamed(ReplicaId),
     /// A peer is another directory than the one that this replica agreed to form a cluster with.
     Replaced(ReplicaId),
-    /// A peer belongs to the cluster to join, which began with another directory under this
-    /// replica's id.
-    IdTaken(ReplicaId),
     /// A peer agreed to another membership than this replica did. The directory in which they
     /// differ can be that of a third.
     MembershipsDiffer(ReplicaId),
@@ -102,7 +99,6 @@ impl Trouble {
             | Self::AddressDiffers { peer, .. }
             | Self::NotNamed(peer)
             | Self::Replaced(peer)
-            | Self::IdTaken(peer)
             | Self::MembershipsDiffer(peer)
             | Self::Forgotten(peer) => Some(*peer),
             Self::NoMembership(_) => None,
@@ -132,11 +128,6 @@ impl fmt::Display for Trouble {
             Self::Replaced(peer) => write!(
                 f,
                 "replica {peer} is not the directory that this one agreed to form a cluster with"
-            ),
-            Self::IdTaken(peer) => write!(
-                f,
-                "replica {peer} belongs to the cluster to join, which began with another \
-                 directory under the id of this replica: wanted an id that was never used"
             ),
             Self::MembershipsDiffer(peer) => write!(
                 f,
@@ -311,10 +302,6 @@ impl Formation {
     ) -> Option<Agreement> {
         if let Some(cluster) = self.joins {
             let is_meant = formed && !self.formed && membership.cluster_id() == cluster;
-            if is_meant && membership.voter(self.id).is_some() && !self.names_me(&membership) {
-                self.trouble = Some(Trouble::IdTaken(from));
-                return None;
-            }
             return is_meant.then_some(Agreement { membership, formed });
         }
         if membership.check().is_err() || membership.voter(from).is_none() {

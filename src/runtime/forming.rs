@@ -274,8 +274,8 @@ fn quorums_mismatch(known: (u32, u32), given: (u32, u32)) -> Error {
 
 fn joins_nobody(cluster: ClusterId) -> Error {
     let message = format!(
-        "peers: nobody else is named, and the replica is opened to join cluster {cluster}, of which \
-         nobody has answered yet: wanted itself and one or more of its members"
+        "peers: nobody else is named, and the replica is opened to join cluster {cluster}, of \
+         which nobody has answered yet: wanted itself and one or more of its members"
     );
     Error::new(ErrorKind::InvalidArgument, message)
 }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use indelible::{Replica, Role, Status};
+use indelible::{ErrorKind, Replica, Role, Status};
 
 use crate::cluster::{Cluster, NOTES, PATIENCE, addresses, config, until};
 
@@ -248,7 +248,7 @@ fn who_was_told_other_addresses_forms_nothing_and_says_why() {
 }
 
 #[test]
-fn a_founders_id_on_a_blank_directory_joins_nothing_and_says_why() {
+fn who_joins_under_a_removed_founders_id_stops_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let peers = addresses(2);
     let path = directory.path().join("founder");
@@ -267,9 +267,7 @@ fn a_founders_id_on_a_blank_directory_joins_nothing_and_says_why() {
     let path = directory.path().join("taken");
     let taken = Replica::builder(path).id(1).peers(peers).join(cluster).config(config());
     let taken = taken.open().unwrap();
-    until("it says why it does not join", || {
-        let trouble = taken.status().trouble;
-        trouble.is_some_and(|trouble| trouble.contains("wanted an id that was never used"))
-    });
-    assert_eq!(taken.status().role, Role::Forming);
+    until("it stops", || taken.status().role == Role::Stopped);
+    let err = taken.wait_ready(PATIENCE).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Removed, "{err}");
 }
