@@ -188,7 +188,7 @@ impl Replica {
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {
     /// # let replica = indelible::Replica::in_memory()?;
-    /// replica.add_observer(4, "10.0.0.4:7400").wait()?;
+    /// replica.add_observer(4).wait()?;
     /// // Once it has caught up; before that, it is refused as `NotCaughtUp`.
     /// let membership = replica.promote(4).wait()?;
     /// assert!(membership.voter(4.into()).is_some());
