@@ -232,7 +232,7 @@ impl<D: Disk> Driver<D> {
     /// Whether a change can be asked for now: also, the directory says whether others have what is
     /// in it under the present membership, so that no torn end is judged by one before that.
     fn can_change(&self, paxos: &Paxos) -> bool {
-        paxos.can_change() && self.sharing.is_none()
+        paxos.can_change() && !self.has_other_sharers()
     }
 
     /// Asks the core for the change, if that can be asked now.

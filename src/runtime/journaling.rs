@@ -22,8 +22,10 @@ impl<D: Disk> Driver<D> {
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
         self.journal.append(records, chosen)?;
         self.appended_at = self.now;
-        if let Some(after @ None) = &mut self.sharing {
-            *after = Some(self.journal.last_lsn());
+        // The core may know already what is applied only behind this; and this shows it.
+        if self.has_other_sharers() {
+            let after = self.sharing.flatten().unwrap_or(self.journal.last_lsn());
+            self.sharing = Some(Some(after));
         }
         Ok(())
     }
@@ -53,11 +55,11 @@ impl<D: Disk> Driver<D> {
     /// beside it once the journal shows durably that it does: until then a torn end is judged by
     /// those who decided before.
     pub(super) fn look_who_shares(&mut self) {
-        self.sharing = self.has_other_sharers().then_some(None);
+        self.sharing = self.has_other_sharers().then(|| self.sharing.flatten());
     }
 
     /// Whether the directory does not say yet who has what this journal holds.
-    fn has_other_sharers(&self) -> bool {
+    pub(super) fn has_other_sharers(&self) -> bool {
         let id = self.options.id;
         self.members().is_some_and(|members| members.is_only(id) != self.journal.is_alone())
     }
@@ -72,7 +74,7 @@ impl<D: Disk> Driver<D> {
     /// Says it, when it is time. Nobody is asked for another membership before.
     pub(super) fn say_who_shares(&mut self) -> Result<()> {
         let Some(Some(after)) = self.sharing else { return Ok(()) };
-        if self.journal.frontier().lsn() < after {
+        if self.journal.frontier().lsn() < after || !self.has_other_sharers() {
             return Ok(());
         }
         let is_newest = self.judge_as_one_alone();
