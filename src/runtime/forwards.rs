@@ -87,14 +87,14 @@ impl<D: Disk> Driver<D> {
             (members.member(from).is_some(), members.removed().binary_search(&from).is_ok())
         });
         let takes = belongs && self.leads() && !matches!(self.stage, Stage::Closing(_));
-        if !belongs && !removed && !self.forwards.has_room_for(from) {
+        // Of who was removed, what was taken before is forgotten, and may be in the log.
+        if removed || !belongs && !self.forwards.has_room_for(from) {
             return;
         }
         let mut bounced = Vec::new();
         for (command, at) in forward.commands.into_iter().zip(0..) {
             let attempt = forward.attempt.saturating_add(at);
-            // Of who was removed nothing is taken ever again: there is nothing to remember.
-            if !removed && !self.forwards.is_new(from, forward.boot, attempt, &command) {
+            if !self.forwards.is_new(from, forward.boot, attempt, &command) {
                 reached!(ForwardSeen);
                 continue;
             }
