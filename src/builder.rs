@@ -208,7 +208,8 @@ impl Builder {
             let wanted = match address.parse::<SocketAddr>() {
                 _ if wrong(address) => "host:port",
                 Ok(address) if address.ip().is_unspecified() => {
-                    "one at which the others reach it; where it listens is for `listen`"
+                    "one at which the others reach it (`listen` says where it listens), or no \
+                     peers where the ledger is formed"
                 }
                 Ok(_) | Err(_) => continue,
             };

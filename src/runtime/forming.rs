@@ -82,7 +82,7 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
 fn check_joined(identity: &Identity, options: &Options) -> Result<()> {
     let Some(cluster) = options.join else { return Ok(()) };
     let found = identity.cluster;
-    if found.is_formed() && found != cluster {
+    if identity.membership.is_some() && found != cluster {
         let message = format!("the directory belongs to cluster {found}, wanted {cluster}");
         return Err(Error::new(ErrorKind::WrongCluster, message));
     }
