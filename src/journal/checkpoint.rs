@@ -48,7 +48,7 @@ use crate::types::ids::{Chain, ClusterId, ContentHash, Incarnation, Lsn, Replica
 use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::marks::reached;
 
-use super::disk::{Disk, File, fill};
+use super::disk::{Disk, File, fill, number_behind};
 use super::error::JournalError;
 use super::frame::{COUNT_MAX, FORMAT_VERSION, Home, array, u32_at, u64_at};
 
@@ -401,12 +401,7 @@ pub fn checkpoint_name(slot: Slot) -> String {
 /// The slot in a checkpoint's file name; `None` where it is no such name.
 #[must_use]
 pub fn checkpoint_slot(name: &str) -> Option<Slot> {
-    let digits = name.strip_prefix("checkpoint-")?;
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if digits.len() != 16 || !digits.bytes().all(is_digit) {
-        return None;
-    }
-    u64::from_str_radix(digits, 16).ok().map(Slot)
+    number_behind("checkpoint-", name).map(Slot)
 }
 
 /// What every checkpoint begins with.

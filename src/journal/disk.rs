@@ -255,6 +255,17 @@ impl File for fs::File {
     }
 }
 
+/// The number that makes a file's name of `prefix`, as 16 hexadecimal digits; `None` where it is no
+/// such name.
+pub(super) fn number_behind(prefix: &str, name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 16 || !digits.bytes().all(is_digit) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok()
+}
+
 /// Reads from `offset` on until the buffer is full or the file ends; returns how many bytes. A
 /// system may give fewer at a time.
 pub(super) fn fill<F: File>(file: &F, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::types::bugs::{self, Bug};
 use crate::types::ids::{Ballot, ClusterId, Incarnation, Lsn, ReplicaId, Slot};
 
-use super::disk::{Disk, File};
+use super::disk::{Disk, File, number_behind};
 use super::error::JournalError;
 use super::frame::{FORMAT_VERSION, Home, array, u32_at, u64_at};
 
@@ -223,12 +223,7 @@ pub fn segment_name(number: u64) -> String {
 /// The number in a segment's file name; `None` where it is no such name.
 #[must_use]
 pub fn segment_number(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("segment-")?;
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    if digits.len() != 16 || !digits.bytes().all(is_digit) {
-        return None;
-    }
-    u64::from_str_radix(digits, 16).ok().filter(|number| *number > 0)
+    number_behind("segment-", name).filter(|number| *number > 0)
 }
 
 /// Makes a segment's file: all zeros, on the disk, and its name too. It is opened once for each

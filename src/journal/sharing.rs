@@ -22,7 +22,7 @@ use crate::types::ids::Slot;
 use crate::types::membership::Membership;
 
 use super::Journal;
-use super::disk::Disk;
+use super::disk::{Disk, number_behind};
 use super::error::JournalError;
 use super::identity::Identity;
 
@@ -40,8 +40,7 @@ pub fn shared_name(slot: Slot) -> String {
 /// The slot in such a name; `None` where it is none.
 #[must_use]
 pub fn shared_slot(name: &str) -> Option<Slot> {
-    let slot = u64::from_str_radix(name.strip_prefix(SHARED_PREFIX)?, 16).ok().map(Slot)?;
-    (shared_name(slot) == name).then_some(slot)
+    number_behind(SHARED_PREFIX, name).map(Slot)
 }
 
 /// Whether nobody else has what is in the directory: `None`; or, by which slot it was shared last.
