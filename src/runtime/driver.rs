@@ -109,9 +109,9 @@ pub struct Driver<D: Disk> {
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
     pub(super) changes: Changes,
-    /// The directory does not say yet who else has what the journal holds; and behind which frame
-    /// it is to say so.
-    pub(super) sharing: Option<Option<Lsn>>,
+    /// Behind which frame the directory is to say who else has what the journal holds, where it
+    /// does not say so yet and that frame is appended.
+    pub(super) sharing: Option<Lsn>,
     pub(super) next_leader: NextLeader,
     pub(super) stalled: Stalled,
     pub(super) priorities: Priorities,

@@ -24,8 +24,7 @@ impl<D: Disk> Driver<D> {
         self.appended_at = self.now;
         // The core may know already what is applied only behind this; and this shows it.
         if self.has_other_sharers() {
-            let after = self.sharing.flatten().unwrap_or(self.journal.last_lsn());
-            self.sharing = Some(Some(after));
+            self.sharing.get_or_insert(self.journal.last_lsn());
         }
         Ok(())
     }
@@ -55,7 +54,7 @@ impl<D: Disk> Driver<D> {
     /// beside it once the journal shows durably that it does: until then a torn end is judged by
     /// those who decided before.
     pub(super) fn look_who_shares(&mut self) {
-        self.sharing = self.has_other_sharers().then(|| self.sharing.flatten());
+        self.sharing = self.sharing.filter(|_| self.has_other_sharers());
     }
 
     /// Whether the directory does not say yet who has what this journal holds.
@@ -67,13 +66,13 @@ impl<D: Disk> Driver<D> {
     /// At an opening, what the journal shows is durable.
     pub(super) fn say_who_shares_at_opening(&mut self) -> Result<()> {
         self.judge_as_one_alone();
-        self.sharing = self.has_other_sharers().then(|| Some(self.journal.frontier().lsn()));
+        self.sharing = self.has_other_sharers().then(|| self.journal.frontier().lsn());
         self.say_who_shares()
     }
 
     /// Says it, when it is time. Nobody is asked for another membership before.
     pub(super) fn say_who_shares(&mut self) -> Result<()> {
-        let Some(Some(after)) = self.sharing else { return Ok(()) };
+        let Some(after) = self.sharing else { return Ok(()) };
         if self.journal.frontier().lsn() < after || !self.has_other_sharers() {
             return Ok(());
         }
