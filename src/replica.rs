@@ -133,11 +133,12 @@ impl Replica {
     /// # }
     /// ```
     pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
-        self.handle.read(Some(timeout)).wait().map_err(|err| match self.status().trouble {
-            Some(trouble) if err.kind() == ErrorKind::TimedOut => {
+        self.handle.read(Some(timeout)).wait().map_err(|err| {
+            let is_late = err.kind() == ErrorKind::TimedOut;
+            let trouble = is_late.then(|| self.status().trouble).flatten();
+            trouble.map_or(err, |trouble| {
                 Error::new(ErrorKind::TimedOut, format!("not ready within {timeout:?}: {trouble}"))
-            }
-            _ => err,
+            })
         })
     }
 

@@ -18,7 +18,8 @@ use crate::paxos::Paxos;
 use crate::types::error::Error;
 use crate::types::time::Moment;
 
-use super::driver::Driver;
+use super::driver::{Driver, Stage};
+use super::ending::closing;
 
 /// How fast transactions leave the queue.
 #[derive(Debug)]
@@ -114,6 +115,17 @@ impl<D: Disk> Driver<D> {
         (waiting >= WATCHERS_MAX).then(|| {
             let message = format!("{waiting} callers wait for the same already");
             Error::busy(message, self.options.heartbeat_interval)
+        })
+    }
+
+    /// Why nothing is made of the state here: the replica closes, or does not serve yet.
+    pub(super) fn refuse_unready(&self) -> Option<Error> {
+        if matches!(self.stage, Stage::Closing(_)) {
+            return Some(closing());
+        }
+        self.paxos.is_none().then(|| {
+            let message = format!("it does not serve yet: {}", self.report().why_late());
+            Error::busy(message, self.options.election_timeout)
         })
     }
 

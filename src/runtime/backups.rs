@@ -13,8 +13,7 @@ use crate::store::image::Image;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, Slot};
 
-use super::driver::{Driver, Stage};
-use super::ending::closing;
+use super::driver::Driver;
 use super::pending::Completer;
 use super::requests::Answer;
 
@@ -54,18 +53,15 @@ impl<D: Disk> Driver<D> {
     }
 
     fn backup(&self) -> Result<Backup> {
-        if matches!(self.stage, Stage::Closing(_)) {
-            return Err(closing());
+        if let Some(err) = self.refuse_unready() {
+            return Err(err);
         }
         // The index of the ledger stays behind, as the entries do.
         let image = Image::of(&self.store, Slot(u64::MAX));
         let slot = image.boundary().slot;
         // The chain is that below what is chosen.
         let Some(view) = self.view().filter(|view| view.slot_chosen == slot) else {
-            let message = match self.paxos {
-                Some(_) => "entries that were chosen are not applied here yet".to_owned(),
-                None => format!("it does not serve yet: {}", self.report().why_late()),
-            };
+            let message = "entries that were chosen are not applied here yet";
             return Err(Error::busy(message, self.options.election_timeout));
         };
         assert!(image.membership().is_some(), "a core takes part in a membership");

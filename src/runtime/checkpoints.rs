@@ -34,7 +34,6 @@ use crate::types::time::Moment;
 
 use super::backups::Backup;
 use super::driver::{Driver, Stage};
-use super::ending::closing;
 use super::pending::Completer;
 use super::requests::Answer;
 use super::space::FULL;
@@ -117,20 +116,9 @@ impl<D: Disk> Driver<D> {
 
     /// A caller wants everything that is applied now to be in a checkpoint.
     pub(super) fn on_checkpoint(&mut self, completer: Completer<()>) {
-        let refused = match self.stage {
-            Stage::Closing(_) => Some(closing()),
-            _ if self.paxos.is_none() => {
-                let message = format!("it does not serve yet: {}", self.report().why_late());
-                Some(Error::busy(message, self.options.election_timeout))
-            }
-            _ => None,
-        };
-        if let Some(err) = refused {
+        let crowded = || self.refuse_watcher(self.checkpoints.waiting());
+        if let Some(err) = self.refuse_unready().or_else(crowded) {
             self.effects.answers.push(Answer::Checkpoint(completer, Err(err)));
-            return;
-        }
-        if let Some(busy) = self.refuse_watcher(self.checkpoints.waiting()) {
-            self.effects.answers.push(Answer::Checkpoint(completer, Err(busy)));
             return;
         }
         self.checkpoints.waiting.push((self.store.applied().slot, completer));
