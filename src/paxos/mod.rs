@@ -291,7 +291,7 @@ impl Paxos {
     /// asked for.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.membership.removed().binary_search(&self.options.id).is_ok()
+        self.membership.has_removed(self.options.id)
     }
 
     /// Every other voter, in increasing order.

@@ -82,15 +82,16 @@ impl<D: Disk> Driver<D> {
             reached!(ForwardLate);
             return;
         }
-        // Who does not belong may not know it: its callers are told when it does.
-        let (belongs, removed) = self.members().map_or((false, false), |members| {
-            (members.member(from).is_some(), members.removed().binary_search(&from).is_ok())
-        });
-        let takes = belongs && self.leads() && !matches!(self.stage, Stage::Closing(_));
         // Of who was removed, what was taken before is forgotten, and may be in the log.
-        if removed || !belongs && !self.forwards.has_room_for(from) {
+        if self.members().is_some_and(|members| members.has_removed(from)) {
             return;
         }
+        // Who does not belong may not know it: its callers are told when it does.
+        let belongs = self.members().is_some_and(|members| members.member(from).is_some());
+        if !belongs && !self.forwards.has_room_for(from) {
+            return;
+        }
+        let takes = belongs && self.leads() && !matches!(self.stage, Stage::Closing(_));
         let mut bounced = Vec::new();
         for (command, at) in forward.commands.into_iter().zip(0..) {
             let attempt = forward.attempt.saturating_add(at);

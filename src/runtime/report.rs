@@ -152,8 +152,7 @@ impl Report {
         };
         let applies = || {
             let membership = self.membership.as_ref()?;
-            let applies = membership.member(self.id).is_none()
-                && membership.removed().binary_search(&self.id).is_err();
+            let applies = membership.member(self.id).is_none() && !membership.has_removed(self.id);
             let id = self.id;
             applies
                 .then(|| format!("no member yet: a leader is to be asked for add_observer({id})"))

@@ -387,6 +387,11 @@ impl Membership {
         &self.removed
     }
 
+    /// Whether this id belonged once, and never will again.
+    pub(crate) fn has_removed(&self, id: ReplicaId) -> bool {
+        self.removed.binary_search(&id).is_ok()
+    }
+
     /// Voters, then observers.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.voters.iter().chain(&self.observers)
