@@ -114,6 +114,7 @@ pub mod identity;
 mod index;
 pub mod job;
 pub mod lease;
+mod listing;
 pub mod parts;
 pub mod reader;
 mod recovery;

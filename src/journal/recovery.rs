@@ -35,7 +35,7 @@ use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
 use super::chain::Known;
-use super::checkpoint::{self, Checkpoint, CheckpointHeader, TEMPORARY_NAME, checkpoint_slot};
+use super::checkpoint::{self, Checkpoint, CheckpointHeader};
 use super::checkpointing;
 use super::collector::Collector;
 use super::disk::{Disk, File};
@@ -45,10 +45,9 @@ use super::frame::{Home, Kind};
 use super::group::{Context, Group, Item};
 use super::identity::{self, Identity};
 use super::index::{Index, Place, Shared};
+use super::listing::{names, no_segment, segment_numbers, segments_among, sign_of_use};
 use super::scan::Scan;
-use super::segment::{
-    End, Options, SEGMENT_NUMBER_MAX, Superheader, prepare, segment_name, segment_number,
-};
+use super::segment::{End, Options, Superheader, prepare, segment_name};
 use super::segments::{Ended, Segments};
 use super::sharing;
 use super::walk::Seen;
@@ -171,13 +170,6 @@ pub(super) fn begin<D: Disk>(
     Ok(writer)
 }
 
-/// A file that nothing makes but a replica that has an identity, or a restore that is to give it
-/// one: a directory that holds it is not blank.
-fn sign_of_use(names: &[String]) -> Option<&String> {
-    let is_checkpoint = |name: &String| name == TEMPORARY_NAME || checkpoint_slot(name).is_some();
-    names.iter().find(|name| segment_number(name).is_some() || is_checkpoint(name))
-}
-
 /// Whose directory it is, drawn where it is blank; the segments that there are fit what it says.
 fn identity_of<D: Disk>(
     disk: &D,
@@ -209,30 +201,6 @@ pub(super) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, JournalError> {
         io::ErrorKind::WouldBlock => JournalError::Locked,
         _ => JournalError::io("lock", ".")(err),
     })
-}
-
-fn segment_numbers<D: Disk>(disk: &D) -> Result<Vec<u64>, JournalError> {
-    segments_among(&names(disk)?)
-}
-
-fn names<D: Disk>(disk: &D) -> Result<Vec<String>, JournalError> {
-    disk.list().map_err(JournalError::io("list", "."))
-}
-
-fn segments_among(names: &[String]) -> Result<Vec<u64>, JournalError> {
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    match numbers.last() {
-        Some(last) if *last > SEGMENT_NUMBER_MAX => Err(no_segment(*last)),
-        _ => Ok(numbers),
-    }
-}
-
-/// The error for a file that nothing here can have made: the next ones would have its number and
-/// more.
-fn no_segment(number: u64) -> JournalError {
-    let reason = "a number that no segment has";
-    JournalError::Corrupt { file: segment_name(number), offset: 0, slot: None, reason }
 }
 
 /// The checkpoints, of which one reaches back to where the journal begins; in a cluster, what is
