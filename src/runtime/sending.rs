@@ -18,7 +18,7 @@
 //! though newer ones replace it, and the entries behind it, which are not trimmed meanwhile. Who
 //! does not ask for a while is forgotten, and begins with what is newest then.
 //!
-//! Where nothing is written here between two parts, each is read as soon as it is asked for. Beside
+//! Where nothing was written here lately, each part is read as soon as it is asked for. Beside
 //! commits they are spread: the processor and the disk of both ends would be missed there.
 //!
 //! Invariants:
@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::journal::Checkpoint;
 use crate::journal::disk::Disk;
-use crate::types::ids::{Lsn, ReplicaId, Slot};
+use crate::types::ids::{ReplicaId, Slot};
 use crate::types::limits::VOTERS_MAX;
 use crate::types::marks::reached;
 use crate::types::message::{CheckpointPart, Envelope, Message};
@@ -52,9 +52,8 @@ struct Sent<D: Disk> {
     wanted: Option<u64>,
     /// A part is being read.
     reads: bool,
-    /// The last frame that was appended when the part before was read, and when the next one comes
-    /// if others follow that frame.
-    paced: Option<(Lsn, Moment)>,
+    /// When the next part comes, beside commits.
+    next_at: Moment,
 }
 
 impl<D: Disk> Default for Sending<D> {
@@ -74,7 +73,7 @@ impl<D: Disk> Sending<D> {
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let wanted = self.to.values().filter(|sent| sent.wanted.is_some() && !sent.reads);
-        wanted.filter_map(|sent| sent.paced.map(|(_, at)| at)).filter(|at| now < *at).min()
+        wanted.map(|sent| sent.next_at).filter(|at| now < *at).min()
     }
 
     /// The lowest slot behind which somebody will want to go on.
@@ -102,8 +101,8 @@ impl<D: Disk> Driver<D> {
                 (sent.checkpoint, sent.asked_at, sent.wanted) = (checkpoint, asked_at, wanted)
             }
             None => {
-                let (reads, paced) = (false, None);
-                let sent = Sent { checkpoint, asked_at, wanted, reads, paced };
+                let (reads, next_at) = (false, self.now);
+                let sent = Sent { checkpoint, asked_at, wanted, reads, next_at };
                 self.sending.to.insert(to, sent);
             }
         }
@@ -111,12 +110,13 @@ impl<D: Disk> Driver<D> {
 
     /// Reads what is wanted, where it is time.
     fn read_wanted(&mut self) {
-        let (now, lsn) = (self.now, self.journal.last_lsn());
+        let now = self.now;
+        let is_beside_commits = now.since(self.appended_at) < LATELY;
         let bytes_max = PART_BYTES.min(self.options.message_bytes_max.max(PART_BYTES_MIN));
         let nanos = bytes_max as u64 * 1_000_000_000 / self.options.transfer_bytes_per_second;
         let next_at = now + Duration::from_nanos(nanos);
         for (to, sent) in &mut self.sending.to {
-            let waits = sent.paced.is_some_and(|(before, at)| before < lsn && now < at);
+            let waits = is_beside_commits && now < sent.next_at;
             if waits && sent.wanted.is_some() {
                 reached!(PartPaced);
             }
@@ -125,7 +125,7 @@ impl<D: Disk> Driver<D> {
             }
             let Some(offset) = sent.wanted.take() else { continue };
             self.journal.read_part(*to, sent.checkpoint.clone(), (offset, bytes_max));
-            (sent.reads, sent.paced) = (true, Some((lsn, next_at)));
+            (sent.reads, sent.next_at) = (true, next_at);
         }
     }
 
@@ -165,6 +165,10 @@ const PART_BYTES_MIN: usize = 1024;
 
 /// Most replicas that a checkpoint is sent to at a time.
 const SENDING_MAX: usize = VOTERS_MAX;
+
+/// For so long after something was written commits count as going on: a disk that is slow just then
+/// is one that a transfer would make slower.
+const LATELY: Duration = Duration::from_millis(100);
 
 /// How many election timeouts the file is kept for somebody who asks for nothing more.
 const PATIENCE: u32 = 16;
