@@ -100,6 +100,12 @@ pub(super) struct Damage {
 }
 
 impl Damage {
+    /// Whether nothing is missing and nothing in doubt, but for what was torn off the end.
+    pub(super) fn is_healed(&self) -> bool {
+        let Doubts { promise_lost, faulty, .. } = &self.doubts;
+        self.missing.is_empty() && faulty.is_empty() && !promise_lost
+    }
+
     /// One behind the last slot in doubt.
     pub(super) fn end(&self) -> Slot {
         let Doubts { faulty, uncertain, .. } = &self.doubts;

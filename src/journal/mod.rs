@@ -66,11 +66,12 @@
 //! and says by `durable_through` that the group had been durable. Otherwise the journal ends there.
 //! Zeros mean nothing by themselves. (`scan`)
 //!
-//! **Damage**: alone, a replica refuses to open where anything rotted. In a cluster it reads on
-//! behind the bad region, keeps the frames in it that are whole by themselves (`salvage`), and
-//! tells of what it cannot vouch for any more: slots whose entries are *missing*, votes that are
-//! FAULTY or UNCERTAIN, a promise that is lost ([`Recovered`]). Such doubts are written down at
-//! once, as a Doubts frame, and outlive crashes. (`findings`)
+//! **Damage**: alone, a replica refuses to open where anything rotted that it did not fetch from
+//! others while there were any. In a cluster it reads on behind the bad region, keeps the frames in
+//! it that are whole by themselves (`salvage`), and tells of what it cannot vouch for any more:
+//! slots whose entries are *missing*, votes that are FAULTY or UNCERTAIN, a promise that is lost
+//! ([`Recovered`]). Such doubts are written down at once, as a Doubts frame, and outlive crashes.
+//! (`findings`)
 //!
 //! **Writing**: groups never share a block, and no block is written twice. A segment is made whole,
 //! of real zeros, and synced, before it is used; its superheader goes out with its first group, and

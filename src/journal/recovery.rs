@@ -96,7 +96,16 @@ pub(super) fn open<D: Disk>(
     let alone = shared_from.is_none();
     let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
-    let mut scan = scan(&**disk, &identity, alone, newest, &numbers)?;
+    let scan = |alone| scan(&**disk, &identity, alone, newest, &numbers);
+    let mut scan = scan(alone).or_else(|refusal| {
+        // What rotted while others had it was fetched from them, and stands here a second time.
+        let is_rot = matches!(refusal, JournalError::Corrupt { .. } | JournalError::Io { .. });
+        let may_be_healed = is_rot && alone && sharing::was_shared(&names);
+        let healed = may_be_healed.then(|| scan(false).ok()).flatten();
+        let healed = healed.filter(|scan| scan.damage.is_healed()).ok_or(refusal)?;
+        reached!(RotHealedBeforeAlone);
+        Ok(healed)
+    })?;
     let recovered = recovered(&mut scan, newest)?;
     let tail = tail_items(&mut scan)?;
     // All checks have passed; from here on the directory is written to.

@@ -46,8 +46,12 @@ pub fn shared_slot(name: &str) -> Option<Slot> {
 /// Whether nobody else has what is in the directory: `None`; or, by which slot it was shared last.
 pub(super) fn shared_from(names: &[String], identity: &Identity) -> Option<Slot> {
     let newest = names.iter().filter_map(|name| shared_slot(name)).max();
-    let has_alone = names.iter().any(|name| name == ALONE_NAME);
-    newest.or_else(|| (!has_alone && !began_alone(identity)).then_some(Slot::ZERO))
+    newest.or_else(|| (!was_shared(names) && !began_alone(identity)).then_some(Slot::ZERO))
+}
+
+/// Whether others had once what is in the directory of a replica that is alone.
+pub(super) fn was_shared(names: &[String]) -> bool {
+    names.iter().any(|name| name == ALONE_NAME)
 }
 
 /// Whether the membership that was agreed to names this replica alone; also where there is none

@@ -30,13 +30,14 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
 /// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/repair.rs`,
 /// `tests/overload.rs`, `tests/scenarios/alone.rs`).
-const SCRIPTED: [Mark; 6] = [
+const SCRIPTED: [Mark; 7] = [
     Mark::LeaderOverruled,
     Mark::AcceptWithheld,
     Mark::RepairedBesideServing,
     Mark::HeldDropped,
     Mark::TrimGivenUp,
     Mark::DoubtsOfOneAlone,
+    Mark::RotHealedBeforeAlone,
 ];
 
 /// Marks that are reached in a few of ten thousand runs.

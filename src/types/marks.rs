@@ -168,6 +168,8 @@ marks! {
     GroupTorn = "group-torn",
     /// A group that was durable is bad.
     RotFound = "rot-found",
+    /// What is bad in the journal of one that is alone was fetched from others before.
+    RotHealedBeforeAlone = "rot-healed-before-alone",
     /// Only the superheader of a segment is bad.
     SuperheaderLost = "superheader-lost",
     /// One copy of a promise is bad, and the other one counts.

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use indelible::ReplicaId;
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
 use indelible::journal::segment::BLOCK_BYTES;
-use indelible::journal::sharing::shared_slot;
+use indelible::journal::sharing::{ALONE_NAME, shared_slot};
 use indelible::sim::{Plan, Simulation};
+use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
+use indelible::{ReplicaId, TxId};
 
+use super::damage::spoil;
 use super::membership::{change, join};
 use super::support::{Cluster, for_seeds_of, nothing_survives};
 
@@ -97,4 +99,54 @@ fn spoil_end(cluster: &Cluster, id: ReplicaId) {
     }
     let (_, end, name) = last.expect("it has frames");
     assert!(disk.rot(&name, end..end + 64, |bytes| bytes.fill(0x55)), "{name} at {end}");
+}
+
+#[test]
+fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
+    // What rotted was fetched from the other one, and still stands in the journal: by an opening,
+    // or beside the work of a replica whose ledger somebody reads. Then the other one is removed.
+    let plan = Plan { replicas: 2, ..Plan::default() };
+    for beside_work in [false, true] {
+        for_seeds_of(&plan, |cluster| {
+            let (left, removed) = (cluster.leader, cluster.others[0]);
+            let slots = ..cluster.slot_chosen(left).plus(12);
+            cluster.write_some(left, 12);
+            cluster.expect("it is level", Cluster::is_level);
+            cluster.run_timeouts(2);
+            let rots = |slot: Slot| slots.contains(&slot) && slot.0 % 4 == 1;
+            let ledger = || cluster.replica(left).transactions(TxId::ZERO);
+            if beside_work {
+                assert!(spoil(cluster, left, rots) > 0);
+                assert!(ledger().any(|it| it.is_err()), "the rot is not seen");
+            } else {
+                cluster.cut_power(left, &mut nothing_survives);
+                assert!(spoil(cluster, left, rots) > 0);
+                cluster.reopen(left);
+            }
+            cluster.expect("it is healed", |sim| {
+                Cluster::is_level(sim) && ledger().all(|it| it.is_ok())
+            });
+            change(cluster, |leader| leader.remove(removed));
+            cluster.write_some(left, 3);
+            cluster.run_timeouts(2);
+            assert!(cluster.disk(left).names().iter().any(|name| name == ALONE_NAME));
+            // Once after a cut of power, and once after an opening that found it so.
+            for _ in 0..2 {
+                cluster.power_cycle(left);
+                cluster.expect("it serves", |sim| sim.leader() == Some(left));
+                cluster.write_some(left, 1);
+                assert!(ledger().all(|it| it.is_ok()));
+            }
+            cluster.check_state();
+            // What rots from here on nobody else has.
+            let last = cluster.slot_chosen(left).plus(2);
+            cluster.write_some(left, 6);
+            cluster.run_timeouts(2);
+            cluster.cut_power(left, &mut nothing_survives);
+            assert!(spoil(cluster, left, |slot| slot == last) > 0);
+            assert!(!cluster.open(left), "seed {}: slot {last} is lost", cluster.seed());
+            let refusal = cluster.refusal(left).unwrap();
+            assert!(refusal.contains("segment-"), "{refusal}");
+        });
+    }
 }
