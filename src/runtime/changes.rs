@@ -398,7 +398,9 @@ fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()
         return Err(Error::membership(ErrorKind::NotCaughtUp, err));
     }
     if !paxos.can_carry(next) {
-        let err = MembershipError::TooFewHeard;
+        let others = next.voters().iter().map(|voter| voter.id).filter(|id| *id != own);
+        let missing = others.filter(|id| !paxos.reaches(*id)).collect();
+        let err = MembershipError::TooFewHeard { missing };
         return Err(Error::membership(ErrorKind::Unreachable, err));
     }
     Ok(())

@@ -93,8 +93,9 @@ impl<D: Disk> Driver<D> {
                 refuse(ErrorKind::Busy, message)
             }
             None if !self.hand_over(to, false) => {
-                let message = format!("replica {to} is not heard, or lags too far, to lead now");
-                refuse(ErrorKind::Unreachable, message)
+                let reaches = self.paxos.as_ref().is_some_and(|paxos| paxos.reaches(to));
+                let why = if reaches { "lags too far" } else { "is not heard yet, or no more," };
+                refuse(ErrorKind::Unreachable, format!("replica {to} {why} to lead now"))
             }
             Some(_) | None => Ok(()),
         }

@@ -86,7 +86,10 @@ pub enum MembershipError {
         lag: Option<u64>,
     },
     /// Too few of the voters to be are heard to go on with.
-    TooFewHeard,
+    TooFewHeard {
+        /// Those of them that this replica does not hear, or who do not hear it.
+        missing: Vec<ReplicaId>,
+    },
     /// Too few of the voters to be answered in time.
     NotAnswered,
 }
@@ -136,7 +139,10 @@ impl fmt::Display for MembershipError {
             }
             Self::NoMember(id) => write!(f, "replica {id} is no member"),
             Self::NoObserver(id) => {
-                write!(f, "replica {id} is no observer, wanted one that has caught up")
+                write!(
+                    f,
+                    "replica {id} is no observer, wanted one that was added and has caught up"
+                )
             }
             Self::OtherIncarnation(id) => {
                 write!(f, "replica {id} would be another directory, wanted the one that joined")
@@ -151,7 +157,11 @@ impl fmt::Display for MembershipError {
             Self::NotCaughtUp { id, lag: None } => {
                 write!(f, "replica {id} is not heard, wanted one that has caught up")
             }
-            Self::TooFewHeard => f.write_str("too few of the voters to be are heard to go on"),
+            Self::TooFewHeard { missing } => {
+                let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>();
+                let missing = missing.join(", ");
+                write!(f, "too few of the voters to be are heard to go on: not replica {missing}")
+            }
             Self::NotAnswered => f.write_str("too few of the voters to be answered in time"),
         }
     }
