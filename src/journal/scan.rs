@@ -13,9 +13,9 @@
 //!
 //! Rot ends the reading where the replica is alone: nobody else has what is lost. (Where others had
 //! it once, `recovery` reads the journal as theirs too, to see whether they gave it back.) In a
-//! cluster it goes on at the next whole group that stands in its place. What lies between is a bad region, of
-//! which whole frames count (`salvage`), and what is lost leaves doubts (`findings`). A torn tail
-//! is cut; in a cluster, unless it is all zeros, with doubts.
+//! cluster it goes on at the next whole group that stands in its place. What lies between is a bad
+//! region, of which whole frames count (`salvage`), and what is lost leaves doubts (`findings`). A
+//! torn tail is cut; in a cluster, unless it is all zeros, with doubts.
 //!
 //! Invariants:
 //! * Nothing is written here.
