@@ -3,7 +3,7 @@
 //! noise from there over the next few to forty blocks, up to the head of the last group.
 //!
 //! A replica that is alone has everything afterwards, or refuses, names the file, and changes
-//! nothing. One of three has each record, or tells that it may lack it. One thing is excused: what
+//! nothing; also one that healed rot with what others had, before they left. One of three has each record, or tells that it may lack it. One thing is excused: what
 //! no evidence covers, at the very end, cannot be told from a torn write (`docs/format.md`).
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
@@ -14,7 +14,8 @@ mod formed;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use indelible::journal::frame::{Header, Kind};
+use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
+use indelible::journal::sharing::ALONE_NAME;
 use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{Image, Mount, SimDisk, When};
 use indelible::types::entry::{Entry, EntryBuilder};
@@ -69,6 +70,7 @@ struct Counts {
 /// A directory, and what was acknowledged of it.
 struct Directory {
     voters: u64,
+    is_alone: bool,
     disk: SimDisk,
     image: Image,
     promised: Ballot,
@@ -101,9 +103,43 @@ fn settle(journal: &mut Journal<Mount>) {
     }
 }
 
+/// The sector is lost in which the vote for a slot begins.
+fn rot_vote(disk: &SimDisk, slot: Slot) {
+    for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
+        let bytes = disk.durable(&name).unwrap();
+        for at in (0..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8) {
+            let header = Header::decode(&bytes[at..]).map(|(header, _)| header);
+            if header.is_ok_and(|header| (header.kind, header.slot) == (Kind::Vote, slot)) {
+                let start = at / BLOCK_BYTES * BLOCK_BYTES;
+                return assert!(disk.zero(&name, start..start + BLOCK_BYTES));
+            }
+        }
+    }
+    panic!("nothing is voted for in slot {slot}");
+}
+
+/// Whatever is missing, others have. Only where it `lacks` something, there is such.
+fn heal(journal: &mut Journal<Mount>, votes: &BTreeMap<Slot, (Ballot, Entry)>, lacks: bool) {
+    let found = journal.recovered();
+    assert!(found.doubts.is_empty() && found.missing.is_empty() != lacks, "{found:?}");
+    let chosen = votes.iter().filter(|(slot, _)| found.missing.contains(**slot));
+    let record = |(slot, (_, entry)): (&Slot, &(Ballot, Entry))| Record::Chosen {
+        slot: *slot,
+        entry: entry.clone(),
+    };
+    let records = chosen.map(record).collect::<Vec<_>>();
+    journal.append_lazy(&records).unwrap();
+    settle(journal);
+}
+
 impl Directory {
-    /// Several segments, three openings, promises at several places.
     fn new(voters: u64, sealed: bool) -> Self {
+        Self::make(voters, sealed, false)
+    }
+
+    /// Several segments, three openings, promises at several places. Where it `heals`, a sector
+    /// rots before the second opening, which gets what was lost from others; they leave at the end.
+    fn make(voters: u64, sealed: bool, heals: bool) -> Self {
         let disk = SimDisk::new();
         disk.record_history(true);
         let mut votes = BTreeMap::new();
@@ -111,7 +147,12 @@ impl Directory {
         let (mut promised, mut promised_before) = (Ballot::ZERO, Ballot::ZERO);
         let mut slot_chosen = Slot::ZERO;
         for round in 1..=3 {
+            if heals && round == 2 {
+                disk.process_crash();
+                rot_vote(&disk, Slot(2));
+            }
             let mut journal = open(&disk, voters).unwrap();
+            heal(&mut journal, &votes, heals && round == 2);
             for group in 0..5 {
                 let mut records = Vec::new();
                 promised_before = promised;
@@ -135,11 +176,25 @@ impl Directory {
             }
         }
         disk.process_crash();
+        if heals {
+            disk.plant(ALONE_NAME, &[]);
+        }
+        let is_alone = voters == 1 || heals;
         let image = disk.image();
         // The last group has the votes of its last two slots.
         let unsealed = Slot(if sealed { slot } else { slot - 2 });
         let promised_before = if sealed { promised } else { promised_before };
-        Self { voters, disk, image, promised, slot_chosen, votes, unsealed, promised_before }
+        Self {
+            voters,
+            is_alone,
+            disk,
+            image,
+            promised,
+            slot_chosen,
+            votes,
+            unsealed,
+            promised_before,
+        }
     }
 
     /// The disk with a fault; `None` where nothing is changed by it.
@@ -238,7 +293,7 @@ impl Directory {
             assert!(is_there || *slot >= self.unsealed, "slot {slot} is lost: {found:?}");
             excused += u64::from(!is_there);
         }
-        assert!(lost == 0 || self.voters > 1, "alone it cannot be in doubt");
+        assert!(lost == 0 || !self.is_alone, "alone it cannot be in doubt");
         counts.opened += 1;
         counts.told += u64::from(lost > 0 || found.doubts.promise_lost);
         counts.excused += u64::from(excused > 0);
@@ -271,14 +326,17 @@ impl Directory {
         }
         assert_eq!(disk.image(), *before, "a directory that is refused was changed: {text}");
         let is_identity = text.contains("identity");
-        assert!(self.voters == 1 || is_identity, "a member refuses: {text}");
+        assert!(self.is_alone || is_identity, "a member refuses: {text}");
     }
 }
 
 /// Every block, every fault.
 fn campaign(voters: u64, sealed: bool) -> Counts {
-    let begun = Instant::now();
-    let directory = Directory::new(voters, sealed);
+    campaign_on(&Directory::new(voters, sealed))
+}
+
+fn campaign_on(directory: &Directory) -> Counts {
+    let (begun, voters) = (Instant::now(), directory.voters);
     let (mut all, mut blocks) = (Counts::default(), 0);
     for fault in FAULTS {
         let mut counts = Counts::default();
@@ -294,7 +352,7 @@ fn campaign(voters: u64, sealed: bool) -> Counts {
                 drop(told);
             }
         }
-        println!("{voters} voters, sealed {sealed}, {fault:?}: {counts:?}");
+        println!("{voters} voters, {fault:?}: {counts:?}");
         all.opened += counts.opened;
         all.refused += counts.refused;
         all.told += counts.told;
@@ -324,6 +382,19 @@ fn alone_damage_is_refused_or_harmless() {
 #[test]
 fn alone_only_the_unsealed_end_can_pass_for_torn() {
     let counts = campaign(1, false);
+    assert!(counts.refused > 100 && counts.excused > 0, "{counts:?}");
+}
+
+#[test]
+fn healed_and_left_alone_damage_is_refused_or_harmless() {
+    let counts = campaign_on(&Directory::make(2, true, true));
+    assert!(counts.opened > 1000, "{counts:?}");
+    assert!(counts.refused > 100 && counts.told == 0 && counts.excused == 0, "{counts:?}");
+}
+
+#[test]
+fn healed_and_left_alone_only_the_unsealed_end_can_pass_for_torn() {
+    let counts = campaign_on(&Directory::make(2, false, true));
     assert!(counts.refused > 100 && counts.excused > 0, "{counts:?}");
 }
 

@@ -16,6 +16,7 @@
 //! | `frames N`, `files`, `read A B`, `syncs` | what is there |
 //! | `flip FILE OFFSET`, `zero FILE OFFSET COUNT`, `lose FILE` | damage |
 //! | `cut FILE COUNT`, `unreadable FILE OFFSET COUNT` | more damage |
+//! | `plant FILE` | makes an empty file |
 //! | `misdirect FILE FROM TO COUNT` | bytes that the disk put in another place too |
 //! | `keep FILE`, `put_back FILE` | remembers a file; puts it back as it was |
 //! | `space BYTES\|any` | how long all files together may be |
@@ -263,6 +264,7 @@ fn damage(state: &mut State, command: &Command) -> String {
             let at: usize = command.arg(1);
             disk.rot(&file(), |bytes| bytes[at] ^= 1);
         }
+        "plant" => disk.plant(&file(), Vec::new()),
         "zero" => {
             let (at, count): (usize, usize) = (command.arg(1), command.arg(2));
             disk.rot(&file(), |bytes| bytes[at..at + count].fill(0));

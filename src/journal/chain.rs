@@ -52,12 +52,24 @@ impl Link {
     }
 }
 
+/// What is done about what rotted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rot {
+    /// Nobody else has it: an error.
+    Refused,
+    /// Nobody else has it, but others had, and may have given it back: passed, and judged at the
+    /// end. What was never proven durable is cut, as with the one before.
+    Passed,
+    /// Others have it: passed, and told.
+    Told,
+}
+
 /// What is known of the directory before its segments are read.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
     pub(super) home: Home,
-    /// No other replica has a copy of anything.
-    pub(super) alone: bool,
+    /// What is done about what rotted.
+    pub(super) rot: Rot,
     /// This segment, or a later one, was in use.
     pub(super) segment_last: u64,
     /// This segment, or a later one, was prepared.
@@ -85,7 +97,7 @@ pub(super) fn links<F: File>(
         }
     }
     let last = superheaders.last_key_value().map_or(0, |(number, _)| *number);
-    if last < known.segment_last && known.alone {
+    if last < known.segment_last && known.rot == Rot::Refused {
         return Err(lost(files, known.segment_last));
     }
     let top = last.max(known.segment_last);
@@ -94,7 +106,8 @@ pub(super) fn links<F: File>(
     // What stands before the front was removed, whether the files are gone or not.
     while number > 0 && known.front.number <= number {
         let superheader = superheaders.get(&number).copied();
-        if !files.contains_key(&number) || known.alone && superheader.is_none() {
+        let is_lost = known.rot == Rot::Refused && superheader.is_none();
+        if !files.contains_key(&number) || is_lost {
             return Err(lost(files, number));
         }
         links.push(Link { number, superheader, end, last_lsn, certain: true });
@@ -116,7 +129,7 @@ pub(super) fn links<F: File>(
     }
     links.reverse();
     // Alone, evidence counts wherever it stands: there is no worse than not to open.
-    let made = if known.alone { u64::MAX } else { known.segment_made };
+    let made = if known.rot == Rot::Told { known.segment_made } else { u64::MAX };
     for (&number, file) in files.range(top + 1..).take_while(|(number, _)| **number <= made) {
         let name = segment_name(number);
         let length = file.len().map_err(JournalError::io("measure", &name))?;
@@ -150,11 +163,9 @@ fn superheader<F: File>(
     let mut bytes = [0; SUPERHEADER_BYTES];
     let count = match fill(file, 0, &mut bytes) {
         Ok(count) => count,
-        Err(err) if known.alone => {
-            return Err(JournalError::io("read", &segment_name(number))(err));
-        }
         // What the medium does not give back is damaged.
-        Err(_) => return Ok(None),
+        Err(_) if known.rot == Rot::Told => return Ok(None),
+        Err(err) => return Err(JournalError::io("read", &segment_name(number))(err)),
     };
     let (superheader, checksum) = match Superheader::decode(&bytes[..count]) {
         Ok(decoded) => decoded,
@@ -162,16 +173,16 @@ fn superheader<F: File>(
         Err(BadSuperheader::Version(found)) => return Err(unsupported(number, found)),
         // Where others have what it holds, it is taken for damaged: each version has its checksum
         // in that place.
-        Err(BadSuperheader::PerhapsVersion(_)) if !known.alone => return Ok(None),
+        Err(BadSuperheader::PerhapsVersion(_)) if known.rot == Rot::Told => return Ok(None),
         Err(BadSuperheader::PerhapsVersion(found)) => return Err(unsupported(number, found)),
     };
     foreign(known.home, superheader.home, number)?;
     if superheader.is_of(number) {
         return Ok(Some((superheader, checksum)));
     }
-    match known.alone {
-        true => Err(corrupt(number, 0, "a superheader that cannot stand here")),
-        false => Ok(None),
+    match known.rot {
+        Rot::Refused => Err(corrupt(number, 0, "a superheader that cannot stand here")),
+        Rot::Passed | Rot::Told => Ok(None),
     }
 }
 

@@ -100,10 +100,13 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Whether nothing is missing and nothing in doubt, but for what was torn off the end.
-    pub(super) fn is_healed(&self) -> bool {
+    /// Whether nothing is lost of what is not in the checkpoint: no slot from there on is missing,
+    /// none is FAULTY, and the promise is there.
+    pub(super) fn is_healed(&self, slot_checkpointed: Slot) -> bool {
         let Doubts { promise_lost, faulty, .. } = &self.doubts;
-        self.missing.is_empty() && faulty.is_empty() && !promise_lost
+        let mut missing = self.missing.clone();
+        missing.remove_below(slot_checkpointed);
+        missing.is_empty() && faulty.is_empty() && !promise_lost
     }
 
     /// One behind the last slot in doubt.

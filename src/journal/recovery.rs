@@ -34,7 +34,7 @@ use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::record::Recovered;
 
-use super::chain::Known;
+use super::chain::{Known, Rot};
 use super::checkpoint::{self, Checkpoint, CheckpointHeader};
 use super::checkpointing;
 use super::collector::Collector;
@@ -96,13 +96,15 @@ pub(super) fn open<D: Disk>(
     let alone = shared_from.is_none();
     let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
-    let scan = |alone| scan(&**disk, &identity, alone, newest, &numbers);
-    let mut scan = scan(alone).or_else(|refusal| {
+    let scan = |rot| scan(&**disk, &identity, rot, newest, &numbers);
+    let mut scan = scan(if alone { Rot::Refused } else { Rot::Told }).or_else(|refusal| {
         // What rotted while others had it was fetched from them, and stands here a second time.
-        let is_rot = matches!(refusal, JournalError::Corrupt { .. } | JournalError::Io { .. });
+        let is_rot = matches!(refusal, JournalError::Corrupt { .. });
         let may_be_healed = is_rot && alone && sharing::was_shared(&names);
-        let healed = may_be_healed.then(|| scan(false).ok()).flatten();
-        let healed = healed.filter(|scan| scan.damage.is_healed()).ok_or(refusal)?;
+        let healed = may_be_healed.then(|| scan(Rot::Passed).ok()).flatten();
+        let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
+        let is_healed = |scan: &Scan<_>| scan.damage.is_healed(slot_checkpointed);
+        let healed = healed.filter(is_healed).ok_or(refusal)?;
         reached!(RotHealedBeforeAlone);
         Ok(healed)
     })?;
@@ -239,7 +241,7 @@ fn find_checkpoints<D: Disk>(
 fn scan<D: Disk>(
     disk: &D,
     identity: &Identity,
-    alone: bool,
+    rot: Rot,
     checkpoint: Option<CheckpointHeader>,
     numbers: &[u64],
 ) -> Result<Scan<D::File>, JournalError> {
@@ -247,7 +249,7 @@ fn scan<D: Disk>(
     let slot_checkpointed = checkpoint.map_or(Slot::ZERO, |newest| newest.slot);
     let known = Known {
         home: identity.home(),
-        alone,
+        rot,
         segment_last: identity.segment_last,
         segment_made: identity.segment_made,
         slot_checkpointed,

@@ -12,8 +12,7 @@
 //! Alagappan et al., *Protocol-Aware Recovery for Consensus-Based Storage*, FAST'18, section 3.3.)
 //!
 //! Rot ends the reading where the replica is alone: nobody else has what is lost. (Where others had
-//! it once, `recovery` reads the journal as theirs too, to see whether they gave it back.) In a
-//! cluster it goes on at the next whole group that stands in its place. What lies between is a bad
+//! it once, `recovery` reads on, too, to see whether they gave it back.) In a cluster it goes on at the next whole group that stands in its place. What lies between is a bad
 //! region, of which whole frames count (`salvage`), and what is lost leaves doubts (`findings`). A
 //! torn tail is cut; in a cluster, unless it is all zeros, with doubts.
 //!
@@ -35,7 +34,7 @@ use crate::types::ids::{Ballot, Lsn, Slot};
 use crate::types::marks::reached;
 use crate::types::record::{Doubts, Sighting};
 
-use super::chain::{self, Known, Link};
+use super::chain::{self, Known, Link, Rot};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::findings::{Damage, Findings};
@@ -49,7 +48,7 @@ use super::walk::{Seen, Whole};
 /// What the segments of a journal hold.
 pub(super) struct Scan<F> {
     pub(super) source: Source<F>,
-    alone: bool,
+    rot: Rot,
     slot_checkpointed: Slot,
     /// What the frames say.
     pub(super) found: Findings,
@@ -116,8 +115,8 @@ impl<F: File> Scan<F> {
 
     fn new(known: Known, alpha: Option<u64>) -> Self {
         Self {
-            source: Source::new(known.home, known.alone),
-            alone: known.alone,
+            source: Source::new(known.home, known.rot != Rot::Told),
+            rot: known.rot,
             slot_checkpointed: known.slot_checkpointed,
             found: Findings::new(alpha, known.front.slot, known.slot_first),
             damage: Damage::default(),
@@ -248,7 +247,7 @@ impl<F: File> Scan<F> {
         let length = self.source.length(link.number)?;
         let wanted = match (link.end, link.superheader) {
             (Some(end), _) => end.offset,
-            (None, _) if self.alone => length,
+            (None, _) if self.rot != Rot::Told => length,
             (None, Some((superheader, _))) => length.max(superheader.length),
             (None, None) => length.max(self.longest),
         };
@@ -264,15 +263,15 @@ impl<F: File> Scan<F> {
         let (number, offset) = (link.number, self.end.offset);
         let refusal = || corrupt(number, bad.offset, bad.slot, bad.reason);
         if link.end.is_some() || rest.iter().any(|link| link.certain) {
-            return if self.alone { Err(refusal()) } else { Ok(true) };
+            return if self.rot == Rot::Refused { Err(refusal()) } else { Ok(true) };
         }
         self.look_behind(number, offset, true)?;
-        if self.alone && self.evidence > self.end.last_lsn {
+        if self.rot == Rot::Refused && self.evidence > self.end.last_lsn {
             return Err(refusal());
         }
         for newer in rest.iter().map(|link| link.number) {
             self.look_behind(newer, 0, true)?;
-            if self.alone && self.evidence > self.end.last_lsn {
+            if self.rot == Rot::Refused && self.evidence > self.end.last_lsn {
                 return Err(chain::lost(&self.source.files, newer));
             }
         }
@@ -287,7 +286,7 @@ impl<F: File> Scan<F> {
         match self.gap {
             Some(_) => self.end_gap(wanted),
             None if self.end == wanted => {}
-            None if self.alone => {
+            None if self.rot == Rot::Refused => {
                 let reason = "another end than was acknowledged";
                 return Err(corrupt(self.end.number, self.end.offset, None, reason));
             }
@@ -314,7 +313,7 @@ impl<F: File> Scan<F> {
         if bytes > 0 {
             reached!(GroupTorn);
         }
-        if bytes > 0 && !self.alone {
+        if bytes > 0 && self.rot == Rot::Told {
             self.found.tear(bytes);
             self.skip_numbers(bytes);
         }
@@ -451,11 +450,11 @@ impl<F: File> Scan<F> {
         self.found.end_group(self.slot_checkpointed);
         let promise_lost = self.found.lacks_promise() || self.lost_head(links, number);
         self.damage = self.found.damage(promise_lost);
-        if self.damage.doubts.promise_lost && self.alone {
+        if self.damage.doubts.promise_lost && self.rot == Rot::Refused {
             return Err(corrupt(number, 0, None, "a promise is lost"));
         }
         match self.damage.missing.first() {
-            Some(slot) if self.alone => {
+            Some(slot) if self.rot == Rot::Refused => {
                 Err(corrupt(number, 0, Some(slot), "a chosen slot has no frame"))
             }
             _ => Ok(()),

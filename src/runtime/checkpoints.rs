@@ -1,9 +1,10 @@
 //! When a checkpoint is taken, of what, and who waits for it; and how an opening goes on from one.
 //!
 //! One is due when entries of [`checkpoint_bytes`] were applied since the state that the newest one
-//! holds, or when somebody asked for one. It is begun between two turns of the core, where all that
-//! is chosen is applied, and is of just that. Its steps are jobs of the journal, as writes are; the
-//! state is read piece by piece in them, while entries go on being applied.
+//! holds, when entries were repaired beside the replica's work, or when somebody asked for one. It
+//! is begun between two turns of the core, where all that is chosen is applied, and is of just that.
+//! Its steps are jobs of the journal, as writes are; the state is read piece by piece in them, while
+//! entries go on being applied.
 //!
 //! In it is the membership that governs the slot behind it, and what became of each request: of the
 //! entries below it nothing is needed any more. Nobody waits for an answer when an opening begins
@@ -50,6 +51,8 @@ pub(super) struct Checkpoints {
     waiting: Vec<(Slot, Completer<()>)>,
     /// Who makes a backup, and waits for the state.
     pub(super) backups: Vec<Completer<Box<Backup>>>,
+    /// One that reaches this slot is wanted, since entries below it rotted and were fetched.
+    healed_below: Slot,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
     /// How often there was none, since there was.
@@ -60,6 +63,13 @@ impl Checkpoints {
     /// An entry was applied.
     pub(super) fn count(&mut self, entry: &Entry) {
         self.behind_bytes += (FRAME_HEADER_BYTES + entry.bytes().len()) as u64;
+    }
+
+    /// Entries below this slot rotted, and were fetched beside the replica's work. The next opening
+    /// finds the rot, and cannot tell of those around it whether they are the newest: with a
+    /// checkpoint it need not.
+    pub(super) fn want_below(&mut self, slot: Slot) {
+        self.healed_below = self.healed_below.max(slot);
     }
 
     /// The state is that of the newest checkpoint.
@@ -142,7 +152,7 @@ impl<D: Disk> Driver<D> {
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;
-        let wanted = !self.checkpoints.waiting.is_empty();
+        let wanted = !self.checkpoints.waiting.is_empty() || newest < self.checkpoints.healed_below;
         let taking = self.journal.is_taking_checkpoint() || self.receiving.is_some();
         let busy = taking || self.space.is_short();
         if busy || waits || !(enough || wanted) || applied <= newest {

@@ -217,6 +217,9 @@ impl<D: Disk> Driver<D> {
             }
             self.repair.written = None;
             self.damage = None;
+            if let Some(view) = self.view() {
+                self.checkpoints.want_below(view.slot_chosen);
+            }
         }
         match self.repair.opening.take() {
             Some(recovered) => {

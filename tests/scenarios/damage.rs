@@ -10,7 +10,7 @@ use super::support::{BOUND, Cluster, TIMEOUT, for_seeds, nothing_survives};
 
 /// Damages each entry of the slots that match in the journal of a replica that is down; where it
 /// was damaged so before, that is undone.
-pub fn spoil(cluster: &Cluster, id: ReplicaId, matches: impl Fn(Slot) -> bool) -> usize {
+pub fn spoil(cluster: &Cluster, id: ReplicaId, matches: &dyn Fn(Slot) -> bool) -> usize {
     let disk = cluster.disk(id);
     let mut count = 0;
     for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
@@ -38,7 +38,7 @@ fn heals(cluster: &Cluster, loses: impl Fn(ReplicaId, Slot) -> bool) -> bool {
     cluster.run_timeouts(2);
     power_off(cluster);
     for id in cluster.ids() {
-        let count = spoil(cluster, id, |slot| loses(id, slot));
+        let count = spoil(cluster, id, &|slot| loses(id, slot));
         assert!(count >= 2, "replica {id}: {count} entries");
     }
     cluster.ids().into_iter().for_each(|id| cluster.reopen(id));
@@ -69,7 +69,7 @@ fn damage_to_one_replica_heals() {
         cluster.expect("it is level", Cluster::is_level);
         cluster.run_timeouts(2);
         cluster.cut_power(victim, &mut nothing_survives);
-        assert!(spoil(cluster, victim, |slot| slot.0 % 4 == 2) > 0);
+        assert!(spoil(cluster, victim, &|slot| slot.0 % 4 == 2) > 0);
         cluster.reopen(victim);
         cluster.settle();
         cluster.power_cycle(victim);
@@ -90,7 +90,7 @@ fn damage_to_two_replicas_heals() {
         cluster.run_timeouts(2);
         power_off(cluster);
         for (id, lost) in [(1, 4), (2, 8)] {
-            assert!(spoil(cluster, ReplicaId(id), |slot| slot.0 == lost) > 0);
+            assert!(spoil(cluster, ReplicaId(id), &|slot| slot.0 == lost) > 0);
         }
         cluster.ids().into_iter().for_each(|id| cluster.reopen(id));
         let healed = cluster.run_until(BOUND * 3, Cluster::is_level);
@@ -109,7 +109,7 @@ fn rot_that_a_reader_of_the_ledger_finds_heals() {
         cluster.expect("it is level", Cluster::is_level);
         cluster.run_timeouts(1);
         let lost = Slot(2 + cluster.below(8));
-        assert!(spoil(cluster, victim, |slot| slot == lost) > 0);
+        assert!(spoil(cluster, victim, &|slot| slot == lost) > 0);
         let ledger = || cluster.sim.replica(victim).transactions(TxId::ZERO);
         let err = ledger().find_map(Result::err).expect("the damage is not seen");
         assert!(
@@ -150,7 +150,7 @@ fn helical_damage_with_an_overlap_halts() {
         let images = cluster.ids().into_iter().map(|id| cluster.disk(id).image());
         let images = images.collect::<Vec<_>>();
         for id in cluster.ids() {
-            assert!(spoil(cluster, id, |slot| slot == lost) > 0);
+            assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
         }
         cluster.ids().into_iter().for_each(|id| cluster.reopen(id));
         cluster.run_for(BOUND);
@@ -185,7 +185,7 @@ fn fault_laundering() {
         let end = cluster.slot_chosen(b).0;
         cluster.cut_power(b, &mut nothing_survives);
         let lost = Slot(end - 1 - cluster.below(3));
-        assert!(spoil(cluster, b, |slot| slot == lost) > 0);
+        assert!(spoil(cluster, b, &|slot| slot == lost) > 0);
         for _ in 0..5 {
             cluster.reopen(b);
             cluster.run_for(Duration::from_micros(cluster.below(3000)));

@@ -2,6 +2,7 @@
 //! with, names none of them.
 
 use indelible::ReplicaId;
+use indelible::types::ids::Slot;
 
 use super::damage::spoil;
 use super::membership::{change, join_and_vote, with_outsiders};
@@ -18,7 +19,7 @@ fn heals(loses: impl Fn(u64) -> bool) {
         // Seals are written once a journal rests.
         cluster.run_timeouts(2);
         cluster.cut_power(FOUNDER, &mut nothing_survives);
-        assert!(spoil(cluster, FOUNDER, |slot| loses(slot.0)) > 0);
+        assert!(spoil(cluster, FOUNDER, &|slot: Slot| loses(slot.0)) > 0);
         cluster.reopen(FOUNDER);
         cluster.expect("it heals", Cluster::is_level);
         // It is one of two that decide.
@@ -64,7 +65,7 @@ fn a_founder_heals_where_no_founder_but_it_is_left() {
         cluster.crash(ReplicaId(2));
         cluster.crash(ReplicaId(3));
         cluster.cut_power(FOUNDER, &mut nothing_survives);
-        assert!(spoil(cluster, FOUNDER, |slot| slot.0 % 4 == 2) > 0);
+        assert!(spoil(cluster, FOUNDER, &|slot: Slot| slot.0 % 4 == 2) > 0);
         cluster.reopen(FOUNDER);
         cluster.expect("it heals", |sim| sim.slot_chosen(4) == sim.slot_chosen(FOUNDER));
         cluster.write_some(FOUNDER, 2);
