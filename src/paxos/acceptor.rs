@@ -27,7 +27,9 @@ use super::{Paxos, Role};
 impl Paxos {
     /// Phase 1b.
     pub(super) fn on_prepare(&mut self, from: ReplicaId, ballot: Ballot, first: Slot) {
-        if self.is_bound_against(from) && !bugs::is_on(Bug::PromiseDespiteGrant) {
+        // What is promised already takes nothing away from whoever holds the lease.
+        let is_new = ballot != self.promised;
+        if is_new && self.is_bound_against(from) && !bugs::is_on(Bug::PromiseDespiteGrant) {
             // Silence, and not a refusal: nothing higher is promised. It will ask again.
             reached!(PrepareUnanswered);
             return;
