@@ -27,11 +27,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
+use crate::journal::identity::Identity;
 use crate::store::verdict::Verdict;
 use crate::types::bugs::{self, Bug};
 use crate::types::command::Command;
 use crate::types::entry::Entry;
-use crate::types::ids::{Boot, ReplicaId, RequestId};
+use crate::types::ids::{Boot, Incarnation, ReplicaId, RequestId};
 use crate::types::limits::COMMAND_BYTES_MAX;
 use crate::types::marks::reached;
 use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
@@ -69,6 +70,7 @@ pub struct Forwards {
 
 #[derive(Debug, Default)]
 struct Seen {
+    incarnation: Incarnation,
     boot: Boot,
     /// Everything below counts as seen.
     floor: u64,
@@ -87,15 +89,18 @@ impl<D: Disk> Driver<D> {
             return;
         }
         // Who does not belong may not know it: its callers are told when it does.
-        let belongs = self.members().is_some_and(|members| members.member(from).is_some());
-        if !belongs && !self.forwards.has_room_for(from) {
+        let member = self.members().and_then(|members| members.member(from));
+        let belongs = member.is_some();
+        let is_other = member.is_some_and(|member| member.incarnation != forward.incarnation);
+        if is_other || !belongs && !self.forwards.has_room_for(from) {
             return;
         }
+        let opening = (forward.incarnation, forward.boot);
         let takes = belongs && self.leads() && !matches!(self.stage, Stage::Closing(_));
         let mut bounced = Vec::new();
         for (command, at) in forward.commands.into_iter().zip(0..) {
             let attempt = forward.attempt.saturating_add(at);
-            if !self.forwards.is_new(from, forward.boot, attempt, &command) {
+            if !self.forwards.is_new(from, opening, attempt, &command) {
                 reached!(ForwardSeen);
                 continue;
             }
@@ -279,7 +284,7 @@ impl<D: Disk> Driver<D> {
     /// Sends commands off, each with how long its verdict may take, in messages of bounded size.
     fn forward(&mut self, leader: (ReplicaId, Boot), commands: Vec<(EncodedCommand, Duration)>) {
         let (to, receiver) = leader;
-        let boot = self.journal.identity().boot;
+        let Identity { incarnation, boot, .. } = *self.journal.identity();
         let mut batches: Vec<Forward> = Vec::new();
         let mut bytes = 0;
         for (command, wait) in commands {
@@ -287,7 +292,8 @@ impl<D: Disk> Driver<D> {
             if batches.is_empty() || bytes > self.options.message_bytes_max {
                 bytes = command.bytes.len();
                 let attempt = self.requests.writes.next_attempt();
-                batches.push(Forward { boot, receiver, attempt, commands: Vec::new() });
+                let commands = Vec::new();
+                batches.push(Forward { incarnation, boot, receiver, attempt, commands });
             }
             self.requests.writes.note_forwarded(leader, command.clone(), self.now, wait);
             batches.last_mut().expect("one was just pushed").commands.push(command);
@@ -325,13 +331,14 @@ impl Forwards {
     pub fn is_new(
         &mut self,
         from: ReplicaId,
-        boot: Boot,
+        (incarnation, boot): (Incarnation, Boot),
         attempt: u64,
         command: &EncodedCommand,
     ) -> bool {
         let seen = self.seen.entry(from).or_default();
-        if seen.boot.sequence < boot.sequence {
-            *seen = Seen { boot, ..Seen::default() };
+        // A blank directory counts its openings from the first one on.
+        if seen.incarnation != incarnation || seen.boot.sequence < boot.sequence {
+            *seen = Seen { incarnation, boot, ..Seen::default() };
         }
         seen.boot == boot && is_whole(command) && seen.note(attempt)
     }
@@ -369,37 +376,48 @@ mod tests {
         EncodedCommand { request, bytes: command.encode() }
     }
 
-    fn boot(sequence: u64) -> Boot {
-        Boot { sequence, nonce: sequence * 7 }
+    const DIRECTORY: Incarnation = Incarnation(5);
+
+    fn opening(sequence: u64) -> (Incarnation, Boot) {
+        (DIRECTORY, Boot { sequence, nonce: sequence * 7 })
     }
 
     #[test]
     fn an_attempt_is_new_once() {
         let mut forwards = Forwards::default();
-        assert!(forwards.is_new(PEER, boot(1), 5, &command(5)));
-        assert!(forwards.is_new(PEER, boot(1), 3, &command(3)), "order does not matter");
-        assert!(!forwards.is_new(PEER, boot(1), 5, &command(5)));
-        assert!(forwards.is_new(PEER, boot(1), 6, &command(5)), "another attempt");
-        assert!(forwards.is_new(ReplicaId(3), boot(1), 5, &command(5)));
+        assert!(forwards.is_new(PEER, opening(1), 5, &command(5)));
+        assert!(forwards.is_new(PEER, opening(1), 3, &command(3)), "order does not matter");
+        assert!(!forwards.is_new(PEER, opening(1), 5, &command(5)));
+        assert!(forwards.is_new(PEER, opening(1), 6, &command(5)), "another attempt");
+        assert!(forwards.is_new(ReplicaId(3), opening(1), 5, &command(5)));
     }
 
     #[test]
     fn nothing_of_an_older_opening_is_new() {
         let mut forwards = Forwards::default();
-        assert!(forwards.is_new(PEER, boot(1), 1, &command(1)));
-        assert!(forwards.is_new(PEER, boot(2), 1, &command(1)));
-        assert!(!forwards.is_new(PEER, boot(1), 2, &command(2)));
-        let copied = Boot { sequence: 2, nonce: 0 };
+        assert!(forwards.is_new(PEER, opening(1), 1, &command(1)));
+        assert!(forwards.is_new(PEER, opening(2), 1, &command(1)));
+        assert!(!forwards.is_new(PEER, opening(1), 2, &command(2)));
+        let copied = (DIRECTORY, Boot { sequence: 2, nonce: 0 });
         assert!(!forwards.is_new(PEER, copied, 2, &command(2)), "two openings share no number");
+    }
+
+    #[test]
+    fn another_directory_begins_with_its_first_opening() {
+        let mut forwards = Forwards::default();
+        assert!(forwards.is_new(PEER, opening(3), 1, &command(1)));
+        let blank = (Incarnation(6), Boot { sequence: 1, nonce: 9 });
+        assert!(forwards.is_new(PEER, blank, 1, &command(2)));
+        assert!(!forwards.is_new(PEER, blank, 1, &command(2)));
     }
 
     #[test]
     fn what_is_forgotten_counts_as_seen() {
         let mut forwards = Forwards::default();
         for attempt in 1..=SEEN_MAX as u64 + 10 {
-            assert!(forwards.is_new(PEER, boot(1), attempt, &command(1)));
+            assert!(forwards.is_new(PEER, opening(1), attempt, &command(1)));
         }
-        assert!(!forwards.is_new(PEER, boot(1), 1, &command(1)));
+        assert!(!forwards.is_new(PEER, opening(1), 1, &command(1)));
         assert!(forwards.seen[&PEER].above.len() <= SEEN_MAX);
     }
 
@@ -408,9 +426,9 @@ mod tests {
         let mut forwards = Forwards::default();
         let mut damaged = command(1);
         damaged.bytes.pop();
-        assert!(!forwards.is_new(PEER, boot(1), 1, &damaged));
+        assert!(!forwards.is_new(PEER, opening(1), 1, &damaged));
         let mut mislabelled = command(2);
         mislabelled.request.sequence = 3;
-        assert!(!forwards.is_new(PEER, boot(1), 2, &mislabelled));
+        assert!(!forwards.is_new(PEER, opening(1), 2, &mislabelled));
     }
 }

@@ -342,6 +342,8 @@ pub struct Chosen {
 /// The body of [`Message::Forward`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Forward {
+    /// The sender's directory. Another one may bear the id of one that never belonged.
+    pub incarnation: Incarnation,
     /// The sender's opening, to be sent back when the commands bounce.
     pub boot: Boot,
     /// The receiver's opening; a receiver that was opened anew since drops the message.

@@ -53,7 +53,13 @@ pub fn sized(bytes: usize) -> Message {
     let command = |length| EncodedCommand { request: request(), bytes: vec![5; length] };
     let forward = |length| {
         let commands = vec![command(length)];
-        Message::Forward(Forward { boot: BOOT, receiver: BOOT, attempt: 6, commands })
+        Message::Forward(Forward {
+            incarnation: Incarnation(5),
+            boot: BOOT,
+            receiver: BOOT,
+            attempt: 6,
+            commands,
+        })
     };
     let overhead = indelible::transport::wire::HEADER_BYTES
         + indelible::types::codec::encode(&forward(0)).unwrap().len();
@@ -88,6 +94,7 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Barrier { boot: BOOT, read: 12 },
         Message::BarrierAt { boot: BOOT, read: 12, slot: Slot(500) },
         Message::Forward(Forward {
+            incarnation: Incarnation(5),
             boot: BOOT,
             receiver: BOOT,
             attempt: 6,
