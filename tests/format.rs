@@ -447,6 +447,8 @@ fn messages() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: slot },
         Message::Settled { ballot: BALLOT, boot: receiver, from: slot },
         Message::Fill { until: slot },
+        Message::Leaving { slot },
+        Message::Dismissed { incarnation, slot },
         Message::TakeOver(take_over),
         Message::Trimmed { first: slot },
         Message::FetchCheckpoint { slot: Some(slot), offset: 4096 },

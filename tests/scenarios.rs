@@ -51,6 +51,9 @@ mod membership;
 #[path = "scenarios/alone.rs"]
 mod alone;
 
+#[path = "scenarios/leaving.rs"]
+mod leaving;
+
 #[path = "scenarios/newcomers.rs"]
 mod newcomers;
 

@@ -5,7 +5,7 @@
 //! fires, or whether one that fired leads to a campaign: the random timeouts, how many campaigns
 //! failed, when this core last campaigned or outbid another leader, what it knows of its links, and
 //! since when it waits for a leader to fill slots. And what only the owner asks for: since which
-//! slot its membership governs, and who has that durably.
+//! slot its membership governs, and who has that durably, also where it was removed.
 //! Whoever explores a core asks for every campaign itself
 //! ([`Input::Campaign`](super::step::Input)).
 //!
@@ -35,6 +35,7 @@ impl Paxos {
             chain,
             slot_noted: _,
             slot_durable: _,
+            dismissed_by: _,
             learned_at: _,
             fetching,
             role,

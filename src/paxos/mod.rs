@@ -62,6 +62,7 @@ mod phase1;
 mod election;
 mod handover;
 mod install;
+mod leaving;
 mod peer;
 mod random;
 mod read;
@@ -74,6 +75,8 @@ pub mod quorum;
 
 #[cfg(feature = "sim")]
 mod essence;
+
+use std::collections::BTreeSet;
 
 use crate::types::bugs::{self, Bug};
 use crate::types::entry::EntryKind;
@@ -130,6 +133,8 @@ pub struct Paxos {
     slot_noted: Slot,
     /// How much of that is durable: from the opening, and as a leader from its own votes.
     slot_durable: Slot,
+    /// Where this replica was removed: the voters that have that durably.
+    dismissed_by: BTreeSet<ReplicaId>,
     /// When `slot_chosen` last moved.
     learned_at: Moment,
     fetching: Option<Fetching>,
@@ -190,6 +195,7 @@ impl Paxos {
             chain,
             slot_noted: slot_chosen,
             slot_durable: slot_chosen,
+            dismissed_by: BTreeSet::new(),
             learned_at: now,
             fetching: None,
             role: Role::Follower,
@@ -223,6 +229,7 @@ impl Paxos {
             Input::Writable(writable) => self.on_writable(writable),
             Input::Fenced => self.on_fenced(),
             Input::Alone => self.on_alone(),
+            Input::Leave => self.on_leave(),
             Input::Campaign => self.campaign(),
             Input::HandOver { to, stalled } => self.on_hand_over(to, stalled),
             Input::Change(membership) => self.on_change(membership),
@@ -350,6 +357,7 @@ impl Paxos {
                 self.on_settled(from, ballot, boot, first);
             }
             Message::Fill { until } => self.on_fill(until),
+            Message::Leaving { slot } => self.on_leaving(from, slot),
             Message::TakeOver(take_over) => self.on_take_over(from, &take_over),
             Message::Renew { ballot, nonce, millis } => self.on_renew(from, ballot, nonce, millis),
             Message::Granted { ballot, incarnation, nonce, millis } => {
@@ -357,15 +365,16 @@ impl Paxos {
                     self.on_granted(from, ballot, nonce, millis);
                 }
             }
-            // Commands, checkpoints and what is trimmed are the owner's business, and a formed
-            // cluster needs no formation.
+            // Commands, checkpoints and what is trimmed are the owner's business, a formed cluster
+            // needs no formation, and who belongs is missed by all.
             Message::Forward(_)
             | Message::Bounced { .. }
             | Message::Introduce(_)
             | Message::Agreed { .. }
             | Message::Trimmed { .. }
             | Message::FetchCheckpoint { .. }
-            | Message::CheckpointPart(_) => {}
+            | Message::CheckpointPart(_)
+            | Message::Dismissed { .. } => {}
         }
     }
 

@@ -83,6 +83,9 @@ pub enum Input {
     /// This replica is the only voter, and nothing newer says that it is not: what was torn off the
     /// end of its journal was never acknowledged.
     Alone,
+    /// This replica was removed, and its owner would stop it: asks those who vote now whether they
+    /// can do without it.
+    Leave,
     /// A linearizable read began here. Numbers increase.
     Read(u64),
     /// Campaign at once, whoever leads.

@@ -40,6 +40,10 @@ impl Paxos {
             Message::Heartbeat(Heartbeat { slot_chosen: known, .. })
             | Message::Prepare { from: known, .. } => self.answer_stranger(from, known),
             Message::Fetch { from: first } => self.on_fetch(from, first),
+            Message::Leaving { slot } => self.on_leaving(from, slot),
+            Message::Dismissed { incarnation, slot } if self.is_incarnation(from, incarnation) => {
+                self.on_dismissed(from, slot);
+            }
             Message::Chosen(chosen) if !self.is_removed() => self.on_chosen(from, chosen),
             _ => {}
         }

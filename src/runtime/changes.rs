@@ -77,10 +77,6 @@ pub(super) struct Changes {
     waiting: VecDeque<Waiting>,
     /// When something was last asked to be chosen under the first one's membership.
     used_at: Option<Moment>,
-    /// When this replica stops, since it was removed.
-    leaves_at: Option<Moment>,
-    /// It stays no longer, whoever asks.
-    leaves_by: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -111,9 +107,9 @@ impl Step {
 }
 
 impl Changes {
-    /// When the next caller is answered at the latest, or this replica stops.
+    /// When the next caller is answered at the latest.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        self.waiting.iter().map(|waiting| waiting.until).chain(self.leaves_at).min()
+        self.waiting.iter().map(|waiting| waiting.until).min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -271,7 +267,7 @@ impl<D: Disk> Driver<D> {
         };
         let checked = self.check_known(paxos, &next).and_then(|()| match forced {
             true => Ok(()),
-            false => check_prepared(own, paxos, &next),
+            false => check_prepared(own, paxos, &next).and_then(|()| self.check_whole(&next)),
         });
         if let Err(err) = checked {
             return (Step::Made(next), Some(Err(err)));
@@ -283,6 +279,17 @@ impl<D: Disk> Driver<D> {
         let step = if forced { Step::Forced(next) } else { Step::Made(next) };
         let answer = self.change_ended(&step);
         (step, answer)
+    }
+
+    /// Whether this replica needs nothing any more that others have whom `next` leaves out.
+    fn check_whole(&self, next: &Membership) -> Result<()> {
+        match self.repair.report().filter(|_| next.is_only(self.options.id)) {
+            None => Ok(()),
+            Some(repair) => {
+                let message = format!("nobody else would be left, and this replica is {repair}");
+                Err(Error::busy(message, self.options.election_timeout))
+            }
+        }
     }
 
     /// A ledger that began without an address gets the one that its replica was opened with, so
@@ -340,44 +347,6 @@ impl<D: Disk> Driver<D> {
     pub fn members(&self) -> Option<&Membership> {
         self.paxos.as_ref().map(Paxos::membership)
     }
-
-    /// Whether it knows that it is a member no more, and never will be.
-    pub(super) fn is_removed(&self) -> bool {
-        self.paxos.as_ref().is_some_and(Paxos::is_removed)
-    }
-
-    /// Somebody who knows less than this replica, which was removed, is there: it may be the only
-    /// one that can tell. It stays for another while.
-    pub(super) fn stay_for_who_lags(&mut self, message: &Message) {
-        let known = match message {
-            Message::Heartbeat(heartbeat) => heartbeat.slot_chosen,
-            Message::Fetch { from } | Message::Prepare { from, .. } => *from,
-            _ => return,
-        };
-        let lags = self.view().is_some_and(|view| known < view.slot_chosen);
-        if let (Some(leaves_by), true) = (self.changes.leaves_by, lags) {
-            let linger = self.now + self.options.election_timeout;
-            self.changes.leaves_at = Some(linger.min(leaves_by));
-        }
-    }
-
-    /// A replica that was removed answers those who know less for another while, and stops.
-    pub(super) fn leave_if_removed(&mut self) {
-        if !matches!(self.stage, Stage::Serving) {
-            // It ends by itself.
-            self.changes.leaves_at = None;
-            return;
-        }
-        if !self.is_removed() {
-            return;
-        }
-        let linger = self.now + self.options.election_timeout;
-        self.changes.leaves_by.get_or_insert(self.now + STAY * self.options.election_timeout);
-        if *self.changes.leaves_at.get_or_insert(linger) <= self.now {
-            let message = format!("replica {} was removed from its cluster", self.options.id);
-            self.stop(Error::new(ErrorKind::Removed, message));
-        }
-    }
 }
 
 /// Whether those who are to vote have caught up, and enough of all voters are heard to go on.
@@ -405,6 +374,3 @@ fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()
     }
     Ok(())
 }
-
-/// How many election timeouts a replica that was removed stays at most.
-const STAY: u32 = 20;

@@ -45,6 +45,7 @@ use super::fence::Fence;
 use super::forwards::{Forwards, Proposal};
 use super::handover::HandOvers;
 use super::held::HeldMessages;
+use super::leaving::Leaving;
 use super::next_leader::NextLeader;
 use super::priorities::Priorities;
 use super::receiving::{Pauses, Receiving};
@@ -109,6 +110,7 @@ pub struct Driver<D: Disk> {
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
     pub(super) changes: Changes,
+    pub(super) leaving: Option<Leaving>,
     /// Behind which frame the directory is to say who else has what the journal holds, where it
     /// does not say so yet and that frame is appended.
     pub(super) sharing: Option<Lsn>,
@@ -196,6 +198,7 @@ impl<D: Disk> Driver<D> {
             forwards: Forwards::default(),
             hand_overs: HandOvers::default(),
             changes: Changes::default(),
+            leaving: None,
             sharing: None,
             next_leader: NextLeader::default(),
             stalled: Stalled::new(now),
@@ -287,6 +290,7 @@ impl<D: Disk> Driver<D> {
         self.hand_over_if_stalled();
         self.hand_over_at_close();
         self.hand_over_to_preferred();
+        self.ask_to_leave();
         self.say_who_shares()?;
         self.go_on_with_changes();
         self.work()?;

@@ -18,9 +18,13 @@ impl<D: Disk> Driver<D> {
     /// Appends records, and with them what is known lazily: how applied commands ended, and what
     /// was seen of the peers.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<()> {
+        let before = self.journal.last_lsn();
         self.append_lazy(records.is_empty())?;
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
         self.journal.append(records, chosen)?;
+        if let Some(paxos) = self.paxos.as_mut().filter(|_| before < self.journal.last_lsn()) {
+            paxos.note_journaled(chosen);
+        }
         self.appended_at = self.now;
         // The core may know already what is applied only behind this; and this shows it.
         if self.has_other_sharers() {

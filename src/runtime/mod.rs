@@ -48,6 +48,7 @@ mod handover;
 mod held;
 mod journaling;
 mod leases;
+mod leaving;
 mod next_leader;
 mod priorities;
 mod receiving;

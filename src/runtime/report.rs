@@ -70,6 +70,8 @@ pub struct Report {
     pub doubts: Doubts,
     /// The peer that remembers a later state of this replica's directory, and told so.
     pub fenced_by: Option<ReplicaId>,
+    /// The voters that may need it, though it was removed, until they know so durably.
+    pub missed_by: Vec<ReplicaId>,
     /// Whether its disk is full, so that it takes nothing on.
     pub storage_full: bool,
     /// How many rounds of confirmation it began for reads, since it was opened.
@@ -157,9 +159,14 @@ impl Report {
             applies
                 .then(|| format!("no member yet: a leader is to be asked for add_observer({id})"))
         };
+        let missed = || {
+            let missed = self.missed_by.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let waits = format!("removed; waiting until replica {} knows", missed.join(", "));
+            (!missed.is_empty()).then_some(waits)
+        };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);
-        let comes = own.or_else(receiving).or_else(cut_off).or_else(applies);
+        let comes = own.or_else(missed).or_else(receiving).or_else(cut_off).or_else(applies);
         comes.or_else(forming).or_else(joins).or_else(missing)
     }
 
@@ -350,6 +357,7 @@ impl<D: Disk> Driver<D> {
             damage: self.damage.clone(),
             repair: self.repair.report(),
             doubts: self.paxos.as_ref().map(|paxos| paxos.doubts().clone()).unwrap_or_default(),
+            missed_by: self.missed_by(),
             fenced_by: self.fence.told_by(),
             storage_full: self.space.is_short(),
             read_rounds: self.paxos.as_ref().map_or(0, Paxos::read_rounds),

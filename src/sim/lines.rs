@@ -171,6 +171,9 @@ pub fn message(message: &Message) -> String {
             write!(text, " slot={slot} bytes={}..{end}/{}", part.offset, part.bytes_total)
         }
         Message::Fill { until } => write!(text, " until={until}"),
+        Message::Leaving { slot } | Message::Dismissed { slot, .. } => {
+            write!(text, " slot={slot}")
+        }
         Message::TakeOver(TakeOver { ballot, slot_chosen, stalled, .. }) => {
             let stalled = if *stalled { " stalled" } else { "" };
             write!(text, " ballot={ballot} chosen<{slot_chosen}{stalled}")

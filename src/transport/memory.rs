@@ -409,6 +409,8 @@ pub fn weight(message: &Message) -> usize {
         | Message::Unsure { .. }
         | Message::Settled { .. }
         | Message::Fill { .. }
+        | Message::Leaving { .. }
+        | Message::Dismissed { .. }
         | Message::TakeOver(_)
         | Message::Renew { .. }
         | Message::Granted { .. }

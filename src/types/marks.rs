@@ -246,6 +246,8 @@ marks! {
     CheckpointPassed = "checkpoint-passed",
     /// A part of a checkpoint was sent.
     CheckpointPartSent = "checkpoint-part-sent",
+    /// Who was removed was told that it is not missed.
+    LeavingAnswered = "leaving-answered",
     /// Who was left as the only voter judged its torn end anew.
     DoubtsOfOneAlone = "doubts-of-one-alone",
     /// A part of a checkpoint waited, so that commits beside it do not.

@@ -191,6 +191,18 @@ pub enum Message {
         /// For how many milliseconds; at most as many as were asked for.
         millis: u32,
     },
+    /// I was removed. Do you have all below this slot as chosen, durably, and so know it?
+    Leaving {
+        /// The first slot that is governed by a membership without the sender.
+        slot: Slot,
+    },
+    /// I do. Of me you are not missed.
+    Dismissed {
+        /// Who answers.
+        incarnation: Incarnation,
+        /// The slot, as it was asked.
+        slot: Slot,
+    },
 }
 
 /// The body of [`Message::CheckpointPart`]: bytes of the sender's file, which are checked when they
@@ -483,6 +495,8 @@ impl Message {
             Self::CheckpointPart(_) => "CheckpointPart",
             Self::Renew { .. } => "Renew",
             Self::Granted { .. } => "Granted",
+            Self::Leaving { .. } => "Leaving",
+            Self::Dismissed { .. } => "Dismissed",
         }
     }
 }

@@ -113,6 +113,8 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Unsure { boot: BOOT, from: Slot(7) },
         Message::Settled { ballot: BALLOT, boot: BOOT, from: Slot(9) },
         Message::Fill { until: Slot(11) },
+        Message::Leaving { slot: Slot(11) },
+        Message::Dismissed { incarnation: Incarnation(5), slot: Slot(11) },
         Message::Trimmed { first: Slot(13) },
         Message::FetchCheckpoint { slot: None, offset: 0 },
         Message::FetchCheckpoint { slot: Some(Slot(14)), offset: 4096 },

@@ -256,6 +256,8 @@ fn queue_of(message: &Message) -> usize {
         | Message::Unsure { .. }
         | Message::Settled { .. }
         | Message::Fill { .. }
+        | Message::Leaving { .. }
+        | Message::Dismissed { .. }
         | Message::TakeOver(_)
         | Message::Renew { .. }
         | Message::Granted { .. }

@@ -1,0 +1,81 @@
+//! Who was removed stays while those who vote now may need it: it may be the only one that knows
+//! who they are.
+
+use std::time::Duration;
+
+use indelible::sim::Simulation;
+use indelible::{ErrorKind, Membership, Pending, ReplicaId};
+
+use super::membership::{join, with_outsiders};
+use super::support::{Cluster, nothing_survives};
+
+fn is_removed(sim: &Simulation, id: ReplicaId) -> bool {
+    let members = sim.report(id).and_then(|report| report.membership);
+    members.is_some_and(|members| members.removed().contains(&id))
+}
+
+/// Lets `left`, which decides alone from now on, lose what it had not synced as soon as `gone`
+/// knows that it was removed, and stay away for long: `gone` waits for it, and stops once it knows.
+fn outlive(
+    cluster: &Cluster,
+    (gone, left): (ReplicaId, ReplicaId),
+    ask: impl Fn() -> Pending<Membership>,
+) {
+    let (mut pending, mut why) = (ask(), None);
+    for _ in 0..40_000 {
+        cluster.run_for(Duration::from_micros(50));
+        if is_removed(&cluster.sim, gone) {
+            break;
+        }
+        if let Some(Err(err)) = pending.wait_timeout(Duration::ZERO) {
+            (pending, why) = (ask(), Some(err));
+        }
+    }
+    assert!(is_removed(&cluster.sim, gone), "seed {}: {why:?}", cluster.seed());
+    cluster.cut_power(left, &mut nothing_survives);
+    cluster.run_timeouts(60);
+    let report = cluster.report(gone).unwrap();
+    if report.missed_by.is_empty() {
+        // What it was told is durable there.
+        assert!(report.stopped.is_some_and(|err| err.kind() == ErrorKind::Removed));
+    } else {
+        assert!(report.stopped.is_none(), "seed {}: it is missed", cluster.seed());
+        let trouble = report.in_the_way().unwrap();
+        assert!(trouble.contains(&format!("waiting until replica {left} knows")), "{trouble}");
+    }
+    cluster.reopen(left);
+    cluster.expect("who is left leads", |sim| sim.leader() == Some(left));
+    cluster.expect("who was removed stops", |sim| {
+        let stopped = sim.report(gone).and_then(|report| report.stopped);
+        stopped.is_some_and(|err| err.kind() == ErrorKind::Removed)
+    });
+    // Its directory is wiped.
+    cluster.crash(gone);
+    cluster.disk(gone).wipe();
+    cluster.power_cycle(left);
+    cluster.expect("who is left leads", |sim| sim.leader() == Some(left));
+    cluster.write_some(left, 2);
+    cluster.check_state();
+}
+
+#[test]
+fn who_was_removed_waits_until_the_last_voter_knows() {
+    // Of two, one removes the other one, and forgets in a cut of power that it decides alone.
+    with_outsiders(2, 0, |cluster| {
+        let (left, gone) = (cluster.leader, cluster.others[0]);
+        cluster.write_some(left, 3);
+        outlive(cluster, (gone, left), || cluster.replica(left).remove(gone));
+    });
+}
+
+#[test]
+fn a_lone_ledger_that_moves_waits_until_it_has_arrived() {
+    // One that decides alone is replaced by its observer, which is away as soon as that is chosen.
+    with_outsiders(1, 1, |cluster| {
+        let (old, new) = (cluster.leader, ReplicaId(2));
+        join(cluster, new.0);
+        let writes = (0..8).map(|_| cluster.begin(old, 64)).collect::<Vec<_>>();
+        outlive(cluster, (old, new), || cluster.replica(old).replace(old, new));
+        drop(writes);
+    });
+}
