@@ -27,10 +27,10 @@ use super::{Paxos, Role};
 impl Paxos {
     /// Phase 1b.
     pub(super) fn on_prepare(&mut self, from: ReplicaId, ballot: Ballot, first: Slot) {
-        // What is promised already takes nothing away from whoever holds the lease.
-        let is_new = ballot != self.promised;
-        if is_new && self.is_bound_against(from) && !bugs::is_on(Bug::PromiseDespiteGrant) {
-            // Silence, and not a refusal: nothing higher is promised. It will ask again.
+        if self.is_bound_against(from) && !bugs::is_on(Bug::PromiseDespiteGrant) {
+            // Silence, and not a refusal: nothing higher is promised. It will ask again. Also where
+            // this ballot is promised already: an `Accept` may have raised it since the grant, of a
+            // leader that does not lead those yet who vote by a membership that it found.
             reached!(PrepareUnanswered);
             return;
         }
