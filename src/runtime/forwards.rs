@@ -12,8 +12,8 @@
 //! deliver two copies of a message, and a copy may come after the leader lost and regained its
 //! role; so every attempt that was ever seen is remembered, taken or bounced alike. Who bounced an
 //! attempt has thereby said for good that it brought nothing about. Memory is bounded: for the
-//! newest opening of each peer the newest numbers are kept one by one, and everything below them
-//! counts as seen; of older openings, everything.
+//! newest opening of each peer's directory the newest numbers are kept one by one, and everything
+//! below them counts as seen; of older openings, everything.
 //!
 //! Invariants:
 //! * An attempt is taken at most once in one opening of this replica; the message names the
@@ -64,13 +64,13 @@ pub struct Proposal {
 /// What was seen so far, and what of it is under way here.
 #[derive(Debug, Default)]
 pub struct Forwards {
-    seen: BTreeMap<ReplicaId, Seen>,
+    /// By replica and directory: another one, under the same id, counts its openings anew.
+    seen: BTreeMap<(ReplicaId, Incarnation), Seen>,
     under_way: BTreeSet<RequestId>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    incarnation: Incarnation,
     boot: Boot,
     /// Everything below counts as seen.
     floor: u64,
@@ -92,7 +92,8 @@ impl<D: Disk> Driver<D> {
         let member = self.members().and_then(|members| members.member(from));
         let belongs = member.is_some();
         let is_other = member.is_some_and(|member| member.incarnation != forward.incarnation);
-        if is_other || !belongs && !self.forwards.has_room_for(from) {
+        let directory = (from, forward.incarnation);
+        if is_other || !belongs && !self.forwards.has_room_for(directory) {
             return;
         }
         let opening = (forward.incarnation, forward.boot);
@@ -317,12 +318,12 @@ impl<D: Disk> Driver<D> {
 impl Forwards {
     /// These were removed, and never come back.
     pub(super) fn forget(&mut self, removed: &[ReplicaId]) {
-        self.seen.retain(|id, _| removed.binary_search(id).is_err());
+        self.seen.retain(|(id, _), _| removed.binary_search(id).is_err());
     }
 
     /// Whether what is seen of a replica that does not belong (yet) is remembered. Where too many
     /// came already, it is not heard: what is bounced must not be taken later.
-    fn has_room_for(&self, stranger: ReplicaId) -> bool {
+    fn has_room_for(&self, stranger: (ReplicaId, Incarnation)) -> bool {
         self.seen.contains_key(&stranger) || self.seen.len() < REPLICAS_SEEN_MAX
     }
 
@@ -335,10 +336,9 @@ impl Forwards {
         attempt: u64,
         command: &EncodedCommand,
     ) -> bool {
-        let seen = self.seen.entry(from).or_default();
-        // A blank directory counts its openings from the first one on.
-        if seen.incarnation != incarnation || seen.boot.sequence < boot.sequence {
-            *seen = Seen { incarnation, boot, ..Seen::default() };
+        let seen = self.seen.entry((from, incarnation)).or_default();
+        if seen.boot.sequence < boot.sequence {
+            *seen = Seen { boot, ..Seen::default() };
         }
         seen.boot == boot && is_whole(command) && seen.note(attempt)
     }
@@ -409,6 +409,7 @@ mod tests {
         let blank = (Incarnation(6), Boot { sequence: 1, nonce: 9 });
         assert!(forwards.is_new(PEER, blank, 1, &command(2)));
         assert!(!forwards.is_new(PEER, blank, 1, &command(2)));
+        assert!(!forwards.is_new(PEER, opening(3), 1, &command(1)), "it is remembered, too");
     }
 
     #[test]
@@ -418,7 +419,7 @@ mod tests {
             assert!(forwards.is_new(PEER, opening(1), attempt, &command(1)));
         }
         assert!(!forwards.is_new(PEER, opening(1), 1, &command(1)));
-        assert!(forwards.seen[&PEER].above.len() <= SEEN_MAX);
+        assert!(forwards.seen[&(PEER, DIRECTORY)].above.len() <= SEEN_MAX);
     }
 
     #[test]
