@@ -3,8 +3,9 @@
 //! noise from there over the next few to forty blocks, up to the head of the last group.
 //!
 //! A replica that is alone has everything afterwards, or refuses, names the file, and changes
-//! nothing; also one that healed rot with what others had, before they left. One of three has each record, or tells that it may lack it. One thing is excused: what
-//! no evidence covers, at the very end, cannot be told from a torn write (`docs/format.md`).
+//! nothing; also one that healed rot with what others had before they left. One of three has each
+//! record, or tells that it may lack it. One thing is excused: what no evidence covers, at the
+//! very end, cannot be told from a torn write (`docs/format.md`).
 
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
-use indelible::journal::sharing::ALONE_NAME;
+use indelible::journal::sharing::alone_name;
 use indelible::journal::{Journal, JournalError, Options};
 use indelible::sim::disk::{Image, Mount, SimDisk, When};
 use indelible::types::entry::{Entry, EntryBuilder};
@@ -103,7 +104,7 @@ fn settle(journal: &mut Journal<Mount>) {
     }
 }
 
-/// The sector is lost in which the vote for a slot begins.
+/// The block is lost in which the vote for a slot begins.
 fn rot_vote(disk: &SimDisk, slot: Slot) {
     for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
         let bytes = disk.durable(&name).unwrap();
@@ -118,7 +119,7 @@ fn rot_vote(disk: &SimDisk, slot: Slot) {
     panic!("nothing is voted for in slot {slot}");
 }
 
-/// Whatever is missing, others have. Only where it `lacks` something, there is such.
+/// Writes what is missing, as others would send it. `lacks`: whether anything has to be.
 fn heal(journal: &mut Journal<Mount>, votes: &BTreeMap<Slot, (Ballot, Entry)>, lacks: bool) {
     let found = journal.recovered();
     assert!(found.doubts.is_empty() && found.missing.is_empty() != lacks, "{found:?}");
@@ -137,7 +138,7 @@ impl Directory {
         Self::make(voters, sealed, false)
     }
 
-    /// Several segments, three openings, promises at several places. Where it `heals`, a sector
+    /// Several segments, three openings, promises at several places. Where it `heals`, a block
     /// rots before the second opening, which gets what was lost from others; they leave at the end.
     fn make(voters: u64, sealed: bool, heals: bool) -> Self {
         let disk = SimDisk::new();
@@ -177,7 +178,7 @@ impl Directory {
         }
         disk.process_crash();
         if heals {
-            disk.plant(ALONE_NAME, &[]);
+            disk.plant(&alone_name(slot_chosen), &[]);
         }
         let is_alone = voters == 1 || heals;
         let image = disk.image();
@@ -352,7 +353,8 @@ fn campaign_on(directory: &Directory) -> Counts {
                 drop(told);
             }
         }
-        println!("{voters} voters, {fault:?}: {counts:?}");
+        let (alone, votes) = (directory.is_alone, directory.unsealed);
+        println!("{voters} voters, alone {alone}, below {votes} sealed, {fault:?}: {counts:?}");
         all.opened += counts.opened;
         all.refused += counts.refused;
         all.told += counts.told;

@@ -14,7 +14,8 @@
 //!
 //! Invariants:
 //! * A segment that is named and is not there is an error, whoever asks.
-//! * Alone, a replica has nobody to ask for what a damaged superheader hides: an error too.
+//! * Alone, a replica has nobody to ask for what a damaged superheader hides: an error too, unless
+//!   others had it once and may have given it back ([`Rot::Passed`]).
 //!
 //! Not here: what the segments hold (`scan`).
 
@@ -58,7 +59,8 @@ pub(super) enum Rot {
     /// Nobody else has it: an error.
     Refused,
     /// Nobody else has it, but others had, and may have given it back: passed, and judged at the
-    /// end. What was never proven durable is cut, as with the one before.
+    /// end by what is missing (`recovery`). What was never proven durable is cut, as with
+    /// `Refused`.
     Passed,
     /// Others have it: passed, and told.
     Told,
@@ -128,7 +130,8 @@ pub(super) fn links<F: File>(
         number = end.map_or_else(lower, |end| end.number);
     }
     links.reverse();
-    // Alone, evidence counts wherever it stands: there is no worse than not to open.
+    // Where nobody else has it, evidence counts wherever it stands: there is no worse than not to
+    // open.
     let made = if known.rot == Rot::Told { known.segment_made } else { u64::MAX };
     for (&number, file) in files.range(top + 1..).take_while(|(number, _)| **number <= made) {
         let name = segment_name(number);

@@ -100,12 +100,12 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Whether nothing is lost of what is not in the checkpoint: no slot from there on is missing,
-    /// none is FAULTY, and the promise is there.
-    pub(super) fn is_healed(&self, slot_checkpointed: Slot) -> bool {
+    /// Whether nothing is lost but what is `needless` below a slot: no slot from there on is
+    /// missing, none is FAULTY, and the promise is there.
+    pub(super) fn is_healed(&self, needless: Slot) -> bool {
         let Doubts { promise_lost, faulty, .. } = &self.doubts;
         let mut missing = self.missing.clone();
-        missing.remove_below(slot_checkpointed);
+        missing.remove_below(needless);
         missing.is_empty() && faulty.is_empty() && !promise_lost
     }
 

@@ -97,17 +97,14 @@ pub(super) fn open<D: Disk>(
     let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
     let scan = |rot| scan(&**disk, &identity, rot, newest, &numbers);
-    let mut scan = scan(if alone { Rot::Refused } else { Rot::Told }).or_else(|refusal| {
-        // What rotted while others had it was fetched from them, and stands here a second time.
-        let is_rot = matches!(refusal, JournalError::Corrupt { .. });
-        let may_be_healed = is_rot && alone && sharing::was_shared(&names);
-        let healed = may_be_healed.then(|| scan(Rot::Passed).ok()).flatten();
-        let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
-        let is_healed = |scan: &Scan<_>| scan.damage.is_healed(slot_checkpointed);
-        let healed = healed.filter(is_healed).ok_or(refusal)?;
-        reached!(RotHealedBeforeAlone);
-        Ok(healed)
-    })?;
+    let mut scan = match alone {
+        false => scan(Rot::Told)?,
+        true => scan(Rot::Refused).or_else(|refusal| {
+            let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
+            let had = sharing::alone_from(&names);
+            healed(refusal, had, slot_checkpointed, || scan(Rot::Passed))
+        })?,
+    };
     let recovered = recovered(&mut scan, newest)?;
     let tail = tail_items(&mut scan)?;
     // All checks have passed; from here on the directory is written to.
@@ -258,6 +255,23 @@ fn scan<D: Disk>(
         slot_first: identity.front.slot.min(slot_checkpointed),
     };
     Scan::run(disk, known, membership.map(Membership::alpha), numbers)
+}
+
+/// What rotted while others had it was fetched from them, and stands in the journal a second time;
+/// or it is in the checkpoint, and they had trimmed it. Then the journal of one that is alone is
+/// whole. Others `had` what is below a slot, if they ever had anything.
+fn healed<F: File>(
+    refusal: JournalError,
+    had: Option<Slot>,
+    slot_checkpointed: Slot,
+    pass: impl FnOnce() -> Result<Scan<F>, JournalError>,
+) -> Result<Scan<F>, JournalError> {
+    let is_rot = matches!(refusal, JournalError::Corrupt { .. });
+    let Some(had) = had.filter(|_| is_rot) else { return Err(refusal) };
+    let needless = slot_checkpointed.min(had);
+    let healed = pass().ok().filter(|scan| scan.damage.is_healed(needless)).ok_or(refusal)?;
+    reached!(RotHealedBeforeAlone);
+    Ok(healed)
 }
 
 fn recovered<F: File>(

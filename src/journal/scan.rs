@@ -11,10 +11,11 @@
 //! journal, and one torn group in front of another proves nothing. (The reasoning is that of
 //! Alagappan et al., *Protocol-Aware Recovery for Consensus-Based Storage*, FAST'18, section 3.3.)
 //!
-//! Rot ends the reading where the replica is alone: nobody else has what is lost. (Where others had
-//! it once, `recovery` reads on, too, to see whether they gave it back.) In a cluster it goes on at the next whole group that stands in its place. What lies between is a bad
-//! region, of which whole frames count (`salvage`), and what is lost leaves doubts (`findings`). A
-//! torn tail is cut; in a cluster, unless it is all zeros, with doubts.
+//! Rot ends the reading where the replica is alone: nobody else has what is lost. (Where others
+//! had it once, `recovery` reads on, to see whether they gave it back.) In a cluster it goes on at
+//! the next whole group that stands in its place. What lies between is a bad region, of which
+//! whole frames count (`salvage`), and what is lost leaves doubts (`findings`). A torn tail is
+//! cut; in a cluster, unless it is all zeros, with doubts.
 //!
 //! Invariants:
 //! * Nothing is written here.

@@ -1,5 +1,5 @@
 //! Whether anybody else has what this journal holds, where that changed since the directory was
-//! formed: two names of empty files, `shared-` with a slot, and `alone`.
+//! formed: the names of empty files, `shared-` or `alone-` with a slot.
 //!
 //! What is torn or rotten means another thing to a replica that is alone: what is torn at the end
 //! was never acknowledged, and what is rotten is lost. Where others vote, it is in doubt, and they
@@ -9,7 +9,7 @@
 //! A crash may come between the group that shows that a replica is the only voter, and its file.
 //! Then a torn end is read as that of one among others, though nobody else can say what was in it.
 //! The slot tells that apart from one that knows too little of the log to see who else votes: see
-//! [`Journal::shared_from`].
+//! [`Journal::shared_from`]. That of `alone` tells what others had once, and may have given back.
 //!
 //! Invariants:
 //! * Either is made when the journal shows durably that the membership counts: whoever reads a torn
@@ -28,8 +28,8 @@ use super::identity::Identity;
 
 /// Others have what is in the directory, if a slot follows.
 const SHARED_PREFIX: &str = "shared-";
-/// Nobody else has it.
-pub const ALONE_NAME: &str = "alone";
+/// Nobody else has it, if a slot follows.
+const ALONE_PREFIX: &str = "alone-";
 
 /// Others have what is in the directory, by a membership that counts from a slot up to `slot` on.
 #[must_use]
@@ -43,15 +43,29 @@ pub fn shared_slot(name: &str) -> Option<Slot> {
     number_behind(SHARED_PREFIX, name).map(Slot)
 }
 
+/// Nobody else has what is in the directory; of the slots below `slot` others had it.
+#[must_use]
+pub fn alone_name(slot: Slot) -> String {
+    format!("{ALONE_PREFIX}{:016x}", slot.0)
+}
+
+/// The slot in such a name; `None` where it is none.
+#[must_use]
+pub fn alone_slot(name: &str) -> Option<Slot> {
+    number_behind(ALONE_PREFIX, name).map(Slot)
+}
+
 /// Whether nobody else has what is in the directory: `None`; or, by which slot it was shared last.
 pub(super) fn shared_from(names: &[String], identity: &Identity) -> Option<Slot> {
     let newest = names.iter().filter_map(|name| shared_slot(name)).max();
-    newest.or_else(|| (!was_shared(names) && !began_alone(identity)).then_some(Slot::ZERO))
+    let is_alone = alone_from(names).is_some() || began_alone(identity);
+    newest.or_else(|| (!is_alone).then_some(Slot::ZERO))
 }
 
-/// Whether others had once what is in the directory of a replica that is alone.
-pub(super) fn was_shared(names: &[String]) -> bool {
-    names.iter().any(|name| name == ALONE_NAME)
+/// Below which slot others had once what is in the directory of a replica that is alone; `None`
+/// where nobody ever had.
+pub(super) fn alone_from(names: &[String]) -> Option<Slot> {
+    names.iter().filter_map(|name| alone_slot(name)).max()
 }
 
 /// Whether the membership that was agreed to names this replica alone; also where there is none
@@ -77,14 +91,15 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Writes down, durably, that nobody else has what this journal holds, once it shows durably
-    /// that a membership counts that names this replica alone.
+    /// that a membership counts that names this replica alone. It governs from `slot` on, or from
+    /// an earlier one.
     ///
     /// # Errors
     ///
     /// Where a file cannot be made or removed; then open the directory anew.
-    pub fn set_alone(&mut self) -> Result<(), JournalError> {
+    pub fn set_alone(&mut self, slot: Slot) -> Result<(), JournalError> {
         if !self.is_alone() {
-            self.exchange_names(ALONE_NAME, |name| shared_slot(name).is_some())?;
+            self.exchange_names(&alone_name(slot), |name| shared_slot(name).is_some())?;
             self.shared_from = None;
         }
         Ok(())
@@ -98,7 +113,7 @@ impl<D: Disk> Journal<D> {
     /// As with [`set_alone`](Self::set_alone).
     pub fn set_shared(&mut self, slot: Slot) -> Result<(), JournalError> {
         if self.is_alone() {
-            self.exchange_names(&shared_name(slot), |name| name == ALONE_NAME)?;
+            self.exchange_names(&shared_name(slot), |name| alone_slot(name).is_some())?;
             self.shared_from = Some(slot);
         }
         Ok(())

@@ -85,7 +85,7 @@ impl<D: Disk> Driver<D> {
         if self.journal.is_alone() {
             self.journal.set_shared(paxos.view().slot_chosen)?;
         } else if is_newest && paxos.doubts().is_empty() && !paxos.votes_for_membership() {
-            self.journal.set_alone()?;
+            self.journal.set_alone(paxos.governs())?;
         } else {
             // What is in doubt, or voted for, may be that others vote.
             return Ok(());

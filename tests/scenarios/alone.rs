@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
+use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
 use indelible::journal::segment::BLOCK_BYTES;
-use indelible::journal::sharing::{ALONE_NAME, shared_slot};
+use indelible::journal::sharing::{alone_slot, shared_slot};
 use indelible::sim::{Plan, Simulation};
 use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
 use indelible::{ReplicaId, TxId};
 
-use super::damage::spoil;
+use super::damage::{entries, frames, spoil};
 use super::membership::{change, join};
 use super::support::{Cluster, for_seeds_of, nothing_survives};
 
@@ -87,18 +87,12 @@ fn who_was_alone_once_leaves_it_to_those_who_joined_since() {
 
 /// Something stands behind the last frame that is none.
 fn spoil_end(cluster: &Cluster, id: ReplicaId) {
-    let disk = cluster.disk(id);
-    let mut last = None;
-    for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
-        let bytes = disk.durable(&name).unwrap();
-        for at in (0..bytes.len() - FRAME_HEADER_BYTES).step_by(8) {
-            let Ok((header, _)) = Header::decode(&bytes[at..]) else { continue };
-            let end = at + FRAME_HEADER_BYTES + header.payload_bytes as usize;
-            last = last.max(Some((header.lsn, end.next_multiple_of(BLOCK_BYTES), name.clone())));
-        }
-    }
-    let (_, end, name) = last.expect("it has frames");
-    assert!(disk.rot(&name, end..end + 64, |bytes| bytes.fill(0x55)), "{name} at {end}");
+    let last = frames(cluster, id).into_iter().max_by_key(|(.., header)| header.lsn);
+    let (name, at, header) = last.expect("it has frames");
+    let end = at + FRAME_HEADER_BYTES + header.payload_bytes as usize;
+    let end = end.next_multiple_of(BLOCK_BYTES);
+    let spoiled = cluster.disk(id).rot(&name, end..end + 64, |bytes| bytes.fill(0x55));
+    assert!(spoiled, "{name} at {end}");
 }
 
 #[test]
@@ -135,7 +129,7 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
             change(cluster, |leader| leader.remove(removed));
             cluster.write_some(left, 3);
             cluster.run_timeouts(2);
-            assert!(cluster.disk(left).names().iter().any(|name| name == ALONE_NAME));
+            assert!(cluster.disk(left).names().iter().any(|name| alone_slot(name).is_some()));
             // Once after a cut of power, and once after an opening that found it so.
             for _ in 0..2 {
                 cluster.power_cycle(left);
@@ -160,20 +154,12 @@ type Rot = fn(&Cluster, ReplicaId, &dyn Fn(Slot) -> bool) -> usize;
 
 /// Every sector is zeros in which the header of a matching entry stands.
 fn spoil_sector(cluster: &Cluster, id: ReplicaId, matches: &dyn Fn(Slot) -> bool) -> usize {
-    let disk = cluster.disk(id);
-    let mut count = 0;
-    for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
-        let bytes = disk.durable(&name).unwrap();
-        for at in (0..bytes.len() - FRAME_HEADER_BYTES).step_by(8) {
-            let Ok((header, _)) = Header::decode(&bytes[at..]) else { continue };
-            if matches!(header.kind, Kind::Vote | Kind::Chosen) && matches(header.slot) {
-                let sector = at / SECTOR_BYTES * SECTOR_BYTES;
-                assert!(disk.zero(&name, sector..sector + SECTOR_BYTES));
-                count += 1;
-            }
-        }
-    }
-    count
+    let entries = entries(cluster, id).into_iter();
+    let zero = |(name, at, _): (String, usize, Header)| {
+        let sector = at / SECTOR_BYTES * SECTOR_BYTES;
+        assert!(cluster.disk(id).zero(&name, sector..sector + SECTOR_BYTES));
+    };
+    entries.filter(|(.., header)| matches(header.slot)).map(zero).count()
 }
 
 const SECTOR_BYTES: usize = 512;

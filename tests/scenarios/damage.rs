@@ -8,22 +8,35 @@ use indelible::{ErrorKind, ReplicaId, TxId};
 
 use super::support::{BOUND, Cluster, TIMEOUT, for_seeds, nothing_survives};
 
-/// Damages each entry of the slots that match in the journal of a replica that is down; where it
-/// was damaged so before, that is undone.
-pub fn spoil(cluster: &Cluster, id: ReplicaId, matches: &dyn Fn(Slot) -> bool) -> usize {
+/// Every frame that holds an entry, with its file and where it begins.
+pub fn entries(cluster: &Cluster, id: ReplicaId) -> Vec<(String, usize, Header)> {
+    let frames = frames(cluster, id).into_iter();
+    frames.filter(|(.., header)| matches!(header.kind, Kind::Vote | Kind::Chosen)).collect()
+}
+
+/// Every frame in the journal of a replica.
+pub fn frames(cluster: &Cluster, id: ReplicaId) -> Vec<(String, usize, Header)> {
     let disk = cluster.disk(id);
-    let mut count = 0;
+    let mut frames = Vec::new();
     for name in disk.names().into_iter().filter(|name| name.starts_with("segment-")) {
         let bytes = disk.durable(&name).unwrap();
         for at in (0..bytes.len() - FRAME_HEADER_BYTES).step_by(8) {
-            let Ok((header, _)) = Header::decode(&bytes[at..]) else { continue };
-            if matches!(header.kind, Kind::Vote | Kind::Chosen) && matches(header.slot) {
-                assert!(disk.flip(&name, at + FRAME_HEADER_BYTES, 0x55));
-                count += 1;
+            if let Ok((header, _)) = Header::decode(&bytes[at..]) {
+                frames.push((name.clone(), at, header));
             }
         }
     }
-    count
+    frames
+}
+
+/// Damages each entry of the slots that match in the journal of a replica that is down; where it
+/// was damaged so before, that is undone.
+pub fn spoil(cluster: &Cluster, id: ReplicaId, matches: &dyn Fn(Slot) -> bool) -> usize {
+    let entries = entries(cluster, id).into_iter();
+    let flip = |(name, at, _): (String, usize, Header)| {
+        assert!(cluster.disk(id).flip(&name, at + FRAME_HEADER_BYTES, 0x55));
+    };
+    entries.filter(|(.., header)| matches(header.slot)).map(flip).count()
 }
 
 fn power_off(cluster: &Cluster) {

@@ -5,7 +5,7 @@ use crate::journal::checkpoint::{TEMPORARY_NAME as CHECKPOINT_NEW, checkpoint_sl
 use crate::journal::identity::IDENTITY_NAME;
 use crate::journal::lease::lease_millis;
 use crate::journal::segment::segment_number;
-use crate::journal::sharing::{ALONE_NAME, shared_slot};
+use crate::journal::sharing::{alone_slot, shared_slot};
 use crate::types::ids::ReplicaId;
 
 use super::{Violation, ensure};
@@ -26,11 +26,12 @@ pub fn check_left<'a>(
     names: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), Violation> {
     let legal = |name: &String| {
-        let files = [IDENTITY_NAME, IDENTITY_NEW, CHECKPOINT_NEW, ALONE_NAME];
+        let files = [IDENTITY_NAME, IDENTITY_NEW, CHECKPOINT_NEW];
         files.contains(&name.as_str())
             || segment_number(name).is_some()
             || checkpoint_slot(name).is_some()
             || shared_slot(name).is_some()
+            || alone_slot(name).is_some()
             || lease_millis(name).is_some()
     };
     let wrong = names.into_iter().find(|name| !legal(name));
