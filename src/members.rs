@@ -62,11 +62,12 @@ impl Replica {
     /// membership cannot be, or not follow the present one
     /// ([`InvalidArgument`](crate::ErrorKind::InvalidArgument)); a voter to be lags
     /// ([`NotCaughtUp`](crate::ErrorKind::NotCaughtUp)), or too few of them are heard or answer
-    /// ([`Unreachable`](crate::ErrorKind::Unreachable)): then nothing was changed, and
-    /// [`Error::membership_error`](crate::Error::membership_error) tells why. Where it takes longer
-    /// than [`request_timeout`](crate::Config::request_timeout), or another replica leads
-    /// meanwhile, it may be changed yet ([`TimedOut`](crate::ErrorKind::TimedOut)). Or the replica
-    /// stopped.
+    /// ([`Unreachable`](crate::ErrorKind::Unreachable)), or nobody else would be left while this
+    /// one still fetches what its journal lost ([`Busy`](crate::ErrorKind::Busy)): then nothing was
+    /// changed, and [`Error::membership_error`](crate::Error::membership_error) tells why. Where it
+    /// takes longer than [`request_timeout`](crate::Config::request_timeout), or another replica
+    /// leads meanwhile, it may be changed yet ([`TimedOut`](crate::ErrorKind::TimedOut)). Or the
+    /// replica stopped.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {

@@ -107,6 +107,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::LateRelease, Arena::Schedule, 8638),
     (Bug::AlarmKept, Arena::Swarm, 116),
     (Bug::RetireEarly, Arena::Swarm, 10),
+    (Bug::DismissEarly, Arena::Swarm, 10),
     (Bug::EditionUnasked, Arena::Swarm, 10),
     (Bug::EditionEarly, Arena::Swarm, 10),
 ];

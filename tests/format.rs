@@ -29,8 +29,9 @@ use indelible::types::ids::{
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
-    Heartbeat, Hello, Introduce, Message, Promise, Protocols, TakeOver, Vote,
+    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
 };
+use indelible::types::protocols::Protocols;
 use indelible::types::record::{Doubts, Record, Sighting, Verdicts};
 use indelible::types::time::Time;
 
@@ -384,6 +385,10 @@ fn introduce() -> Introduce {
     }
 }
 
+fn accept(slot: Slot, entries: Vec<Entry>, chain: Chain) -> Accept {
+    Accept { ballot: BALLOT, first_slot: slot, entries, slot_chosen: slot, chain }
+}
+
 fn messages() -> Vec<Message> {
     let (incarnation, chain, slot) = (HOME.incarnation, Chain(0xc4a1), Slot(12));
     let part = CheckpointPart { slot, offset: 4096, bytes_total: 5000, bytes: vec![5; 9] };
@@ -407,13 +412,7 @@ fn messages() -> Vec<Message> {
     };
     let promise = promise(slot, slots, vote);
     let entries = vec![entry(), Entry::no_op()];
-    let accept = Accept {
-        ballot: BALLOT,
-        first_slot: slot,
-        entries: entries.clone(),
-        slot_chosen: slot,
-        chain,
-    };
+    let accept = accept(slot, entries.clone(), chain);
     let take_over = TakeOver { ballot: BALLOT, sent: 4, stalled: true, slot_chosen: slot, chain };
     vec![
         Message::Heartbeat(heartbeat),

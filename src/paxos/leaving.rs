@@ -18,6 +18,7 @@
 //! * No safety depends on anything here: who is missed and gone costs progress, until it is back.
 //! * What a voter says is durable when it leaves.
 
+use crate::types::bugs::{self, Bug};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::message::Message;
@@ -30,10 +31,11 @@ impl Paxos {
     #[must_use]
     pub fn is_missed(&self) -> bool {
         let dismissed = self.quorum.those(|id| self.dismissed_by.contains(&id));
-        self.is_removed() && !self.quorum.is_phase2(dismissed)
+        self.is_removed() && !self.quorum.meets_phase1(dismissed)
     }
 
-    /// Those of them that are not known to.
+    /// The voters that are not known to have it durably that this replica was removed; none where
+    /// it was not.
     #[must_use]
     pub fn missed_by(&self) -> Vec<ReplicaId> {
         let voters = self.quorum.ids().iter().copied();
@@ -50,9 +52,11 @@ impl Paxos {
 
     /// One that was removed asks whether this replica knows who belongs from `slot` on.
     pub(super) fn on_leaving(&mut self, from: ReplicaId, slot: Slot) {
-        if slot <= self.slot_noted {
+        let incarnation = self.options.incarnation;
+        if bugs::is_on(Bug::DismissEarly) && slot <= self.slot_chosen {
+            self.send(from, Message::Dismissed { incarnation, slot });
+        } else if slot <= self.slot_noted {
             reached!(LeavingAnswered);
-            let incarnation = self.options.incarnation;
             self.hold(from, Message::Dismissed { incarnation, slot });
         } else if !self.is_removed() {
             self.learn_from_peer(from, slot);
@@ -64,6 +68,13 @@ impl Paxos {
         if self.is_removed() && slot == self.governs && self.quorum.is_voter(from) {
             self.dismissed_by.insert(from);
         }
+    }
+
+    /// Whether the journal will show, as soon as it is durable so far, that all below `slot` is
+    /// chosen.
+    #[must_use]
+    pub fn notes(&self, slot: Slot) -> bool {
+        slot <= self.slot_noted
     }
 
     /// The journal will show, as soon as it is durable so far, that every slot below is chosen.

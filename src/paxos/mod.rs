@@ -17,7 +17,8 @@
 //! tell what it voted for says so, until it is settled (`doubts`). What a leader that was replaced
 //! leaves behind ends with no-ops (`leftover`); one that hands over leaves as little as it can
 //! (`handover`). With a lease it reads without asking anybody (`lease`). Who belongs is in the log
-//! too, and counts from the next slot on (`change`). Who lacks what nobody can send any more takes
+//! too, and counts from the next slot on (`change`); who was removed stays until nobody can miss it
+//! (`leaving`). Who lacks what nobody can send any more takes
 //! in a state instead (`install`).
 //!
 //! ```text
@@ -294,8 +295,8 @@ impl Paxos {
         members.filter(|id| *id != self.options.id && !self.is_removed()).collect()
     }
 
-    /// Whether this replica knows that it was removed: it tells nobody anything but what it is
-    /// asked for.
+    /// Whether this replica knows that it was removed: it answers who knows less, asks whether it
+    /// is missed (`leaving`), and says nothing else.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.membership.has_removed(self.options.id)
@@ -366,7 +367,7 @@ impl Paxos {
                 }
             }
             // Commands, checkpoints and what is trimmed are the owner's business, a formed cluster
-            // needs no formation, and who belongs is missed by all.
+            // needs no formation, and only who was removed is dismissed (`strangers`).
             Message::Forward(_)
             | Message::Bounced { .. }
             | Message::Introduce(_)

@@ -18,7 +18,8 @@
 //!
 //! Invariants:
 //! * A stranger neither counts in a quorum nor leads, and its ballots are not noted.
-//! * Who knows that it was removed learns nothing further, and calls everyone a stranger.
+//! * Who knows that it was removed learns nothing further but whether it is missed (`leaving`), and
+//!   calls everyone a stranger.
 //! * An answer goes to who knows less only; so two strangers never answer each other for ever.
 
 use crate::types::ids::{ReplicaId, Slot};

@@ -281,7 +281,7 @@ impl<D: Disk> Driver<D> {
         (step, answer)
     }
 
-    /// Whether this replica needs nothing any more that others have whom `next` leaves out.
+    /// Refuses `next` where it leaves this replica alone before its journal is repaired.
     fn check_whole(&self, next: &Membership) -> Result<()> {
         match self.repair.report().filter(|_| next.is_only(self.options.id)) {
             None => Ok(()),

@@ -1,10 +1,10 @@
 //! When a checkpoint is taken, of what, and who waits for it; and how an opening goes on from one.
 //!
-//! One is due when entries of [`checkpoint_bytes`] were applied since the state that the newest one
-//! holds, when entries were repaired beside the replica's work, or when somebody asked for one. It
-//! is begun between two turns of the core, where all that is chosen is applied, and is of just that.
-//! Its steps are jobs of the journal, as writes are; the state is read piece by piece in them, while
-//! entries go on being applied.
+//! One is due when entries of [`checkpoint_bytes`] were applied since the state that the newest
+//! one holds, when entries were repaired beside the replica's work, or when somebody asked for
+//! one. It is begun between two turns of the core, where all that is chosen is applied, and is of
+//! just that. Its steps are jobs of the journal, as writes are; the state is read piece by piece
+//! in them, while entries go on being applied.
 //!
 //! In it is the membership that governs the slot behind it, and what became of each request: of the
 //! entries below it nothing is needed any more. Nobody waits for an answer when an opening begins

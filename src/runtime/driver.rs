@@ -110,7 +110,7 @@ pub struct Driver<D: Disk> {
     pub(super) forwards: Forwards,
     pub(super) hand_overs: HandOvers,
     pub(super) changes: Changes,
-    pub(super) leaving: Option<Leaving>,
+    pub(super) leaving: Leaving,
     /// Behind which frame the directory is to say who else has what the journal holds, where it
     /// does not say so yet and that frame is appended.
     pub(super) sharing: Option<Lsn>,
@@ -198,7 +198,7 @@ impl<D: Disk> Driver<D> {
             forwards: Forwards::default(),
             hand_overs: HandOvers::default(),
             changes: Changes::default(),
-            leaving: None,
+            leaving: Leaving::default(),
             sharing: None,
             next_leader: NextLeader::default(),
             stalled: Stalled::new(now),
@@ -305,6 +305,7 @@ impl<D: Disk> Driver<D> {
         self.settle_hand_overs();
         self.settle_changes();
         self.leave_if_removed();
+        self.note_for_who_leaves()?;
         self.tell_leader();
         self.seal_when_idle()?;
         while let Some(job) = self.journal.next_job()? {
@@ -360,7 +361,7 @@ impl<D: Disk> Driver<D> {
         if !self.fence.counts(from, &message, self.journal.frontier().lsn()) {
             return Ok(());
         }
-        self.stay_for_who_lags(&message);
+        self.note_who_needs_whom(&message);
         self.note_informant(from, &message);
         match message {
             Message::Trimmed { first } => self.on_trimmed(from, first),

@@ -6,21 +6,32 @@
 //! ever: those whom it knows may have been replaced since.
 //!
 //! Invariants:
-//! * Who stays only answers: nothing that it says counts.
+//! * Who stays answers, and asks to leave: nothing that it says counts.
 
 use crate::journal::disk::Disk;
 use crate::paxos::Paxos;
 use crate::paxos::step::Input;
-use crate::types::error::{Error, ErrorKind};
-use crate::types::ids::ReplicaId;
+use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::ids::{ReplicaId, Slot};
+use crate::types::marks::reached;
 use crate::types::message::Message;
+use crate::types::record::Record;
 use crate::types::time::Moment;
 
 use super::driver::{Driver, Stage};
 
-/// When this replica stops, once it was removed.
-#[derive(Debug)]
+/// Who stays though it was removed, and who asks to leave.
+#[derive(Debug, Default)]
 pub(super) struct Leaving {
+    /// Once this replica was removed.
+    stay: Option<Stay>,
+    /// Another one was: up to where it wants the journal to show what is chosen.
+    to_note: Option<Slot>,
+}
+
+#[derive(Debug)]
+struct Stay {
+    /// When this replica stops.
     at: Moment,
     /// It stays no longer, whoever needs it.
     by: Moment,
@@ -30,8 +41,8 @@ pub(super) struct Leaving {
 
 impl Leaving {
     /// When to look again, if nothing happens before.
-    pub(super) fn wake_at(&self) -> Moment {
-        self.at.min(self.ask_at)
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        self.stay.as_ref().map(|stay| stay.at.min(stay.ask_at))
     }
 }
 
@@ -49,16 +60,20 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Somebody who knows less than this replica, which was removed, is there: it may be the only
-    /// one that can tell. It stays for another while.
-    pub(super) fn stay_for_who_lags(&mut self, message: &Message) {
+    /// one that can tell. It stays for another while. Or one that was removed asks to leave.
+    pub(super) fn note_who_needs_whom(&mut self, message: &Message) {
         let known = match message {
+            Message::Leaving { slot } => {
+                self.leaving.to_note = Some(*slot);
+                return;
+            }
             Message::Heartbeat(heartbeat) => heartbeat.slot_chosen,
             Message::Fetch { from } | Message::Prepare { from, .. } => *from,
             _ => return,
         };
         let lags = self.view().is_some_and(|view| known < view.slot_chosen);
-        if let (Some(leaving), true) = (&mut self.leaving, lags) {
-            leaving.at = (self.now + self.options.election_timeout).min(leaving.by);
+        if let (Some(stay), true) = (&mut self.leaving.stay, lags) {
+            stay.at = (self.now + self.options.election_timeout).min(stay.by);
         }
     }
 
@@ -66,31 +81,47 @@ impl<D: Disk> Driver<D> {
     pub(super) fn leave_if_removed(&mut self) {
         if !matches!(self.stage, Stage::Serving) {
             // It ends by itself.
-            self.leaving = None;
+            self.leaving.stay = None;
             return;
         }
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.is_removed()) else { return };
         let (missed, now, timeout) = (paxos.is_missed(), self.now, self.options.election_timeout);
-        let begin = || Leaving { at: now + timeout, by: now + STAY * timeout, ask_at: now };
-        let leaving = self.leaving.get_or_insert_with(begin);
+        let begin = || Stay { at: now + timeout, by: now + STAY * timeout, ask_at: now };
+        let stay = self.leaving.stay.get_or_insert_with(begin);
         if missed {
-            leaving.at = (now + timeout).min(leaving.by);
+            stay.at = (now + timeout).min(stay.by);
         }
-        if leaving.at <= now {
+        if stay.at <= now {
             let message = format!("replica {} was removed from its cluster", self.options.id);
             self.stop(Error::new(ErrorKind::Removed, message));
         }
     }
 
+    /// One that was removed asks whether the journal shows how far the log is chosen. Where that is
+    /// known, and no record came since that could say it, one is written for it, behind all that
+    /// this turn brings: the next time it asks, it is answered.
+    pub(super) fn note_for_who_leaves(&mut self) -> Result<()> {
+        let Some(slot) = self.leaving.to_note.take() else { return Ok(()) };
+        if matches!(self.stage, Stage::Stopped(_)) {
+            return Ok(());
+        }
+        let knows = self.view().is_some_and(|view| slot <= view.slot_chosen);
+        let notes = self.paxos.as_ref().is_some_and(|paxos| paxos.notes(slot));
+        if knows && !notes && !self.is_backlogged() && !self.space.is_short() {
+            reached!(NotedForLeaving);
+            self.append(&[Record::Sightings(self.fence.sightings())])?;
+            self.fence.recorded(self.journal.last_lsn(), self.now);
+        }
+        Ok(())
+    }
+
     /// Asks those who vote now, again and again, until it is not missed.
     pub(super) fn ask_to_leave(&mut self) {
         let missed = self.paxos.as_ref().is_some_and(Paxos::is_missed);
-        let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.ask_at <= self.now)
-        else {
+        let Some(stay) = self.leaving.stay.as_mut().filter(|stay| stay.ask_at <= self.now) else {
             return;
         };
-        leaving.ask_at =
-            if missed { self.now + self.options.heartbeat_interval } else { leaving.by };
+        stay.ask_at = if missed { self.now + self.options.heartbeat_interval } else { stay.by };
         if missed {
             self.step(Input::Leave);
         }

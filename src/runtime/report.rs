@@ -13,7 +13,8 @@ use crate::types::error::Error;
 use crate::types::ids::Ballot;
 use crate::types::ids::{ClusterId, ReplicaId, Slot};
 use crate::types::membership::Membership;
-use crate::types::message::{Hello, Protocols};
+use crate::types::message::Hello;
+use crate::types::protocols::Protocols;
 use crate::types::record::Doubts;
 
 use super::driver::{Driver, Stage};

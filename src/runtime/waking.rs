@@ -5,7 +5,6 @@ use crate::paxos::Paxos;
 use crate::types::time::Moment;
 
 use super::driver::{Driver, Stage};
-use super::leaving::Leaving;
 
 impl<D: Disk> Driver<D> {
     /// The earliest time at which anything is due.
@@ -33,7 +32,7 @@ impl<D: Disk> Driver<D> {
         let (preferred, checkpoint) = (self.priorities.due_at(), self.checkpoints.wake_at());
         let trimming = self.trimming.wake_at();
         let change = self.changes.next_deadline();
-        let leaving = self.leaving.as_ref().map(Leaving::wake_at);
+        let leaving = self.leaving.wake_at();
         let receiving = self.receiving.as_ref().and_then(|it| it.wake_at(self.now, &self.options));
         let sending = self.sending.wake_at(self.now);
         let paused = self.pauses.until.filter(|at| self.receiving.is_some() && self.now < *at);

@@ -171,9 +171,8 @@ pub fn message(message: &Message) -> String {
             write!(text, " slot={slot} bytes={}..{end}/{}", part.offset, part.bytes_total)
         }
         Message::Fill { until } => write!(text, " until={until}"),
-        Message::Leaving { slot } | Message::Dismissed { slot, .. } => {
-            write!(text, " slot={slot}")
-        }
+        Message::Leaving { slot } => write!(text, " slot={slot}"),
+        Message::Dismissed { slot, .. } => write!(text, " slot={slot}"),
         Message::TakeOver(TakeOver { ballot, slot_chosen, stalled, .. }) => {
             let stalled = if *stalled { " stalled" } else { "" };
             write!(text, " ballot={ballot} chosen<{slot_chosen}{stalled}")
@@ -185,10 +184,8 @@ pub fn message(message: &Message) -> String {
         Message::Confirm { ballot, nonce } | Message::Confirmed { ballot, nonce, .. } => {
             write!(text, " ballot={ballot} nonce={nonce}")
         }
-        Message::Renew { ballot, nonce, millis } => {
-            write!(text, " ballot={ballot} nonce={nonce} millis={millis}")
-        }
-        Message::Granted { ballot, nonce, millis, .. } => {
+        Message::Renew { ballot, nonce, millis }
+        | Message::Granted { ballot, nonce, millis, .. } => {
             write!(text, " ballot={ballot} nonce={nonce} millis={millis}")
         }
         Message::Barrier { read, .. } => write!(text, " read={read}"),

@@ -10,8 +10,8 @@
 //! * **I1, agreement**: at most one entry in a slot ever has a phase-2 quorum of durable votes at
 //!   one ballot.
 //! * **I3, one entry**: in one slot and ballot nobody votes for, or proposes, two entries.
-//! * **I4, promise**: durable promises only rise; no vote is below one. A `Prepare`, `Promise` or
-//!   `Accepted` leaves only when what it claims is durable.
+//! * **I4, promise**: durable promises only rise; no vote is below one. A `Prepare`, `Promise`,
+//!   `Accepted` or `Dismissed` leaves only when what it claims is durable.
 //! * **I5, evidence**: nobody learns a slot, and so acknowledges what is in it, before a quorum of
 //!   durable votes for it exists.
 //! * **I6, safe proposals**: nobody proposes against what was chosen at a lower ballot.
@@ -285,9 +285,17 @@ impl Witness {
                 self.check_told(from, promise)
             }
             Message::Accepted(accepted) => self.check_accepted(from, accepted),
+            Message::Dismissed { slot, .. } => self.check_known(from, *slot),
             Message::Accept(accept) => self.check_proposals(from, accept),
             _ => Ok(()),
         }
+    }
+
+    /// It says that its journal shows everything below `slot` to be chosen.
+    fn check_known(&self, from: ReplicaId, slot: Slot) -> Result<(), Violation> {
+        let known = self.replicas.get(&from);
+        let event = || format!("{from} says that it has all below slot {slot}, not durable");
+        ensure(known.is_none_or(|known| known.watermark.is_behind(slot)), "I4", event)
     }
 
     fn check_accepted(&self, from: ReplicaId, accepted: &Accepted) -> Result<(), Violation> {
@@ -298,7 +306,7 @@ impl Witness {
             let event = || format!("{from} acknowledges slot {slot} at {ballot}, not durable");
             ensure(durable, "I4", event)?;
         }
-        Ok(())
+        self.check_known(from, accepted.slot_durable)
     }
 
     /// A promise of several parts is told piece by piece, and not checked.

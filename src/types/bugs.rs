@@ -246,6 +246,8 @@ bugs! {
     /// A change is said to count as soon as it is chosen, whoever has it durably: where those who
     /// left are wiped, it may be forgotten.
     RetireEarly = "retire-early",
+    /// One that was removed is told that it is not missed, before that is durable.
+    DismissEarly = "dismiss-early",
     /// A time to try again is kept once it has come, though nothing is to be done: one turn follows
     /// another.
     AlarmKept = "alarm-kept",

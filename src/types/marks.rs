@@ -248,6 +248,8 @@ marks! {
     CheckpointPartSent = "checkpoint-part-sent",
     /// Who was removed was told that it is not missed.
     LeavingAnswered = "leaving-answered",
+    /// What is known to be chosen was written down since one that was removed asked.
+    NotedForLeaving = "noted-for-leaving",
     /// Who was left as the only voter judged its torn end anew.
     DoubtsOfOneAlone = "doubts-of-one-alone",
     /// A part of a checkpoint waited, so that commits beside it do not.

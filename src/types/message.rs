@@ -22,6 +22,8 @@
 //! handing over      leader    -> successor  TakeOver
 //! leases            leader    -> voters     Renew
 //!                   voter     -> leader     Granted
+//! leaving           removed   -> voters     Leaving
+//!                   voter     -> removed    Dismissed
 //! formation         blank     -> all        Introduce
 //!                   anyone    -> blank      Agreed
 //! ```
@@ -40,6 +42,7 @@ use super::ids::{
 };
 use super::limits::ADDRESS_BYTES_MAX;
 use super::membership::Membership;
+use super::protocols::Protocols;
 
 /// A message and the replica it goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -191,12 +194,12 @@ pub enum Message {
         /// For how many milliseconds; at most as many as were asked for.
         millis: u32,
     },
-    /// I was removed. Do you have all below this slot as chosen, durably, and so know it?
+    /// I was removed. Does your journal show, durably, that everything below this slot is chosen?
     Leaving {
         /// The first slot that is governed by a membership without the sender.
         slot: Slot,
     },
-    /// I do. Of me you are not missed.
+    /// It does: I do not miss you.
     Dismissed {
         /// Who answers.
         incarnation: Incarnation,
@@ -354,7 +357,7 @@ pub struct Chosen {
 /// The body of [`Message::Forward`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Forward {
-    /// The sender's directory. Another one may bear the id of one that never belonged.
+    /// The sender's directory: another one, under the same id, counts its openings anew.
     pub incarnation: Incarnation,
     /// The sender's opening, to be sent back when the commands bounce.
     pub boot: Boot,
@@ -431,27 +434,6 @@ pub struct Hello {
     /// At most [`ADDRESS_BYTES_MAX`] bytes.
     #[serde(deserialize_with = "bounded_address")]
     pub address: String,
-}
-
-/// The protocols that a build speaks: all from the first one to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Protocols {
-    /// The first one.
-    pub first: u16,
-    /// The last one.
-    pub last: u16,
-}
-
-impl Protocols {
-    /// Those that this build speaks.
-    pub const SPOKEN: Self = Self { first: 1, last: 1 };
-
-    /// The last one that both speak, if there is one.
-    #[must_use]
-    pub fn common(self, other: Self) -> Option<u16> {
-        let last = self.last.min(other.last);
-        (self.first.max(other.first) <= last).then_some(last)
-    }
 }
 
 fn bounded_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

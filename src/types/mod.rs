@@ -23,4 +23,5 @@ pub mod entry;
 pub mod membership;
 
 pub mod message;
+pub mod protocols;
 pub mod record;

@@ -85,9 +85,9 @@ pub fn replaced(
     gone.iter().try_fold(next, |next, id| next.without(*id))
 }
 
-/// Who was removed stops as soon as it knows.
+/// Who was removed stops, once it is not missed.
 #[track_caller]
-fn expect_removed(cluster: &Cluster, id: ReplicaId) {
+pub fn expect_removed(cluster: &Cluster, id: ReplicaId) {
     cluster.expect("who was removed stops", |sim| {
         let stopped = sim.report(id).and_then(|report| report.stopped);
         stopped.is_some_and(|err| err.kind() == ErrorKind::Removed)
@@ -463,5 +463,24 @@ fn reads_are_fresh_while_the_membership_changes() {
         while_changing(&|leader| leader.change_membership(|present| present.with_quorums(3, 1)));
         assert_eq!(cluster.members().len(), 3, "{:?}", cluster.sim.membership());
         settle(cluster);
+    });
+}
+
+#[test]
+fn a_refusal_names_the_voters_to_be_that_are_not_heard() {
+    // Of three, one is away: to remove one of the others would leave two that are both needed.
+    with_outsiders(3, 0, |cluster| {
+        let (leader, away, left) = (cluster.leader, cluster.others[0], cluster.others[1]);
+        cluster.crash(away);
+        cluster.run_timeouts(2);
+        assert_eq!(cluster.sim.leader(), Some(leader), "seed {}", cluster.seed());
+        let err = cluster.replica(leader).remove(left).wait().unwrap_err();
+        let wanted = MembershipError::TooFewHeard { missing: vec![away] };
+        assert_eq!((err.kind(), err.membership_error()), (ErrorKind::Unreachable, Some(&wanted)));
+        assert!(err.to_string().ends_with(&format!("not replica {away}")), "{err}");
+        let err = cluster.replica(leader).transfer_leadership(away).wait().unwrap_err();
+        assert!(err.to_string().contains("is not heard"), "{err}");
+        cluster.write_some(leader, 2);
+        assert!(cluster.replica(leader).membership().is_some_and(|it| it.voters().len() == 3));
     });
 }

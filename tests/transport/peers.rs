@@ -11,7 +11,8 @@ use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire::{self, Decoder, Frame};
 use indelible::transport::{Refusal, Transport};
 use indelible::types::limits::STRANGERS_MAX;
-use indelible::types::message::{Hello, Protocols};
+use indelible::types::message::Hello;
+use indelible::types::protocols::Protocols;
 use parking_lot::Mutex;
 
 use crate::samples;

@@ -9,8 +9,9 @@ use indelible::types::ids::{
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
-    Heartbeat, Hello, Introduce, Message, Promise, Protocols, TakeOver, Vote,
+    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
 };
+use indelible::types::protocols::Protocols;
 use indelible::types::time::Time;
 
 pub const CLUSTER: ClusterId = ClusterId(0x1234_5678_9abc_def0_0fed_cba9_8765_4321);

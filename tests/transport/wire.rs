@@ -6,7 +6,8 @@ use indelible::transport::wire::{
 };
 use indelible::types::ids::ClusterId;
 use indelible::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
-use indelible::types::message::{Hello, Message, Protocols};
+use indelible::types::message::{Hello, Message};
+use indelible::types::protocols::Protocols;
 use proptest::prelude::*;
 
 use crate::samples::{self, CLUSTER};
