@@ -17,7 +17,7 @@ use crate::settings::{REPLICAS, Settings};
 
 type Replicas<'a> = [&'a Replica; REPLICAS];
 
-/// The pairs of the first voters: each is a phase-2 quorum, and every larger one contains one.
+/// The pairs of three voters: each is a phase-2 quorum, and every larger one contains one.
 const PAIRS: [[usize; 2]; 3] = [[0, 1], [0, 2], [1, 2]];
 
 /// Every entry that is chosen, with the ballot; one may be there more than once.

@@ -1,4 +1,4 @@
-//! The cluster as a model to explore: three replicas, or four, and a network that loses nothing for
+//! The cluster as a model to explore: up to five replicas, and a network that loses nothing for
 //! good.
 //!
 //! The network is the set of all letters that ever left. A letter may arrive at any time, and

@@ -25,7 +25,7 @@ use indelible::types::time::Moment;
 
 use crate::bugs::chain_of;
 use crate::journal::Journal;
-use crate::settings::{REPLICAS, Settings, VOTERS};
+use crate::settings::Settings;
 use crate::table::Key;
 
 /// Something that happens to a replica.
@@ -289,25 +289,25 @@ impl Replica {
     }
 }
 
-/// Three voters, of whom majorities decide, and an observer where one is to join.
+/// The first voters, of whom majorities decide, and those as observers who are to vote later.
 ///
 /// # Panics
 ///
-/// Never.
+/// Where nobody votes.
 #[must_use]
 pub fn membership(settings: &Settings) -> Membership {
-    let member = |id: u64| Member {
-        id: ReplicaId(id),
-        incarnation: Incarnation(u128::from(id)),
+    let member = |id: usize| Member {
+        id: ReplicaId(id as u64),
+        incarnation: Incarnation(id as u128),
         address: format!("replica-{id}"),
     };
-    let voters = (1..=VOTERS as u64).map(member).collect();
-    let three = Membership::flexible(voters, 2, 2, settings.alpha);
-    let three = three.expect("majorities of three intersect");
-    match settings.joins() {
-        true => three.with_observer(member(REPLICAS as u64)).expect("it is new"),
-        false => three,
-    }
+    let Settings { voters, alpha, .. } = *settings;
+    let majority = voters as u32 / 2 + 1;
+    let first = Membership::flexible((1..=voters).map(member).collect(), majority, majority, alpha);
+    let joining = (voters + 1..=settings.replicas()).map(member);
+    joining.fold(first.expect("majorities intersect"), |present, member| {
+        present.with_observer(member).expect("it is new")
+    })
 }
 
 /// The membership behind `present` in which these vote; `None` where one of them is no member.

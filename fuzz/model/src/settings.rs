@@ -4,18 +4,19 @@ use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
 
-/// How many replicas there are.
-pub const REPLICAS: usize = 4;
+/// How many replicas there are, at most.
+pub const REPLICAS: usize = 5;
 
-/// How many of them vote at first. The last one observes, where it is to join; otherwise it is not
-/// there.
-pub const VOTERS: usize = 3;
+/// How many of them campaign, crash and read, at most: the first ones.
+pub const ACTIVE: usize = 3;
 
 /// One configuration. Where a bound is zero, what it bounds does not happen.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Its name in reports.
     pub name: &'static str,
+    /// How many vote at first. Those who are to vote later observe till then.
+    pub voters: usize,
     /// Slots that entries are proposed in: 1 to this number. Slot 0 holds the first membership.
     pub slots: u64,
     /// Who may vote after a change of the membership: any leader may ask for any of these, where it
@@ -26,11 +27,11 @@ pub struct Settings {
     /// See [`Membership`](indelible::types::membership::Membership).
     pub alpha: u64,
     /// How often each replica campaigns.
-    pub campaigns: [u8; VOTERS],
+    pub campaigns: [u8; ACTIVE],
     /// How often replicas campaign, all together.
     pub campaigns_max: u8,
     /// How often each replica crashes.
-    pub crashes: [u8; VOTERS],
+    pub crashes: [u8; ACTIVE],
     /// How often replicas crash, all together.
     pub crashes_max: u8,
     /// How many of those crashes damage a durable vote.
@@ -46,13 +47,13 @@ pub struct Settings {
     /// How many states are taken in, by all replicas together.
     pub installs_max: u8,
     /// How many linearizable reads begin at each replica.
-    pub reads: [u8; VOTERS],
+    pub reads: [u8; ACTIVE],
     /// How many rounds of confirmation a leader begins in one opening. Copies of a question make
     /// it begin ever more of them.
     pub rounds_max: u64,
     /// At which replicas syncs are steps of their own: one record each. At the others every record
     /// is durable at once.
-    pub syncs: [bool; VOTERS],
+    pub syncs: [bool; ACTIVE],
     /// Which heartbeats travel.
     pub heartbeats: Heartbeats,
     /// Whether everything that is not answered may be sent again at any time.
@@ -82,13 +83,14 @@ impl Settings {
     pub fn new(name: &'static str, slots: u64) -> Self {
         Self {
             name,
+            voters: 3,
             slots,
             successors: &[],
             changes_max: 1,
             alpha: slots,
             campaigns: [1, 1, 0],
             campaigns_max: 2,
-            crashes: [0; VOTERS],
+            crashes: [0; ACTIVE],
             crashes_max: 0,
             damages_max: 0,
             damages: &[],
@@ -96,9 +98,9 @@ impl Settings {
             loses_promise: false,
             installs: [0; REPLICAS],
             installs_max: 0,
-            reads: [0; VOTERS],
+            reads: [0; ACTIVE],
             rounds_max: 2,
-            syncs: [false; VOTERS],
+            syncs: [false; ACTIVE],
             heartbeats: Heartbeats::None,
             retransmits: false,
             forgets_stale: true,
@@ -113,16 +115,11 @@ impl Settings {
         !self.successors.is_empty()
     }
 
-    /// Whether one of the replicas observes at first, and may vote once the membership changed.
-    #[must_use]
-    pub fn joins(&self) -> bool {
-        self.successors.iter().any(|voters| voters.contains(&(REPLICAS as u64)))
-    }
-
     /// How many replicas something can happen to.
     #[must_use]
     pub fn replicas(&self) -> usize {
-        if self.joins() { REPLICAS } else { VOTERS }
+        let named = self.successors.iter().flat_map(|voters| voters.iter());
+        named.map(|id| *id as usize).fold(self.voters, usize::max)
     }
 
     /// Whether reads begin.

@@ -20,6 +20,7 @@ pub fn full() -> Vec<Sound> {
         damage(),
         settled(),
         changes(),
+        additions(),
         states(),
         states_behind_changes(),
     ]
@@ -53,6 +54,8 @@ pub fn deep() -> Vec<Sound> {
         once(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 2 slots, 1 ballot")),
         to(&[&[1, 4]], "d: ABC -> AD, 2 slots, alpha 1"),
         to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, alpha 1"),
+        added(2, C_OR_D, "d: AB -> ABC or ABD, 2 slots, alpha 1"),
+        added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, alpha 1"),
     ];
     settings.into_iter().map(|settings| Sound { settings, expected: None }).collect()
 }
@@ -170,6 +173,28 @@ fn changes() -> Vec<Sound> {
         sound(191_469, slot(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 1 slot"))),
         sound(2_935_362, once(to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, 1 ballot"))),
     ]
+}
+
+/// (d) Two replicas are added: one behind the other, or each by another leader. More is in `deep`.
+fn additions() -> Vec<Sound> {
+    let slot = |settings| Settings { slots: 1, ..settings };
+    let siblings = &[&[1, 2, 3, 4] as &[u64], &[1, 2, 3, 5]];
+    vec![
+        sound(12_512, slot(added(2, C_OR_D, "d: AB -> ABC or ABD, 1 slot"))),
+        sound(14_156, once(added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, 1 ballot"))),
+        sound(274_054, added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, alpha 1")),
+        sound(883_922, once(added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, 1 ballot"))),
+        sound(2_304_233, slot(added(3, siblings, "d: ABC -> ABCD or ABCE, 1 slot"))),
+    ]
+}
+
+const B_THEN_C: &[&[u64]] = &[&[1, 2], &[1, 2, 3]];
+const C_THEN_D: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 3, 4]];
+const C_OR_D: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 4]];
+
+/// Of so many voters at first, two changes are made.
+fn added(voters: usize, successors: &'static [&'static [u64]], name: &'static str) -> Settings {
+    Settings { voters, changes_max: 2, ..to(successors, name) }
 }
 
 /// (e) Anyone takes in the state of a peer, once, at any time.
