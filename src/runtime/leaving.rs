@@ -3,7 +3,8 @@
 //! Somebody may know less than it does, and it may be the only one that can tell. So it goes on
 //! answering until those who vote now can do without it, which it asks them (`paxos/leaving.rs`),
 //! and for an election timeout after it heard last from anyone who lags. It waits for nobody for
-//! ever: those whom it knows may have been replaced since.
+//! ever: those whom it knows may have been replaced since. Nor does it wait where nobody could
+//! reach it: one that was removed and is opened again with no address of its own asks nobody.
 //!
 //! Invariants:
 //! * Who stays answers, and asks to leave: nothing that it says counts.
@@ -27,6 +28,8 @@ pub(super) struct Leaving {
     stay: Option<Stay>,
     /// Another one was: up to where it wants the journal to show what is chosen.
     to_note: Option<Slot>,
+    /// Where this replica is, or was when it still belonged; empty where it is not known.
+    address: String,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,18 @@ struct Stay {
 }
 
 impl Leaving {
+    /// Where this replica was when it still belonged; empty where it is not known.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where this replica is, as far as it is known.
+    pub(super) fn note_address(&mut self, address: &str) {
+        if !address.is_empty() {
+            address.clone_into(&mut self.address);
+        }
+    }
+
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self) -> Option<Moment> {
         self.stay.as_ref().map(|stay| stay.at.min(stay.ask_at))
@@ -53,9 +68,10 @@ impl<D: Disk> Driver<D> {
     }
 
     /// The voters who may need this replica, which was removed, before it stops: enough of them are
-    /// not known to have that durably.
+    /// not known to have that durably. Nobody, where none of them could reach it to say so.
     pub(super) fn missed_by(&self) -> Vec<ReplicaId> {
         let missed = self.paxos.as_ref().filter(|paxos| paxos.is_missed());
+        let missed = missed.filter(|_| !self.standing().hello.address.is_empty());
         missed.map(Paxos::missed_by).unwrap_or_default()
     }
 
@@ -84,8 +100,11 @@ impl<D: Disk> Driver<D> {
             self.leaving.stay = None;
             return;
         }
-        let Some(paxos) = self.paxos.as_ref().filter(|paxos| paxos.is_removed()) else { return };
-        let (missed, now, timeout) = (paxos.is_missed(), self.now, self.options.election_timeout);
+        if !self.is_removed() {
+            return;
+        }
+        let missed = !self.missed_by().is_empty();
+        let (now, timeout) = (self.now, self.options.election_timeout);
         let begin = || Stay { at: now + timeout, by: now + STAY * timeout, ask_at: now };
         let stay = self.leaving.stay.get_or_insert_with(begin);
         if missed {
@@ -117,7 +136,10 @@ impl<D: Disk> Driver<D> {
 
     /// Asks those who vote now, again and again, until it is not missed.
     pub(super) fn ask_to_leave(&mut self) {
-        let missed = self.paxos.as_ref().is_some_and(Paxos::is_missed);
+        if self.leaving.stay.is_none() {
+            return;
+        }
+        let missed = !self.missed_by().is_empty();
         let Some(stay) = self.leaving.stay.as_mut().filter(|stay| stay.ask_at <= self.now) else {
             return;
         };

@@ -124,7 +124,7 @@ fn who_was_removed_says_so_whenever_it_is_opened() {
     leads_another(&grown, 3);
     until("it is removed", || grown.leader().remove(3).wait().is_ok());
     until("it stops", || {
-        grown.replica(3).status().trouble.is_some_and(|trouble| trouble.contains("removed"))
+        grown.replica(3).status().trouble.is_some_and(|trouble| trouble.contains("was removed"))
     });
     grown.close(3);
     for _ in 0..2 {
