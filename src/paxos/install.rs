@@ -36,6 +36,7 @@ impl Paxos {
         }
         reached!(StateInstalled);
         self.become_follower();
+        self.dismissed_by.clear();
         match bugs::is_on(Bug::StateForgetsVotes) {
             true => self.log = Log::new(slot),
             false => self.log.forget_below(slot),

@@ -40,6 +40,7 @@ impl<D: Disk> Driver<D> {
             && let Some(governing) = self.store.membership()
         {
             self.check_edition(governing.edition())?;
+            self.note_own_address(&governing);
         }
         self.time = self.time.max(applied.time);
         self.checkpoints.count(entry);

@@ -267,7 +267,8 @@ impl<D: Disk> Driver<D> {
         };
         let checked = self.check_known(paxos, &next).and_then(|()| match forced {
             true => Ok(()),
-            false => check_prepared(own, paxos, &next).and_then(|()| self.check_whole(&next)),
+            false => check_prepared(own, paxos, &next)
+                .and_then(|()| self.check_whole(paxos.membership(), &next)),
         });
         if let Err(err) = checked {
             return (Step::Made(next), Some(Err(err)));
@@ -281,15 +282,21 @@ impl<D: Disk> Driver<D> {
         (step, answer)
     }
 
-    /// Refuses `next` where it leaves this replica alone before its journal is repaired.
-    fn check_whole(&self, next: &Membership) -> Result<()> {
-        match self.repair.report().filter(|_| next.is_only(self.options.id)) {
-            None => Ok(()),
-            Some(repair) => {
-                let message = format!("nobody else would be left, and this replica is {repair}");
-                Err(Error::busy(message, self.options.election_timeout))
-            }
+    /// Refuses `next` where it leaves this replica alone before its journal is repaired, and before
+    /// a checkpoint makes up for what was repaired beside its work.
+    fn check_whole(&self, present: &Membership, next: &Membership) -> Result<()> {
+        let own = self.options.id;
+        if !next.is_only(own) || present.is_only(own) {
+            return Ok(());
         }
+        let repair = self.repair.report().map(|repair| repair.to_string());
+        let checkpoint = || {
+            let waits = self.slot_checkpointed() < self.checkpoints.healed_below();
+            waits.then(|| "taking a checkpoint, since its journal was repaired".to_owned())
+        };
+        let Some(what) = repair.or_else(checkpoint) else { return Ok(()) };
+        let message = format!("nobody else would be left, and this replica is {what}");
+        Err(Error::busy(message, self.options.election_timeout))
     }
 
     /// A ledger that began without an address gets the one that its replica was opened with, so

@@ -72,6 +72,11 @@ impl Checkpoints {
         self.healed_below = self.healed_below.max(slot);
     }
 
+    /// One that reaches this slot is wanted for that.
+    pub(super) fn healed_below(&self) -> Slot {
+        self.healed_below
+    }
+
     /// The state is that of the newest checkpoint.
     pub(super) fn restart(&mut self) {
         (self.behind_bytes, self.begun_bytes) = (0, None);

@@ -227,6 +227,7 @@ impl<D: Disk> Driver<D> {
         // That of the checkpoint, and what came behind it: what was before may be trimmed.
         let governing = self.store.membership().expect("slot 0 holds a membership");
         self.check_edition(governing.edition())?;
+        self.note_own_address(&governing);
         let lease = self.begin_leases(&governing)?;
         let options = step::Options {
             id: self.options.id,
@@ -246,7 +247,9 @@ impl<D: Disk> Driver<D> {
         };
         self.paxos = Some(Paxos::new(options, recovered, self.now));
         self.core_begins_leases();
-        self.repair.want(unreadable);
+        if !self.others().is_empty() {
+            self.repair.want(unreadable);
+        }
         self.space.core_begins();
         self.tell_standing();
         self.say_who_shares_at_opening()?;

@@ -4,7 +4,7 @@
 //! answering until those who vote now can do without it, which it asks them (`paxos/leaving.rs`),
 //! and for an election timeout after it heard last from anyone who lags. It waits for nobody for
 //! ever: those whom it knows may have been replaced since. Nor does it wait where nobody could
-//! reach it: one that was removed and is opened again with no address of its own asks nobody.
+//! reach it: one that was removed, and knows no address of its own, asks nobody.
 //!
 //! Invariants:
 //! * Who stays answers, and asks to leave: nothing that it says counts.
@@ -15,6 +15,7 @@ use crate::paxos::step::Input;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::reached;
+use crate::types::membership::Membership;
 use crate::types::message::Message;
 use crate::types::record::Record;
 use crate::types::time::Moment;
@@ -28,7 +29,7 @@ pub(super) struct Leaving {
     stay: Option<Stay>,
     /// Another one was: up to where it wants the journal to show what is chosen.
     to_note: Option<Slot>,
-    /// Where this replica is, or was when it still belonged; empty where it is not known.
+    /// Where this replica was, by the last membership that named it; empty where none said it.
     address: String,
 }
 
@@ -43,16 +44,9 @@ struct Stay {
 }
 
 impl Leaving {
-    /// Where this replica was when it still belonged; empty where it is not known.
+    /// Where this replica was, by the last membership that named it; empty where none said it.
     pub(super) fn address(&self) -> &str {
         &self.address
-    }
-
-    /// Where this replica is, as far as it is known.
-    pub(super) fn note_address(&mut self, address: &str) {
-        if !address.is_empty() {
-            address.clone_into(&mut self.address);
-        }
     }
 
     /// When to look again, if nothing happens before.
@@ -65,6 +59,13 @@ impl<D: Disk> Driver<D> {
     /// Whether it knows that it is a member no more, and never will be.
     pub(super) fn is_removed(&self) -> bool {
         self.paxos.as_ref().is_some_and(Paxos::is_removed)
+    }
+
+    /// A membership governs: where it names this replica, it says where that is.
+    pub(super) fn note_own_address(&mut self, members: &Membership) {
+        if let Some(own) = members.member(self.options.id) {
+            own.address.clone_into(&mut self.leaving.address);
+        }
     }
 
     /// The voters who may need this replica, which was removed, before it stops: enough of them are
@@ -143,7 +144,7 @@ impl<D: Disk> Driver<D> {
         let Some(stay) = self.leaving.stay.as_mut().filter(|stay| stay.ask_at <= self.now) else {
             return;
         };
-        stay.ask_at = if missed { self.now + self.options.heartbeat_interval } else { stay.by };
+        stay.ask_at = self.now + self.options.heartbeat_interval;
         if missed {
             self.step(Input::Leave);
         }

@@ -176,16 +176,17 @@ impl<D: Disk> Driver<D> {
             let read = |slot: Slot| Some((slot, self.reader.read(slot, slot.next(), 0).err()?));
             if let Some((slot, err)) = slots.into_iter().find_map(read) {
                 self.damage = Some(err.into());
-                if !self.others().is_empty() {
-                    self.repair_beside_serving(slot, range.end);
-                }
+                self.repair_beside_serving(slot, range.end);
             }
         }
     }
 
     /// Some entry from `from` on could not be read: wants the first that cannot be, and
-    /// shows it to no reader until then.
+    /// shows it to no reader until then. Where nobody else is there, it stays where it is.
     pub(super) fn repair_beside_serving(&mut self, from: Slot, end: Slot) {
+        if self.others().is_empty() {
+            return;
+        }
         let mut slot = from;
         while slot < end {
             let next = slot.next();

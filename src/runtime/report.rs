@@ -249,8 +249,8 @@ impl<D: Disk> Driver<D> {
         let is_old = formed.is_some_and(|formed| {
             formed.address.is_empty() || given == Some(formed.address.as_str())
         });
-        let address = given.filter(|_| !is_old).or(known).or(given);
-        address.unwrap_or_else(|| self.leaving.address()).to_owned()
+        let was = Some(self.leaving.address()).filter(|was| self.is_removed() && !was.is_empty());
+        given.filter(|_| !is_old).or(was).or(known).or(given).unwrap_or_default().to_owned()
     }
 
     /// The standing is another one from now on.
@@ -259,9 +259,7 @@ impl<D: Disk> Driver<D> {
         self.fence.forget_others(|id| members.iter().any(|member| member.id == id));
         let removed = self.paxos.as_ref().map(|paxos| paxos.membership().removed());
         self.forwards.forget(removed.unwrap_or_default());
-        let standing = self.standing();
-        self.leaving.note_address(&standing.hello.address);
-        self.effects.standing = Some(standing);
+        self.effects.standing = Some(self.standing());
     }
 
     /// The membership that this replica agreed to.

@@ -53,6 +53,12 @@ fn a_replica_moves_whether_it_founded_or_joined() {
     grown.replica(1).put(NOTES, 1, b"all moved").wait().unwrap();
     let found = grown.replica(3).get(NOTES, 1).wait().unwrap().unwrap();
     assert_eq!(found.value[..], *b"all moved");
+    // Who moved and is removed is answered where it is, and stops.
+    leads_another(&grown, 1);
+    until("it is removed", || grown.leader().remove(1).wait().is_ok());
+    until("it stops", || {
+        grown.replica(1).status().trouble.is_some_and(|trouble| trouble.contains("was removed"))
+    });
 }
 
 #[test]

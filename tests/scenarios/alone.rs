@@ -100,7 +100,7 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
     // What rotted was fetched from the other one, and still stands in the journal: a whole sector
     // or one bit, found by an opening, or beside the work of a replica whose ledger somebody reads.
     // Then the other one is removed.
-    let plan = Plan { replicas: 2, ..Plan::default() };
+    let plan = Plan { replicas: 2, outsiders: 1, ..Plan::default() };
     for (beside_work, rot) in [
         (false, spoil as Rot),
         (true, spoil as Rot),
@@ -137,6 +137,12 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
                 cluster.write_some(left, 1);
             }
             cluster.check_state();
+            // It grows again, and shrinks; where all of its history can be read still.
+            if ledger().all(|it| it.is_ok()) {
+                join(cluster, 3);
+                change(cluster, |leader| leader.remove(3));
+                cluster.crash(3);
+            }
             // What rots from here on nobody else has.
             let last = cluster.slot_chosen(left).plus(2);
             cluster.write_some(left, 6);
