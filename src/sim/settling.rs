@@ -215,8 +215,14 @@ impl Swarm {
         // What a fenced one asks, nobody answers.
         let others = members.into_iter().filter(|id| !self.sim.is_fenced(*id));
         let others = others.collect::<Vec<_>>();
-        let mut world = self.sim.lock();
-        let mut sent = world.judges.sent.take().unwrap_or_default();
+        let sent = self.sim.lock().judges.sent.take();
+        // A timer may have had something written just now: trimming has, and a seal comes behind.
+        let writes = |id: &ReplicaId| self.sim.unfinished(*id).is_some_and(|left| left.writes);
+        if others.iter().any(writes) {
+            self.run_until(self.sim.now() + QUIET)?;
+        }
+        let world = self.sim.lock();
+        let mut sent = sent.unwrap_or_default();
         sent.retain(|(id, _), _| others.contains(id));
         let lives = others.iter().filter_map(|id| Some((*id, world.machine(*id).life.as_ref()?)));
         let unfinished = lives.map(|(id, life)| (id, life.driver.unfinished())).collect();
