@@ -178,19 +178,19 @@ fn changes() -> Vec<Sound> {
 /// (d) Two replicas are added: one behind the other, or each by another leader. More is in `deep`.
 fn additions() -> Vec<Sound> {
     let slot = |settings| Settings { slots: 1, ..settings };
-    let siblings = &[&[1, 2, 3, 4] as &[u64], &[1, 2, 3, 5]];
     vec![
         sound(12_512, slot(added(2, C_OR_D, "d: AB -> ABC or ABD, 1 slot"))),
         sound(14_156, once(added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, 1 ballot"))),
         sound(274_054, added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, alpha 1")),
         sound(883_922, once(added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, 1 ballot"))),
-        sound(2_304_233, slot(added(3, siblings, "d: ABC -> ABCD or ABCE, 1 slot"))),
+        sound(2_304_233, slot(added(3, D_OR_E, "d: ABC -> ABCD or ABCE, 1 slot"))),
     ]
 }
 
 const B_THEN_C: &[&[u64]] = &[&[1, 2], &[1, 2, 3]];
 const C_THEN_D: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 3, 4]];
 const C_OR_D: &[&[u64]] = &[&[1, 2, 3], &[1, 2, 4]];
+const D_OR_E: &[&[u64]] = &[&[1, 2, 3, 4], &[1, 2, 3, 5]];
 
 /// Of so many voters at first, two changes are made.
 fn added(voters: usize, successors: &'static [&'static [u64]], name: &'static str) -> Settings {
