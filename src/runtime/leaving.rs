@@ -137,15 +137,11 @@ impl<D: Disk> Driver<D> {
 
     /// Asks those who vote now, again and again, until it is not missed.
     pub(super) fn ask_to_leave(&mut self) {
-        if self.leaving.stay.is_none() {
-            return;
-        }
-        let missed = !self.missed_by().is_empty();
         let Some(stay) = self.leaving.stay.as_mut().filter(|stay| stay.ask_at <= self.now) else {
             return;
         };
         stay.ask_at = self.now + self.options.heartbeat_interval;
-        if missed {
+        if !self.missed_by().is_empty() {
             self.step(Input::Leave);
         }
     }
