@@ -66,6 +66,13 @@ pub(super) enum Rot {
     Told,
 }
 
+impl Rot {
+    /// Whether nobody else has it now.
+    pub(super) fn is_alone(self) -> bool {
+        self != Self::Told
+    }
+}
+
 /// What is known of the directory before its segments are read.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
@@ -132,7 +139,7 @@ pub(super) fn links<F: File>(
     links.reverse();
     // Where nobody else has it, evidence counts wherever it stands: there is no worse than not to
     // open.
-    let made = if known.rot == Rot::Told { known.segment_made } else { u64::MAX };
+    let made = if known.rot.is_alone() { u64::MAX } else { known.segment_made };
     for (&number, file) in files.range(top + 1..).take_while(|(number, _)| **number <= made) {
         let name = segment_name(number);
         let length = file.len().map_err(JournalError::io("measure", &name))?;
@@ -167,7 +174,7 @@ fn superheader<F: File>(
     let count = match fill(file, 0, &mut bytes) {
         Ok(count) => count,
         // What the medium does not give back is damaged.
-        Err(_) if known.rot == Rot::Told => return Ok(None),
+        Err(_) if !known.rot.is_alone() => return Ok(None),
         Err(err) => return Err(JournalError::io("read", &segment_name(number))(err)),
     };
     let (superheader, checksum) = match Superheader::decode(&bytes[..count]) {
@@ -176,7 +183,7 @@ fn superheader<F: File>(
         Err(BadSuperheader::Version(found)) => return Err(unsupported(number, found)),
         // Where others have what it holds, it is taken for damaged: each version has its checksum
         // in that place.
-        Err(BadSuperheader::PerhapsVersion(_)) if known.rot == Rot::Told => return Ok(None),
+        Err(BadSuperheader::PerhapsVersion(_)) if !known.rot.is_alone() => return Ok(None),
         Err(BadSuperheader::PerhapsVersion(found)) => return Err(unsupported(number, found)),
     };
     foreign(known.home, superheader.home, number)?;

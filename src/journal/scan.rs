@@ -116,7 +116,7 @@ impl<F: File> Scan<F> {
 
     fn new(known: Known, alpha: Option<u64>) -> Self {
         Self {
-            source: Source::new(known.home, known.rot != Rot::Told),
+            source: Source::new(known.home, known.rot.is_alone()),
             rot: known.rot,
             slot_checkpointed: known.slot_checkpointed,
             found: Findings::new(alpha, known.front.slot, known.slot_first),
@@ -248,7 +248,7 @@ impl<F: File> Scan<F> {
         let length = self.source.length(link.number)?;
         let wanted = match (link.end, link.superheader) {
             (Some(end), _) => end.offset,
-            (None, _) if self.rot != Rot::Told => length,
+            (None, _) if self.rot.is_alone() => length,
             (None, Some((superheader, _))) => length.max(superheader.length),
             (None, None) => length.max(self.longest),
         };
@@ -314,7 +314,7 @@ impl<F: File> Scan<F> {
         if bytes > 0 {
             reached!(GroupTorn);
         }
-        if bytes > 0 && self.rot == Rot::Told {
+        if bytes > 0 && !self.rot.is_alone() {
             self.found.tear(bytes);
             self.skip_numbers(bytes);
         }
