@@ -18,7 +18,7 @@ use indelible::types::bugs;
 use indelible::types::edition::Edition;
 use indelible::types::entry::Entry;
 use indelible::types::ids::{Ballot, Boot, Chain, ContentHash, Incarnation, ReplicaId, Slot};
-use indelible::types::membership::{Member, Membership};
+use indelible::types::membership::{Member, Membership, majority_of};
 use indelible::types::message::{Doubt, Message};
 use indelible::types::record::{Held, Recovered};
 use indelible::types::time::Moment;
@@ -302,7 +302,7 @@ pub fn membership(settings: &Settings) -> Membership {
         address: format!("replica-{id}"),
     };
     let Settings { voters, alpha, .. } = *settings;
-    let majority = voters as u32 / 2 + 1;
+    let majority = majority_of(voters);
     let first = Membership::flexible((1..=voters).map(member).collect(), majority, majority, alpha);
     let joining = (voters + 1..=settings.replicas()).map(member);
     joining.fold(first.expect("majorities intersect"), |present, member| {
