@@ -12,7 +12,7 @@ use crate::types::error::Error;
 #[cfg(feature = "sim")]
 use crate::types::ids::Ballot;
 use crate::types::ids::{ClusterId, ReplicaId, Slot};
-use crate::types::membership::Membership;
+use crate::types::membership::{Membership, listed};
 use crate::types::message::Hello;
 use crate::types::protocols::Protocols;
 use crate::types::record::Doubts;
@@ -149,9 +149,9 @@ impl Report {
             Some(format!("waiting to hear of cluster {cluster}"))
         };
         let missing = || {
-            let missing = self.missing.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let waits = format!("waiting for replica {} to form the cluster", missing.join(", "));
-            (!missing.is_empty()).then_some(waits)
+            let waits =
+                format!("waiting for replica {} to form the cluster", listed(&self.missing));
+            (!self.missing.is_empty()).then_some(waits)
         };
         let applies = || {
             let membership = self.membership.as_ref()?;
@@ -161,9 +161,8 @@ impl Report {
                 .then(|| format!("no member yet: a leader is to be asked for add_observer({id})"))
         };
         let missed = || {
-            let missed = self.missed_by.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let waits = format!("removed; waiting until replica {} knows", missed.join(", "));
-            (!missed.is_empty()).then_some(waits)
+            let waits = format!("removed; waiting until replica {} knows", listed(&self.missed_by));
+            (!self.missed_by.is_empty()).then_some(waits)
         };
         let own =
             stopped.or_else(repair).or_else(full).or_else(fenced).or_else(lost).or_else(damage);

@@ -158,8 +158,7 @@ impl fmt::Display for MembershipError {
                 write!(f, "replica {id} is not heard, wanted one that has caught up")
             }
             Self::TooFewHeard { missing } => {
-                let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>();
-                let missing = missing.join(", ");
+                let missing = listed(missing);
                 write!(f, "too few of the voters to be are heard to go on: not replica {missing}")
             }
             Self::NotAnswered => f.write_str("too few of the voters to be answered in time"),
@@ -168,3 +167,8 @@ impl fmt::Display for MembershipError {
 }
 
 impl std::error::Error for MembershipError {}
+
+/// Ids, one behind the other, as a message names them.
+pub(crate) fn listed(ids: &[ReplicaId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -27,6 +27,7 @@ use super::limits::{
 };
 
 pub use error::MembershipError;
+pub(crate) use error::listed;
 pub(crate) use ports::has_port;
 
 /// Who belongs to a cluster, from some slot of the log on.
