@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .put(ACCOUNTS, 2, &Account { owner: "Bob".into(), cents: 40 });
     match transfer.commit().wait() {
         Ok(done) => println!("moved 40 cents in transaction {}", done.at),
-        Err(err) if err.is_refused() => println!("somebody was faster: {err}"),
+        Err(err) if err.is_refused() => println!("not moved: {err}"),
         Err(err) => return Err(err.into()), // `is_outcome_unknown`: `resolve` tells.
     }
 

@@ -76,7 +76,8 @@ pub enum MembershipError {
     OtherIncarnation(ReplicaId),
     /// A removed id would be forgotten.
     Forgotten(ReplicaId),
-    /// The replica did not ask to join, as far as the one that was called knows.
+    /// The replica did not ask to join, as far as the one that was called knows: it lets in whom it
+    /// can connect to, at the address that the replica was opened with.
     NotHeard(ReplicaId),
     /// It is to vote, and lags.
     NotCaughtUp {
@@ -139,17 +140,16 @@ impl fmt::Display for MembershipError {
             }
             Self::NoMember(id) => write!(f, "replica {id} is no member"),
             Self::NoObserver(id) => {
-                write!(
-                    f,
-                    "replica {id} is no observer, wanted one that was added and has caught up"
-                )
+                let wanted = "one that was added and has caught up";
+                write!(f, "replica {id} is no observer, wanted {wanted}")
             }
             Self::OtherIncarnation(id) => {
                 write!(f, "replica {id} would be another directory, wanted the one that joined")
             }
             Self::Forgotten(id) => write!(f, "it would be forgotten that replica {id} was removed"),
             Self::NotHeard(id) => {
-                write!(f, "replica {id} did not ask to join, wanted one that was opened to join")
+                let wanted = "one that was opened to join and can be reached at its own address";
+                write!(f, "replica {id} did not ask to join, wanted {wanted}")
             }
             Self::NotCaughtUp { id, lag: Some(lag) } => {
                 write!(f, "replica {id} lags by {lag} slots, wanted one that has caught up")
