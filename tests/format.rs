@@ -448,6 +448,7 @@ fn messages() -> Vec<Message> {
         Message::Fill { until: slot },
         Message::Leaving { slot },
         Message::Dismissed { incarnation, slot },
+        Message::Lost { slot },
         Message::TakeOver(take_over),
         Message::Trimmed { first: slot },
         Message::FetchCheckpoint { slot: Some(slot), offset: 4096 },

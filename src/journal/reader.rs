@@ -47,11 +47,11 @@ impl<D: Disk> Reader<D> {
     }
 
     /// The entries of the slots from `from` on, up to `end` or to `bytes_max` bytes, but at least
-    /// one. Stops at the first slot that has no durable entry here.
+    /// one. Stops before the first slot whose entry is not durable here, or cannot be read.
     ///
     /// # Errors
     ///
-    /// Where a frame is damaged or cannot be read.
+    /// Where the frame of the first of them is damaged or cannot be read.
     pub fn read(
         &self,
         from: Slot,
@@ -63,7 +63,11 @@ impl<D: Disk> Reader<D> {
         let mut window = Window::new();
         while slot < end {
             let Some(place) = self.shared.index.read().get(slot) else { break };
-            let entry = read_entry(&self.shared, &mut window, slot, place)?;
+            let entry = match read_entry(&self.shared, &mut window, slot, place) {
+                Ok(entry) => entry,
+                Err(err) if entries.is_empty() => return Err(err),
+                Err(_) => break,
+            };
             bytes += entry.bytes().len();
             if bytes > bytes_max && !entries.is_empty() {
                 break;

@@ -366,8 +366,8 @@ impl Paxos {
                     self.on_granted(from, ballot, nonce, millis);
                 }
             }
-            // Commands, checkpoints and what is trimmed are the owner's business, a formed cluster
-            // needs no formation, and only who was removed is dismissed (`strangers`).
+            // Commands, checkpoints and what is trimmed or lost are the owner's business, a formed
+            // cluster needs no formation, and only who was removed is dismissed (`strangers`).
             Message::Forward(_)
             | Message::Bounced { .. }
             | Message::Introduce(_)
@@ -375,6 +375,7 @@ impl Paxos {
             | Message::Trimmed { .. }
             | Message::FetchCheckpoint { .. }
             | Message::CheckpointPart(_)
+            | Message::Lost { .. }
             | Message::Dismissed { .. } => {}
         }
     }

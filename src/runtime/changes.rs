@@ -289,7 +289,8 @@ impl<D: Disk> Driver<D> {
         if !next.is_only(own) || present.is_only(own) {
             return Ok(());
         }
-        let repair = self.repair.report().map(|repair| repair.to_string());
+        let repair = self.repair.report().filter(|_| self.is_repair_awaited());
+        let repair = repair.map(|repair| repair.to_string());
         let checkpoint = || {
             let waits = self.slot_checkpointed() < self.checkpoints.healed_below();
             waits.then(|| "taking a checkpoint, since its journal was repaired".to_owned())

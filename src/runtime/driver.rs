@@ -365,6 +365,7 @@ impl<D: Disk> Driver<D> {
         self.note_informant(from, &message);
         match message {
             Message::Trimmed { first } => self.on_trimmed(from, first),
+            Message::Lost { slot } => self.receive_if_cut_off(from, slot.next()),
             Message::FetchCheckpoint { slot, offset } => {
                 self.on_fetch_checkpoint(from, slot, offset);
             }

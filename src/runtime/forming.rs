@@ -248,7 +248,7 @@ impl<D: Disk> Driver<D> {
         self.paxos = Some(Paxos::new(options, recovered, self.now));
         self.core_begins_leases();
         if !self.others().is_empty() {
-            self.repair.want(unreadable);
+            unreadable.ranges().iter().for_each(|range| self.repair.want(*range, self.now));
         }
         self.space.core_begins();
         self.tell_standing();

@@ -145,8 +145,8 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Sends chosen entries from the journal, as many as fit a message. What this replica did not
-    /// yet sync itself it does not send, nor what it cannot read any more: the peer asks again, and
-    /// asks others.
+    /// yet sync itself it does not send, nor what it cannot read any more (`lost.rs`): the peer
+    /// asks again, and asks others.
     pub(super) fn serve(&mut self, serve: Serve) {
         self.sending.touch(serve.to, self.now);
         if serve.from < self.slot_trimmed() {
@@ -155,18 +155,9 @@ impl<D: Disk> Driver<D> {
         let Some(view) = self.view() else { return };
         let bytes_max = self.options.message_bytes_max;
         let entries = match self.reader.read(serve.from, view.slot_chosen, bytes_max) {
-            Ok(entries) => entries,
-            Err(err) => {
-                // It is told, and the replica goes on: its state is whole, and what it acknowledges
-                // from now on is not touched by it. Other peers have what it lost.
-                self.damage = Some(err.into());
-                self.repair_beside_serving(serve.from, view.slot_chosen);
-                return;
-            }
+            Ok(entries) if !entries.is_empty() => entries,
+            read => return self.cannot_serve(serve, read),
         };
-        if entries.is_empty() {
-            return;
-        }
         let message = Message::Chosen(Chosen {
             first_slot: serve.from,
             entries,

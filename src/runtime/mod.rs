@@ -49,6 +49,7 @@ mod held;
 mod journaling;
 mod leases;
 mod leaving;
+mod lost;
 mod next_leader;
 mod priorities;
 mod receiving;

@@ -18,11 +18,14 @@
 //! * The core does not begin before every missing entry is durable.
 //! * Whoever repairs promises nothing and votes for nothing, and tells no chain: it knows none.
 //!
-//! Not here: what is in doubt from `slot_chosen` on (`paxos`).
+//! Not here: what is in doubt from `slot_chosen` on (`paxos`); what becomes of a peer that wants
+//! what nobody has any more (`lost.rs`).
 
 use std::fmt;
 
+use crate::journal::JournalError;
 use crate::journal::disk::Disk;
+use crate::types::entry::Entry;
 use crate::types::error::Result;
 use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
 use crate::types::marks::reached;
@@ -33,6 +36,7 @@ use crate::types::slots::SlotSet;
 use crate::types::time::Moment;
 
 use super::driver::Driver;
+use super::lost::Lost;
 
 /// What is repaired.
 #[derive(Debug)]
@@ -45,6 +49,13 @@ pub(super) struct Repair {
     written: Option<Lsn>,
     /// Who was asked last.
     asked: ReplicaId,
+    /// What was asked for last in the rounds in which it is not the first.
+    asked_for: Slot,
+    asks_for_first: bool,
+    /// Since when nothing has come, and nothing else was missed.
+    in_vain_since: Moment,
+    /// Something was missed or journaled again beside the work, and no checkpoint was asked for.
+    changed: bool,
     /// When to ask the next one.
     ask_at: Moment,
     /// What the core begins with, once nothing is missing.
@@ -53,6 +64,8 @@ pub(super) struct Repair {
     pub(super) members: Option<Membership>,
     /// Until then: who was heard last that knows more. It may belong by what is missing.
     informant: Option<ReplicaId>,
+    /// The peers that want what is missing here.
+    pub(super) lost: Lost,
 }
 
 /// How far a repair has come.
@@ -86,16 +99,24 @@ impl Repair {
             repaired: 0,
             written: None,
             asked: ReplicaId::default(),
+            asked_for: Slot::ZERO,
+            asks_for_first: true,
+            in_vain_since: now,
+            changed: false,
             ask_at: now,
             opening: None,
             members: None,
             informant: None,
+            lost: Lost::default(),
         }
     }
 
     /// Wants these as well.
-    pub(super) fn want(&mut self, slots: SlotSet) {
-        slots.ranges().iter().for_each(|range| self.missing.insert(*range));
+    pub(super) fn want(&mut self, slots: SlotRange, now: Moment) {
+        if !self.missing.contains(slots.first) {
+            (self.in_vain_since, self.changed) = (now, true);
+        }
+        self.missing.insert(slots);
     }
 
     /// The first slot whose entry is wanted.
@@ -105,12 +126,29 @@ impl Repair {
 
     /// Nobody has the entries below `slot` any more, and they are not needed.
     pub(super) fn give_up(&mut self, slot: Slot) {
+        let any = !self.missing.is_empty();
         self.missing.remove_below(slot);
+        self.changed |= any && self.missing.is_empty();
     }
 
     /// Whether the core waits for it.
     pub(super) fn is_opening(&self) -> bool {
         self.opening.is_some()
+    }
+
+    /// What to ask for: what is needed first, and in every other round what is missing further on,
+    /// since nobody may have the first.
+    fn next_wanted(&mut self, next_round: bool) -> Option<Slot> {
+        if next_round {
+            self.asks_for_first = !self.asks_for_first;
+            self.asked_for = self.asked_for.plus(u64::from(!self.asks_for_first));
+        }
+        let further = self.missing.first_from(self.asked_for).filter(|_| !self.asks_for_first);
+        let slot = further.or(self.missing.first())?;
+        if !self.asks_for_first {
+            self.asked_for = slot;
+        }
+        Some(slot)
     }
 
     /// When to ask again.
@@ -167,38 +205,78 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Looks again at what somebody could not read: it may have been fetched meanwhile, or be on
-    /// its way to the disk.
+    /// its way to the disk. What is not needed to begin waits until the core has begun.
     fn look_at_unreadable(&mut self) {
+        if self.repair.is_opening() {
+            return;
+        }
         let unreadable = self.tail.take_unreadable();
         for range in unreadable.ranges() {
             // One by one: they are looked at, not wanted.
-            let slots = (range.first.0..range.end.0).map(Slot);
-            let read = |slot: Slot| Some((slot, self.reader.read(slot, slot.next(), 0).err()?));
-            if let Some((slot, err)) = slots.into_iter().find_map(read) {
-                self.damage = Some(err.into());
-                self.repair_beside_serving(slot, range.end);
+            for slot in (range.first.0..range.end.0).map(Slot) {
+                let read = self.reader.read(slot, slot.next(), 0);
+                if self.is_lost(slot, &read) {
+                    self.repair_beside_serving(slot, read.err());
+                }
             }
         }
     }
 
-    /// Some entry from `from` on could not be read: wants the first that cannot be, and
-    /// shows it to no reader until then. Where nobody else is there, it stays where it is.
-    pub(super) fn repair_beside_serving(&mut self, from: Slot, end: Slot) {
-        if self.others().is_empty() {
+    /// Whether the entry of a slot whose turn has come is not there to be read, as was just found,
+    /// and is not being written either.
+    pub(super) fn is_lost(&self, slot: Slot, read: &Result<Vec<Entry>, JournalError>) -> bool {
+        match read {
+            Err(_) => true,
+            Ok(entries) if !entries.is_empty() => false,
+            Ok(_) if slot < self.slot_trimmed() => false,
+            // A checkpoint has its name only when what it stands for is durable; but one that a
+            // peer sent may have it before it is taken in.
+            Ok(_) => {
+                let settled = self.repair.written.is_none() && self.receiving.is_none();
+                self.repair.missing.contains(slot) || settled && slot < self.slot_whole()
+            }
+        }
+    }
+
+    /// An entry is lost: tells so, wants it, and shows it to no reader until it is there again.
+    /// Where nobody else is there, it stays where it is.
+    pub(super) fn repair_beside_serving(&mut self, slot: Slot, err: Option<JournalError>) {
+        if let Some(err) = err {
+            self.damage = Some(err.into());
+        }
+        if !self.others().is_empty() {
+            reached!(RepairedBesideServing);
+            let slots = SlotRange { first: slot, end: slot.next() };
+            self.journal.forget(slots);
+            self.repair.want(slots, self.now);
+        }
+    }
+
+    /// Whether something is still to come of the repair: nobody is left alone before.
+    pub(super) fn is_repair_awaited(&self) -> bool {
+        let settled = self.repair.written.is_none() && !self.repair.changed;
+        self.repair.report().is_some() && !(settled && self.repairs_in_vain())
+    }
+
+    /// Whether nobody gave what is missing for long.
+    fn repairs_in_vain(&self) -> bool {
+        let patience = PATIENCE * self.options.election_timeout;
+        patience <= self.now.since(self.repair.in_vain_since)
+    }
+
+    /// What was journaled again beside the work, or is lost for good, wants a checkpoint, once
+    /// nothing more comes.
+    fn note_changed(&mut self) {
+        let frontier = self.journal.frontier().lsn();
+        self.repair.changed |= self.repair.written.take_if(|lsn| *lsn <= frontier).is_some();
+        let ended = self.repair.missing.is_empty();
+        if self.repair.written.is_some() || !ended && !self.repairs_in_vain() {
             return;
         }
-        let mut slot = from;
-        while slot < end {
-            let next = slot.next();
-            match self.reader.read(slot, next, 0) {
-                Ok(entries) if entries.is_empty() => return,
-                Ok(_) => slot = next,
-                Err(_) => {
-                    let slots = SlotRange { first: slot, end: next };
-                    reached!(RepairedBesideServing);
-                    self.journal.forget(slots);
-                    return self.repair.missing.insert(slots);
-                }
+        if std::mem::take(&mut self.repair.changed) {
+            self.damage.take_if(|_| ended);
+            if let Some(view) = self.view() {
+                self.checkpoints.want_below(view.slot_chosen);
             }
         }
     }
@@ -206,21 +284,15 @@ impl<D: Disk> Driver<D> {
     /// Asks for what is missing; and where nothing is any more, begins to serve.
     pub(super) fn go_on_repairing(&mut self) -> Result<()> {
         self.look_at_unreadable();
-        if let Some(first) = self.repair.missing.first() {
+        self.note_changed();
+        if self.repair.first().is_some() {
             if self.repair.ask_at <= self.now {
-                self.ask_next(first);
+                self.ask_next();
             }
             return Ok(());
         }
-        if let Some(written) = self.repair.written {
-            if self.journal.frontier().lsn() < written {
-                return Ok(());
-            }
-            self.repair.written = None;
-            self.damage = None;
-            if let Some(view) = self.view() {
-                self.checkpoints.want_below(view.slot_chosen);
-            }
+        if self.repair.written.is_some() {
+            return Ok(());
         }
         match self.repair.opening.take() {
             Some(recovered) => {
@@ -232,7 +304,7 @@ impl<D: Disk> Driver<D> {
     }
 
     /// One peer after the other, in a circle.
-    fn ask_next(&mut self, from: Slot) {
+    fn ask_next(&mut self) {
         self.repair.ask_at = self.now + self.options.retransmit_interval;
         let mut others = self.others();
         if self.repair.is_opening() {
@@ -241,9 +313,11 @@ impl<D: Disk> Driver<D> {
             others.retain(|id| *id != self.options.id);
             others.sort_unstable();
         }
-        let next = others.iter().find(|id| self.repair.asked < **id).or(others.first());
-        if let Some(peer) = next.copied() {
-            self.ask(peer, from);
+        let next = others.iter().find(|id| self.repair.asked < **id);
+        let Some(peer) = next.or(others.first()).copied() else { return };
+        let slot = self.repair.next_wanted(next.is_none());
+        if let Some(slot) = slot {
+            self.ask(peer, slot);
         }
     }
 
@@ -272,15 +346,17 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.repair.repaired += records.len() as u64;
+        self.repair.in_vain_since = self.now;
         // They are below what the journal knows to be chosen. What the core has learned beyond may
         // not be journaled yet.
         self.journal.append_lazy(&records)?;
         self.appended_at = self.now;
         self.repair.written = Some(self.journal.last_lsn());
         // Who had this may have more of it.
-        if let Some(first) = self.repair.missing.first() {
+        let missing = &self.repair.missing;
+        if let Some(next) = missing.first_from(chosen.first_slot).or(missing.first()) {
             self.repair.ask_at = self.now + self.options.retransmit_interval;
-            self.ask(from, first);
+            self.ask(from, next);
         }
         Ok(())
     }
@@ -296,12 +372,16 @@ impl<D: Disk> Driver<D> {
         let Some(recovered) = &self.repair.opening else { return };
         let slot_chosen = recovered.slot_chosen;
         // What cannot be read, it does not have; the peer asks others.
-        let entries = self.reader.read(from, slot_chosen, self.options.message_bytes_max);
-        let entries = entries.unwrap_or_default();
-        if !entries.is_empty() {
-            reached!(ServedWhileRepairing);
-            let chosen = Chosen { first_slot: from, entries, slot_chosen, chain: Chain::EMPTY };
-            self.effects.sends.push(Envelope { to, message: Message::Chosen(chosen) });
-        }
+        let entries = match self.reader.read(from, slot_chosen, self.options.message_bytes_max) {
+            Ok(entries) if !entries.is_empty() => entries,
+            read if self.is_lost(from, &read) => return self.lacks_as_well(to, from),
+            _ => return,
+        };
+        reached!(ServedWhileRepairing);
+        let chosen = Chosen { first_slot: from, entries, slot_chosen, chain: Chain::EMPTY };
+        self.effects.sends.push(Envelope { to, message: Message::Chosen(chosen) });
     }
 }
+
+/// For how many election timeouts an entry is waited for that nobody gives.
+pub(super) const PATIENCE: u32 = 10;

@@ -88,6 +88,7 @@ impl<D: Disk> Driver<D> {
         let first = self.slot_trimmed();
         if self.store.ledger_first() < first {
             self.store.trim_ledger(first);
+            self.repair.give_up(first);
         }
         Ok(())
     }
@@ -116,6 +117,11 @@ impl<D: Disk> Driver<D> {
         self.trimming.is_cut_off(wanted)
     }
 
+    /// Every slot below did what is in a checkpoint here, and in the state.
+    pub(super) fn slot_whole(&self) -> Slot {
+        self.slot_checkpointed().min(self.store.applied().slot)
+    }
+
     /// A peer wants what is trimmed here.
     pub(super) fn tell_trimmed(&mut self, to: ReplicaId) {
         reached!(TrimmedTold);
@@ -136,8 +142,7 @@ impl<D: Disk> Driver<D> {
         let has = |id: &ReplicaId| self.trimming.trimmed.get(id).copied().unwrap_or_default();
         if let Some(gone) = others.iter().map(has).min() {
             // A checkpoint that a peer sent may have its name already, and not be taken in yet.
-            let whole = self.slot_checkpointed().min(self.store.applied().slot);
-            self.repair.give_up(gone.min(whole));
+            self.repair.give_up(gone.min(self.slot_whole()));
         }
         self.receive_if_cut_off(from, first);
     }

@@ -172,7 +172,7 @@ pub fn message(message: &Message) -> String {
         }
         Message::Fill { until } => write!(text, " until={until}"),
         Message::Leaving { slot } => write!(text, " slot={slot}"),
-        Message::Dismissed { slot, .. } => write!(text, " slot={slot}"),
+        Message::Dismissed { slot, .. } | Message::Lost { slot } => write!(text, " slot={slot}"),
         Message::TakeOver(TakeOver { ballot, slot_chosen, stalled, .. }) => {
             let stalled = if *stalled { " stalled" } else { "" };
             write!(text, " ballot={ballot} chosen<{slot_chosen}{stalled}")

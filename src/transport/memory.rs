@@ -415,6 +415,7 @@ pub fn weight(message: &Message) -> usize {
         | Message::Renew { .. }
         | Message::Granted { .. }
         | Message::Trimmed { .. }
+        | Message::Lost { .. }
         | Message::FetchCheckpoint { .. }
         | Message::Bounced { .. }
         | Message::Introduce(_)

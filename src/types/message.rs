@@ -7,7 +7,7 @@
 //! phase 2           leader    -> voters     Accept
 //!                   voter     -> leader     Accepted, or Reject
 //! catching up       anyone    -> anyone     Fetch
-//!                   anyone    -> anyone     Chosen, or Trimmed
+//!                   anyone    -> anyone     Chosen, Trimmed or Lost
 //!                   anyone    -> anyone     FetchCheckpoint
 //!                   anyone    -> anyone     CheckpointPart
 //! reading           leader    -> voters     Confirm
@@ -204,6 +204,12 @@ pub enum Message {
         /// Who answers.
         incarnation: Incarnation,
         /// The slot, as it was asked.
+        slot: Slot,
+    },
+    /// I lost this entry, and have waited in vain for whoever may have it. A checkpoint of mine
+    /// holds what it did.
+    Lost {
+        /// The slot, as it was asked for.
         slot: Slot,
     },
 }
@@ -479,6 +485,7 @@ impl Message {
             Self::Granted { .. } => "Granted",
             Self::Leaving { .. } => "Leaving",
             Self::Dismissed { .. } => "Dismissed",
+            Self::Lost { .. } => "Lost",
         }
     }
 }

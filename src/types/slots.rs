@@ -39,6 +39,13 @@ impl SlotSet {
         Some(self.0.first()?.first)
     }
 
+    /// The first slot of the set that is not below `slot`.
+    #[must_use]
+    pub fn first_from(&self, slot: Slot) -> Option<Slot> {
+        let behind = self.0.partition_point(|range| range.end <= slot);
+        self.0.get(behind).map(|range| range.first.max(slot))
+    }
+
     /// The first slot behind the set.
     #[must_use]
     pub fn end(&self) -> Option<Slot> {
@@ -181,6 +188,10 @@ mod tests {
             assert!(set.is_sound(), "{edits:?} made {set:?}");
             let found = (0..8).filter(|slot| set.contains(Slot(*slot))).collect::<BTreeSet<_>>();
             assert_eq!(found, model, "{edits:?} made {set:?}");
+            for slot in 0..8 {
+                let next = model.range(slot..).next().map(|slot| Slot(*slot));
+                assert_eq!(set.first_from(Slot(slot)), next, "{edits:?} made {set:?}");
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use indelible::types::marks::{self, Mark};
 use indelible::{ReplicaId, TxId};
 
 use super::damage::{entries, frames, spoil};
-use super::membership::{change, join};
-use super::support::{Cluster, for_seeds_of, nothing_survives};
+use super::membership::{change, join, join_within};
+use super::support::{BOUND, Cluster, for_seeds_of, nothing_survives};
 
 #[test]
 fn who_is_left_alone_goes_on_whatever_is_torn() {
@@ -137,12 +137,10 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
                 cluster.write_some(left, 1);
             }
             cluster.check_state();
-            // It grows again, and shrinks; where all of its history can be read still.
-            if ledger().all(|it| it.is_ok()) {
-                join(cluster, 3);
-                change(cluster, |leader| leader.remove(3));
-                cluster.crash(3);
-            }
+            // It grows again, and shrinks, whether or not all of its history can be read still.
+            join_within(BOUND * 2, cluster, 3);
+            change(cluster, |leader| leader.remove(3));
+            cluster.crash(3);
             // What rots from here on nobody else has.
             let last = cluster.slot_chosen(left).plus(2);
             cluster.write_some(left, 6);
@@ -152,6 +150,35 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
             assert!(!cluster.open(left), "seed {}: slot {last} is lost", cluster.seed());
             let refusal = cluster.refusal(left).unwrap();
             assert!(refusal.contains("segment-"), "{refusal}");
+        });
+    }
+}
+
+#[test]
+fn who_joins_one_that_lost_some_of_its_history_goes_on_behind_a_checkpoint() {
+    // What rots while it runs is in its state, and nobody else has it; no checkpoint holds it yet,
+    // or one does. Two join, one behind the other, and the second one asks whomever it hears.
+    let plan = Plan { replicas: 1, outsiders: 2, ..Plan::default() };
+    for has_checkpoint in [false, true] {
+        for_seeds_of(&plan, |cluster| {
+            let one = cluster.leader;
+            let lost = cluster.slot_chosen(one).plus(cluster.below(8));
+            cluster.write_some(one, 12);
+            cluster.run_timeouts(2);
+            if has_checkpoint {
+                cluster.replica(one).checkpoint().wait().unwrap();
+            }
+            assert!(spoil(cluster, one, &|slot| slot == lost) > 0);
+            for id in [2, 3] {
+                join_within(BOUND * 2, cluster, id);
+                change(cluster, |leader| leader.promote(id));
+                cluster.write_some(one, 2);
+            }
+            cluster.check_state();
+            cluster.crash(one);
+            cluster.expect("somebody leads", |sim| sim.leader().is_some());
+            cluster.write_some(ReplicaId(3), 2);
+            cluster.settle();
         });
     }
 }

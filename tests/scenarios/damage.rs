@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
+use indelible::sim::Simulation;
 use indelible::types::ids::Slot;
 use indelible::{ErrorKind, ReplicaId, TxId};
 
@@ -326,5 +327,59 @@ fn two_copies_fence_each_other() {
         let leader = cluster.sim.leader().unwrap();
         let other = [a, cluster.others[1]].into_iter().find(|id| *id != leader).unwrap();
         stays_out(cluster, b, (leader, other));
+    });
+}
+
+#[test]
+fn who_lacks_what_rotted_waits_for_nobody_who_is_away() {
+    // One was away, the only one that is up lost an entry which it lacks, and the third one, which
+    // has it, is gone. Both are needed to go on.
+    for_seeds(3, |cluster| {
+        let (one, away, gone) = (cluster.leader, cluster.others[0], cluster.others[1]);
+        cluster.crash(away);
+        let lost = cluster.slot_chosen(one).plus(cluster.below(8));
+        cluster.write_some(one, 12);
+        cluster.run_timeouts(2);
+        assert!(spoil(cluster, one, &|slot| slot == lost) > 0);
+        cluster.crash(gone);
+        cluster.reopen(away);
+        cluster.run_timeouts(5);
+        assert!(cluster.slot_chosen(away) <= lost, "whoever is away may come back");
+        cluster.run_timeouts(6);
+        cluster.expect("it goes on", |sim| sim.slot_chosen(away) == sim.slot_chosen(one));
+        cluster.write_some(away, 2);
+        cluster.settle();
+        let is_whole =
+            |sim: &Simulation| sim.replica(one).transactions(TxId::ZERO).all(|it| it.is_ok());
+        cluster.expect("it is healed by who was gone", is_whole);
+    });
+}
+
+#[test]
+fn who_opens_without_what_nobody_has_takes_in_a_checkpoint() {
+    // Two lost the same entries, which the checkpoint of one of them makes up for; the third one is
+    // gone. The other one asks for the entries in turn, and for none of them for ever.
+    for_seeds(3, |cluster| {
+        let (one, opens, gone) = (cluster.leader, cluster.others[0], cluster.others[1]);
+        let first = cluster.slot_chosen(one);
+        cluster.write_some(one, 12);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.run_timeouts(2);
+        cluster.replica(one).checkpoint().wait().unwrap();
+        cluster.crash(gone);
+        for id in [one, opens] {
+            cluster.cut_power(id, &mut nothing_survives);
+            let lost = |slot: Slot| [first.plus(1), first.plus(2), first.plus(7)].contains(&slot);
+            assert!(spoil(cluster, id, &lost) > 0);
+        }
+        [one, opens].into_iter().for_each(|id| cluster.reopen(id));
+        // Who reads what is not needed to begin keeps nobody from it.
+        let _seen = cluster.replica(one).transactions(TxId::ZERO).count();
+        cluster.run_timeouts(12);
+        cluster.expect("it opens", |sim| {
+            sim.leader().is_some() && sim.slot_chosen(opens) == sim.slot_chosen(one)
+        });
+        cluster.write_some(opens, 2);
+        cluster.settle();
     });
 }

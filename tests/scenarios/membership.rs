@@ -62,10 +62,16 @@ fn is_transient(kind: ErrorKind) -> bool {
 /// Outsider `id` joins, and becomes an observer.
 #[track_caller]
 pub fn join(cluster: &Cluster, id: u64) {
+    join_within(BOUND, cluster, id);
+}
+
+/// It knows the log within this time.
+#[track_caller]
+pub fn join_within(time: Duration, cluster: &Cluster, id: u64) {
     assert!(cluster.sim.join(id, &cluster.members()), "{:?}", cluster.refusal(id));
     change(cluster, |leader| leader.add_observer(id));
     let follows = |sim: &Simulation| sim.leader().map(|leader| sim.slot_chosen(leader));
-    cluster.expect("it follows", |sim| follows(sim) == Some(sim.slot_chosen(id)));
+    cluster.expect_within(time, "it follows", |sim| follows(sim) == Some(sim.slot_chosen(id)));
 }
 
 /// It votes, too.

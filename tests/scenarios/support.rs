@@ -104,7 +104,12 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn expect_within(&self, time: Duration, what: &str, condition: impl Fn(&Simulation) -> bool) {
+    pub fn expect_within(
+        &self,
+        time: Duration,
+        what: &str,
+        condition: impl Fn(&Simulation) -> bool,
+    ) {
         if !self.run_until(time, condition) {
             let trace = self.take_trace().join("\n");
             panic!("{what}: not within {time:?}, seed {}\n{trace}", self.seed());

@@ -116,6 +116,7 @@ pub fn one_of_each() -> Vec<Message> {
         Message::Fill { until: Slot(11) },
         Message::Leaving { slot: Slot(11) },
         Message::Dismissed { incarnation: Incarnation(5), slot: Slot(11) },
+        Message::Lost { slot: Slot(12) },
         Message::Trimmed { first: Slot(13) },
         Message::FetchCheckpoint { slot: None, offset: 0 },
         Message::FetchCheckpoint { slot: Some(Slot(14)), offset: 4096 },

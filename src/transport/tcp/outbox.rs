@@ -262,6 +262,7 @@ fn queue_of(message: &Message) -> usize {
         | Message::Renew { .. }
         | Message::Granted { .. }
         | Message::Trimmed { .. }
+        | Message::Lost { .. }
         | Message::FetchCheckpoint { .. } => 0,
         // What somebody waits for.
         Message::Promise(_)
