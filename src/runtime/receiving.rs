@@ -190,7 +190,7 @@ impl<D: Disk> Driver<D> {
 
     /// Bytes of a checkpoint have come.
     pub(super) fn on_checkpoint_part(&mut self, from: ReplicaId, part: &CheckpointPart) {
-        let lacks = self.lacks();
+        let (lacks, newest) = (self.lacks(), self.slot_checkpointed());
         let cluster = self.journal.identity().cluster;
         let Some(receiving) = self.receiving.as_mut() else { return };
         if receiving.from != from || receiving.given_up || part.bytes.is_empty() {
@@ -218,7 +218,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         let header = receiving.shared.parts.lock().header().filter(|header| {
-            let is_newer = lacks.is_some_and(|lacks| lacks < header.slot);
+            let is_newer = lacks.is_some_and(|lacks| lacks.max(newest) < header.slot);
             header.home.cluster == cluster && header.slot == part.slot && is_newer
         });
         let is_taking = self.journal.is_taking_checkpoint();
@@ -235,6 +235,26 @@ impl<D: Disk> Driver<D> {
         self.journal.begin_receiving(header.slot, header.chain, Box::new(incoming));
     }
 
+    /// All has come and has its name: takes it in, once it is durable that the journal begins
+    /// behind it.
+    fn take_in(&mut self, header: CheckpointHeader) -> Result<()> {
+        let Some(receiving) = &self.receiving else { return Ok(()) };
+        let shared = Arc::clone(&receiving.shared);
+        if self.journal.begins_behind(header.slot) {
+            let store = shared.store.lock().take();
+            (self.receiving, self.pauses) = (None, Pauses::default());
+            return self.install(header, store.expect("a whole checkpoint is a state"));
+        }
+        // Again, where there was no space for it.
+        if !self.pauses.waits(self.now) {
+            self.pauses.until = Some(self.now + self.options.election_timeout);
+            let membership = shared.store.lock().as_ref().and_then(Store::membership);
+            self.say_who_shares_state(header.slot, membership.as_ref())?;
+            self.journal.begin_behind(header.slot);
+        }
+        Ok(())
+    }
+
     /// Asks for more, takes in what is whole, or gives it up.
     pub(super) fn go_on_receiving(&mut self) -> Result<()> {
         let lacks = self.lacks();
@@ -244,17 +264,7 @@ impl<D: Disk> Driver<D> {
         if let Some(header) = receiving.header
             && kept == Some(header.slot)
         {
-            if !self.journal.begins_behind(header.slot) {
-                // Again, where there was no space for it.
-                if !self.pauses.waits(self.now) {
-                    self.pauses.until = Some(self.now + self.options.election_timeout);
-                    self.journal.begin_behind(header.slot);
-                }
-                return Ok(());
-            }
-            let store = receiving.shared.store.lock().take();
-            (self.receiving, self.pauses) = (None, Pauses::default());
-            return self.install(header, store.expect("a whole checkpoint is a state"));
+            return self.take_in(header);
         }
         if let Some(later) = receiving.later {
             return Err(outdated(receiving.from, &later.to_string()));

@@ -47,7 +47,7 @@ fn take_in_a_state(cluster: &Cluster, id: ReplicaId) {
 }
 
 /// All checkpoints of a replica that is down rot, each somewhere.
-fn rot_checkpoints(cluster: &Cluster, id: ReplicaId) {
+pub fn rot_checkpoints(cluster: &Cluster, id: ReplicaId) {
     let disk = cluster.disk(id);
     let names = disk.durable_names().into_iter().filter(|name| name.starts_with("checkpoint-"));
     let names = names.collect::<Vec<_>>();

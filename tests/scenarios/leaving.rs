@@ -4,15 +4,36 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use indelible::sim::Simulation;
+use indelible::sim::{Plan, Simulation};
+use indelible::types::marks::{self, Mark};
 use indelible::{ErrorKind, Membership, Pending, ReplicaId};
 
+use super::checkpoints::rot_checkpoints;
 use super::membership::{expect_removed, join, with_outsiders};
-use super::support::{Cluster, nothing_survives};
+use super::support::{Cluster, for_seeds_of, nothing_survives};
 
 fn is_removed(sim: &Simulation, id: ReplicaId) -> bool {
     let members = sim.report(id).and_then(|report| report.membership);
     members.is_some_and(|members| members.removed().contains(&id))
+}
+
+/// Asks for a change again and again, until this is so.
+fn ask_until(
+    cluster: &Cluster,
+    ask: impl Fn() -> Pending<Membership>,
+    condition: impl Fn(&Simulation) -> bool,
+) {
+    let (mut pending, mut why) = (ask(), None);
+    for _ in 0..40_000 {
+        cluster.run_for(Duration::from_micros(50));
+        if condition(&cluster.sim) {
+            return;
+        }
+        if let Some(Err(err)) = pending.wait_timeout(Duration::ZERO) {
+            (pending, why) = (ask(), Some(err));
+        }
+    }
+    panic!("seed {}: {why:?}", cluster.seed());
 }
 
 /// Lets `left`, which decides alone from now on, lose what it had not synced as soon as `gone`
@@ -23,17 +44,7 @@ fn outlive(
     (gone, left): (ReplicaId, ReplicaId),
     ask: impl Fn() -> Pending<Membership>,
 ) -> bool {
-    let (mut pending, mut why) = (ask(), None);
-    for _ in 0..40_000 {
-        cluster.run_for(Duration::from_micros(50));
-        if is_removed(&cluster.sim, gone) {
-            break;
-        }
-        if let Some(Err(err)) = pending.wait_timeout(Duration::ZERO) {
-            (pending, why) = (ask(), Some(err));
-        }
-    }
-    assert!(is_removed(&cluster.sim, gone), "seed {}: {why:?}", cluster.seed());
+    ask_until(cluster, ask, |sim| is_removed(sim, gone));
     cluster.cut_power(left, &mut nothing_survives);
     cluster.run_timeouts(60);
     let report = cluster.report(gone).unwrap();
@@ -85,4 +96,50 @@ fn a_lone_ledger_that_moves_waits_until_it_has_arrived() {
         drop(writes);
     });
     assert!(missed.get() > 0, "nobody was ever missed");
+}
+
+#[test]
+fn who_took_in_a_state_of_others_is_not_refused_where_that_rots() {
+    // One that decides alone is replaced, and is gone before it knows that; what it lacks is
+    // trimmed meanwhile. So it takes in a state, stops, and loses that state. Others have it,
+    // should it ever hear of them; it decides nothing by what is left.
+    let plan = Plan {
+        replicas: 1,
+        outsiders: 1,
+        history_bytes_min: 0,
+        checkpoint_bytes: u64::MAX,
+        ..Plan::default()
+    };
+    let took_in = Cell::new(0);
+    for_seeds_of(&plan, |cluster| {
+        let (old, new) = (cluster.leader, ReplicaId(2));
+        join(cluster, new.0);
+        let decides = |sim: &Simulation| {
+            let members = sim.report(new).and_then(|report| report.membership);
+            members.is_some_and(|members| members.is_only(new))
+        };
+        ask_until(cluster, || cluster.replica(old).replace(old, new), decides);
+        cluster.cut_power(old, &mut nothing_survives);
+        cluster.expect("the new one leads", |sim| sim.leader() == Some(new));
+        for _ in 0..3 {
+            for _ in 0..20 {
+                let write = cluster.begin(new, 8192);
+                cluster.end(write).unwrap();
+            }
+            cluster.replica(new).checkpoint().wait().unwrap();
+        }
+        drop(marks::take());
+        cluster.reopen(old);
+        expect_removed(cluster, old);
+        if marks::take()[Mark::StateInstalled as usize] == 0 {
+            return;
+        }
+        took_in.set(took_in.get() + 1);
+        cluster.cut_power(old, &mut nothing_survives);
+        rot_checkpoints(cluster, old);
+        cluster.reopen(old);
+        let repair = cluster.report(old).and_then(|report| report.repair);
+        assert!(repair.is_some_and(|repair| repair.before_serving), "it decides alone");
+    });
+    assert!(took_in.get() > 0, "nobody ever took in a state");
 }
