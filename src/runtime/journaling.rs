@@ -8,7 +8,6 @@ use crate::types::bugs::{self, Bug};
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::error::Result;
 use crate::types::ids::{Slot, SlotRange};
-use crate::types::membership::Membership;
 use crate::types::message::{Chosen, Envelope, Message};
 use crate::types::record::Record;
 use crate::types::time::Moment;
@@ -92,20 +91,6 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         }
         self.sharing = None;
-        Ok(())
-    }
-
-    /// A state is taken in next, which says who votes, and is all that there is below `slot`.
-    /// Should it rot, it comes from them again.
-    pub(super) fn say_who_shares_state(
-        &mut self,
-        slot: Slot,
-        membership: Option<&Membership>,
-    ) -> Result<()> {
-        let others_vote = membership.is_some_and(|it| !it.is_only(self.options.id));
-        if others_vote && self.store.applied().slot < slot {
-            self.journal.set_shared(slot)?;
-        }
         Ok(())
     }
 

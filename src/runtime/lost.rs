@@ -18,6 +18,7 @@ use crate::journal::disk::Disk;
 use crate::paxos::step::Serve;
 use crate::types::entry::Entry;
 use crate::types::ids::{ReplicaId, Slot};
+use crate::types::limits::VOTERS_MAX;
 use crate::types::message::{Envelope, Message};
 use crate::types::time::Moment;
 
@@ -53,8 +54,9 @@ impl<D: Disk> Driver<D> {
     pub(super) fn lacks_as_well(&mut self, to: ReplicaId, slot: Slot) {
         let (now, patience) = (self.now, PATIENCE * self.options.election_timeout);
         let waiting = &mut self.repair.lost.waiting;
-        // Who asks for several comes back to each after a while.
-        waiting.retain(|_, it| now.since(it.asked_at) < 4 * patience);
+        // Who asks everyone, and for several, comes back after a while; who is away begins anew.
+        let rounds = 4 * VOTERS_MAX as u32 * self.options.retransmit_interval;
+        waiting.retain(|_, it| now.since(it.asked_at) < rounds.max(patience / 4));
         if waiting.len() >= WAITING_MAX {
             waiting.pop_last();
         }

@@ -235,6 +235,21 @@ impl<D: Disk> Driver<D> {
         self.journal.begin_receiving(header.slot, header.chain, Box::new(incoming));
     }
 
+    /// A state that has come says who votes, and will be all that there is of the slots below.
+    /// Should it rot then, it comes from those voters again; so this is said before it counts.
+    fn say_who_shares_state(&mut self) -> Result<()> {
+        let Some(receiving) = self.receiving.as_ref().filter(|_| self.journal.is_alone()) else {
+            return Ok(());
+        };
+        let slot = receiving.header.map_or(Slot::ZERO, |header| header.slot);
+        let membership = receiving.shared.store.lock().as_ref().and_then(Store::membership);
+        let others_vote = membership.is_some_and(|it| !it.is_only(self.options.id));
+        if others_vote && self.store.applied().slot < slot {
+            self.journal.set_shared(slot)?;
+        }
+        Ok(())
+    }
+
     /// All has come and has its name: takes it in, once it is durable that the journal begins
     /// behind it.
     fn take_in(&mut self, header: CheckpointHeader) -> Result<()> {
@@ -248,8 +263,6 @@ impl<D: Disk> Driver<D> {
         // Again, where there was no space for it.
         if !self.pauses.waits(self.now) {
             self.pauses.until = Some(self.now + self.options.election_timeout);
-            let membership = shared.store.lock().as_ref().and_then(Store::membership);
-            self.say_who_shares_state(header.slot, membership.as_ref())?;
             self.journal.begin_behind(header.slot);
         }
         Ok(())
@@ -257,6 +270,7 @@ impl<D: Disk> Driver<D> {
 
     /// Asks for more, takes in what is whole, or gives it up.
     pub(super) fn go_on_receiving(&mut self) -> Result<()> {
+        self.say_who_shares_state()?;
         let lacks = self.lacks();
         let Some(receiving) = &mut self.receiving else { return Ok(()) };
         let is_taking = self.journal.is_taking_checkpoint();

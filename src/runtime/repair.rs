@@ -52,8 +52,10 @@ pub(super) struct Repair {
     /// What was asked for last in the rounds in which it is not the first.
     asked_for: Slot,
     asks_for_first: bool,
-    /// Since when nothing has come, and nothing else was missed.
+    /// Since when nothing has come, and nothing else was missed; and whether all that is missing
+    /// was asked for since.
     in_vain_since: Moment,
+    searched: bool,
     /// Something was missed or journaled again beside the work, and no checkpoint was asked for.
     changed: bool,
     /// When to ask the next one.
@@ -102,6 +104,7 @@ impl Repair {
             asked_for: Slot::ZERO,
             asks_for_first: true,
             in_vain_since: now,
+            searched: false,
             changed: false,
             ask_at: now,
             opening: None,
@@ -114,7 +117,7 @@ impl Repair {
     /// Wants these as well.
     pub(super) fn want(&mut self, slots: SlotRange, now: Moment) {
         if !self.missing.contains(slots.first) {
-            (self.in_vain_since, self.changed) = (now, true);
+            (self.in_vain_since, self.searched) = (now, false);
         }
         self.missing.insert(slots);
     }
@@ -126,9 +129,7 @@ impl Repair {
 
     /// Nobody has the entries below `slot` any more, and they are not needed.
     pub(super) fn give_up(&mut self, slot: Slot) {
-        let any = !self.missing.is_empty();
         self.missing.remove_below(slot);
-        self.changed |= any && self.missing.is_empty();
     }
 
     /// Whether the core waits for it.
@@ -143,12 +144,14 @@ impl Repair {
             self.asks_for_first = !self.asks_for_first;
             self.asked_for = self.asked_for.plus(u64::from(!self.asks_for_first));
         }
-        let further = self.missing.first_from(self.asked_for).filter(|_| !self.asks_for_first);
-        let slot = further.or(self.missing.first())?;
-        if !self.asks_for_first {
-            self.asked_for = slot;
+        let first = self.missing.first()?;
+        if self.asks_for_first {
+            return Some(first);
         }
-        Some(slot)
+        let further = self.missing.first_from(self.asked_for);
+        self.searched |= further.is_none();
+        self.asked_for = further.unwrap_or(first);
+        Some(self.asked_for)
     }
 
     /// When to ask again.
@@ -214,9 +217,8 @@ impl<D: Disk> Driver<D> {
         for range in unreadable.ranges() {
             // One by one: they are looked at, not wanted.
             for slot in (range.first.0..range.end.0).map(Slot) {
-                let read = self.reader.read(slot, slot.next(), 0);
-                if self.is_lost(slot, &read) {
-                    self.repair_beside_serving(slot, read.err());
+                if let Err(err) = self.reader.read(slot, slot.next(), 0) {
+                    self.repair_beside_serving(slot, Some(err));
                 }
             }
         }
@@ -232,8 +234,9 @@ impl<D: Disk> Driver<D> {
             // A checkpoint has its name only when what it stands for is durable; but one that a
             // peer sent may have it before it is taken in.
             Ok(_) => {
-                let settled = self.repair.written.is_none() && self.receiving.is_none();
-                self.repair.missing.contains(slot) || settled && slot < self.slot_whole()
+                let taken_in = self.slot_checkpointed() <= self.store.applied().slot;
+                let settled = self.repair.written.is_none() && taken_in;
+                self.repair.missing.contains(slot) || settled && slot < self.slot_checkpointed()
             }
         }
     }
@@ -241,10 +244,13 @@ impl<D: Disk> Driver<D> {
     /// An entry is lost: tells so, wants it, and shows it to no reader until it is there again.
     /// Where nobody else is there, it stays where it is.
     pub(super) fn repair_beside_serving(&mut self, slot: Slot, err: Option<JournalError>) {
+        let is_new = err.is_some();
         if let Some(err) = err {
             self.damage = Some(err.into());
         }
         if !self.others().is_empty() {
+            // Who is left alone with it opens again only behind a checkpoint.
+            self.repair.changed |= is_new;
             reached!(RepairedBesideServing);
             let slots = SlotRange { first: slot, end: slot.next() };
             self.journal.forget(slots);
@@ -258,26 +264,26 @@ impl<D: Disk> Driver<D> {
         self.repair.report().is_some() && !(settled && self.repairs_in_vain())
     }
 
-    /// Whether nobody gave what is missing for long.
+    /// Whether nobody gave what is missing for long, though all of it was asked for.
     fn repairs_in_vain(&self) -> bool {
         let patience = PATIENCE * self.options.election_timeout;
-        patience <= self.now.since(self.repair.in_vain_since)
+        self.repair.searched && patience <= self.now.since(self.repair.in_vain_since)
     }
 
     /// What was journaled again beside the work, or is lost for good, wants a checkpoint, once
     /// nothing more comes.
     fn note_changed(&mut self) {
         let frontier = self.journal.frontier().lsn();
-        self.repair.changed |= self.repair.written.take_if(|lsn| *lsn <= frontier).is_some();
+        let healed = self.repair.written.take_if(|lsn| *lsn <= frontier).is_some();
         let ended = self.repair.missing.is_empty();
+        self.damage.take_if(|_| healed && ended);
+        self.repair.changed |= healed;
         if self.repair.written.is_some() || !ended && !self.repairs_in_vain() {
             return;
         }
-        if std::mem::take(&mut self.repair.changed) {
-            self.damage.take_if(|_| ended);
-            if let Some(view) = self.view() {
-                self.checkpoints.want_below(view.slot_chosen);
-            }
+        let changed = std::mem::take(&mut self.repair.changed);
+        if let Some(view) = self.view().filter(|_| changed) {
+            self.checkpoints.want_below(view.slot_chosen);
         }
     }
 
@@ -314,7 +320,13 @@ impl<D: Disk> Driver<D> {
             others.sort_unstable();
         }
         let next = others.iter().find(|id| self.repair.asked < **id);
-        let Some(peer) = next.or(others.first()).copied() else { return };
+        let Some(peer) = next.or(others.first()).copied() else {
+            if !self.repair.is_opening() {
+                // Who is left alone waits for nobody.
+                self.repair.missing = SlotSet::default();
+            }
+            return;
+        };
         let slot = self.repair.next_wanted(next.is_none());
         if let Some(slot) = slot {
             self.ask(peer, slot);
@@ -346,7 +358,7 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.repair.repaired += records.len() as u64;
-        self.repair.in_vain_since = self.now;
+        (self.repair.in_vain_since, self.repair.searched) = (self.now, false);
         // They are below what the journal knows to be chosen. What the core has learned beyond may
         // not be journaled yet.
         self.journal.append_lazy(&records)?;
@@ -384,4 +396,4 @@ impl<D: Disk> Driver<D> {
 }
 
 /// For how many election timeouts an entry is waited for that nobody gives.
-pub(super) const PATIENCE: u32 = 10;
+pub(super) const PATIENCE: u32 = 60;

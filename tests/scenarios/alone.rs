@@ -138,7 +138,7 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
             }
             cluster.check_state();
             // It grows again, and shrinks, whether or not all of its history can be read still.
-            join_within(BOUND * 2, cluster, 3);
+            join_within(BOUND * 8, cluster, 3);
             change(cluster, |leader| leader.remove(3));
             cluster.crash(3);
             // What rots from here on nobody else has.
@@ -170,7 +170,7 @@ fn who_joins_one_that_lost_some_of_its_history_goes_on_behind_a_checkpoint() {
             }
             assert!(spoil(cluster, one, &|slot| slot == lost) > 0);
             for id in [2, 3] {
-                join_within(BOUND * 2, cluster, id);
+                join_within(BOUND * 8, cluster, id);
                 change(cluster, |leader| leader.promote(id));
                 cluster.write_some(one, 2);
             }

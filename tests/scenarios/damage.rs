@@ -343,9 +343,9 @@ fn who_lacks_what_rotted_waits_for_nobody_who_is_away() {
         assert!(spoil(cluster, one, &|slot| slot == lost) > 0);
         cluster.crash(gone);
         cluster.reopen(away);
-        cluster.run_timeouts(5);
+        cluster.run_timeouts(50);
         assert!(cluster.slot_chosen(away) <= lost, "whoever is away may come back");
-        cluster.run_timeouts(6);
+        cluster.run_timeouts(11);
         cluster.expect("it goes on", |sim| sim.slot_chosen(away) == sim.slot_chosen(one));
         cluster.write_some(away, 2);
         cluster.settle();
@@ -375,7 +375,7 @@ fn who_opens_without_what_nobody_has_takes_in_a_checkpoint() {
         [one, opens].into_iter().for_each(|id| cluster.reopen(id));
         // Who reads what is not needed to begin keeps nobody from it.
         let _seen = cluster.replica(one).transactions(TxId::ZERO).count();
-        cluster.run_timeouts(12);
+        cluster.run_timeouts(61);
         cluster.expect("it opens", |sim| {
             sim.leader().is_some() && sim.slot_chosen(opens) == sim.slot_chosen(one)
         });
