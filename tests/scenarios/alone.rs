@@ -13,7 +13,7 @@ use indelible::{ReplicaId, TxId};
 
 use super::damage::{entries, frames, spoil};
 use super::membership::{change, join, join_within};
-use super::support::{BOUND, Cluster, for_seeds_of, nothing_survives};
+use super::support::{BOUND, Cluster, for_seeds, for_seeds_of, nothing_survives};
 
 #[test]
 fn who_is_left_alone_goes_on_whatever_is_torn() {
@@ -181,6 +181,35 @@ fn who_joins_one_that_lost_some_of_its_history_goes_on_behind_a_checkpoint() {
             cluster.settle();
         });
     }
+}
+
+#[test]
+fn what_nobody_has_keeps_nobody_for_ever_from_being_left_alone() {
+    // An entry rotted at both of two. The one that shall go on alone waits for it, and no longer
+    // than it makes sense to; then a checkpoint makes up for it.
+    for_seeds(2, |cluster| {
+        let (left, removed) = (cluster.leader, cluster.others[0]);
+        let lost = cluster.slot_chosen(left).plus(cluster.below(8));
+        cluster.write_some(left, 8);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.run_timeouts(2);
+        for id in [left, removed] {
+            assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
+        }
+        let ledger = || cluster.replica(left).transactions(TxId::ZERO);
+        assert!(ledger().any(|it| it.is_err()), "the rot is not seen");
+        cluster.run_timeouts(2);
+        let err = cluster.replica(left).remove(removed).wait().unwrap_err();
+        assert!(err.is_retryable() && err.to_string().contains("fetching entries"), "{err}");
+        cluster.run_timeouts(61);
+        change(cluster, |leader| leader.remove(removed));
+        cluster.write_some(left, 3);
+        cluster.run_timeouts(2);
+        cluster.power_cycle(left);
+        cluster.expect("it serves", |sim| sim.leader() == Some(left));
+        cluster.write_some(left, 1);
+        cluster.check_state();
+    });
 }
 
 type Rot = fn(&Cluster, ReplicaId, &dyn Fn(Slot) -> bool) -> usize;
