@@ -22,9 +22,9 @@ use crate::types::limits::KEY_BYTES_MAX;
 
 /// One durable copy of the ledger, open in this process.
 ///
-/// Clones share it. It stops when one of them is closed, or when the last clone is dropped, and
-/// with it every [`Transaction`] and [`Transactions`] made by them. Only [`Replica::close`] lets
-/// what was proposed end, and tells whether all went well.
+/// Clones share it. It stops when one of them is closed, or when all are dropped, and with them
+/// every [`Transaction`] of theirs that is not committed, and every [`Transactions`]. Only
+/// [`Replica::close`] lets what was proposed end, and tells whether all went well.
 ///
 /// ```
 /// use indelible::{Replica, Table};

@@ -173,7 +173,8 @@ impl Transaction {
         self
     }
 
-    /// Submits the transaction. It is under way when this returns. To commit it again is an error.
+    /// Submits the transaction. It is under way when this returns, and keeps the replica open no
+    /// more: nor does the answer. To commit it again is an error.
     ///
     /// # Errors
     ///
@@ -198,11 +199,11 @@ impl Transaction {
     /// # }
     /// ```
     pub fn commit(&mut self) -> Pending<Committed> {
-        let handle = self.handle.as_ref();
-        let handle = handle.expect("only a test makes a transaction without a replica");
+        let Some(handle) = self.handle.take() else {
+            let again = "the transaction was committed before: each commit takes a new one";
+            return Pending::failed(Error::new(ErrorKind::InvalidArgument, again));
+        };
         let builder = std::mem::take(&mut self.builder);
-        let again = "the transaction was committed before: each commit takes a new one";
-        self.builder.fail(Error::new(ErrorKind::InvalidArgument, again));
         handle.propose(&|ticket| builder.encode(ticket))
     }
 

@@ -26,6 +26,25 @@ fn open(path: &std::path::Path) -> Replica {
 }
 
 #[test]
+fn what_was_committed_keeps_no_replica_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let replica = Replica::open(directory.path()).unwrap();
+    let mut transaction = replica.transaction();
+    transaction.put(NOTES, 1, b"text").commit().wait().unwrap();
+    let mut other = replica.transaction();
+    drop(replica);
+    let err = Replica::open(directory.path()).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Locked, "{err}");
+    // With it the replica stops: it may happen, or not.
+    let _ended = other.put(NOTES, 2, b"text").commit().wait();
+    let replica = Replica::open(directory.path()).unwrap();
+    assert!(replica.get(NOTES, 1).wait().unwrap().is_some());
+    let err = transaction.commit().wait().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::InvalidArgument, "{err}");
+    replica.close().unwrap();
+}
+
+#[test]
 fn opening_again_finds_everything() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made").join("by").join("open");
