@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -292,6 +293,30 @@ fn who_is_not_admitted_is_no_stranger() {
         until("it is counted", || one.refused(0) == Some(why.clone()));
     }
     assert_eq!((one.transport.counters().len(), one.threads()), (1, 1));
+    one.close();
+}
+
+#[test]
+fn another_one_under_the_id_of_a_peer_that_is_here_is_not_told_as_that_peer() {
+    let is_met = Arc::new(AtomicBool::new(false));
+    let met = Arc::clone(&is_met);
+    let admit: Admit = Arc::new(move |_: &Hello| match met.load(Ordering::SeqCst) {
+        true => Err(Refusal::WrongIncarnation),
+        false => Ok(()),
+    });
+    let (one, one_at) = start(1, &[], admit);
+    let (two, two_at) = start(2, &[(1, one_at)], anyone());
+    set_peers(&one, &[(2, two_at)]);
+    talk(&one, 1, &two, 2, 1);
+    is_met.store(true, Ordering::SeqCst);
+    assert_eq!(call(one_at, 2).1, Frame::Refused(Refusal::WrongIncarnation));
+    until("it is counted", || one.refused(0) == Some(Refusal::WrongIncarnation));
+    assert_eq!(one.counters(2).refused, None);
+    // Where the peer is gone, it may be the one.
+    two.close();
+    until("it is gone", || one.downs(2) == 1);
+    assert_eq!(call(one_at, 2).1, Frame::Refused(Refusal::WrongIncarnation));
+    until("it is counted", || one.refused(2) == Some(Refusal::WrongIncarnation));
     one.close();
 }
 

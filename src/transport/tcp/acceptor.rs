@@ -20,7 +20,7 @@ use super::Shared;
 use super::peer::{Peer, Place};
 use super::socket::{self, Received};
 use crate::transport::wire::{self, Decoder, Frame, Terms};
-use crate::transport::{Arrival, Clock, Link, Task};
+use crate::transport::{Arrival, Clock, Link, Refusal, Task};
 use crate::types::message::Hello;
 use crate::types::time::Moment;
 
@@ -118,7 +118,11 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
         Ok(peer) => peer,
         Err(refusal) => {
             let _ = socket::send_first(&socket, &wire::encode_refusal(&refusal, shared.cluster()));
+            let is_other = matches!(refusal, Refusal::WrongIncarnation | Refusal::WrongCluster);
+            let is_here = |peer: &Arc<Peer>| peer.gone_since((link.clock)()).is_none();
             match shared.peer(hello.replica) {
+                // Somebody else bears the id of a peer that is connected.
+                Some(peer) if is_other && is_here(&peer) => shared.unknown.note_refusal(refusal),
                 Some(peer) => peer.note_refusal(refusal, false),
                 None => shared.unknown.note_refusal(refusal),
             }
