@@ -208,7 +208,7 @@ fn open(mut args: impl Iterator<Item = String>) -> Result<Replica, Box<dyn Error
         (Some(_), Some(_)) => return Err("--restore and --survivor do not go together".into()),
     };
     if let Some(restored) = restored {
-        eprintln!("{restored:?}");
+        eprintln!("restored: cluster={} at={}", restored.cluster, restored.at);
     }
     let mut builder = Replica::builder(directory).config(config);
     builder = builder.id(id);

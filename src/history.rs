@@ -48,7 +48,7 @@ impl Transactions {
             Some(Error::lost(after))
         } else if after < floor && !store.is_last_before(after, floor) {
             let message =
-                format!("the transactions up to {floor} were trimmed, not only to {after}");
+                format!("the transactions up to {floor} were trimmed, wanted those after {after}");
             Some(Error::new(ErrorKind::Trimmed, message))
         } else {
             None

@@ -237,8 +237,10 @@ impl Replica {
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {
     /// # let replica = indelible::Replica::open("data")?;
-    /// // The disk of replica 3 is gone; replica 4 was opened to join.
+    /// // The disk of replica 3 is gone; replica 4 was opened to join. Ask again, while it is not
+    /// // heard.
     /// replica.add_observer(4).wait()?;
+    /// // And while it has not caught up.
     /// replica.replace(3, 4).wait()?;
     /// # Ok(())
     /// # }

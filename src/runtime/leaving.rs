@@ -112,7 +112,8 @@ impl<D: Disk> Driver<D> {
             stay.at = (now + timeout).min(stay.by);
         }
         if stay.at <= now {
-            let message = format!("replica {} was removed from its cluster", self.options.id);
+            let id = self.options.id;
+            let message = format!("replica {id} was removed from its cluster, wanted a new id");
             self.stop(Error::new(ErrorKind::Removed, message));
         }
     }

@@ -146,7 +146,10 @@ impl Report {
         let forming = || self.trouble.as_ref().map(ToString::to_string);
         let joins = || {
             let cluster = self.joins?;
-            Some(format!("waiting to hear of cluster {cluster}"))
+            Some(format!(
+                "waiting to hear of cluster {cluster}, from a member that is reached from here and \
+                 reaches this replica"
+            ))
         };
         let missing = || {
             let waits =

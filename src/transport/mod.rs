@@ -190,7 +190,9 @@ impl fmt::Display for Refusal {
             Self::UnknownReplica => "it is no member of this cluster",
             Self::WrongReceiver => "it meant to reach another replica",
             Self::SelfConnection => "the address leads back to this replica",
-            Self::WrongIncarnation => "its directory is not the one that the membership names",
+            Self::WrongIncarnation => {
+                "its directory is not the one that the membership names: a new one takes a new id"
+            }
             Self::Regressed => "its directory is a copy, or was set back to an earlier state",
             Self::TooManyStrangers => {
                 "it is no member of this cluster, and too many others are not"
