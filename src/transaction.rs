@@ -174,7 +174,8 @@ impl Transaction {
     }
 
     /// Submits the transaction. It is under way when this returns, and keeps the replica open no
-    /// more: nor does the answer. To commit it again is an error.
+    /// more: nor does the answer, so hold a [`Replica`](crate::Replica) until you have that. To
+    /// commit it again is an error.
     ///
     /// # Errors
     ///

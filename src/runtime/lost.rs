@@ -30,6 +30,8 @@ use super::repair::PATIENCE;
 pub(super) struct Lost {
     /// Each of them, and for which slot it waits. A peer may ask for several in turn.
     waiting: BTreeMap<(ReplicaId, Slot), Waiting>,
+    /// When anything came last of what is missing here: more of it may.
+    pub(super) came_at: Moment,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl<D: Disk> Driver<D> {
     /// The peer waits, for as long as somebody else may give one of the two the entry.
     pub(super) fn lacks_as_well(&mut self, to: ReplicaId, slot: Slot) {
         let (now, patience) = (self.now, PATIENCE * self.options.election_timeout);
-        let waiting = &mut self.repair.lost.waiting;
+        let Lost { waiting, came_at } = &mut self.repair.lost;
         // Who asks everyone, and for several, comes back after a while; who is away begins anew.
         let rounds = 4 * VOTERS_MAX as u32 * self.options.retransmit_interval;
         waiting.retain(|_, it| now.since(it.asked_at) < rounds.max(patience / 4));
@@ -63,7 +65,7 @@ impl<D: Disk> Driver<D> {
         let fresh = Waiting { since: now, asked_at: now };
         let it = waiting.entry((to, slot)).or_insert(fresh);
         it.asked_at = now;
-        if now.since(it.since) < patience {
+        if now.since(it.since.max(*came_at)) < patience {
             return;
         }
         if slot < self.slot_whole() {

@@ -117,9 +117,14 @@ impl Repair {
     /// Wants these as well.
     pub(super) fn want(&mut self, slots: SlotRange, now: Moment) {
         if !self.missing.contains(slots.first) {
-            (self.in_vain_since, self.searched) = (now, false);
+            self.search_anew(now);
         }
         self.missing.insert(slots);
+    }
+
+    /// Something came, or something else is missed: all of it is asked for once more.
+    fn search_anew(&mut self, now: Moment) {
+        (self.in_vain_since, self.searched, self.asked_for) = (now, false, Slot::ZERO);
     }
 
     /// The first slot whose entry is wanted.
@@ -317,8 +322,9 @@ impl<D: Disk> Driver<D> {
             others.extend(self.repair.informant);
             others.extend(self.options.voters.iter().map(|(id, _)| *id));
             others.retain(|id| *id != self.options.id);
-            others.sort_unstable();
         }
+        // Observers come behind the voters, whatever their ids.
+        others.sort_unstable();
         let next = others.iter().find(|id| self.repair.asked < **id);
         let Some(peer) = next.or(others.first()).copied() else {
             if !self.repair.is_opening() {
@@ -358,7 +364,8 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.repair.repaired += records.len() as u64;
-        (self.repair.in_vain_since, self.repair.searched) = (self.now, false);
+        self.repair.search_anew(self.now);
+        self.repair.lost.came_at = self.now;
         // They are below what the journal knows to be chosen. What the core has learned beyond may
         // not be journaled yet.
         self.journal.append_lazy(&records)?;
