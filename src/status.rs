@@ -69,7 +69,8 @@ pub struct Status {
     /// Connections of who is no voter, or never said who it is, that were ended because of bytes
     /// that are no message.
     pub strangers_garbage: u64,
-    /// Why the last connection of who is no voter was refused, if one was.
+    /// Why the last connection of who is no voter was refused, or of another directory under the id
+    /// of a peer that is connected, if one was.
     pub strangers_refused: Option<String>,
     /// Bytes of transactions that wait for a slot.
     pub queued_bytes: usize,

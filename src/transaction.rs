@@ -49,7 +49,7 @@ use crate::types::limits::{COMMAND_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 #[must_use = "a transaction happens when it is committed"]
 pub struct Transaction {
     builder: CommandBuilder,
-    /// Where it is committed; nowhere in tests of what it encodes.
+    /// Where it is committed, until it is; nowhere in tests of what it encodes.
     handle: Option<Handle>,
 }
 

@@ -12,8 +12,9 @@
 //! [`Journal::shared_from`]. That of `alone` tells what others had once, and may have given back.
 //!
 //! Invariants:
-//! * Either is made when the journal shows durably that the membership counts: whoever reads a torn
-//!   end as the other kind of replica would is still one by what it reads, or finds the newer one.
+//! * Either is made when the journal shows durably that the membership counts, or, of `shared`, a
+//!   state that others sent and that is about to be taken in: whoever reads a torn end as the other
+//!   kind of replica would is still one by what it reads, or finds the newer one.
 //! * `shared` is durable before a vote leaves that was cast under a membership that names others,
 //!   behind one that does not; and before that one is proposed, `alone` is.
 //! * Where both files are there, `shared` counts.

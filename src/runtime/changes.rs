@@ -282,8 +282,8 @@ impl<D: Disk> Driver<D> {
         (step, answer)
     }
 
-    /// Refuses `next` where it leaves this replica alone before its journal is repaired, and before
-    /// a checkpoint makes up for what was repaired beside its work.
+    /// Refuses `next` where it leaves this replica alone before its journal is repaired, as far as
+    /// it will be, and before a checkpoint makes up for what was repaired beside its work.
     fn check_whole(&self, present: &Membership, next: &Membership) -> Result<()> {
         let own = self.options.id;
         if !next.is_only(own) || present.is_only(own) {

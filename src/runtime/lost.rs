@@ -23,7 +23,6 @@ use crate::types::message::{Envelope, Message};
 use crate::types::time::Moment;
 
 use super::driver::Driver;
-use super::repair::PATIENCE;
 
 /// The peers that want what was lost.
 #[derive(Debug, Default)]
@@ -54,7 +53,7 @@ impl<D: Disk> Driver<D> {
 
     /// The peer waits, for as long as somebody else may give one of the two the entry.
     pub(super) fn lacks_as_well(&mut self, to: ReplicaId, slot: Slot) {
-        let (now, patience) = (self.now, PATIENCE * self.options.election_timeout);
+        let (now, patience) = (self.now, self.repair_patience());
         let Lost { waiting, came_at } = &mut self.repair.lost;
         // Who asks everyone, and for several, comes back after a while; who is away begins anew.
         let rounds = 4 * VOTERS_MAX as u32 * self.options.retransmit_interval;

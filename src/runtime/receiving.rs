@@ -242,9 +242,11 @@ impl<D: Disk> Driver<D> {
             return Ok(());
         };
         let slot = receiving.header.map_or(Slot::ZERO, |header| header.slot);
+        if slot <= self.store.applied().slot {
+            return Ok(());
+        }
         let membership = receiving.shared.store.lock().as_ref().and_then(Store::membership);
-        let others_vote = membership.is_some_and(|it| !it.is_only(self.options.id));
-        if others_vote && self.store.applied().slot < slot {
+        if membership.is_some_and(|it| !it.is_only(self.options.id)) {
             self.journal.set_shared(slot)?;
         }
         Ok(())

@@ -22,6 +22,7 @@
 //! what nobody has any more (`lost.rs`).
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
@@ -271,8 +272,13 @@ impl<D: Disk> Driver<D> {
 
     /// Whether nobody gave what is missing for long, though all of it was asked for.
     fn repairs_in_vain(&self) -> bool {
-        let patience = PATIENCE * self.options.election_timeout;
-        self.repair.searched && patience <= self.now.since(self.repair.in_vain_since)
+        let since = self.now.since(self.repair.in_vain_since);
+        self.repair.searched && self.repair_patience() <= since
+    }
+
+    /// For how long an entry is waited for that nobody gives.
+    pub(super) fn repair_patience(&self) -> Duration {
+        PATIENCE * self.options.election_timeout
     }
 
     /// What was journaled again beside the work, or is lost for good, wants a checkpoint, once
@@ -402,5 +408,5 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// For how many election timeouts an entry is waited for that nobody gives.
-pub(super) const PATIENCE: u32 = 60;
+/// In election timeouts.
+const PATIENCE: u32 = 60;

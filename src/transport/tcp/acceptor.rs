@@ -120,9 +120,8 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
             let _ = socket::send_first(&socket, &wire::encode_refusal(&refusal, shared.cluster()));
             let is_other = matches!(refusal, Refusal::WrongIncarnation | Refusal::WrongCluster);
             let is_here = |peer: &Arc<Peer>| peer.gone_since((link.clock)()).is_none();
-            match shared.peer(hello.replica) {
-                // Somebody else bears the id of a peer that is connected.
-                Some(peer) if is_other && is_here(&peer) => shared.unknown.note_refusal(refusal),
+            // Somebody else may bear the id of a peer that is connected.
+            match shared.peer(hello.replica).filter(|peer| !(is_other && is_here(peer))) {
                 Some(peer) => peer.note_refusal(refusal, false),
                 None => shared.unknown.note_refusal(refusal),
             }
