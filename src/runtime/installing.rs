@@ -37,7 +37,7 @@ impl<D: Disk> Driver<D> {
         let CheckpointHeader { slot, chain, .. } = header;
         self.work()?;
         self.journal.go_on_behind();
-        self.repair.give_up(slot);
+        self.give_up_missing(slot);
         if slot <= self.store.applied().slot {
             self.store.trim_ledger(self.slot_trimmed());
         } else {

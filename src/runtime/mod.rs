@@ -56,6 +56,7 @@ mod receiving;
 mod repair;
 pub mod report;
 pub mod restoring;
+mod search;
 mod sending;
 mod space;
 mod stalled;

@@ -38,6 +38,7 @@ use crate::types::time::Moment;
 
 use super::driver::Driver;
 use super::lost::Lost;
+use super::search::Search;
 
 /// What is repaired.
 #[derive(Debug)]
@@ -48,19 +49,9 @@ pub(super) struct Repair {
     repaired: u64,
     /// The last frame of those that are not known to be durable.
     written: Option<Lsn>,
-    /// Who was asked last.
-    asked: ReplicaId,
-    /// What was asked for last in the rounds in which it is not the first.
-    asked_for: Slot,
-    asks_for_first: bool,
-    /// Since when nothing has come, and nothing else was missed; and whether all that is missing
-    /// was asked for since.
-    in_vain_since: Moment,
-    searched: bool,
+    search: Search,
     /// Something was missed or journaled again beside the work, and no checkpoint was asked for.
     changed: bool,
-    /// When to ask the next one.
-    ask_at: Moment,
     /// What the core begins with, once nothing is missing.
     pub(super) opening: Option<Recovered>,
     /// Until then: who belongs, as far as can be read.
@@ -101,13 +92,8 @@ impl Repair {
             missing: SlotSet::default(),
             repaired: 0,
             written: None,
-            asked: ReplicaId::default(),
-            asked_for: Slot::ZERO,
-            asks_for_first: true,
-            in_vain_since: now,
-            searched: false,
+            search: Search::new(now),
             changed: false,
-            ask_at: now,
             opening: None,
             members: None,
             informant: None,
@@ -118,14 +104,9 @@ impl Repair {
     /// Wants these as well.
     pub(super) fn want(&mut self, slots: SlotRange, now: Moment) {
         if !self.missing.contains(slots.first) {
-            self.search_anew(now);
+            self.search.begin_anew(now);
         }
         self.missing.insert(slots);
-    }
-
-    /// Something came, or something else is missed: all of it is asked for once more.
-    fn search_anew(&mut self, now: Moment) {
-        (self.in_vain_since, self.searched, self.asked_for) = (now, false, Slot::ZERO);
     }
 
     /// The first slot whose entry is wanted.
@@ -133,36 +114,14 @@ impl Repair {
         self.missing.first()
     }
 
-    /// Nobody has the entries below `slot` any more, and they are not needed.
-    pub(super) fn give_up(&mut self, slot: Slot) {
-        self.missing.remove_below(slot);
-    }
-
     /// Whether the core waits for it.
     pub(super) fn is_opening(&self) -> bool {
         self.opening.is_some()
     }
 
-    /// What to ask for: what is needed first, and in every other round what is missing further on,
-    /// since nobody may have the first.
-    fn next_wanted(&mut self, next_round: bool) -> Option<Slot> {
-        if next_round {
-            self.asks_for_first = !self.asks_for_first;
-            self.asked_for = self.asked_for.plus(u64::from(!self.asks_for_first));
-        }
-        let first = self.missing.first()?;
-        if self.asks_for_first {
-            return Some(first);
-        }
-        let further = self.missing.first_from(self.asked_for);
-        self.searched |= further.is_none();
-        self.asked_for = further.unwrap_or(first);
-        Some(self.asked_for)
-    }
-
     /// When to ask again.
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        (!self.missing.is_empty()).then_some(self.ask_at)
+        (!self.missing.is_empty()).then_some(self.search.ask_at)
     }
 
     pub(super) fn report(&self) -> Option<RepairReport> {
@@ -264,6 +223,14 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Nobody has the entries below `slot` any more, and they are not needed.
+    pub(super) fn give_up_missing(&mut self, slot: Slot) {
+        let was_missing = !self.repair.missing.is_empty();
+        self.repair.missing.remove_below(slot);
+        let ended = self.repair.missing.is_empty() && self.repair.written.is_none();
+        self.damage.take_if(|_| was_missing && ended);
+    }
+
     /// Whether something is still to come of the repair: nobody is left alone before.
     pub(super) fn is_repair_awaited(&self) -> bool {
         let settled = self.repair.written.is_none() && !self.repair.changed;
@@ -272,8 +239,8 @@ impl<D: Disk> Driver<D> {
 
     /// Whether nobody gave what is missing for long, though all of it was asked for.
     fn repairs_in_vain(&self) -> bool {
-        let since = self.now.since(self.repair.in_vain_since);
-        self.repair.searched && self.repair_patience() <= since
+        let since = self.repair.search.in_vain_since();
+        since.is_some_and(|since| self.repair_patience() <= self.now.since(since))
     }
 
     /// For how long an entry is waited for that nobody gives.
@@ -303,7 +270,7 @@ impl<D: Disk> Driver<D> {
         self.look_at_unreadable();
         self.note_changed();
         if self.repair.first().is_some() {
-            if self.repair.ask_at <= self.now {
+            if self.repair.search.ask_at <= self.now {
                 self.ask_next();
             }
             return Ok(());
@@ -320,9 +287,9 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// One peer after the other, in a circle.
+    /// One peer after the other.
     fn ask_next(&mut self) {
-        self.repair.ask_at = self.now + self.options.retransmit_interval;
+        self.repair.search.ask_at = self.now + self.options.retransmit_interval;
         let mut others = self.others();
         if self.repair.is_opening() {
             others.extend(self.repair.informant);
@@ -331,23 +298,13 @@ impl<D: Disk> Driver<D> {
         }
         // Observers come behind the voters, whatever their ids.
         others.sort_unstable();
-        let next = others.iter().find(|id| self.repair.asked < **id);
-        let Some(peer) = next.or(others.first()).copied() else {
-            if !self.repair.is_opening() {
-                // Who is left alone waits for nobody.
-                self.repair.missing = SlotSet::default();
-            }
-            return;
-        };
-        let slot = self.repair.next_wanted(next.is_none());
-        if let Some(slot) = slot {
-            self.ask(peer, slot);
+        let Repair { search, missing, .. } = &mut self.repair;
+        if let Some((peer, from)) = search.next(&others, missing) {
+            self.effects.sends.push(Envelope { to: peer, message: Message::Fetch { from } });
+        } else if !self.repair.is_opening() {
+            // Who is left alone waits for nobody.
+            self.repair.missing = SlotSet::default();
         }
-    }
-
-    fn ask(&mut self, peer: ReplicaId, from: Slot) {
-        self.repair.asked = peer;
-        self.effects.sends.push(Envelope { to: peer, message: Message::Fetch { from } });
     }
 
     /// A peer sends what is chosen: takes what is missing.
@@ -370,7 +327,7 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.repair.repaired += records.len() as u64;
-        self.repair.search_anew(self.now);
+        self.repair.search.begin_anew(self.now);
         self.repair.lost.came_at = self.now;
         // They are below what the journal knows to be chosen. What the core has learned beyond may
         // not be journaled yet.
@@ -380,8 +337,10 @@ impl<D: Disk> Driver<D> {
         // Who had this may have more of it.
         let missing = &self.repair.missing;
         if let Some(next) = missing.first_from(chosen.first_slot).or(missing.first()) {
-            self.repair.ask_at = self.now + self.options.retransmit_interval;
-            self.ask(from, next);
+            self.repair.search.ask_at = self.now + self.options.retransmit_interval;
+            self.repair.search.note_asked(from);
+            let message = Message::Fetch { from: next };
+            self.effects.sends.push(Envelope { to: from, message });
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl<D: Disk> Driver<D> {
         let first = self.slot_trimmed();
         if self.store.ledger_first() < first {
             self.store.trim_ledger(first);
-            self.repair.give_up(first);
+            self.give_up_missing(first);
         }
         Ok(())
     }
@@ -112,8 +112,9 @@ impl<D: Disk> Driver<D> {
 
     /// A peer that has trimmed what this replica would have to take in next, and up to where.
     pub(super) fn cut_off(&self) -> Option<(ReplicaId, Slot)> {
-        let known = self.view().map(|view| view.slot_chosen);
-        let wanted = self.repair.first().or(known)?;
+        // Where the state is whole, what is missing below does not cut it off.
+        let missing = self.repair.first().filter(|_| self.repair.is_opening());
+        let wanted = missing.or(self.view().map(|view| view.slot_chosen))?;
         self.trimming.is_cut_off(wanted)
     }
 
@@ -142,7 +143,7 @@ impl<D: Disk> Driver<D> {
         let has = |id: &ReplicaId| self.trimming.trimmed.get(id).copied().unwrap_or_default();
         if let Some(gone) = others.iter().map(has).min() {
             // A checkpoint that a peer sent may have its name already, and not be taken in yet.
-            self.repair.give_up(gone.min(self.slot_whole()));
+            self.give_up_missing(gone.min(self.slot_whole()));
         }
         self.receive_if_cut_off(from, first);
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use indelible::sim::Plan;
 use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
-use indelible::{ErrorKind, ReplicaId};
+use indelible::{ErrorKind, ReplicaId, TxId};
 
+use super::damage::spoil;
 use super::support::{Cluster, NOTES, for_seeds_of, nothing_survives};
 
 /// Clusters that keep no history.
@@ -203,6 +204,37 @@ fn who_has_no_space_to_trim_tries_again_later() {
         assert!((1..=6).contains(&given_up), "{given_up} times in five seconds");
         disk.set_room(None);
         cluster.expect("segments go", |_| Slot::ZERO < slot_trimmed(cluster, id));
+        cluster.settle();
+    });
+}
+
+#[test]
+fn what_rotted_everywhere_is_told_until_it_is_trimmed() {
+    // Nobody can give it, and nobody needs it: the state is whole.
+    for_forgetful(|cluster| {
+        let id = cluster.leader;
+        let lost = cluster.slot_chosen(id).plus(2);
+        cluster.write_some(id, 8);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.run_timeouts(2);
+        for id in cluster.ids() {
+            assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
+        }
+        assert!(cluster.replica(id).transactions(TxId::ZERO).any(|it| it.is_err()));
+        cluster.run_timeouts(2);
+        let in_the_way = || cluster.report(id).unwrap().in_the_way();
+        let told = in_the_way().expect("a loss is told");
+        assert!(told.contains(&format!("slot {lost}")), "{told}");
+        cluster.run_timeouts(61);
+        assert!(in_the_way().is_some(), "it is still lost");
+        while slot_trimmed(cluster, id) <= lost {
+            for _ in 0..20 {
+                cluster.end(cluster.begin(id, 8192)).unwrap();
+            }
+            cluster.replica(id).checkpoint().wait().unwrap();
+        }
+        cluster.run_timeouts(1);
+        assert_eq!(in_the_way(), None);
         cluster.settle();
     });
 }
