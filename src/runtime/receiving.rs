@@ -1,18 +1,19 @@
 //! Getting a checkpoint from a peer, part by part, where nobody has the entries any more that this
 //! replica lacks.
 //!
-//! A peer that was asked for entries said that it trimmed them. From then on it is asked for its
-//! newest checkpoint: one part at a time, and the next one as soon as there is room for it. Parts
-//! are put together, checked, written and made into a state by jobs of the journal
-//! (`journal/parts.rs`, `journal/checkpointing.rs`), while this replica goes on with what it can.
-//! When the file has its name, the state is taken in (`installing`).
+//! A peer that was asked for entries said that it trimmed them, or lost them as everybody did
+//! (`lost.rs`). From then on it is asked for its newest checkpoint: one part at a time, and the
+//! next one as soon as there is room for it. Parts are put together, checked, written and made into
+//! a state by jobs of the journal (`journal/parts.rs`, `journal/checkpointing.rs`), while this
+//! replica goes on with what it can. When the file has its name, the state is taken in
+//! (`installing`).
 //!
 //! What has come is kept while the connection is lost or the peer restarts. It is given up, and a
-//! transfer begun with whoever next says that it trimmed these slots,
+//! transfer begun with whoever next says that these slots are gone,
 //!
 //! * where the peer does not have that checkpoint any more, or sent something else;
 //! * where the peer never answered;
-//! * where it stopped answering, and another peer says that it trimmed them too, or it says so
+//! * where it stopped answering, and another peer says that they are gone, or it says so
 //!   itself for as long again.
 //!
 //! A peer that is to blame is passed over for a while.
@@ -152,8 +153,8 @@ impl Receiving {
 }
 
 impl<D: Disk> Driver<D> {
-    /// A peer trimmed what comes before `first`. If that is what this replica lacks, it wants a
-    /// checkpoint.
+    /// A peer has not what comes before `first`, and will not have it. If that is what this replica
+    /// lacks, it wants a checkpoint.
     pub(super) fn receive_if_cut_off(&mut self, from: ReplicaId, first: Slot) {
         let is_cut_off = self.lacks().is_some_and(|lacks| lacks < first);
         if !is_cut_off

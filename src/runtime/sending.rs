@@ -1,10 +1,11 @@
-//! Giving away the newest checkpoint, part by part, to a replica that lacks what was trimmed here.
+//! Giving away the newest checkpoint, part by part, to a replica that lacks what was trimmed
+//! here, or what everybody lost.
 //!
 //! ```text
 //!   lags                              has a checkpoint
 //!     |  Fetch(slot)                     |
 //!     |--------------------------------->|
-//!     |  Trimmed(first)                  |
+//!     |  Trimmed(first), or Lost(slot)   |
 //!     |<---------------------------------|
 //!     |  FetchCheckpoint(none, 0)        |   a job reads the part
 //!     |--------------------------------->|
