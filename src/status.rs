@@ -72,6 +72,9 @@ pub struct Status {
     /// Why the last connection of who is no voter was refused, or of another directory under the id
     /// of a peer that is connected, if one was.
     pub strangers_refused: Option<String>,
+    /// Who reached this replica, is no member, and cannot be connected to at the address that it
+    /// was opened with, and why: it is no applicant before it can. One of them, if there are some.
+    pub strangers_unreached: Option<String>,
     /// Bytes of transactions that wait for a slot.
     pub queued_bytes: usize,
     /// Calls that wait for their answer.
@@ -187,6 +190,9 @@ impl Status {
             strangers_refused: strangers
                 .and_then(|strangers| strangers.refused.as_ref())
                 .map(ToString::to_string),
+            strangers_unreached: counters.iter().filter(|row| row.stranger).find_map(|row| {
+                Some(format!("replica {} at {}", row.peer, row.unreached.as_ref()?))
+            }),
             queued_bytes: report.queued_bytes,
             waiting: report.waiting,
             read_rounds: report.read_rounds,
@@ -284,6 +290,9 @@ impl fmt::Display for Status {
         }
         if let Some(refused) = &self.strangers_refused {
             write!(f, " stranger refused: {refused}")?;
+        }
+        if let Some(unreached) = &self.strangers_unreached {
+            write!(f, " stranger not reached: {unreached}")?;
         }
         match &self.trouble {
             Some(trouble) => write!(f, " trouble: {trouble}"),

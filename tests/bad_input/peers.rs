@@ -271,3 +271,37 @@ fn who_joins_under_a_removed_founders_id_stops_and_says_why() {
     let err = taken.wait_ready(PATIENCE).unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Removed, "{err}");
 }
+
+#[test]
+fn who_gives_a_wrong_address_of_its_own_is_told_of_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let peers = addresses(3);
+    let path = directory.path().join("founder");
+    let founder = Replica::builder(path).id(1).peers(peers[..1].to_vec()).config(config());
+    let founder = founder.open().unwrap();
+    founder.wait_ready(PATIENCE).unwrap();
+    let join = |own: &str| {
+        let path = directory.path().join("joins");
+        let builder = Replica::builder(path).id(2).join(founder.cluster().unwrap());
+        let builder = builder.peers([(1, peers[0].1.as_str()), (2, own)]);
+        builder.listen(&peers[1].1).config(config()).open().unwrap()
+    };
+    // Nothing listens where it says that it is to be reached.
+    let joins = join(&peers[2].1);
+    let told = format!("replica 2 at {}: ", peers[2].1);
+    until("it says whom it cannot reach", || {
+        let status = founder.status();
+        status.strangers_unreached.is_some_and(|it| it.starts_with(&told))
+            && founder.status().to_string().contains(&format!("stranger not reached: {told}"))
+    });
+    let err = founder.add_observer(2).wait().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Unreachable, "{err}");
+    assert!(founder.status().applicants.is_empty());
+    joins.close().unwrap();
+    // With the right address it is taken in.
+    let joins = join(&peers[1].1);
+    until("it is a member", || founder.add_observer(2).wait().is_ok());
+    joins.wait_ready(PATIENCE).unwrap();
+    until("nothing is left of that", || founder.status().strangers_unreached.is_none());
+    drop(founder);
+}
