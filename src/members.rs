@@ -50,9 +50,9 @@ impl Replica {
     /// may leave out itself; then it lets another one lead. Better [hand
     /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
     /// others have heard of it, and is told so as [`TimedOut`](crate::ErrorKind::TimedOut). Ends
-    /// when the change counts, enough of its voters to choose have it durably, and something was
-    /// chosen under it, so that the replicas that were left out may be closed and wiped. What was
-    /// changed to is the answer.
+    /// when the change is established: it counts, enough of its voters to choose have it durably,
+    /// and something was chosen under it, so that the replicas that were left out may be closed and
+    /// wiped. What was changed to is the answer.
     ///
     /// `edit` runs while the replica does nothing else: it must not call the replica, or wait.
     ///
@@ -62,12 +62,14 @@ impl Replica {
     /// membership cannot be, or not follow the present one
     /// ([`InvalidArgument`](crate::ErrorKind::InvalidArgument)); a voter to be lags
     /// ([`NotCaughtUp`](crate::ErrorKind::NotCaughtUp)), or too few of them are heard or answer
-    /// ([`Unreachable`](crate::ErrorKind::Unreachable)), or nobody else would be left while this
-    /// one still fetches what its journal lost ([`Busy`](crate::ErrorKind::Busy)): then nothing was
-    /// changed, and [`Error::membership_error`](crate::Error::membership_error) tells why. Where it
-    /// takes longer than [`request_timeout`](crate::Config::request_timeout), or another replica
-    /// leads meanwhile, it may be changed yet ([`TimedOut`](crate::ErrorKind::TimedOut)). Or the
-    /// replica stopped.
+    /// ([`Unreachable`](crate::ErrorKind::Unreachable)), or ([`Busy`](crate::ErrorKind::Busy))
+    /// nobody else would be left while this one still fetches what its journal lost, or takes a
+    /// checkpoint because of it, or it hands over, or 4,096 callers wait already: then nothing was
+    /// changed. Where the membership is why,
+    /// [`Error::membership_error`](crate::Error::membership_error) says what is wrong with it.
+    /// Where it takes longer than [`request_timeout`](crate::Config::request_timeout), or another
+    /// replica leads meanwhile, it may be changed yet ([`TimedOut`](crate::ErrorKind::TimedOut)).
+    /// Or the replica stopped.
     ///
     /// ```
     /// # fn main() -> indelible::Result<()> {
@@ -237,10 +239,10 @@ impl Replica {
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {
     /// # let replica = indelible::Replica::open("data")?;
-    /// // The disk of replica 3 is gone; replica 4 was opened to join. Ask again, while it is not
-    /// // heard.
+    /// // The disk of replica 3 is gone; replica 4 was opened to join. Fails as `Unreachable` until
+    /// // it is heard: then ask again.
     /// replica.add_observer(4).wait()?;
-    /// // And while it has not caught up.
+    /// // Fails as `NotCaughtUp` until it has caught up.
     /// replica.replace(3, 4).wait()?;
     /// # Ok(())
     /// # }

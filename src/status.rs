@@ -66,18 +66,20 @@ pub struct Status {
     /// Who was opened to [join](crate::Builder::join), or is here though it is no member (any
     /// more): [`add_observer`](crate::Replica::add_observer) takes it in. At most 16.
     pub applicants: Vec<Member>,
-    /// Connections of who is no voter, or never said who it is, that were ended because of bytes
-    /// that are no message.
+    /// How many connections from replicas that were not let in, or that never said who they are,
+    /// were ended because of bytes that are no message.
     pub strangers_garbage: u64,
-    /// Why the last connection of who is no voter was refused, or of another directory under the id
-    /// of a peer that is connected, if one was.
+    /// Why the last hello from a replica that was not let in was refused, or one from another
+    /// directory or cluster under the id of a peer that is connected; `None` if none was.
     pub strangers_refused: Option<String>,
-    /// Who reached this replica, is no member, and cannot be connected to at the address that it
-    /// was opened with, and why: it is no applicant before it can. One of them, if there are some.
+    /// A replica that reached this one, is no member, and cannot be connected to at the address
+    /// that it was opened with: its id, that address, and why. It is no applicant before that
+    /// works. One of them, if there are several; `None` if there is none.
     pub strangers_unreached: Option<String>,
     /// Bytes of transactions that wait for a slot.
     pub queued_bytes: usize,
-    /// Calls that wait for their answer.
+    /// Calls that wait for their answer, but for those that wait for another leader or for a
+    /// backup.
     pub waiting: usize,
     /// How many rounds of confirmation this opening began as a leader, each for all reads that
     /// waited. Under a [lease](crate::Config::read_lease) there are none.
@@ -90,8 +92,11 @@ pub struct Status {
     pub journal_bytes: u64,
     /// Why this replica stopped; or what is in its way: it fetches what its journal lost, or a
     /// checkpoint where it lags too far behind, its disk is full, its directory was set back or
-    /// copied, its promise is lost, an entry cannot be read, the cluster does not form. What was
-    /// noticed last, also where it was put right since; `None` where there is nothing to tell.
+    /// copied, its promise is lost, an entry cannot be read, the cluster does not form, it is no
+    /// member yet, or was removed and waits until the others know. While it knows no leader, also
+    /// which peers refuse it or cannot be connected to. Of several reasons of its own, the gravest.
+    /// That a checkpoint could not be read for a peer may be told longer than it is so. `None`
+    /// where nothing is in the way.
     pub trouble: Option<String>,
 }
 
@@ -120,7 +125,8 @@ pub struct PeerStatus {
     /// Connections that were ended because of bytes that are no message.
     pub garbage: u64,
     /// Why the last hello from it or to it was refused, if one was since a connection to it was
-    /// made.
+    /// made. One from another directory or cluster under its id, while it is connected, is told in
+    /// [`strangers_refused`](Status::strangers_refused).
     pub refused: Option<String>,
     /// At which address the last attempt to connect to it was made, and why it came to nothing;
     /// `None` where it did not.

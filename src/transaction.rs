@@ -173,9 +173,10 @@ impl Transaction {
         self
     }
 
-    /// Submits the transaction. It is under way when this returns, and keeps the replica open no
-    /// more: nor does the answer, so hold a [`Replica`](crate::Replica) until you have that. To
-    /// commit it again is an error.
+    /// Submits the transaction. It is under way when this returns. From then on neither it nor the
+    /// [`Pending`] that is returned keeps the replica open: hold a [`Replica`](crate::Replica)
+    /// until the answer is there. A second commit fails as
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument).
     ///
     /// # Errors
     ///

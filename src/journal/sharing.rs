@@ -13,8 +13,8 @@
 //!
 //! Invariants:
 //! * Either is made when the journal shows durably that the membership counts, or, of `shared`, a
-//!   state that others sent and that is about to be taken in: whoever reads a torn end as the other
-//!   kind of replica would is still one by what it reads, or finds the newer one.
+//!   state that others sent and that is about to be taken in: whoever reads a torn end by the older
+//!   file reads a log in which that one is still right, or finds the newer one.
 //! * `shared` is durable before a vote leaves that was cast under a membership that names others,
 //!   behind one that does not; and before that one is proposed, `alone` is.
 //! * Where both files are there, `shared` counts.
@@ -106,8 +106,9 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Writes down, durably, that others have what this journal holds, once it shows durably that a
-    /// membership counts that names them. Whoever knows the log up to `slot` knows of it.
+    /// Writes down, durably, that others have what this journal holds: once it shows durably that a
+    /// membership counts that names them, or before a state is taken in that says so. Whoever knows
+    /// the log up to `slot` knows of it.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Who asks this leader to change the membership, and waits until the change counts. How that comes
-//! about is the core's (`paxos/change.rs`).
+//! Who asks this leader to change the membership, and waits until the change is established. How
+//! that comes about is the core's (`paxos/change.rs`).
 //!
 //! ```text
 //!   caller      this leader
@@ -17,7 +17,7 @@
 //! * One change at a time, in the order in which they were asked for; each is an edit of what the
 //!   one before made.
 //! * Whoever is refused, nothing was proposed for.
-//! * A caller is answered once: when the change counts, when it came to nothing, or at its
+//! * A caller is answered once: when the change is established, when it came to nothing, or at its
 //!   deadline.
 
 use std::collections::VecDeque;
@@ -228,7 +228,7 @@ impl<D: Disk> Driver<D> {
     /// Whether a change can be asked for now: also, the directory says whether others have what is
     /// in it under the present membership, so that no torn end is judged by one before that.
     fn can_change(&self, paxos: &Paxos) -> bool {
-        paxos.can_change() && !self.has_other_sharers()
+        paxos.can_change() && !self.is_sharing_unsaid()
     }
 
     /// Asks the core for the change, if that can be asked now.
@@ -292,7 +292,7 @@ impl<D: Disk> Driver<D> {
         let repair = self.repair.report().filter(|_| self.is_repair_awaited());
         let repair = repair.map(|repair| repair.to_string());
         let checkpoint = || {
-            let waits = self.slot_checkpointed() < self.checkpoints.healed_below();
+            let waits = self.slot_checkpointed() < self.checkpoints.wanted_below();
             waits.then(|| "taking a checkpoint, since its journal was repaired".to_owned())
         };
         let Some(what) = repair.or_else(checkpoint) else { return Ok(()) };

@@ -51,8 +51,9 @@ pub(super) struct Checkpoints {
     waiting: Vec<(Slot, Completer<()>)>,
     /// Who makes a backup, and waits for the state.
     pub(super) backups: Vec<Completer<Box<Backup>>>,
-    /// One that reaches this slot is wanted, since entries below it rotted and were fetched.
-    healed_below: Slot,
+    /// One that reaches this slot is wanted: entries below it rotted and were journaled again, or
+    /// are lost for good, and whoever lacks them can be told so only then.
+    wanted_below: Slot,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
     /// How often there was none, since there was.
@@ -65,16 +66,16 @@ impl Checkpoints {
         self.behind_bytes += (FRAME_HEADER_BYTES + entry.bytes().len()) as u64;
     }
 
-    /// Entries below this slot rotted, and were fetched beside the replica's work. The next opening
-    /// finds the rot, and cannot tell of those around it whether they are the newest: with a
-    /// checkpoint it need not.
+    /// Entries below this slot rotted, and were fetched beside the replica's work, or are lost for
+    /// good. The next opening finds the rot, and cannot tell of those around it whether they are
+    /// the newest: with a checkpoint it need not.
     pub(super) fn want_below(&mut self, slot: Slot) {
-        self.healed_below = self.healed_below.max(slot);
+        self.wanted_below = self.wanted_below.max(slot);
     }
 
-    /// One that reaches this slot is wanted for that.
-    pub(super) fn healed_below(&self) -> Slot {
-        self.healed_below
+    /// The slot that the newest checkpoint is to reach for that.
+    pub(super) fn wanted_below(&self) -> Slot {
+        self.wanted_below
     }
 
     /// The state is that of the newest checkpoint.
@@ -157,7 +158,7 @@ impl<D: Disk> Driver<D> {
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;
-        let wanted = !self.checkpoints.waiting.is_empty() || newest < self.checkpoints.healed_below;
+        let wanted = !self.checkpoints.waiting.is_empty() || newest < self.checkpoints.wanted_below;
         let taking = self.journal.is_taking_checkpoint() || self.receiving.is_some();
         let busy = taking || self.space.is_short();
         if busy || waits || !(enough || wanted) || applied <= newest {
@@ -195,7 +196,7 @@ impl<D: Disk> Driver<D> {
                 reached!(CheckpointGivenUp);
                 let err = Error::new(ErrorKind::StorageFull, "no space for a checkpoint");
                 self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
-                let times = self.checkpoints.given_up.min(RETRY_DOUBLED_MAX);
+                let times = self.checkpoints.given_up.min(DOUBLINGS_MAX);
                 self.checkpoints.given_up += 1;
                 self.checkpoints.retry_at = Some(self.now + RETRY * 2_u32.pow(times));
             } else {
@@ -252,4 +253,4 @@ pub(super) fn not_an_image(name: &str, err: ImageError) -> Error {
 /// How long to wait before another checkpoint is tried, where there was no space for one; and how
 /// often that is doubled: up to about ten minutes.
 const RETRY: Duration = Duration::from_secs(10);
-const RETRY_DOUBLED_MAX: u32 = 6;
+const DOUBLINGS_MAX: u32 = 6;

@@ -78,7 +78,8 @@ pub struct Driver<D: Disk> {
     pub(super) appended_at: Moment,
     /// The journal ended here when it was last sealed.
     pub(super) sealed: Lsn,
-    /// What could not be read back.
+    /// What could not be read back, until it is repaired or not needed; of a checkpoint, it may be
+    /// told longer.
     pub(super) damage: Option<Error>,
     pub(super) repair: Repair,
     pub(super) space: Space,
@@ -376,7 +377,7 @@ impl<D: Disk> Driver<D> {
                 self.on_formation_message(from, message)?;
             }
             // What it took on now, its end would have to wait for.
-            Message::Accept(_) | Message::Chosen(_) if self.is_leaving() => {}
+            Message::Accept(_) | Message::Chosen(_) if self.closes_dispensable() => {}
             Message::TakeOver(take_over) if !matches!(self.stage, Stage::Serving) => {
                 let ballot = take_over.ballot;
                 let message = Message::Reject { ballot, promised: ballot };

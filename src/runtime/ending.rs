@@ -53,7 +53,7 @@ impl<D: Disk> Driver<D> {
 
     /// Whether this replica closes, nobody waits for anything that it could still learn, and the
     /// others can do without it.
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(super) fn closes_dispensable(&self) -> bool {
         matches!(self.stage, Stage::Closing(_))
             && !self.leads()
             && self.paxos.as_ref().is_some_and(Paxos::is_dispensable)
@@ -62,7 +62,7 @@ impl<D: Disk> Driver<D> {
             && self.proposals.is_empty()
     }
 
-    /// Even stopping failed: who waits is answered by losing who would have answered.
+    /// Even stopping failed: all that callers wait for is dropped, and each is answered by that.
     pub fn abandon(&mut self, err: Error) {
         self.stage = Stage::Stopped(err);
         self.requests = Requests::default();

@@ -26,8 +26,9 @@ impl<D: Disk> Driver<D> {
             paxos.note_journaled(chosen);
         }
         self.appended_at = self.now;
-        // The core may know already what is applied only behind this; and this shows it.
-        if self.has_other_sharers() {
+        // Only now does the journal show what the core knows: from this frame on the directory may
+        // say it.
+        if self.is_sharing_unsaid() {
             self.sharing.get_or_insert(self.journal.last_lsn());
         }
         Ok(())
@@ -52,57 +53,6 @@ impl<D: Disk> Driver<D> {
         }
         self.appended_at = self.now;
         Ok(())
-    }
-
-    /// A membership counts from here on. Whether anybody else has what this journal holds is said
-    /// beside it once the journal shows durably that it does: until then a torn end is judged by
-    /// those who decided before.
-    pub(super) fn look_who_shares(&mut self) {
-        self.sharing = self.sharing.filter(|_| self.has_other_sharers());
-    }
-
-    /// Whether the directory does not say yet who has what this journal holds.
-    pub(super) fn has_other_sharers(&self) -> bool {
-        let id = self.options.id;
-        self.members().is_some_and(|members| members.is_only(id) != self.journal.is_alone())
-    }
-
-    /// At an opening, what the journal shows is durable.
-    pub(super) fn say_who_shares_at_opening(&mut self) -> Result<()> {
-        self.judge_as_one_alone();
-        self.sharing = self.has_other_sharers().then(|| self.journal.frontier().lsn());
-        self.say_who_shares()
-    }
-
-    /// Says it, when it is time. Nobody is asked for another membership before.
-    pub(super) fn say_who_shares(&mut self) -> Result<()> {
-        let Some(after) = self.sharing else { return Ok(()) };
-        if self.journal.frontier().lsn() < after || !self.has_other_sharers() {
-            return Ok(());
-        }
-        let is_newest = self.judge_as_one_alone();
-        let Some(paxos) = &self.paxos else { return Ok(()) };
-        if self.journal.is_alone() {
-            self.journal.set_shared(paxos.view().slot_chosen)?;
-        } else if is_newest && paxos.doubts().is_empty() && !paxos.votes_for_membership() {
-            self.journal.set_alone(paxos.governs())?;
-        } else {
-            // What is in doubt, or voted for, may be that others vote.
-            return Ok(());
-        }
-        self.sharing = None;
-        Ok(())
-    }
-
-    /// Where nothing newer than what is known of the log says that anybody else votes, a torn end
-    /// is judged as that of one alone, if this replica is. Returns whether nothing does.
-    fn judge_as_one_alone(&mut self) -> bool {
-        let known = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
-        let is_newest = self.journal.shared_from().is_none_or(|shared| shared <= known);
-        if is_newest {
-            self.step(Input::Alone);
-        }
-        is_newest
     }
 
     fn append_lazily(&mut self, record: Record) -> Result<()> {

@@ -106,7 +106,7 @@ impl<D: Disk> Driver<D> {
         }
         let missed = !self.missed_by().is_empty();
         let (now, timeout) = (self.now, self.options.election_timeout);
-        let begin = || Stay { at: now + timeout, by: now + STAY * timeout, ask_at: now };
+        let begin = || Stay { at: now + timeout, by: now + STAY_TIMEOUTS * timeout, ask_at: now };
         let stay = self.leaving.stay.get_or_insert_with(begin);
         if missed {
             stay.at = (now + timeout).min(stay.by);
@@ -150,4 +150,4 @@ impl<D: Disk> Driver<D> {
 
 /// How many election timeouts a replica that was removed stays at most: ten minutes where nothing
 /// else is set, in which a machine starts again.
-const STAY: u32 = 1200;
+const STAY_TIMEOUTS: u32 = 1200;

@@ -18,7 +18,7 @@ use crate::journal::disk::Disk;
 use crate::paxos::step::Serve;
 use crate::types::entry::Entry;
 use crate::types::ids::{ReplicaId, Slot};
-use crate::types::limits::VOTERS_MAX;
+use crate::types::limits::{OBSERVERS_MAX, VOTERS_MAX};
 use crate::types::message::{Envelope, Message};
 use crate::types::time::Moment;
 
@@ -56,7 +56,8 @@ impl<D: Disk> Driver<D> {
         let (now, patience) = (self.now, self.repair_patience());
         let Lost { waiting, came_at } = &mut self.repair.lost;
         // Who asks everyone, and for several, comes back after a while; who is away begins anew.
-        let rounds = 4 * VOTERS_MAX as u32 * self.options.retransmit_interval;
+        let peers = (VOTERS_MAX + OBSERVERS_MAX) as u32;
+        let rounds = 2 * peers * self.options.retransmit_interval;
         waiting.retain(|_, it| now.since(it.asked_at) < rounds.max(patience / 4));
         if waiting.len() >= WAITING_MAX {
             waiting.pop_last();
@@ -75,5 +76,5 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// How many questions are remembered.
+/// How many questions are remembered; where there are more, one of them begins anew.
 const WAITING_MAX: usize = 1024;

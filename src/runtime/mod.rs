@@ -58,6 +58,7 @@ pub mod report;
 pub mod restoring;
 mod search;
 mod sending;
+mod sharing;
 mod space;
 mod stalled;
 pub mod turn;

@@ -132,8 +132,8 @@ pub(super) fn of_directory(path: &Path, err: Error) -> Error {
 }
 
 impl Reach {
-    /// The way to the peers. `None` where there are none, or it was removed, and nobody could reach
-    /// this replica: then it stays alone as long as it is open.
+    /// The way to the peers. `None` where this replica has no address to listen at, and needs none:
+    /// it has no peers, or was removed. Then it stays alone as long as it is open.
     fn transport<D: Disk>(self, driver: &Driver<D>) -> Result<Option<Arc<dyn Transport>>> {
         let standing = driver.standing();
         let (peers, hello) = (standing.peers(), standing.hello);

@@ -13,8 +13,10 @@
 //!
 //! * where the peer does not have that checkpoint any more, or sent something else;
 //! * where the peer never answered;
-//! * where it stopped answering, and another peer says that they are gone, or it says so
-//!   itself for as long again.
+//! * where it stopped answering, and another peer says that they are gone, or it says so itself for
+//!   as long again;
+//! * where the disk has no space for it: that is tried again after a while, longer each time;
+//! * where entries came after all, and this replica got beyond it.
 //!
 //! A peer that is to blame is passed over for a while.
 //!
@@ -37,6 +39,7 @@ use crate::store::image::{ImageError, ImageReader};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{ReplicaId, Slot};
 use crate::types::marks::reached;
+use crate::types::membership::Membership;
 use crate::types::message::{CheckpointPart, Envelope, Message};
 use crate::types::time::Moment;
 
@@ -58,7 +61,7 @@ pub(super) struct Receiving {
     asked_at: Option<Moment>,
     /// When something came last, or was asked for first.
     moved_at: Moment,
-    /// Since when the peer tells again of what it trimmed, and does not answer all the same.
+    /// Since when it was told again that these slots are gone, while the peer does not answer.
     tells_since: Option<Moment>,
     /// It is given up as soon as no job is at it.
     given_up: bool,
@@ -69,7 +72,8 @@ pub(super) struct Receiving {
 /// When a transfer may begin, after one that came to nothing.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
-    /// Not before.
+    /// Not before. While a whole one is taken in: when the journal is asked again to begin behind
+    /// it.
     pub(super) until: Option<Moment>,
     /// How often there was no space.
     full: u32,
@@ -138,6 +142,12 @@ impl Receiving {
         ReceivingReport { from: self.from, slot, bytes, bytes_total: self.bytes_total }
     }
 
+    /// The state, once all of it has come: below which slot it is, and who belongs.
+    pub(super) fn received(&self) -> Option<(Slot, Membership)> {
+        let membership = self.shared.store.lock().as_ref().and_then(Store::membership)?;
+        Some((self.header?.slot, membership))
+    }
+
     /// No job goes on with it.
     fn give_up(&mut self) {
         self.given_up = true;
@@ -156,7 +166,7 @@ impl<D: Disk> Driver<D> {
     /// A peer has not what comes before `first`, and will not have it. If that is what this replica
     /// lacks, it wants a checkpoint.
     pub(super) fn receive_if_cut_off(&mut self, from: ReplicaId, first: Slot) {
-        let is_cut_off = self.lacks().is_some_and(|lacks| lacks < first);
+        let is_cut_off = self.first_lacking().is_some_and(|lacks| lacks < first);
         if !is_cut_off
             || !matches!(self.stage, Stage::Serving)
             || self.pauses.avoids(from, self.now)
@@ -166,7 +176,7 @@ impl<D: Disk> Driver<D> {
         let (now, options) = (self.now, &self.options);
         match &mut self.receiving {
             Some(receiving) if receiving.is_late(now, options) => {
-                let patience = PATIENCE * options.election_timeout;
+                let patience = LATE_TIMEOUTS * options.election_timeout;
                 let since = *receiving.tells_since.get_or_insert(now);
                 if receiving.from != from || patience <= now.since(since) {
                     reached!(TransferAnew);
@@ -182,7 +192,7 @@ impl<D: Disk> Driver<D> {
     }
 
     /// The first slot that this replica must take in to go on, as entries or in a state.
-    fn lacks(&self) -> Option<Slot> {
+    pub(super) fn first_lacking(&self) -> Option<Slot> {
         match self.repair.is_opening() {
             true => self.repair.first(),
             false => self.view().map(|view| view.slot_chosen),
@@ -191,7 +201,7 @@ impl<D: Disk> Driver<D> {
 
     /// Bytes of a checkpoint have come.
     pub(super) fn on_checkpoint_part(&mut self, from: ReplicaId, part: &CheckpointPart) {
-        let (lacks, newest) = (self.lacks(), self.slot_checkpointed());
+        let (lacks, newest) = (self.first_lacking(), self.slot_checkpointed());
         let cluster = self.journal.identity().cluster;
         let Some(receiving) = self.receiving.as_mut() else { return };
         if receiving.from != from || receiving.given_up || part.bytes.is_empty() {
@@ -236,23 +246,6 @@ impl<D: Disk> Driver<D> {
         self.journal.begin_receiving(header.slot, header.chain, Box::new(incoming));
     }
 
-    /// A state that has come says who votes, and will be all that there is of the slots below.
-    /// Should it rot then, it comes from those voters again; so this is said before it counts.
-    fn say_who_shares_state(&mut self) -> Result<()> {
-        let Some(receiving) = self.receiving.as_ref().filter(|_| self.journal.is_alone()) else {
-            return Ok(());
-        };
-        let slot = receiving.header.map_or(Slot::ZERO, |header| header.slot);
-        if slot <= self.store.applied().slot {
-            return Ok(());
-        }
-        let membership = receiving.shared.store.lock().as_ref().and_then(Store::membership);
-        if membership.is_some_and(|it| !it.is_only(self.options.id)) {
-            self.journal.set_shared(slot)?;
-        }
-        Ok(())
-    }
-
     /// All has come and has its name: takes it in, once it is durable that the journal begins
     /// behind it.
     fn take_in(&mut self, header: CheckpointHeader) -> Result<()> {
@@ -274,7 +267,7 @@ impl<D: Disk> Driver<D> {
     /// Asks for more, takes in what is whole, or gives it up.
     pub(super) fn go_on_receiving(&mut self) -> Result<()> {
         self.say_who_shares_state()?;
-        let lacks = self.lacks();
+        let lacks = self.first_lacking();
         let Some(receiving) = &mut self.receiving else { return Ok(()) };
         let is_taking = self.journal.is_taking_checkpoint();
         let kept = self.journal.checkpoint().map(|newest| newest.header().slot);
@@ -342,7 +335,8 @@ impl Receiving {
 
     /// Whether the peer was asked, and has not answered for long.
     pub(super) fn is_late(&self, now: Moment, options: &Options) -> bool {
-        self.asked_at.is_some() && PATIENCE * options.election_timeout <= now.since(self.moved_at)
+        self.asked_at.is_some()
+            && LATE_TIMEOUTS * options.election_timeout <= now.since(self.moved_at)
     }
 
     /// Whether this peer is not worth waiting for: it has not answered at all, or all that it
@@ -354,7 +348,7 @@ impl Receiving {
 
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
-        let late = self.moved_at + PATIENCE * options.election_timeout;
+        let late = self.moved_at + LATE_TIMEOUTS * options.election_timeout;
         let again = self.asked_at.map(|at| at + options.retransmit_interval);
         // What is due and not done waits for a job.
         [again, Some(late)].into_iter().flatten().filter(|at| now < *at).min()
@@ -369,7 +363,7 @@ impl Pauses {
 
     /// This peer is asked for nothing for a while.
     fn avoid(&mut self, peer: ReplicaId, now: Moment, options: &Options) {
-        self.avoided = Some((peer, now + AVOIDED * options.election_timeout));
+        self.avoided = Some((peer, now + AVOIDED_TIMEOUTS * options.election_timeout));
     }
 
     /// Whether nothing is asked of this peer now.
@@ -379,9 +373,9 @@ impl Pauses {
 
     /// How many election timeouts to wait where there was no space, which is longer each time.
     fn of_full_disk(&mut self) -> u32 {
-        let times = self.full.min(RETRY_DOUBLED_MAX);
+        let times = self.full.min(DOUBLINGS_MAX);
         self.full += 1;
-        RETRY_FULL << times
+        FULL_TIMEOUTS << times
     }
 }
 
@@ -438,12 +432,12 @@ fn outdated(from: ReplicaId, reason: &str) -> Error {
 const HELD_BYTES: usize = 1024 * 1024;
 
 /// For so many election timeouts a peer may leave a question unanswered; then it is late.
-const PATIENCE: u32 = 10;
+const LATE_TIMEOUTS: u32 = 10;
 
 /// For so many election timeouts a peer is passed over that sent no checkpoint, or nothing. Not for
 /// ever: it may be the only one that has any.
-const AVOIDED: u32 = 20;
+const AVOIDED_TIMEOUTS: u32 = 20;
 
 /// How many election timeouts to wait where there was no space; and how often that is doubled.
-const RETRY_FULL: u32 = 20;
-const RETRY_DOUBLED_MAX: u32 = 3;
+const FULL_TIMEOUTS: u32 = 20;
+const DOUBLINGS_MAX: u32 = 3;

@@ -16,7 +16,8 @@
 //! * Only slots that are missing are journaled, each as chosen, by the word of a peer that knows it
 //!   to be.
 //! * The core does not begin before every missing entry is durable.
-//! * Whoever repairs promises nothing and votes for nothing, and tells no chain: it knows none.
+//! * Until the core has begun, nothing is promised or voted for, and no chain is told: none is
+//!   known.
 //!
 //! Not here: what is in doubt from `slot_chosen` on (`paxos`); what becomes of a peer that wants
 //! what nobody has any more (`lost.rs`).
@@ -50,6 +51,8 @@ pub(super) struct Repair {
     /// The last frame of those that are not known to be durable.
     written: Option<Lsn>,
     search: Search,
+    /// When to ask the next one.
+    ask_at: Moment,
     /// Something was missed or journaled again beside the work, and no checkpoint was asked for.
     changed: bool,
     /// What the core begins with, once nothing is missing.
@@ -93,6 +96,7 @@ impl Repair {
             repaired: 0,
             written: None,
             search: Search::new(now),
+            ask_at: now,
             changed: false,
             opening: None,
             members: None,
@@ -121,7 +125,7 @@ impl Repair {
 
     /// When to ask again.
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        (!self.missing.is_empty()).then_some(self.search.ask_at)
+        (!self.missing.is_empty()).then_some(self.ask_at)
     }
 
     pub(super) fn report(&self) -> Option<RepairReport> {
@@ -200,14 +204,14 @@ impl<D: Disk> Driver<D> {
             // peer sent may have it before it is taken in.
             Ok(_) => {
                 let taken_in = self.slot_checkpointed() <= self.store.applied().slot;
-                let settled = self.repair.written.is_none() && taken_in;
-                self.repair.missing.contains(slot) || settled && slot < self.slot_checkpointed()
+                let is_durable = self.repair.written.is_none() && taken_in;
+                self.repair.missing.contains(slot) || is_durable && slot < self.slot_checkpointed()
             }
         }
     }
 
-    /// An entry is lost: tells so, wants it, and shows it to no reader until it is there again.
-    /// Where nobody else is there, it stays where it is.
+    /// An entry is lost: wants it, and shows it to no reader until it is there again. Where nobody
+    /// else is there, it stays where it is. `err` is how that was just found, and is told.
     pub(super) fn repair_beside_serving(&mut self, slot: Slot, err: Option<JournalError>) {
         let is_new = err.is_some();
         if let Some(err) = err {
@@ -223,18 +227,25 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Nobody has the entries below `slot` any more, and they are not needed.
+    /// The entries below `slot` are not needed any more: they are trimmed here, or what they did is
+    /// in a state here. Where nothing else is missing, the damage is told no longer.
     pub(super) fn give_up_missing(&mut self, slot: Slot) {
-        let was_missing = !self.repair.missing.is_empty();
-        self.repair.missing.remove_below(slot);
-        let ended = self.repair.missing.is_empty() && self.repair.written.is_none();
-        self.damage.take_if(|_| was_missing && ended);
+        if self.repair.first().is_some() {
+            self.repair.missing.remove_below(slot);
+            self.forgive_if_whole();
+        }
+    }
+
+    /// What was lost is here again, or not needed: it is told no longer.
+    fn forgive_if_whole(&mut self) {
+        let is_whole = self.repair.missing.is_empty() && self.repair.written.is_none();
+        self.damage.take_if(|_| is_whole);
     }
 
     /// Whether something is still to come of the repair: nobody is left alone before.
     pub(super) fn is_repair_awaited(&self) -> bool {
-        let settled = self.repair.written.is_none() && !self.repair.changed;
-        self.repair.report().is_some() && !(settled && self.repairs_in_vain())
+        let comes = self.repair.written.is_some() || self.repair.changed;
+        self.repair.report().is_some() && (comes || !self.repairs_in_vain())
     }
 
     /// Whether nobody gave what is missing for long, though all of it was asked for.
@@ -245,7 +256,7 @@ impl<D: Disk> Driver<D> {
 
     /// For how long an entry is waited for that nobody gives.
     pub(super) fn repair_patience(&self) -> Duration {
-        PATIENCE * self.options.election_timeout
+        REPAIR_TIMEOUTS * self.options.election_timeout
     }
 
     /// What was journaled again beside the work, or is lost for good, wants a checkpoint, once
@@ -253,10 +264,12 @@ impl<D: Disk> Driver<D> {
     fn note_changed(&mut self) {
         let frontier = self.journal.frontier().lsn();
         let healed = self.repair.written.take_if(|lsn| *lsn <= frontier).is_some();
-        let ended = self.repair.missing.is_empty();
-        self.damage.take_if(|_| healed && ended);
-        self.repair.changed |= healed;
-        if self.repair.written.is_some() || !ended && !self.repairs_in_vain() {
+        if healed {
+            self.repair.changed = true;
+            self.forgive_if_whole();
+        }
+        let ended = self.repair.missing.is_empty() || self.repairs_in_vain();
+        if self.repair.written.is_some() || !ended {
             return;
         }
         let changed = std::mem::take(&mut self.repair.changed);
@@ -270,7 +283,7 @@ impl<D: Disk> Driver<D> {
         self.look_at_unreadable();
         self.note_changed();
         if self.repair.first().is_some() {
-            if self.repair.search.ask_at <= self.now {
+            if self.repair.ask_at <= self.now {
                 self.ask_next();
             }
             return Ok(());
@@ -289,22 +302,28 @@ impl<D: Disk> Driver<D> {
 
     /// One peer after the other.
     fn ask_next(&mut self) {
-        self.repair.search.ask_at = self.now + self.options.retransmit_interval;
+        // Also where nobody is there to be asked.
+        self.repair.ask_at = self.now + self.options.retransmit_interval;
         let mut others = self.others();
         if self.repair.is_opening() {
             others.extend(self.repair.informant);
             others.extend(self.options.voters.iter().map(|(id, _)| *id));
             others.retain(|id| *id != self.options.id);
         }
-        // Observers come behind the voters, whatever their ids.
+        // The search goes by ids.
         others.sort_unstable();
         let Repair { search, missing, .. } = &mut self.repair;
         if let Some((peer, from)) = search.next(&others, missing) {
-            self.effects.sends.push(Envelope { to: peer, message: Message::Fetch { from } });
+            self.ask(peer, from);
         } else if !self.repair.is_opening() {
             // Who is left alone waits for nobody.
             self.repair.missing = SlotSet::default();
         }
+    }
+
+    fn ask(&mut self, peer: ReplicaId, from: Slot) {
+        self.repair.ask_at = self.now + self.options.retransmit_interval;
+        self.effects.sends.push(Envelope { to: peer, message: Message::Fetch { from } });
     }
 
     /// A peer sends what is chosen: takes what is missing.
@@ -337,10 +356,8 @@ impl<D: Disk> Driver<D> {
         // Who had this may have more of it.
         let missing = &self.repair.missing;
         if let Some(next) = missing.first_from(chosen.first_slot).or(missing.first()) {
-            self.repair.search.ask_at = self.now + self.options.retransmit_interval;
             self.repair.search.note_asked(from);
-            let message = Message::Fetch { from: next };
-            self.effects.sends.push(Envelope { to: from, message });
+            self.ask(from, next);
         }
         Ok(())
     }
@@ -367,5 +384,5 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// In election timeouts.
-const PATIENCE: u32 = 60;
+/// For how many election timeouts an entry is waited for that nobody gives.
+const REPAIR_TIMEOUTS: u32 = 60;

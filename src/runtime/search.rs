@@ -18,14 +18,15 @@ use crate::types::time::Moment;
 pub(super) struct Search {
     /// Who was asked last.
     asked: ReplicaId,
+    /// Whether this is a round for what is missing first.
     asks_for_first: bool,
-    /// From where on it is asked for in the other rounds; `None` before the first of these.
+    /// What the other rounds ask for, or what is missing next behind it; `None` before the first
+    /// one since the search began.
     further: Option<Slot>,
-    /// Since when all of it is asked for, and whether all of it was.
+    /// When the search began.
     begun_at: Moment,
+    /// Whether every peer was asked for everything since.
     is_at_end: bool,
-    /// When to ask the next one.
-    pub(super) ask_at: Moment,
 }
 
 impl Search {
@@ -36,7 +37,6 @@ impl Search {
             further: None,
             begun_at: now,
             is_at_end: false,
-            ask_at: now,
         }
     }
 
@@ -45,12 +45,13 @@ impl Search {
         (self.begun_at, self.is_at_end, self.further) = (now, false, None);
     }
 
-    /// Since when it is at its end or on its way there, where it is at its end.
+    /// When the search began that is at its end; `None` while somebody is still to be asked.
     pub(super) fn in_vain_since(&self) -> Option<Moment> {
         self.is_at_end.then_some(self.begun_at)
     }
 
-    /// Whom to ask now, and for what. The `peers` are in order; none of the two may be empty.
+    /// Whom to ask now, and for what; `None` without peers, or where nothing is missing. The
+    /// `peers` are in ascending order.
     pub(super) fn next(
         &mut self,
         peers: &[ReplicaId],

@@ -17,7 +17,8 @@
 //!
 //! Who gets it asks for each part, so a slow one costs nothing but the file, which stays for it
 //! though newer ones replace it, and the entries behind it, which are not trimmed meanwhile. Who
-//! does not ask for a while is forgotten, and begins with what is newest then.
+//! does not ask for a while is forgotten: it goes on where that checkpoint is still there, and
+//! begins with what is newest where it is not.
 //!
 //! Where nothing was written here lately, each part is read as soon as it is asked for. Beside
 //! commits they are spread: the processor and the disk of both ends would be missed there.
@@ -153,7 +154,7 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.read_wanted();
-        let (now, patience) = (self.now, self.options.election_timeout * PATIENCE);
+        let (now, patience) = (self.now, self.options.election_timeout * KEPT_TIMEOUTS);
         self.sending.to.retain(|_, sent| sent.reads || now.since(sent.asked_at) < patience);
     }
 }
@@ -172,4 +173,4 @@ const SENDING_MAX: usize = VOTERS_MAX;
 const LATELY: Duration = Duration::from_millis(100);
 
 /// How many election timeouts the file is kept for somebody who asks for nothing more.
-const PATIENCE: u32 = 16;
+const KEPT_TIMEOUTS: u32 = 16;

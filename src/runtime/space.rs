@@ -32,7 +32,7 @@ const LAGS: &str = "the disk of this replica is full, and it cannot take in what
 /// How long to wait before the disk is tried again; and how often that is doubled while there is
 /// room in the segment in use: up to about a minute.
 const RETRY: Duration = Duration::from_secs(1);
-const RETRY_DOUBLED_MAX: u32 = 6;
+const DOUBLINGS_MAX: u32 = 6;
 
 /// Whether there is space.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl<D: Disk> Driver<D> {
         if self.now < *self.space.retry_at.get_or_insert(self.now + RETRY) {
             return false;
         }
-        let tries = if self.space.short { 0 } else { self.space.tries.min(RETRY_DOUBLED_MAX) };
+        let tries = if self.space.short { 0 } else { self.space.tries.min(DOUBLINGS_MAX) };
         self.space.retry_at = Some(self.now + RETRY * 2_u32.pow(tries));
         // A segment is made of all the space that there is, until there is none: a checkpoint would
         // find none either, and it is what makes room.

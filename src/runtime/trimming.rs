@@ -51,7 +51,7 @@ impl Trimming {
     }
 
     /// A peer that has nothing below a slot which is wanted here, and that slot.
-    pub(super) fn is_cut_off(&self, wanted: Slot) -> Option<(ReplicaId, Slot)> {
+    fn trimmed_beyond(&self, wanted: Slot) -> Option<(ReplicaId, Slot)> {
         let mut beyond = self.trimmed.iter().filter(|(_, first)| wanted < **first);
         beyond.next().map(|(peer, first)| (*peer, *first))
     }
@@ -112,13 +112,10 @@ impl<D: Disk> Driver<D> {
 
     /// A peer that has trimmed what this replica would have to take in next, and up to where.
     pub(super) fn cut_off(&self) -> Option<(ReplicaId, Slot)> {
-        // Where the state is whole, what is missing below does not cut it off.
-        let missing = self.repair.first().filter(|_| self.repair.is_opening());
-        let wanted = missing.or(self.view().map(|view| view.slot_chosen))?;
-        self.trimming.is_cut_off(wanted)
+        self.trimming.trimmed_beyond(self.first_lacking()?)
     }
 
-    /// Every slot below did what is in a checkpoint here, and in the state.
+    /// What every slot below did is in a checkpoint here, and in the state in memory.
     pub(super) fn slot_whole(&self) -> Slot {
         self.slot_checkpointed().min(self.store.applied().slot)
     }

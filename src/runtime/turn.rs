@@ -129,7 +129,7 @@ pub enum Event<D: Disk> {
     Change {
         /// What makes it of the present one.
         edit: Edit,
-        /// Who waits until it counts.
+        /// Who waits until it is established.
         completer: Completer<Membership>,
     },
     /// A caller waits for another leader than the one that it knows.

@@ -31,7 +31,7 @@ use super::step::Options;
 use super::{Paxos, Role};
 
 /// How often the wait between failed campaigns doubles.
-const CAMPAIGN_DOUBLINGS_MAX: u32 = 4;
+const DOUBLINGS_MAX: u32 = 4;
 
 /// What this replica believes of the others.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Election {
     /// How long one who leads waits for answers without which it cannot go on. As between
     /// campaigns, that is longer and longer.
     pub(super) fn patience(&self) -> Duration {
-        self.election_timeout * (1 << self.failed_campaigns.min(CAMPAIGN_DOUBLINGS_MAX))
+        self.election_timeout * (1 << self.failed_campaigns.min(DOUBLINGS_MAX))
     }
 
     /// The next campaign comes after a random part of the timeout, so that two replicas seldom
@@ -131,7 +131,7 @@ impl Election {
     /// a promise would otherwise always come too late for its ballot.
     pub(super) fn rearm(&mut self, now: Moment) {
         let wait = self.random_wait();
-        self.campaign_at = now + wait * (1 << self.failed_campaigns.min(CAMPAIGN_DOUBLINGS_MAX));
+        self.campaign_at = now + wait * (1 << self.failed_campaigns.min(DOUBLINGS_MAX));
     }
 
     /// Somebody else campaigns, and may win: a campaign here would only outbid that one, and be
