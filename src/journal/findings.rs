@@ -35,7 +35,8 @@
 //! Invariants:
 //! * A place in the index belongs to no suspect slot, when all is read.
 //! * A chosen entry that was told by a peer is true whatever is lost; as a vote it counts for
-//!   nothing. So it clears its slot once that is below `slot_chosen`, and not before.
+//!   nothing. So it clears its slot once that is below `slot_chosen`, and not before; and a vote
+//!   that was cast behind it, by who did not know of it any more, does not take its place.
 //!
 //! Not here: what is good, and what proves that a region was durable (`scan`).
 
@@ -69,6 +70,8 @@ pub(super) struct Findings {
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,
+    /// Slots for which was voted behind what a peer told, by who did not know that any more.
+    voted_behind: BTreeSet<Slot>,
     /// The newest votes from `slot_chosen` on.
     pub(super) votes: BTreeMap<Slot, (Ballot, Place)>,
     pub(super) index: Index,
@@ -138,6 +141,7 @@ impl Findings {
             front,
             slot_chosen: front,
             chosen: BTreeSet::new(),
+            voted_behind: BTreeSet::new(),
             votes: BTreeMap::new(),
             index,
             slot_end: front,
@@ -171,7 +175,14 @@ impl Findings {
             // What was chosen there was never compared with it.
             return true;
         }
-        self.index.set(slot, place);
+        let is_vote = kind == Kind::Vote;
+        if is_vote && (self.chosen.contains(&slot) || self.voted_behind.contains(&slot)) {
+            reached!(VotedBehindTold);
+            self.voted_behind.insert(slot);
+        } else {
+            self.index.set(slot, place);
+            self.voted_behind.remove(&slot);
+        }
         match kind {
             Kind::Vote => {
                 if slot >= self.slot_chosen {
@@ -196,6 +207,13 @@ impl Findings {
         while self.votes.first_key_value().is_some_and(|(slot, _)| *slot < self.slot_chosen) {
             self.votes.pop_first();
         }
+    }
+
+    /// What is known to be chosen, and stands before a vote that may be for something else. It is
+    /// to be said again: nobody shall take the vote for it where the first one is lost.
+    pub(super) fn hidden(&self) -> Vec<(Slot, Place)> {
+        let known = self.voted_behind.range(..self.slot_chosen);
+        known.filter_map(|slot| Some((*slot, self.index.get(*slot)?))).collect()
     }
 
     /// Takes in what was written down of doubts.

@@ -328,6 +328,9 @@ fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
             Kind::Group | Kind::Promise | Kind::Seal => {}
         }
     }
+    for (slot, place) in scan.found.hidden() {
+        items.push(Item::Chosen { slot, entry: entry(scan, slot, place)? });
+    }
     if says_doubts {
         items.push(Item::doubts(&doubts, scan.damage.digest));
     }

@@ -28,9 +28,9 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 ];
 
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
-/// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/repair.rs`,
-/// `tests/overload.rs`, `tests/scenarios/alone.rs`).
-const SCRIPTED: [Mark; 7] = [
+/// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/journal/`,
+/// `tests/repair.rs`, `tests/overload.rs`, `tests/scenarios/alone.rs`).
+const SCRIPTED: [Mark; 8] = [
     Mark::LeaderOverruled,
     Mark::AcceptWithheld,
     Mark::RepairedBesideServing,
@@ -38,6 +38,7 @@ const SCRIPTED: [Mark; 7] = [
     Mark::TrimGivenUp,
     Mark::DoubtsOfOneAlone,
     Mark::RotHealedBeforeAlone,
+    Mark::VotedBehindTold,
 ];
 
 /// Marks that are reached in a few of ten thousand runs.

@@ -168,6 +168,8 @@ marks! {
     GroupTorn = "group-torn",
     /// A group that was durable is bad.
     RotFound = "rot-found",
+    /// An opening found a vote behind what a peer had told of the slot.
+    VotedBehindTold = "voted-behind-told",
     /// What is bad in the journal of one that is alone was fetched from others before.
     RotHealedBeforeAlone = "rot-healed-before-alone",
     /// Only the superheader of a segment is bad.
