@@ -48,7 +48,7 @@ fn what_only_later_builds_can_read_is_kept_and_not_applied() {
     [1, 2].iter().for_each(|id| world.kill(*id));
     let store = world.drivers[&3].store();
     let (first_slot, membership) = (store.applied().slot, store.membership().unwrap());
-    let raised = Entry::membership(&membership.with_edition(LATER).unwrap());
+    let raised = Entry::membership(&membership.with_edition(LATER).unwrap().following(&membership));
     let chosen = |first_slot: Slot, entries: Vec<Entry>| {
         let slot_chosen = first_slot.plus(entries.len() as u64);
         Message::Chosen(Chosen { first_slot, entries, slot_chosen, chain: Chain::EMPTY })
@@ -72,7 +72,7 @@ fn what_only_later_builds_can_read_is_voted_for_and_journaled() {
     [1, 2].iter().for_each(|id| world.kill(*id));
     let store = world.drivers[&3].store();
     let (slot, membership) = (store.applied().slot, store.membership().unwrap());
-    let raised = Entry::membership(&membership.with_edition(LATER).unwrap());
+    let raised = Entry::membership(&membership.with_edition(LATER).unwrap().following(&membership));
     let ballot = Ballot { round: 1000, leader: ReplicaId(1) };
     let known = world.report(3).view.unwrap().chain;
     let accept = |slot_chosen, chain| {

@@ -55,6 +55,7 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::ProposeBehindChange, "nothing_is_proposed_behind_an_unchosen_membership"),
     (Bug::ChangeUnprepared, "change_of_voters_waits_for_their_promises"),
     (Bug::FoundChangeTrusted, "half_made_change_may_hide_a_choice"),
+    (Bug::OvertakenFollows, "overtaken_change_changes_nothing"),
     (Bug::CandidateKeepsQuorum, "candidate_counts_by_what_it_learns"),
     (Bug::AnswerToEarlierLife, "barrier_of_an_earlier_opening_is_not_taken"),
     (Bug::DriftIgnored, "lease_counts_from_its_question"),
@@ -173,6 +174,8 @@ fn ask(cores: &Cores, command: &Command) -> Option<String> {
         "preferred" => Some(cores.preferred(id()).map_or("nobody".into(), |id| id.to_string())),
         // established REPLICA: whether the old voters may go, as this leader sees it.
         "established" => Some(cores.is_established(id()).to_string()),
+        // members REPLICA: who belongs, as far as it knows.
+        "members" => Some(cores.membership_of(id()).to_string()),
         // chosen REPLICA: what it knows to be chosen, from slot 1 on.
         "chosen" => {
             let entries = cores.chosen(id()).iter().skip(1).map(lines::entry);
@@ -242,8 +245,10 @@ fn change(cores: &mut Cores, command: &Command) {
         }
     }
     let edition = command.option("edition").map_or(present.edition(), Edition);
+    let sessions = command.option_or("sessions", present.sessions_max());
     let next = succession(&present, &voters, &gone).with_edition(edition);
-    cores.change(id, next.expect("the script does not lower it"));
+    let next = next.and_then(|next| next.with_sessions_max(sessions));
+    cores.change(id, next.expect("the script does not lower the edition"));
 }
 
 fn succession(before: &Membership, voters: &[ReplicaId], gone: &[ReplicaId]) -> Membership {

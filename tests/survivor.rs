@@ -112,8 +112,8 @@ fn votes_before_a_torn_end_are_not_given_up() {
 fn who_left_its_cluster_is_no_survivor() {
     let disk = directory(5, &[]);
     let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
-    let membership = journal.identity().membership.clone().unwrap().without(WHO).unwrap();
-    let entry = Entry::membership(&membership);
+    let present = journal.identity().membership.clone().unwrap();
+    let entry = Entry::membership(&present.without(WHO).unwrap().following(&present));
     let vote = Record::Vote { slot: Slot(5), ballot: BALLOT, entry };
     journal.append(&[vote], Slot(6)).unwrap();
     finish(&mut journal);

@@ -96,6 +96,16 @@ enum Step {
     Forced(Membership),
 }
 
+/// What became of an edit whose turn has come.
+enum Begun {
+    /// The core cannot be asked yet.
+    Waits(Edit),
+    /// Nothing was proposed.
+    Refused(Error),
+    /// The core is asked.
+    Asked(Step),
+}
+
 impl Step {
     /// What the core was asked for.
     fn next(&self) -> Option<&Membership> {
@@ -164,10 +174,20 @@ impl<D: Disk> Driver<D> {
             && let Some(Waiting { step: Step::Asked(edit), until, completer }) =
                 self.changes.waiting.pop_front()
         {
-            let (step, answer) = self.begin_change(edit);
-            let begun = answer.is_none();
+            let (step, answer) = match self.begin_change(edit) {
+                Begun::Waits(edit) => (Step::Asked(edit), None),
+                Begun::Refused(err) => {
+                    self.effects.answers.push(Answer::Membership(completer, Err(err)));
+                    continue;
+                }
+                Begun::Asked(step) => {
+                    let answer = self.change_ended(&step);
+                    (step, answer)
+                }
+            };
+            let is_open = answer.is_none();
             self.changes.settle(Waiting { step, until, completer }, answer, &mut self.effects);
-            if begun {
+            if is_open {
                 return;
             }
         }
@@ -232,54 +252,53 @@ impl<D: Disk> Driver<D> {
     }
 
     /// Asks the core for the change, if that can be asked now.
-    fn begin_change(&mut self, edit: Edit) -> (Step, Option<Result<Membership>>) {
+    fn begin_change(&mut self, edit: Edit) -> Begun {
         if let Err(err) = self.check_leads() {
-            return (Step::Asked(edit), Some(Err(err)));
+            return Begun::Refused(err);
         }
         let Some(paxos) = self.paxos.as_ref().filter(|paxos| self.can_change(paxos)) else {
-            return (Step::Asked(edit), None);
+            return Begun::Waits(edit);
         };
-        let present = self.with_own_address(paxos.membership());
-        // It is the caller's code: where it panics, that is no mistake of this replica.
-        let (own, forced) = (self.options.id, edit.forced);
-        let edited = catch_unwind(AssertUnwindSafe(|| (edit.make)(&present)));
-        let next = match edited {
-            Ok(Ok(next)) => next
-                .check_successor(paxos.membership())
-                .and_then(|()| next.check_ports(&present))
-                .map(|()| next),
-            Ok(Err(err)) => Err(err),
-            Err(_) => {
-                let message = "the edit of the membership panicked";
-                let err = Error::new(ErrorKind::InvalidArgument, message);
-                return (Step::Made(present), Some(Err(err)));
-            }
-        };
-        let next = match next {
+        let is_forced = edit.forced;
+        let next = match self.next_membership(paxos, edit) {
             Ok(next) => next,
-            Err(err) => {
-                let kind = match err {
-                    MembershipError::NotHeard(_) => ErrorKind::Unreachable,
-                    _ => ErrorKind::InvalidArgument,
-                };
-                return (Step::Made(present), Some(Err(Error::membership(kind, err))));
-            }
+            Err(err) => return Begun::Refused(err),
         };
-        let checked = self.check_known(paxos, &next).and_then(|()| match forced {
-            true => Ok(()),
-            false => check_prepared(own, paxos, &next)
-                .and_then(|()| self.check_whole(paxos.membership(), &next)),
-        });
-        if let Err(err) = checked {
-            return (Step::Made(next), Some(Err(err)));
-        }
+        let is_new = next != *paxos.membership();
         self.changes.used_at = None;
-        if next != *paxos.membership() {
+        if is_new {
             self.step(Input::Change(next.clone()));
         }
-        let step = if forced { Step::Forced(next) } else { Step::Made(next) };
-        let answer = self.change_ended(&step);
-        (step, answer)
+        Begun::Asked(if is_forced { Step::Forced(next) } else { Step::Made(next) })
+    }
+
+    /// What the edit makes of the present membership, if that may be asked for.
+    fn next_membership(&self, paxos: &Paxos, edit: Edit) -> Result<Membership> {
+        let present = self.with_own_address(paxos.membership());
+        // It is the caller's code: where it panics, that is no mistake of this replica.
+        let edited = catch_unwind(AssertUnwindSafe(|| (edit.make)(&present))).map_err(|_| {
+            Error::new(ErrorKind::InvalidArgument, "the edit of the membership panicked")
+        })?;
+        let refuse = |err| {
+            let kind = match err {
+                MembershipError::NotHeard(_) => ErrorKind::Unreachable,
+                _ => ErrorKind::InvalidArgument,
+            };
+            Error::membership(kind, err)
+        };
+        let mut next = edited.map_err(refuse)?;
+        if next == *paxos.membership() {
+            return Ok(next);
+        }
+        next = next.following(paxos.membership());
+        next.check_successor(paxos.membership()).map_err(refuse)?;
+        next.check_ports(&present).map_err(refuse)?;
+        self.check_known(paxos, &next)?;
+        if !edit.forced {
+            check_prepared(self.options.id, paxos, &next)?;
+            self.check_whole(paxos.membership(), &next)?;
+        }
+        Ok(next)
     }
 
     /// Refuses `next` where it leaves this replica alone before its journal is repaired, as far as
@@ -327,8 +346,14 @@ impl<D: Disk> Driver<D> {
                            membership() shows where it was learned";
             return Some(Err(Error::new(ErrorKind::TimedOut, message)));
         }
-        let insists = matches!((step, &self.stage), (Step::Forced(_), Stage::Serving));
-        if counts || insists || paxos.changing_to().is_some() {
+        if counts || paxos.changing_to().is_some() {
+            return None;
+        }
+        if next.check_successor(paxos.membership()).is_err() {
+            let message = "another membership counts meanwhile: membership() shows which";
+            return Some(Err(Error::new(ErrorKind::TimedOut, message)));
+        }
+        if matches!((step, &self.stage), (Step::Forced(_), Stage::Serving)) {
             return None;
         }
         let not_answered = Error::membership(ErrorKind::Unreachable, MembershipError::NotAnswered);

@@ -112,7 +112,8 @@ impl Cores {
     /// The replica makes `membership` count, if it may change it, and that may follow the present
     /// one.
     pub fn change(&mut self, id: ReplicaId, membership: Membership) {
-        self.step(id, Input::Change(membership));
+        let next = membership.following(&self.membership_of(id));
+        self.step(id, Input::Change(next));
     }
 
     /// The membership that governs the first slot that the replica does not know to be chosen.

@@ -213,6 +213,8 @@ bugs! {
     ChangeUnprepared = "change-unprepared",
     /// Who finds a membership in phase 1 does not ask its voters what they voted for behind it.
     FoundChangeTrusted = "found-change-trusted",
+    /// A membership may follow another one than that of which it was made.
+    OvertakenFollows = "overtaken-follows",
     /// Who campaigns while it learns a membership counts promises as before.
     CandidateKeepsQuorum = "candidate-keeps-quorum",
     /// A ledger is upgraded though a member's build does not know the edition.

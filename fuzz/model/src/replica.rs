@@ -324,7 +324,8 @@ pub fn successor(present: &Membership, voters: &[u64]) -> Option<Membership> {
     let joining = present.observers().iter().map(|member| member.id).filter(is_named);
     let leaving = present.voters().iter().map(|member| member.id).filter(|id| !is_named(id));
     let joined = joining.fold(present.clone(), |next, id| next.with_voter(id).expect("observes"));
-    Some(leaving.fold(joined, |next, id| next.without(id).expect("others are left")))
+    let next = leaving.fold(joined, |next, id| next.without(id).expect("others are left"));
+    Some(if next == *present { next } else { next.following(present) })
 }
 
 /// What governs the first slot behind `learned`, which begins with `first`.

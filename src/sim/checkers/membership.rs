@@ -47,10 +47,15 @@ fn check_quorums(who: impl std::fmt::Display, membership: &Membership) -> Result
 ///
 /// # Errors
 ///
-/// Where it must not follow: its quorums need not intersect, somebody votes who did not follow the
-/// log before, is another directory than before, or comes back; or it is forgotten who left.
+/// Where it must not follow: it is an edit of another one, its quorums need not intersect, somebody
+/// votes who did not follow the log before, is another directory than before, or comes back; or it
+/// is forgotten who left.
 pub fn check_follows(slot: Slot, before: &Membership, next: &Membership) -> Result<(), Violation> {
     check_quorums(format_args!("slot {slot}"), next)?;
+    let (changes, made) = (before.changes(), next.changes());
+    ensure(made == changes + 1, "I9", || {
+        format!("slot {slot} holds change {made} of the membership, behind {changes} of them")
+    })?;
     for member in next.members() {
         let earlier = before.members().find(|earlier| earlier.id == member.id);
         let votes = next.voters().iter().any(|voter| voter.id == member.id);
@@ -146,12 +151,17 @@ mod tests {
     #[test]
     fn who_comes_observes_and_who_left_stays_away() {
         let first = of(&[7, 8, 9]);
-        let grown = first.with_observer(member(4, 10)).unwrap();
-        let promoted = grown.with_voter(ReplicaId(4)).unwrap();
-        let shrunk = promoted.without(ReplicaId(1)).unwrap();
-        let judge = |before: &Membership, next: &Membership| {
+        let grown = first.with_observer(member(4, 10)).unwrap().following(&first);
+        let promoted = grown.with_voter(ReplicaId(4)).unwrap().following(&grown);
+        let shrunk = promoted.without(ReplicaId(1)).unwrap().following(&promoted);
+        let violation = |before: &Membership, next: &Membership| {
             check_follows(Slot(5), before, next).map_err(|violation| violation.invariant)
         };
+        let judge = |before: &Membership, next: &Membership| {
+            violation(before, &next.clone().following(before))
+        };
+        let moved = grown.with_address(ReplicaId(1), "elsewhere:1").unwrap().following(&grown);
+        assert_eq!(violation(&promoted, &moved), Err("I9"), "it was made of the one before");
         for (before, next) in [(&first, &grown), (&grown, &promoted), (&promoted, &shrunk)] {
             assert_eq!(judge(before, next), Ok(()));
         }

@@ -232,8 +232,9 @@ fn change(slot: u64, at: Ballot, membership: &Membership) -> [Seen; 2] {
 /// 2 by theirs at ballot 2.1.
 fn changed() -> Run {
     let mut run = Run::new();
-    let grown = run.witness.membership().unwrap().with_observer(member(FOUR)).unwrap();
-    let next = grown.with_voter(FOUR).unwrap().without(ONE).unwrap();
+    let first = run.witness.membership().unwrap().clone();
+    let grown = first.with_observer(member(FOUR)).unwrap().following(&first);
+    let next = grown.with_voter(FOUR).unwrap().without(ONE).unwrap().following(&grown);
     for (slot, at, membership) in [(1, ballot(1, ONE), &grown), (2, ballot(2, ONE), &next)] {
         for id in [ONE, TWO] {
             let [entry, vote] = change(slot, at, membership);
@@ -278,7 +279,8 @@ fn i5_votes_from_before_a_membership_was_chosen_do_not_count() {
 fn i6_a_proposal_behind_a_change_that_is_chosen_late() {
     let mut run = Run::new();
     let (at, higher) = (ballot(1, ONE), ballot(2, TWO));
-    let grown = run.witness.membership().unwrap().with_observer(member(FOUR)).unwrap();
+    let first = run.witness.membership().unwrap().clone();
+    let grown = first.with_observer(member(FOUR)).unwrap().following(&first);
     let [membership, change] = change(1, at, &grown);
     run.durable(ONE, &[promise(at), membership.clone(), change.clone(), vote(2, at, "a")]).unwrap();
     run.durable(THREE, &[promise(at), vote(2, at, "a")]).unwrap();

@@ -74,6 +74,13 @@ pub enum MembershipError {
     NoObserver(ReplicaId),
     /// It would be another directory under the same id.
     OtherIncarnation(ReplicaId),
+    /// It is an edit of another membership than the one that it would follow.
+    Overtaken {
+        /// How many changes led to it.
+        changes: u64,
+        /// How many led to the one that it would follow.
+        before: u64,
+    },
     /// A removed id would be forgotten.
     Forgotten(ReplicaId),
     /// The replica did not ask to join, as far as the one that was called knows: it lets in whom it
@@ -129,6 +136,15 @@ impl fmt::Display for MembershipError {
             Self::SessionsMax(sessions) => {
                 write!(f, "{sessions} sessions, wanted 1 to {SESSIONS_MAX_MAX}")
             }
+            other => other.fmt_change(f),
+        }
+    }
+}
+
+impl MembershipError {
+    /// Of a membership that could be, why it does not come about.
+    fn fmt_change(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::Edition(edition) => {
                 write!(f, "edition {edition}, wanted one that is not below the ledger's")
             }
@@ -146,6 +162,12 @@ impl fmt::Display for MembershipError {
             Self::OtherIncarnation(id) => {
                 write!(f, "replica {id} would be another directory, wanted the one that joined")
             }
+            Self::Overtaken { changes, before } => {
+                write!(
+                    f,
+                    "it would be change {changes} of the membership, wanted that behind {before}"
+                )
+            }
             Self::Forgotten(id) => write!(f, "it would be forgotten that replica {id} was removed"),
             Self::NotHeard(id) => {
                 let wanted = "one that was opened to join and can be reached at its own address";
@@ -162,6 +184,18 @@ impl fmt::Display for MembershipError {
                 write!(f, "too few of the voters to be are heard to go on: not replica {missing}")
             }
             Self::NotAnswered => f.write_str("too few of the voters to be answered in time"),
+            Self::VoterCount(_)
+            | Self::ObserverCount(_)
+            | Self::RemovedCount(_)
+            | Self::ZeroId
+            | Self::DuplicateId(_)
+            | Self::RemovedId(_)
+            | Self::DuplicateAddress(_)
+            | Self::AddressPort(..)
+            | Self::AddressLength(..)
+            | Self::Quorums { .. }
+            | Self::Alpha(_)
+            | Self::SessionsMax(_) => unreachable!("these are told where this is called"),
         }
     }
 }

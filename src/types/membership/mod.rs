@@ -2,7 +2,7 @@
 //!
 //! A membership is agreed through the log: slot 0 holds the first one, and each further one governs
 //! the slots behind its own. Whoever votes was an observer before, and an id that left never comes
-//! back; [`Membership::check_successor`] has the rules.
+//! back; [`Membership::check_successor`] has the rules (`succession.rs`).
 //!
 //! Invariants:
 //! * There is no membership that breaks a rule of [`Membership::check`], whoever made the bytes
@@ -11,6 +11,7 @@
 
 mod error;
 mod ports;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,8 @@ pub struct Membership {
     sessions_max: u32,
     /// What may stand in the log from there on.
     edition: Edition,
+    /// How many changes it took to come here from the first one.
+    changes: u64,
 }
 
 /// A membership as it is decoded: nobody checked it yet.
@@ -62,6 +65,7 @@ struct Decoded {
     alpha: u64,
     sessions_max: u32,
     edition: Edition,
+    changes: u64,
 }
 
 /// A replica that a membership names.
@@ -99,9 +103,18 @@ impl Membership {
         alpha: u64,
     ) -> Result<Self, MembershipError> {
         voters.sort_by_key(|voter| voter.id);
-        let (observers, removed) = (Vec::new(), Vec::new());
-        let (sessions_max, edition) = (SESSIONS_MAX, Edition::FIRST);
-        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max, edition }.checked()
+        Self {
+            voters,
+            observers: Vec::new(),
+            removed: Vec::new(),
+            phase1,
+            phase2,
+            alpha,
+            sessions_max: SESSIONS_MAX,
+            edition: Edition::FIRST,
+            changes: 0,
+        }
+        .checked()
     }
 
     /// This membership, under which the state remembers so many sessions.
@@ -336,40 +349,6 @@ impl Membership {
         Ok(())
     }
 
-    /// Whether this membership may follow `before`, whose alpha it keeps. Several replicas may come
-    /// and go at once.
-    ///
-    /// # Errors
-    ///
-    /// Where somebody votes who was no member, a member becomes another directory, or an id that
-    /// was removed, or is not named any more, could come back.
-    pub fn check_successor(&self, before: &Self) -> Result<(), MembershipError> {
-        if self.alpha != before.alpha {
-            return Err(MembershipError::Alpha(self.alpha));
-        }
-        if self.edition < before.edition {
-            return Err(MembershipError::Edition(self.edition));
-        }
-        if let Some(voter) = self.voters.iter().find(|voter| before.member(voter.id).is_none()) {
-            return Err(MembershipError::NoObserver(voter.id));
-        }
-        for member in self.members() {
-            if before.removed.contains(&member.id) {
-                return Err(MembershipError::RemovedId(member.id));
-            }
-            let earlier = before.member(member.id).map(|earlier| earlier.incarnation);
-            if earlier.is_some_and(|earlier| earlier != member.incarnation) {
-                return Err(MembershipError::OtherIncarnation(member.id));
-            }
-        }
-        let gone = before.members().map(|member| member.id).filter(|id| self.member(*id).is_none());
-        let removed = before.removed.iter().copied().chain(gone);
-        match removed.into_iter().find(|id| !self.removed.contains(id)) {
-            Some(id) => Err(MembershipError::Forgotten(id)),
-            None => Ok(()),
-        }
-    }
-
     /// The voters, in increasing order of their ids.
     #[must_use]
     pub fn voters(&self) -> &[Member] {
@@ -463,8 +442,9 @@ impl TryFrom<Decoded> for Membership {
 
     fn try_from(decoded: Decoded) -> Result<Self, MembershipError> {
         let Decoded { voters, observers, removed, phase1, phase2, alpha, .. } = decoded;
-        let Decoded { sessions_max, edition, .. } = decoded;
-        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max, edition }.checked()
+        let Decoded { sessions_max, edition, changes, .. } = decoded;
+        Self { voters, observers, removed, phase1, phase2, alpha, sessions_max, edition, changes }
+            .checked()
     }
 }
 

@@ -72,6 +72,11 @@ fn whatever_is_decoded_keeps_the_rules() {
     assert!(decoded > 100, "{decoded} were decoded");
 }
 
+/// Whether `next` may be made of `before`.
+fn follows(next: &Membership, before: &Membership) -> Result<(), MembershipError> {
+    next.clone().following(before).check_successor(before)
+}
+
 fn observer(id: u64) -> Member {
     Member { id: ReplicaId(id), incarnation: Incarnation(id.into()), address: format!("o-{id}") }
 }
@@ -87,11 +92,11 @@ fn members_come_and_go() {
     assert_eq!((other.voters().len(), other.phase1(), other.phase2()), (3, 2, 2));
     assert_eq!(other.removed(), [ReplicaId(1)]);
     for (next, before) in [(&observed, &three), (&four, &observed), (&other, &four)] {
-        assert_eq!(next.check_successor(before), Ok(()));
+        assert_eq!(follows(next, before), Ok(()));
         assert_eq!(decode(&codec::encode(next).unwrap()).unwrap(), *next);
     }
     // Several at once: who was observed, and who is gone.
-    assert_eq!(other.check_successor(&observed), Ok(()));
+    assert_eq!(follows(&other, &observed), Ok(()));
     let err = other.with_observer(observer(1)).unwrap_err();
     assert_eq!(err, MembershipError::RemovedId(ReplicaId(1)));
     let err = other.with_observer(observer(2)).unwrap_err();
@@ -123,22 +128,35 @@ fn what_may_not_follow_is_refused() {
     let observed = three.with_observer(observer(4)).unwrap();
     let less = three.without(ReplicaId(3)).unwrap();
     let stranger = observed.with_voter(ReplicaId(4)).unwrap();
-    let err = stranger.check_successor(&three).unwrap_err();
+    let err = follows(&stranger, &three).unwrap_err();
     assert_eq!(err, MembershipError::NoObserver(ReplicaId(4)));
-    let err = three.check_successor(&less).unwrap_err();
+    let err = follows(&three, &less).unwrap_err();
     assert_eq!(err, MembershipError::NoObserver(ReplicaId(3)));
-    let err = three.check_successor(&observed).unwrap_err();
+    let err = follows(&three, &observed).unwrap_err();
     assert_eq!(err, MembershipError::Forgotten(ReplicaId(4)));
     let mut wiped = voters(3);
     wiped[1].incarnation = Incarnation(77);
-    let err = Membership::majority(wiped).unwrap().check_successor(&three).unwrap_err();
+    let err = follows(&Membership::majority(wiped).unwrap(), &three).unwrap_err();
     assert_eq!(err, MembershipError::OtherIncarnation(ReplicaId(2)));
     let alpha = Membership::flexible(voters(3), 2, 2, 7).unwrap();
-    assert_eq!(alpha.check_successor(&three), Err(MembershipError::Alpha(7)));
+    assert_eq!(follows(&alpha, &three), Err(MembershipError::Alpha(7)));
     let again = less.with_address(ReplicaId(2), "elsewhere").unwrap();
-    assert_eq!(again.check_successor(&less), Ok(()));
+    assert_eq!(follows(&again, &less), Ok(()));
     let err = less.with_address(ReplicaId(2), "host-1").unwrap_err();
     assert_eq!(err, MembershipError::DuplicateAddress("host-1".into()));
+}
+
+#[test]
+fn what_was_made_of_another_one_does_not_follow() {
+    let three = Membership::majority(voters(3)).unwrap().with_observer(observer(4)).unwrap();
+    let moved = three.with_address(ReplicaId(2), "elsewhere").unwrap().following(&three);
+    let four = three.with_voter(ReplicaId(4)).unwrap().following(&three);
+    assert_eq!((moved.check_successor(&three), four.check_successor(&three)), (Ok(()), Ok(())));
+    // It would make the fourth an observer again.
+    let overtaken = MembershipError::Overtaken { changes: 1, before: 1 };
+    assert_eq!(moved.check_successor(&four), Err(overtaken));
+    let last = Membership { changes: u64::MAX, ..four };
+    assert!(follows(&last, &last).is_err(), "there is none behind the last one");
 }
 
 #[test]
