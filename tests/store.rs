@@ -7,6 +7,7 @@
 //! | `again NAME` | adds the transaction that was added `as=NAME` once more |
 //! | `resolve OPENED.RANDOM/SEQUENCE` | adds a command that resolves a request |
 //! | `remember N [replica=1]` | applies a membership of one, with N sessions |
+//! | `restore` | makes the state the beginning of another ledger |
 //! | `members` | who belongs |
 //! | `sessions` | what is remembered of sessions |
 //! | `mixed KEY` | adds a transaction that puts a key twice, with text and with number keys |
@@ -102,6 +103,7 @@ impl Stores {
                 self.entry = vec![command.arg::<String>(0).into_bytes()];
                 return self.apply_entry(Time(0));
             }
+            "restore" => self.restore(),
             "no-op" => return self.apply(&Entry::no_op()),
             "get" => return self.get(command),
             "range" | "prefix" => return self.range(command),
@@ -122,6 +124,19 @@ impl Stores {
             _ => command.reject("unknown command"),
         }
         String::new()
+    }
+
+    fn restore(&mut self) {
+        let voter = Member {
+            id: ReplicaId(1),
+            incarnation: Incarnation(9),
+            address: "restored".to_owned(),
+        };
+        let membership = Membership::majority(vec![voter]).expect("one is enough");
+        let store = self.stores.remove(&self.current).unwrap_or_default();
+        let store = Arc::try_unwrap(store).expect("nobody else has it");
+        let store = store.begin_epoch(membership, TxId::ZERO).expect("there is one more epoch");
+        self.stores.insert(self.current.clone(), Arc::new(store));
     }
 
     fn store(&mut self) -> &Store {

@@ -88,6 +88,7 @@ impl Store {
         (state.txid, state.oldest) = (first, first);
         state.ledger = Ledger::beginning_with(FIRST_SLOT);
         state.sessions.set_max(membership.sessions_max());
+        state.sessions.go_on_elsewhere()?;
         state.governing = Governing::of(membership);
         let commands = state.sessions.commands();
         let digest = state.sum();

@@ -230,6 +230,15 @@ impl Sessions {
         self.commands
     }
 
+    /// Goes on behind all that the log may have had elsewhere, in a ledger of which this one holds
+    /// only the beginning; `None` where there is no place so far. So a session that was opened
+    /// there is one that may be new here: what was asked for in it can be settled.
+    #[must_use]
+    pub fn go_on_elsewhere(&mut self) -> Option<()> {
+        self.commands = self.commands.checked_add(ELSEWHERE_MAX)?;
+        Some(())
+    }
+
     /// From now on so many sessions are remembered.
     pub fn set_max(&mut self, sessions_max: u32) {
         self.sessions_max = sessions_max.max(1);
@@ -458,3 +467,7 @@ impl Outcome {
 /// About how long a session is as plain data, and an outcome.
 const SESSION_BYTES: usize = 48;
 const OUTCOME_BYTES: usize = 32;
+
+/// How many commands a ledger has at most behind the state that another one begins with: so many
+/// that none has them, and few enough that ledgers can follow each other 65,536 times.
+const ELSEWHERE_MAX: u64 = 1 << 48;
