@@ -18,7 +18,8 @@
 //! Who gets it asks for each part, so a slow one costs nothing but the file, which stays for it
 //! though newer ones replace it, and the entries behind it, which are not trimmed meanwhile. Who
 //! does not ask for a while is forgotten: it goes on where that checkpoint is still there, and
-//! begins with what is newest where it is not.
+//! begins anew where it is not. Who begins anew though nothing newer is there, may have found that
+//! it is damaged: it gets the older one.
 //!
 //! Where nothing was written here lately, each part is read as soon as it is asked for. Beside
 //! commits they are spread: the processor and the disk of both ends would be missed there.
@@ -44,12 +45,18 @@ use super::driver::Driver;
 #[derive(Debug)]
 pub(super) struct Sending<D: Disk> {
     to: BTreeMap<ReplicaId, Sent<D>>,
+    /// The checkpoint that each peer began with last.
+    begun: BTreeMap<ReplicaId, Slot>,
 }
 
 #[derive(Debug)]
 struct Sent<D: Disk> {
     checkpoint: Checkpoint<D>,
     asked_at: Moment,
+    /// When it was last heard to need the checkpoint, or what is behind it.
+    needed_at: Moment,
+    /// It has some of it, and asks for more.
+    has_begun: bool,
     /// From where on it wants a part that is not being read yet.
     wanted: Option<u64>,
     /// A part is being read.
@@ -60,7 +67,7 @@ struct Sent<D: Disk> {
 
 impl<D: Disk> Default for Sending<D> {
     fn default() -> Self {
-        Self { to: BTreeMap::new() }
+        Self { to: BTreeMap::new(), begun: BTreeMap::new() }
     }
 }
 
@@ -68,7 +75,7 @@ impl<D: Disk> Sending<D> {
     /// A peer goes on behind what it was sent.
     pub(super) fn touch(&mut self, to: ReplicaId, now: Moment) {
         if let Some(sent) = self.to.get_mut(&to) {
-            sent.asked_at = now;
+            sent.needed_at = now;
         }
     }
 
@@ -78,6 +85,22 @@ impl<D: Disk> Sending<D> {
         wanted.map(|sent| sent.next_at).filter(|at| now < *at).min()
     }
 
+    /// The checkpoint that is being sent to a peer. Before the first part has come there, it asks
+    /// for any, again and again; who does so after a `pause` begins anew.
+    fn under_way(
+        &self,
+        to: ReplicaId,
+        slot: Option<Slot>,
+        (now, pause): (Moment, Duration),
+    ) -> Option<&Checkpoint<D>> {
+        let sent = self.to.get(&to)?;
+        let is_meant = match slot {
+            Some(slot) => slot == sent.checkpoint.header().slot,
+            None => !sent.has_begun && now.since(sent.asked_at) < pause,
+        };
+        is_meant.then_some(&sent.checkpoint)
+    }
+
     /// The lowest slot behind which somebody will want to go on.
     pub(super) fn first(&self) -> Option<Slot> {
         self.to.values().map(|sent| sent.checkpoint.header().slot).min()
@@ -85,29 +108,52 @@ impl<D: Disk> Sending<D> {
 }
 
 impl<D: Disk> Driver<D> {
-    /// A peer wants a part of a checkpoint: of the one of `slot`, or of the newest there is.
+    /// A peer wants a part of a checkpoint: of the one of `slot`, or of any.
     pub(super) fn on_fetch_checkpoint(&mut self, to: ReplicaId, slot: Option<Slot>, offset: u64) {
-        let known = self.sending.to.get(&to).map(|sent| &sent.checkpoint);
-        let mut kept = known.into_iter().chain(self.journal.checkpoints());
-        let found = kept.find(|kept| slot == Some(kept.header().slot)).cloned();
-        // Of another one it has nothing yet.
-        let offset = if found.is_some() { offset } else { 0 };
-        let Some(checkpoint) = found.or_else(|| self.journal.checkpoint().cloned()) else { return };
-        if known.is_none() && SENDING_MAX <= self.sending.to.len() {
+        let is_known = self.sending.to.contains_key(&to);
+        if !is_known && SENDING_MAX <= self.sending.to.len() {
             return;
         }
-        let (asked_at, wanted) = (self.now, Some(offset));
+        let is_named = |kept: &&Checkpoint<D>| slot == Some(kept.header().slot);
+        let pause = (self.now, self.options.election_timeout);
+        let under_way = self.sending.under_way(to, slot, pause);
+        let found = under_way.or_else(|| self.journal.checkpoints().iter().find(is_named)).cloned();
+        // Of another one it has nothing yet.
+        let offset = if found.is_some() && slot.is_some() { offset } else { 0 };
+        let Some(checkpoint) = found.or_else(|| self.choose_checkpoint(to)) else { return };
+        let (asked_at, wanted, has_begun) = (self.now, Some(offset), offset > 0);
+        let needed_at = asked_at;
         match self.sending.to.get_mut(&to) {
             Some(sent) if sent.reads => {}
             Some(sent) => {
-                (sent.checkpoint, sent.asked_at, sent.wanted) = (checkpoint, asked_at, wanted)
+                (sent.checkpoint, sent.asked_at, sent.wanted) = (checkpoint, asked_at, wanted);
+                (sent.needed_at, sent.has_begun) = (needed_at, has_begun);
             }
             None => {
                 let (reads, next_at) = (false, self.now);
-                let sent = Sent { checkpoint, asked_at, wanted, reads, next_at };
+                let sent =
+                    Sent { checkpoint, asked_at, needed_at, has_begun, wanted, reads, next_at };
                 self.sending.to.insert(to, sent);
             }
         }
+    }
+
+    /// The newest checkpoint; for who began with that one before, the older one, which is kept for
+    /// where the newest is damaged. Where there is none, another one is wanted.
+    fn choose_checkpoint(&mut self, to: ReplicaId) -> Option<Checkpoint<D>> {
+        let newest = self.journal.checkpoint().cloned()?;
+        let slot = newest.header().slot;
+        let is_tried = self.sending.begun.get(&to) == Some(&slot);
+        let older = self.journal.checkpoints().get(1).filter(|_| is_tried).cloned();
+        if is_tried && older.is_none() {
+            self.checkpoints.want_below(slot.next());
+        }
+        let chosen = older.unwrap_or(newest);
+        if SENDING_MAX <= self.sending.begun.len() {
+            self.sending.begun.pop_first();
+        }
+        self.sending.begun.insert(to, chosen.header().slot);
+        Some(chosen)
     }
 
     /// Reads what is wanted, where it is time.
@@ -155,7 +201,7 @@ impl<D: Disk> Driver<D> {
         }
         self.read_wanted();
         let (now, patience) = (self.now, self.options.election_timeout * KEPT_TIMEOUTS);
-        self.sending.to.retain(|_, sent| sent.reads || now.since(sent.asked_at) < patience);
+        self.sending.to.retain(|_, sent| sent.reads || now.since(sent.needed_at) < patience);
     }
 }
 

@@ -25,6 +25,14 @@ fn slot_trimmed(cluster: &Cluster, id: ReplicaId) -> Slot {
 
 /// Replica `id` is away while the others trim what they commit; it comes back and takes in a state.
 fn take_in_a_state(cluster: &Cluster, id: ReplicaId) {
+    let known = leave_behind(cluster, id);
+    cluster.reopen(id);
+    cluster.expect("it catches up", Cluster::is_level);
+    assert!(known < slot_trimmed(cluster, id), "it took in no state");
+}
+
+/// Replica `id` stops, and the others trim what they commit. Returns how far it knew the log.
+fn leave_behind(cluster: &Cluster, id: ReplicaId) -> Slot {
     let known = cluster.slot_chosen(id);
     cluster.crash(id);
     let others = || cluster.ids().into_iter().filter(|other| *other != id);
@@ -42,9 +50,7 @@ fn take_in_a_state(cluster: &Cluster, id: ReplicaId) {
     }
     cluster
         .expect("the others trim", |_| others().all(|other| known < slot_trimmed(cluster, other)));
-    cluster.reopen(id);
-    cluster.expect("it catches up", Cluster::is_level);
-    assert!(known < slot_trimmed(cluster, id), "it took in no state");
+    known
 }
 
 /// All checkpoints of a replica that is down rot, each somewhere.
@@ -204,6 +210,28 @@ fn who_has_no_space_to_trim_tries_again_later() {
         assert!((1..=6).contains(&given_up), "{given_up} times in five seconds");
         disk.set_room(None);
         cluster.expect("segments go", |_| Slot::ZERO < slot_trimmed(cluster, id));
+        cluster.settle();
+    });
+}
+
+#[test]
+fn a_newest_checkpoint_that_rots_is_not_sent_for_ever() {
+    // Who lags needs a state, and nothing is committed without it that another checkpoint could be
+    // taken of. The only other one that is up has two.
+    for_forgetful(|cluster| {
+        let (one, lags, gone) = (cluster.leader, cluster.others[0], cluster.others[1]);
+        leave_behind(cluster, lags);
+        cluster.crash(gone);
+        let disk = cluster.disk(one);
+        let mut names = disk.durable_names();
+        names.retain(|name| name.starts_with("checkpoint-"));
+        assert!(names.len() >= 2, "{names:?}");
+        let (newest, at) = (names.iter().max().unwrap(), cluster.below(4096) as usize);
+        assert!(disk.rot(newest, at..at + 1, |bytes| bytes[0] ^= 1));
+        cluster.reopen(lags);
+        cluster.run_timeouts(60);
+        cluster.expect("it has the other one", |sim| sim.slot_chosen(lags) == sim.slot_chosen(one));
+        cluster.write_some(one, 2);
         cluster.settle();
     });
 }
