@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use indelible::sim::network::Fate;
 use indelible::sim::{Plan, Simulation};
+use indelible::types::limits::SESSIONS_MAX;
+use indelible::types::marks::{self, Mark};
 use indelible::{Committed, Error, ErrorKind, Pending, ReplicaId, RequestId, Resolution, Result};
 
-use super::support::{BOUND, Cluster, NOTES, TIMEOUT, for_seeds};
+use super::checkpoints::leave_behind;
+use super::support::{BOUND, Cluster, NOTES, TIMEOUT, for_seeds, for_seeds_of};
 
 const KEY: u64 = 1 << 40;
 
@@ -190,4 +193,86 @@ fn forgotten_session_is_told_as_such() {
         }
         assert!(sim.replica(b).get(NOTES, KEY).wait().unwrap().is_some());
     }
+}
+
+/// Clusters that keep no history, and callers that wait until all is over.
+fn for_patient(sessions_max: u32, scenario: impl Fn(&Cluster)) {
+    let plan = Plan {
+        history_bytes_min: 0,
+        checkpoint_bytes: u64::MAX,
+        request_timeout: BOUND * 12,
+        sessions_max,
+        ..Plan::default()
+    };
+    for_seeds_of(&plan, scenario);
+}
+
+/// A leader proposes what creates the key, and hears no more of anybody; the others hear of that or
+/// not. They go on, and trim what it lacks.
+fn propose_and_fall_behind(cluster: &Cluster, is_heard: bool) -> Pending<Committed> {
+    let (a, b) = (cluster.leader, cluster.others[0]);
+    let known = cluster.slot_chosen(a);
+    cluster
+        .rule(Fate::Drop, move |parcel| parcel.link.to == a || parcel.link.from == a && !is_heard);
+    let created = create(cluster, a, KEY);
+    cluster.expect("it is proposed", |sim| sim.unfinished(a).unwrap().proposals == 1);
+    cluster.run_timeouts(1);
+    cluster.isolate(a);
+    cluster.expect("another one leads", |sim| sim.leader().is_some_and(|leader| leader != a));
+    leave_behind(cluster, a, known);
+    assert_eq!(cluster.slot_chosen(a), known, "seed {}", cluster.seed());
+    let found = cluster.replica(b).get(NOTES, KEY).wait().unwrap();
+    assert_eq!(found.is_some(), is_heard, "seed {}", cluster.seed());
+    created
+}
+
+#[test]
+fn a_retry_behind_a_state_that_was_taken_in_is_told_its_outcome() {
+    // Who waits for a slot, and gets a state in its place, learns from that neither that it
+    // happened nor that it did not. Others chose it, or something else in its slot.
+    for_patient(SESSIONS_MAX, |cluster| {
+        let (a, b) = (cluster.leader, cluster.others[0]);
+        let is_heard = cluster.below(2) == 0;
+        let created = propose_and_fall_behind(cluster, is_heard);
+        let first = cluster.replica(b).get(NOTES, KEY).wait().unwrap().map(|found| found.version);
+        if is_heard {
+            // Were it done a second time, nothing would stand in its way.
+            cluster.replica(b).delete(NOTES, KEY).wait().unwrap();
+        }
+        drop(marks::take());
+        cluster.heal();
+        let told = created.wait().unwrap();
+        assert_eq!(marks::take()[Mark::RetriedBehindState as usize], 1);
+        let now = cluster.replica(a).get(NOTES, KEY).wait().unwrap().map(|found| found.version);
+        assert_eq!((told.txid, now), if is_heard { (first, None) } else { (now, told.txid) });
+        assert!(told.txid.is_some());
+        for id in cluster.ids() {
+            let again = resolve(cluster, id, told.request).unwrap();
+            assert_eq!(again, Resolution::Committed(told), "replica {id}");
+        }
+        cluster.settle();
+        assert_eq!(cluster.replica(b).get(NOTES, KEY).wait().unwrap().is_some(), !is_heard);
+    });
+}
+
+#[test]
+fn a_retry_behind_a_state_that_forgot_its_session_is_not_done_under_another() {
+    // As above, and the session is forgotten. That it certainly did not happen is not known here.
+    for_patient(2, |cluster| {
+        let (a, b, c) = (cluster.leader, cluster.others[0], cluster.others[1]);
+        let is_heard = cluster.below(2) == 0;
+        let created = propose_and_fall_behind(cluster, is_heard);
+        for id in [b, c] {
+            cluster.replica(id).delete(NOTES, KEY).wait().unwrap();
+        }
+        drop(marks::take());
+        cluster.heal();
+        let err = created.wait().expect_err("it is forgotten");
+        assert_eq!(marks::take()[Mark::RetriedBehindState as usize], 1);
+        assert!(err.is_session_expired() && err.is_outcome_unknown(), "{err}");
+        let told = resolve(cluster, a, err.request().unwrap()).expect_err("it is forgotten");
+        assert!(told.is_session_expired(), "{told}");
+        cluster.settle();
+        assert!(cluster.replica(a).get(NOTES, KEY).wait().unwrap().is_none());
+    });
 }
