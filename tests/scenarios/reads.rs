@@ -146,9 +146,20 @@ fn who_waits_for_an_id_reads_it() {
             assert_eq!(found.version, txid);
             cluster.replica(a).delete(NOTES, 1 << 40).wait().unwrap();
         }
-        // One that was never given, and one that cannot come here.
-        let err = cluster.replica(a).wait_for(indelible::TxId::MAX).wait().unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
+        // One that cannot come there, and one that was never given.
+        cluster.isolate(b);
+        let txid = cluster.replica(a).put(NOTES, 1 << 40, b"more").wait().unwrap().txid.unwrap();
+        let waits = [(b, txid), (a, indelible::TxId::MAX)];
+        for (id, wait) in waits.map(|(id, txid)| (id, cluster.replica(id).wait_for(txid))) {
+            let err = wait.wait().unwrap_err();
+            assert_eq!(err.kind(), ErrorKind::TimedOut, "replica {id}: {err}");
+        }
+        assert!(cluster.replica(b).stale_snapshot().txid() < txid);
+        let mut wait = cluster.replica(b).wait_for(txid);
+        assert!(wait.wait_timeout(TIMEOUT).is_none(), "it cannot know {txid}");
+        cluster.heal();
+        wait.wait().unwrap();
+        assert!(cluster.replica(b).stale_snapshot().txid() >= txid);
         cluster.settle();
     });
 }
