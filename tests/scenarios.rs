@@ -48,6 +48,9 @@ mod leases;
 #[path = "scenarios/membership.rs"]
 mod membership;
 
+#[path = "scenarios/addresses.rs"]
+mod addresses;
+
 #[path = "scenarios/alone.rs"]
 mod alone;
 
