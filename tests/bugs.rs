@@ -86,6 +86,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::TrimBeforeIdentity, Arena::Swarm, 39),
     (Bug::TrimBeyondCheckpoint, Arena::Swarm, 1),
     (Bug::StateForgetsVotes, Arena::Schedule, 5),
+    (Bug::StateGoesBack, Arena::Schedule, 38),
     (Bug::StateKeepsMembers, Arena::Swarm, 29),
     (Bug::StateKeptByReaders, Arena::Swarm, 3),
     (Bug::DoubtsForgotten, Arena::Lives, 0),

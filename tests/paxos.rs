@@ -40,6 +40,7 @@ const NOTICED: &[(Bug, &str)] = &[
     (Bug::CountFaulty, "faulty_answer_forbids_to_count_floors"),
     (Bug::AmnesiaVotes, "lost_promise_is_silent_in_both_phases"),
     (Bug::StateForgetsVotes, "installed_state_keeps_later_votes"),
+    (Bug::StateGoesBack, "an_older_state_is_not_taken_in"),
     (Bug::VoteOfOtherBallot, "late_acknowledgement_of_an_older_ballot_is_not_counted"),
     (Bug::LeadOverruled, "leader_told_of_another_entry_steps_down"),
     (Bug::ReadUnconfirmed, "returning_leader_serves_no_reads"),
@@ -144,10 +145,7 @@ fn interpret(slot: &mut Option<Cores>, command: &Command) -> String {
             brief = true;
             cores.run(millis());
         }
-        // install REPLICA from=PEER: it goes on behind the state of the peer.
-        "install" => {
-            assert!(cores.install(id(0), ReplicaId(command.required("from"))), "it has as much")
-        }
+        "install" => install(cores, command),
         "stabilize" => cores.stabilize(),
         "read" => drop(Some(cores.read(id(0)))),
         // inject KIND from= to= ...: a message that nobody sent.
@@ -249,6 +247,17 @@ fn change(cores: &mut Cores, command: &Command) {
     let next = succession(&present, &voters, &gone).with_edition(edition);
     let next = next.and_then(|next| next.with_sessions_max(sessions));
     cores.change(id, next.expect("the script does not lower the edition"));
+}
+
+/// install REPLICA from=PEER [older=]: it goes on behind the state of the peer; an older one it is
+/// told of all the same.
+fn install(cores: &mut Cores, command: &Command) {
+    command.expect(1, &["from", "older"]);
+    let (id, from) = (ReplicaId(command.arg(0)), ReplicaId(command.required("from")));
+    match command.option_or("older", false) {
+        true => assert!(cores.install_older(id, from), "it has less"),
+        false => assert!(cores.install(id, from), "it has as much"),
+    }
 }
 
 fn succession(before: &Membership, voters: &[ReplicaId], gone: &[ReplicaId]) -> Membership {

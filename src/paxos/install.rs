@@ -31,7 +31,7 @@ impl Paxos {
     pub(super) fn on_install(&mut self, installed: Installed) {
         let Installed { slot, chain, membership } = installed;
         assert!(self.output.chosen.is_empty(), "the owner applies what was learned before");
-        if slot <= self.slot_chosen {
+        if slot <= self.slot_chosen && !bugs::is_on(Bug::StateGoesBack) {
             return;
         }
         reached!(StateInstalled);

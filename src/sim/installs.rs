@@ -35,4 +35,20 @@ impl Cores {
         self.step(id, Input::Install(Installed { slot, chain, membership }));
         true
     }
+
+    /// The core of the replica is told of what `from` knows to be chosen, though that is no more
+    /// than it knows itself, as by an owner that does not look. Returns whether it is so, and both
+    /// are up.
+    pub fn install_older(&mut self, id: ReplicaId, from: ReplicaId) -> bool {
+        let state = &self.replica(from).chosen;
+        let (slot, known) = (state.len(), self.replica(id).chosen.len());
+        if self.replica(id).core.is_none() || slot == 0 || known < slot {
+            return false;
+        }
+        let chain = state.iter().fold(Chain::EMPTY, |chain, entry| chain.extend(entry.hash()));
+        let (slot, membership) = (Slot(slot as u64), self.membership_of(from));
+        self.tell(|cores| format!("{} is told of chosen<{slot} of {from}", cores.name(id)));
+        self.step(id, Input::Install(Installed { slot, chain, membership }));
+        true
+    }
 }

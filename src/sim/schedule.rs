@@ -256,7 +256,11 @@ impl Schedule {
             Act::Forget => self.forget_promise(id),
             Act::Depose => self.depose(&ids),
             Act::Change => self.change(&ids),
-            Act::Install => drop(Some(self.cores.install(id, other))),
+            Act::Install => {
+                if !self.cores.install(id, other) {
+                    self.cores.install_older(id, other);
+                }
+            }
             Act::Usurp => self.usurp(&ids),
             Act::HandOver => {
                 let stalled = self.rng.per_mille(200);

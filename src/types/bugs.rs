@@ -201,6 +201,8 @@ bugs! {
     TrimBeyondCheckpoint = "trim-beyond-checkpoint",
     /// A state that is taken in takes the votes behind it with it.
     StateForgetsVotes = "state-forgets-votes",
+    /// A state is taken in that is behind fewer slots than are known to be chosen.
+    StateGoesBack = "state-goes-back",
     /// Who takes in a state goes on with the members that it knew.
     StateKeepsMembers = "state-keeps-members",
     /// Readers go on with the state that was replaced.
