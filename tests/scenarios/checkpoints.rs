@@ -5,13 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use indelible::sim::Plan;
+use indelible::sim::network::{Fate, Weather};
+use indelible::sim::{DiskSpeed, Plan};
 use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
+use indelible::types::message::Message;
 use indelible::{ErrorKind, ReplicaId, TxId};
 
 use super::damage::spoil;
-use super::support::{Cluster, NOTES, for_seeds_of, nothing_survives};
+use super::support::{Cluster, NOTES, TIMEOUT, for_seeds_of, nothing_survives};
 
 /// Clusters that keep no history.
 fn for_forgetful(scenario: impl Fn(&Cluster)) {
@@ -298,6 +300,62 @@ fn journals_are_trimmed_though_one_checkpoint_follows_another() {
             taken.insert(cluster.report(cluster.leader).unwrap().slot_checkpointed);
             assert!(taken.len() < 7, "of {taken:?}, none lets anything go");
         }
+        cluster.settle();
+    });
+}
+
+/// How long writes take at the leader, one after the other: the 99th of a hundred.
+fn p99(cluster: &Cluster) -> Duration {
+    let times = (0..100).map(|_| {
+        let began = cluster.now();
+        cluster.end(cluster.begin(cluster.leader, 400)).unwrap();
+        cluster.now().since(began)
+    });
+    let mut times = times.collect::<Vec<_>>();
+    times.sort();
+    times[98]
+}
+
+#[test]
+fn a_receiver_that_crawls_costs_commits_nothing() {
+    // Who sends a state could wait for who takes it in, or begin anew with each newer one. What it
+    // costs here is room: the sender keeps what it sends, and all that is written from there on.
+    let plan = Plan { history_bytes_min: 0, checkpoint_bytes: 64 * 1024, ..Plan::default() };
+    for_seeds_of(&plan, |cluster| {
+        cluster.set_weather(Weather::default());
+        cluster.ids().into_iter().for_each(|id| cluster.set_disk_speed(id, DiskSpeed::default()));
+        let (id, known) = (cluster.others[1], cluster.slot_chosen(cluster.others[1]));
+        cluster.crash(id);
+        leave_behind(cluster, id, known);
+        let before = (0..5).map(|_| p99(cluster)).max().unwrap();
+        // Each part takes longer than it is waited for before it is asked for once more.
+        cluster.rule(Fate::Delay(Duration::from_millis(800)), move |parcel| {
+            match &parcel.message {
+                Message::CheckpointPart(part) => parcel.link.to == id && part.offset > 0,
+                _ => false,
+            }
+        });
+        cluster.reopen(id);
+        let receiving = || cluster.report(id).unwrap().receiving;
+        cluster.expect("it comes", |_| receiving().is_some_and(|it| it.slot.is_some()));
+        let (began, first) = (cluster.now(), receiving().unwrap());
+        let (from, slot) = (first.from, first.slot.unwrap());
+        while let Some(it) = receiving() {
+            assert_eq!((it.from, it.slot), (from, Some(slot)), "it was begun anew");
+            let during = p99(cluster);
+            assert!(during <= before * 2, "{during:?}, and {before:?} without; {it}");
+            assert!(slot_trimmed(cluster, from) <= slot, "it will be asked for what comes behind");
+            cluster.run_for(TIMEOUT);
+        }
+        assert!(TIMEOUT * 20 < cluster.now().since(began), "it was no crawl");
+        let other = if from == cluster.leader { cluster.others[0] } else { cluster.leader };
+        assert!(slot < slot_trimmed(cluster, other), "who sends nothing trims");
+        cluster.heal();
+        cluster.expect("it catches up", Cluster::is_level);
+        // So long it may begin anew.
+        cluster.run_timeouts(16);
+        cluster.replica(from).checkpoint().wait().unwrap();
+        cluster.expect("the sender trims, too", |_| slot < slot_trimmed(cluster, from));
         cluster.settle();
     });
 }
