@@ -101,6 +101,9 @@ impl Paxos {
             reached!(BarrierIgnored);
             return;
         }
+        if !self.is_voter() {
+            reached!(ReadAtObserver);
+        }
         self.output.reads.push(ReadBarrier { read, slot });
         if self.reads.local == Some(read) {
             self.reads.local = None;

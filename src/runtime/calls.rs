@@ -119,7 +119,7 @@ impl<D: Disk> Driver<D> {
     pub(super) fn on_wait_for(&mut self, txid: TxId, completer: Completer<()>, timeout: Duration) {
         let answer = if self.store.gave_up(txid) {
             Err(Error::lost(txid))
-        } else if txid <= self.store.applied().txid {
+        } else if txid <= self.store.applied().txid || bugs::is_on(Bug::WaitCutShort) {
             Ok(())
         } else if matches!(self.stage, Stage::Closing(_)) {
             Err(closing())

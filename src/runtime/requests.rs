@@ -11,6 +11,7 @@ use crate::store::verdict::{Committed, Resolution};
 use crate::types::bugs::{self, Bug};
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{Ballot, RequestId, Slot, TxId};
+use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::time::Moment;
 
@@ -136,8 +137,11 @@ impl Requests {
             return;
         }
         let later = self.waits.split_off(&(last(), u64::MAX));
-        let reached = std::mem::replace(&mut self.waits, later);
-        answers.extend(reached.into_values().map(|completer| Answer::Read(completer, Ok(()))));
+        let over = std::mem::replace(&mut self.waits, later);
+        if !over.is_empty() {
+            reached!(WaitReached);
+        }
+        answers.extend(over.into_values().map(|completer| Answer::Read(completer, Ok(()))));
     }
 
     /// The newest read that waits: an answer to it answers all.

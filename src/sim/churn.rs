@@ -1,6 +1,6 @@
 //! Members that come and go in a swarm: an operator opens outsiders to join, and asks whoever leads
-//! to make them observers and voters, to remove and to replace members, and to let other quorums
-//! decide, whatever else goes on.
+//! to make them observers and voters, to remove and to replace members, to let other quorums
+//! decide, and to note where a member is to be reached from now on, whatever else goes on.
 //!
 //! What the operator is told is held against what is chosen (I9): a change that is said to count is
 //! chosen, and one that is said to be refused never is.
@@ -223,7 +223,7 @@ impl Churn {
         let count = voters.len() as u64;
         let gone = *rng.pick(&voters);
         let may_shrink = count > 3 || count > 1 && rng.per_mille(200);
-        Some(match rng.below(12) {
+        Some(match rng.below(13) {
             0..=3 if !strangers.is_empty() => {
                 let stranger = rng.pick(strangers).clone();
                 Box::new(move |present| present.with_observer(stranger))
@@ -256,6 +256,15 @@ impl Churn {
                 let phase2 = rng.within(1..=count);
                 let phase1 = rng.within(count + 1 - phase2..=count);
                 Box::new(move |present| present.with_quorums(phase1 as u32, phase2 as u32))
+            }
+            // Sometimes where somebody is already.
+            12 => {
+                let moves = rng.pick(&[voters, observers].concat()).to_owned();
+                let address = match rng.per_mille(100) {
+                    true => present.voters()[0].address.clone(),
+                    false => format!("moved-{}:1", rng.below(1000)),
+                };
+                Box::new(move |present| present.with_address(moves, &address))
             }
             _ => return None,
         })

@@ -6,11 +6,15 @@
 //!
 //! Every value that is written is unique, so that a checker can tell who wrote it.
 //!
+//! Some wait at their replica for an id that anybody was told, and read what is there then: it must
+//! not be older (R3).
+//!
 //! Where a client is told that an outcome is unknown, it wants to know later: it submits the very
 //! same command again, or resolves the request, at whatever replica it is bound to by then. Some
 //! also submit again what was answered, and resolve what others have under way. All that is told of
 //! one call must be one thing.
 
+mod answers;
 mod commands;
 
 use std::cell::RefCell;
@@ -18,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,21 +31,19 @@ use crate::runtime::handle::Handle;
 use crate::runtime::pending::Pending;
 use crate::store::verdict::{Committed, Resolution};
 use crate::types::command::Ticket;
-use crate::types::conflict;
-use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{ReplicaId, RequestId, TxId};
 use crate::types::message::EncodedCommand;
 use crate::types::time::Moment;
 
 use super::checkers::Violation;
 use super::checkers::history::{
-    Call, Change, Condition, Conflict, Expectation, History, Key, Operation, Outcome, Transaction,
-    Versioned,
+    Call, Change, Condition, Expectation, History, Key, Operation, Outcome, Transaction,
 };
 use super::rng::Rng;
 
+use answers::{read, ready, resolved, unknown, written};
 pub(super) use commands::decode;
-use commands::{TABLE, encode};
+use commands::encode;
 
 /// What clients do, and how often.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,8 @@ pub(super) struct Workload {
     pub(super) violation: Option<Violation>,
     /// The newest transactions that were answered, by the places of their calls.
     answered: VecDeque<(usize, EncodedCommand)>,
+    /// The newest id that anybody was told.
+    newest: u64,
     rng: Rng,
 }
 
@@ -94,6 +98,8 @@ struct Waiting {
 enum Asked {
     Write(Pending<Committed>),
     Read(Pending<()>),
+    /// For a transaction, to read then what is there.
+    Wait(Pending<()>, TxId),
     /// What was asked before: for the same answer.
     Again(Pending<Committed>, Open),
     Resolve(Pending<Resolution>, Open),
@@ -141,6 +147,7 @@ impl Workload {
             committed: 0,
             violation: None,
             answered: VecDeque::new(),
+            newest: 0,
             rng,
         }
     }
@@ -198,6 +205,7 @@ impl Workload {
             return;
         }
         let call = self.draw(index);
+        let wanted = if matches!(call, Call::StaleRead(_)) { self.draw_wait() } else { None };
         let client = &mut self.clients[index];
         client.calls += 1;
         let (name, number) = (client.name, client.calls);
@@ -222,6 +230,10 @@ impl Workload {
                 Asked::Write(handle.propose(&encode))
             }
             Call::Read(_) => Asked::Read(handle.read(None)),
+            Call::StaleRead(_) if wanted.is_some() => {
+                let txid = wanted.unwrap_or_default();
+                Asked::Wait(handle.wait_for(txid), txid)
+            }
             Call::StaleRead(keys) => {
                 operation.outcome = read(&handle, keys);
                 operation.returned = Some(now.0);
@@ -264,12 +276,25 @@ impl Workload {
                 };
                 (outcome, None)
             }),
+            Asked::Wait(pending, _) => ready(Pin::new(pending).poll(&mut context)).map(|result| {
+                let outcome = match (result, &operation.call, &client.bound) {
+                    (Ok(()), Call::StaleRead(keys), Some((_, handle))) => read(handle, keys),
+                    _ => Outcome::NotHappened,
+                };
+                (outcome, None)
+            }),
         };
         let Some((outcome, open)) = told else {
             client.waiting = Some(waiting);
             return;
         };
         client.open.extend(open);
+        if let (Asked::Wait(_, txid), Outcome::Read { at, .. }) = (&waiting.asked, &outcome)
+            && *at < txid.counter()
+        {
+            let event = format!("{operation} waited for {txid}, and reads at {at}");
+            self.violation = self.violation.take().or(Some(Violation::new("R3", event)));
+        }
         let own = matches!(waiting.asked, Asked::Write(_) | Asked::Read(_));
         self.conclude(index, now, waiting, (own, outcome));
         self.put_off(index, now);
@@ -310,6 +335,9 @@ impl Workload {
         operation.outcome = outcome;
         operation.told_to = self.clients[index].name;
         self.committed += u64::from(matches!(operation.outcome, Outcome::Committed { .. }));
+        if let Outcome::Committed { at, .. } | Outcome::Read { at, .. } = operation.outcome {
+            self.newest = self.newest.max(at);
+        }
         self.clients[index].learn(operation);
         let happened = !matches!(operation.outcome, Outcome::NotHappened);
         if let Some(command) = submitted.filter(|_| own && happened) {
@@ -343,6 +371,14 @@ impl Workload {
             }
         }
         None
+    }
+
+    /// An id that somebody was told, where a client is to wait for one.
+    fn draw_wait(&mut self) -> Option<TxId> {
+        if self.newest == 0 || !self.rng.per_mille(500) {
+            return None;
+        }
+        TxId::new(0, self.newest - self.rng.below(self.newest.min(3)))
     }
 
     /// How many calls wait for an answer.
@@ -410,80 +446,3 @@ impl Client {
 
 /// Most transactions that may be submitted again once they were answered.
 const ANSWERED_MAX: usize = 64;
-
-/// The newest state here, as `snapshot.rs` reads it.
-fn read(handle: &Handle, keys: &[Key]) -> Outcome {
-    let store = handle.store().get();
-    let at = store.applied().txid;
-    let values = keys.iter().map(|key| {
-        let found = store.get(&TABLE, &key.bytes, at).expect("the table has one type only");
-        found.map(|found| Versioned {
-            version: found.version.counter(),
-            value: found.value.to_vec(),
-        })
-    });
-    Outcome::Read { at: at.counter(), values: values.collect() }
-}
-
-fn ready<T>(poll: Poll<T>) -> Option<T> {
-    match poll {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
-}
-
-/// The request of which it is not known what became of it, and may be known yet.
-fn unknown(result: &Result<Committed, Error>) -> Option<RequestId> {
-    let err = result.as_ref().err()?;
-    err.request().filter(|_| err.kind() == ErrorKind::OutcomeUnknown)
-}
-
-/// What a resolution says of a call; and the call, where it says nothing and may yet.
-fn resolved(
-    result: Result<Resolution, Error>,
-    operation: &Operation,
-    open: &Open,
-) -> (Outcome, Option<Open>) {
-    let resolution = match result {
-        Ok(resolution) => resolution,
-        Err(err) => {
-            let open =
-                (!err.is_session_expired() && open.submitted.is_some()).then(|| open.clone());
-            return (Outcome::Unknown, open);
-        }
-    };
-    let outcome = match resolution {
-        Resolution::Committed(committed) => written(Ok(committed)),
-        Resolution::Refused { condition, found } => {
-            let transaction = operation.transaction().expect("only transactions are resolved");
-            let Condition { key, wanted } = transaction.conditions[condition].clone();
-            Outcome::Conflict(Conflict { condition, key, wanted, found: found.map(TxId::counter) })
-        }
-        Resolution::TableMismatch | Resolution::Burned => Outcome::NotHappened,
-    };
-    (outcome, None)
-}
-
-fn written(result: Result<Committed, Error>) -> Outcome {
-    let err = match result {
-        Ok(committed) => {
-            let txid = committed.txid.map(TxId::counter);
-            return Outcome::Committed { at: committed.at.counter(), txid };
-        }
-        Err(err) => err,
-    };
-    match (err.kind(), err.conflict()) {
-        (ErrorKind::Refused, Some(conflict)) => Outcome::Conflict(Conflict {
-            condition: conflict.condition,
-            key: Key::new(0, conflict.key.clone()),
-            wanted: match conflict.wanted {
-                conflict::Expectation::Absent => Expectation::Absent,
-                conflict::Expectation::Present => Expectation::Present,
-                conflict::Expectation::Version(version) => Expectation::Version(version.counter()),
-            },
-            found: conflict.found.map(TxId::counter),
-        }),
-        _ if err.is_outcome_unknown() => Outcome::Unknown,
-        _ => Outcome::NotHappened,
-    }
-}

@@ -110,6 +110,8 @@ bugs! {
     ReadJoinsRound = "read-joins-round",
     /// A read does not wait until what is below its barrier is applied.
     ReadBeforeApply = "read-before-apply",
+    /// Who waits for a transaction is told before it is applied that it is.
+    WaitCutShort = "wait-cut-short",
     /// A read takes the answer to a question of an earlier opening.
     AnswerToEarlierLife = "answer-to-earlier-life",
     /// A leader calls settled what it proposed itself and does not know to be chosen.

@@ -140,6 +140,10 @@ marks! {
     ConfirmRefused = "confirm-refused",
     /// An answer to a read of an earlier opening comes late.
     BarrierIgnored = "barrier-ignored",
+    /// A linearizable read goes on at a replica that does not vote.
+    ReadAtObserver = "read-at-observer",
+    /// A transaction that a caller waited for is applied.
+    WaitReached = "wait-reached",
     // Leases.
     /// A leader that holds a lease answers a read without asking.
     LeasedRead = "leased-read",

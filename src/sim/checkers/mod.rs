@@ -32,7 +32,8 @@
 //!   them. **O3** a transaction is seen as a whole or not at all. **O4** a refusal names what the
 //!   key held while the call was under way. **O5** what was deleted does not come back.
 //! * **R1** a stale read is the state at an id, and for one client these ids do not go back. **R2**
-//!   a client's stale reads contain what it had committed.
+//!   a client's stale reads contain what it had committed. **R3** who waited for an id reads no
+//!   older state (`workload`).
 //!
 //! Not here: what is chosen, and what follows from it, ids and states included
 //! ([`witness`](super::witness)); the same for protocol cores by themselves
