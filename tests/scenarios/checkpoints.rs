@@ -359,3 +359,25 @@ fn a_receiver_that_crawls_costs_commits_nothing() {
         cluster.settle();
     });
 }
+
+#[test]
+fn a_state_whose_first_part_is_late_is_not_begun_anew() {
+    // It is asked for once more meanwhile, without a slot; by then there is a newer one.
+    let plan = Plan { history_bytes_min: 0, checkpoint_bytes: 64 * 1024, ..Plan::default() };
+    for_seeds_of(&plan, |cluster| {
+        cluster.set_weather(Weather::default());
+        let (id, known) = (cluster.others[1], cluster.slot_chosen(cluster.others[1]));
+        cluster.crash(id);
+        leave_behind(cluster, id, known);
+        cluster.rule(Fate::Delay(Duration::from_millis(800)), move |parcel| {
+            parcel.link.to == id && parcel.message.name() == "CheckpointPart"
+        });
+        cluster.reopen(id);
+        drop(marks::take());
+        while cluster.slot_chosen(id) <= known {
+            p99(cluster);
+            assert_eq!(marks::take()[Mark::TransferAnew as usize], 0, "it was begun anew");
+        }
+        cluster.settle();
+    });
+}
