@@ -1,11 +1,16 @@
 //! Backups, and ledgers that are made of them, or of the one replica that is left.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use indelible::{Backup, ErrorKind, Network, Replica, ReplicaId, Restore, TxId};
 
-use crate::cluster::{Cluster, NOTES, PATIENCE, addresses, config, until};
+use crate::cluster::{Cluster, NOTES, PATIENCE, addresses, config, ledger, until};
+use crate::membership::Grown;
 
 /// A replica with some notes, of which some were changed and one was deleted; and its backup.
 fn written(path: &std::path::Path) -> (Replica, Vec<u8>, Backup) {
@@ -284,4 +289,136 @@ fn a_backup_that_cannot_be_written_says_so() {
     replica.backup(&file).unwrap();
     replica.close().unwrap();
     assert_eq!(replica.backup(Full(1000)).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// What was acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    count: AtomicU64,
+    /// The digest of the state behind each transaction.
+    digests: Mutex<BTreeMap<TxId, u128>>,
+}
+
+/// Takes each part only when more was acknowledged since the one before.
+struct Slow<'a> {
+    acknowledged: &'a Acknowledged,
+    bytes: Vec<u8>,
+    parts: u64,
+}
+
+impl Write for Slow<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Without the lock, which a writer holds that waits.
+        let acknowledged = || self.acknowledged.count.load(Ordering::SeqCst);
+        let (before, deadline) = (acknowledged(), Instant::now() + PATIENCE);
+        while acknowledged() < before + 3 {
+            if deadline < Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.parts += 1;
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes a large note, in turn with all who write, so that the state behind it is known.
+fn write_one(through: &Replica, key: u64, acknowledged: &Acknowledged) -> TxId {
+    let mut digests = acknowledged.digests.lock().unwrap();
+    let at = through.put(NOTES, key, &vec![digests.len() as u8; 128 * 1024]).wait().unwrap().at;
+    through.wait_for(at).wait().unwrap();
+    let status = through.status();
+    assert_eq!(status.txid, at, "nobody else writes");
+    digests.insert(at, status.digest);
+    acknowledged.count.fetch_add(1, Ordering::SeqCst);
+    at
+}
+
+fn write_until(stop: &AtomicBool, through: &Replica, acknowledged: &Acknowledged) {
+    for key in (0..8).cycle() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        write_one(through, key, acknowledged);
+        // A lock is not handed on to who waits longest.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The notes behind the transaction `txid`, as the ledger tells them.
+fn notes_at(replica: &Replica, txid: TxId) -> Vec<(u64, Vec<u8>, TxId)> {
+    let mut notes = BTreeMap::new();
+    for record in ledger(replica).iter().take_while(|record| record.txid() <= txid) {
+        for change in record.changes().of(NOTES).map(Result::unwrap) {
+            notes.insert(change.key, (change.value.unwrap().to_vec(), record.txid()));
+        }
+    }
+    notes.into_iter().map(|(key, (value, txid))| (key, value, txid)).collect()
+}
+
+/// Stops the writers, also where the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Backs `replica` up while others write through it and through `leader`, and restores that.
+fn backed_up_under_writers(replica: &Replica, leader: &Replica) {
+    let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
+    let mut slow = Slow { acknowledged: &acknowledged, bytes: Vec::new(), parts: 0 };
+    let (before, backup) = std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for through in [replica, leader] {
+            scope.spawn(|| write_until(&stop, through, &acknowledged));
+        }
+        until("both have written", || acknowledged.count.load(Ordering::SeqCst) > 20);
+        // The leader knows of it, and the other one not yet.
+        let before = write_one(leader, 9, &acknowledged);
+        (before, replica.backup(&mut slow))
+    });
+    let backup = backup.unwrap();
+    assert!(slow.parts > 3, "{} parts", slow.parts);
+    assert!(
+        before <= backup.txid,
+        "{before} was acknowledged before, and {} is in it",
+        backup.txid
+    );
+    let digests = acknowledged.digests.lock().unwrap();
+    assert_eq!(digests[&backup.txid], backup.digest);
+    let behind = digests.range(backup.txid..).count() as u64;
+    assert!(behind > 3 * slow.parts, "{behind} were acknowledged meanwhile");
+
+    assert_eq!(backup.replica, replica.status().id);
+    assert_eq!(Backup::verify(&slow.bytes[..]).unwrap(), backup);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("new");
+    let restored = Restore::into(&path).from_backup(&slow.bytes[..]).unwrap();
+    assert_eq!(restored.from, backup);
+    let new = open(&path);
+    assert_eq!(notes(&new), notes_at(replica, backup.txid));
+    new.close().unwrap();
+}
+
+#[test]
+fn a_follower_is_backed_up_under_writers() {
+    let cluster = Cluster::in_process(config());
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    backed_up_under_writers(cluster.replica(follower), cluster.replica(leader));
+    cluster.settle();
+}
+
+#[test]
+fn an_observer_is_backed_up_under_writers() {
+    let mut grown = Grown::begin(Some(Network::new()));
+    grown.join(2);
+    backed_up_under_writers(grown.replica(2), grown.first());
+    grown.open.iter().for_each(|replica| replica.close().unwrap());
 }
