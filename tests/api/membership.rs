@@ -369,4 +369,35 @@ fn what_cannot_be_is_refused_with_a_reason() {
         let refused = stranger.status().peers.into_iter().find_map(|peer| peer.refused);
         refused.is_some_and(|why| why.contains("another cluster"))
     });
+    expect_stranger_refused(first, "another cluster");
+}
+
+/// The member itself says what a stranger was refused for, in its field and on the line.
+fn expect_stranger_refused(member: &Replica, why: &str) {
+    until("the member says so", || {
+        member.status().strangers_refused.is_some_and(|it| it.contains(why))
+    });
+    let line = member.status().to_string();
+    let (_, told) = line.split_once(" stranger refused: ").unwrap_or_else(|| panic!("{line}"));
+    assert!(told.contains(why), "{line}");
+}
+
+#[test]
+fn another_directory_under_the_id_of_a_peer_is_a_stranger() {
+    let mut grown = Grown::begin(None);
+    grown.join(2);
+    let first = grown.first();
+    let connected = || first.status().peers[0].connected;
+    until("the peer is connected", connected);
+    // Somebody takes its id for a directory of their own, and listens elsewhere.
+    let path = grown.directory.path().join("other");
+    let known = [1, 2].map(|id| grown.addresses[id as usize - 1].clone());
+    let other = Replica::builder(path).id(2).peers(known).join(first.cluster().unwrap());
+    let other = other.listen(grown.address(3)).config(config()).open().unwrap();
+    expect_stranger_refused(first, "its directory is not the one that the membership names");
+    let status = first.status();
+    let peer = &status.peers[0];
+    assert!(peer.connected && peer.refused.is_none(), "the peer itself was refused: {status}");
+    grown.replica(2).put(NOTES, 1, b"all the same").wait().unwrap();
+    other.close().unwrap();
 }
