@@ -12,6 +12,8 @@ mod cluster;
 mod arguments;
 #[path = "bad_input/directories.rs"]
 mod directories;
+#[path = "bad_input/memberships.rs"]
+mod memberships;
 #[path = "bad_input/peers.rs"]
 mod peers;
 
