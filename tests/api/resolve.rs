@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use indelible::{
-    Config, ErrorKind, Network, RawTable, Replica, RequestId, Resolution, SessionId, Table, TxId,
+    Config, ErrorKind, Network, Replica, RequestId, Resolution, SessionId, Table, TxId,
 };
 
-use crate::cluster::PATIENCE;
-
-const NOTES: RawTable<u64> = RawTable::new("notes");
+use crate::cluster::{Cluster, NOTES, PATIENCE, config};
 
 #[test]
 fn what_was_committed_is_told_as_it_was() {
@@ -141,4 +139,55 @@ fn nobody_resolves_without_a_majority() {
         assert!(err.request().is_some());
     }
     first.close().unwrap();
+}
+
+/// From now on the ledger remembers so many sessions.
+fn remember(cluster: &Cluster, sessions: u32) {
+    let leader = cluster.replica(cluster.leader());
+    let changed = leader.change_membership(move |it| it.with_sessions_max(sessions));
+    assert_eq!(changed.wait().unwrap().sessions_max(), sessions);
+    cluster.settle();
+}
+
+#[test]
+fn a_ledger_that_is_to_remember_fewer_sessions_forgets_the_rest() {
+    let mut cluster = Cluster::in_process(config());
+    let put = |cluster: &Cluster, id: u64| {
+        let put = cluster.replica(id).put(NOTES, id, b"text").wait().unwrap();
+        // The next one has it behind itself wherever it is written.
+        cluster.settle();
+        put
+    };
+    let resolve = |cluster: &Cluster, by: u64, request| cluster.replica(by).resolve(request).wait();
+    let expired = |cluster: &Cluster, by: u64, request: RequestId| {
+        let err = resolve(cluster, by, request).unwrap_err();
+        assert_eq!((err.kind(), err.request()), (ErrorKind::SessionExpired, Some(request)));
+    };
+    let [first, second, third] = [1, 2, 3].map(|id| put(&cluster, id));
+    for known in [first, second, third] {
+        assert_eq!(resolve(&cluster, 3, known.request).unwrap(), Resolution::Committed(known));
+    }
+
+    // The one that was used last is left, and whoever used another goes on under a new one.
+    remember(&cluster, 1);
+    expired(&cluster, 3, first.request);
+    expired(&cluster, 3, second.request);
+    let again = put(&cluster, 1);
+    assert_ne!(again.request.session, first.request.session);
+    expired(&cluster, 1, third.request);
+
+    // What is forgotten stays so; as many as were asked for are remembered from now on.
+    remember(&cluster, 2);
+    let [second, third] = [2, 3].map(|id| put(&cluster, id));
+    assert_eq!(resolve(&cluster, 3, second.request).unwrap(), Resolution::Committed(second));
+    assert_eq!(resolve(&cluster, 3, third.request).unwrap(), Resolution::Committed(third));
+    expired(&cluster, 3, again.request);
+    expired(&cluster, 3, first.request);
+    // Who was away, and applies the same again, comes to the same.
+    let follower = cluster.follower();
+    cluster.close(follower);
+    cluster.open(follower);
+    cluster.replica(follower).wait_ready(PATIENCE).unwrap();
+    cluster.settle();
+    assert_eq!(cluster.replica(follower).membership().unwrap().sessions_max(), 2);
 }
