@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use indelible::{Config, Network, RawTable, Replica};
+use indelible::{Config, Network, RawTable, Replica, Restore, Restored};
 use parking_lot::{Condvar, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::{Level, Metadata, Subscriber, span};
@@ -176,4 +176,36 @@ fn a_failing_disk_is_told() {
     wait_for(31, "ERROR stopped for good error=stopped for good: cannot ");
     assert!(replica.close().unwrap_err().is_stopped());
     assert_eq!((count(31, "ERROR"), count(31, "INFO closed")), (1, 0));
+}
+
+#[test]
+fn a_new_ledger_is_told_with_the_one_that_it_was_made_of() {
+    collector();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let replica = Replica::builder(path("old")).id(41).open().unwrap();
+    replica.put(SECRETS, "the key", b"the value").wait().unwrap();
+    let mut backup = Vec::new();
+    replica.backup(&mut backup).unwrap();
+    let old = replica.cluster().unwrap();
+    replica.close().unwrap();
+    assert_eq!(count(41, "WARN new ledger"), 0);
+
+    let survived = Restore::into(path("survived")).id(42).from_survivor(path("old")).unwrap();
+    let restored = Restore::into(path("restored")).id(43).from_backup(&backup[..]).unwrap();
+    let expect = |replica: u64, made: &Restored| {
+        let Restored { cluster, presumed, empty, torn, .. } = made;
+        let wanted = format!(
+            "WARN new ledger from={old} cluster={cluster} presumed={presumed} empty={empty} \
+             torn={torn}"
+        );
+        assert_eq!(told(replica), [wanted]);
+        assert_ne!(*cluster, old);
+    };
+    expect(42, &survived);
+    expect(43, &restored);
+    // What was refused makes none.
+    assert!(Restore::into(path("nothing")).id(44).from_backup(&backup[1..]).is_err());
+    assert!(Restore::into(path("survived")).id(44).from_survivor(path("old")).is_err());
+    assert_eq!(told(44), Vec::<String>::new());
 }
