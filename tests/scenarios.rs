@@ -60,6 +60,9 @@ mod leaving;
 #[path = "scenarios/newcomers.rs"]
 mod newcomers;
 
+#[path = "scenarios/promotions.rs"]
+mod promotions;
+
 #[path = "scenarios/forced.rs"]
 mod forced;
 

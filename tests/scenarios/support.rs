@@ -45,7 +45,12 @@ pub fn for_seeds(replicas: u64, scenario: impl Fn(&Cluster)) {
 
 /// Runs a scenario with a cluster that is made so, for some seeds.
 pub fn for_seeds_of(plan: &Plan, scenario: impl Fn(&Cluster)) {
-    for seed in 0..SEEDS {
+    for_few_seeds_of(SEEDS, plan, scenario);
+}
+
+/// The same for this many seeds: where each takes long.
+pub fn for_few_seeds_of(seeds: u64, plan: &Plan, scenario: impl Fn(&Cluster)) {
+    for seed in 0..seeds {
         println!("seed {seed}");
         scenario(&Cluster::new(seed, plan));
     }
