@@ -9,14 +9,17 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indelible::{
-    Backup, Config, Network, RawTable, Replica, Restore, Status, Table, Transaction, TxId,
+    Backup, Config, ErrorKind, Member, Network, Pending, RawTable, Replica, ReplicaId, RequestId,
+    Restore, Status, Table, Transaction, TxId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const RAW: RawTable<u64> = RawTable::new("raw");
+/// What only clusters have that grew.
+const MORE: RawTable<u64> = RawTable::new("more");
 const TYPED: Table<(String, u32), BTreeMap<String, Vec<u16>>> = Table::new("typed");
 
 /// The release whose files are written.
@@ -73,6 +76,18 @@ fn line(status: &Status) -> String {
     format!("{} {:032x} {}\n", status.txid, status.digest, status.slot_applied)
 }
 
+/// Asks again until the leader does it.
+fn insist<T>(ask: impl Fn() -> Pending<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask().wait() {
+            Ok(done) => return done,
+            Err(err) if deadline < Instant::now() => panic!("{err}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
 fn write_release(to: &Path) {
     let replica = Replica::builder(to.join("alone")).config(config()).open().unwrap();
     fill(&replica);
@@ -100,6 +115,154 @@ fn write_release(to: &Path) {
     fs::write(to.join("one_of_three.expected"), line(&status)).unwrap();
 }
 
+/// What the founder of a cluster wrote that was restored, was trimmed, and grew; and went on alone
+/// afterwards.
+fn write_grown(to: &Path) {
+    let (scratch, network) = (tempfile::tempdir().unwrap(), Network::new());
+    let path = |id: u64| scratch.path().join(id.to_string());
+    let builder = |id: u64| {
+        let config =
+            Config { history_bytes_min: 0, read_lease: Some(Duration::from_secs(2)), ..config() };
+        Replica::builder(path(id)).id(id).network(&network).config(config)
+    };
+    let backup = File::open(to.join("backup")).unwrap();
+    let cluster = Restore::into(path(1)).from_backup(backup).unwrap().cluster;
+    let first = builder(1).peers([(1, "a:1")]).open().unwrap();
+    first.wait_ready(PATIENCE).unwrap();
+    let mut all = vec![first.clone()];
+    for (id, address) in [(2, "b:1"), (3, "c:1"), (4, "d:1"), (5, "e:1")] {
+        let joins = builder(id).peers([(1, "a:1"), (id, address)]).join(cluster).open().unwrap();
+        insist(|| first.add_observer(id));
+        if id < 4 {
+            insist(|| first.promote(id));
+        }
+        joins.wait_ready(PATIENCE).unwrap();
+        joins.put(MORE, id, b"who joined").wait().unwrap();
+        all.push(joins);
+    }
+    close(&all);
+
+    // Who began alone grants no lease before its next opening.
+    let all = [1, 2, 3, 4, 5].map(|id| builder(id).open().unwrap());
+    let first = let_first_lead(&all);
+    let request = all[1].put(MORE, 6, b"asked for later").wait().unwrap().request;
+    trim(first, &path(1));
+    insist(|| first.change_membership(|present| present.without(5)?.with_sessions_max(16)));
+    let status = first.status();
+    close(&all);
+    copy(&path(1), &to.join("grown"));
+    fs::write(to.join("grown.expected"), line(&status)).unwrap();
+
+    let all = [1, 2, 3, 4].map(|id| builder(id).open().unwrap());
+    let first = let_first_lead(&all);
+    [4, 3, 2].into_iter().for_each(|id| drop(insist(|| first.remove(id))));
+    trim(first, &path(1));
+    insist(|| first.change_membership(|present| present.with_sessions_max(8)));
+    first.put(MORE, 7, b"alone").wait().unwrap();
+    let status = first.status();
+    close(&all);
+    copy(&path(1), &to.join("left_alone"));
+    fs::write(to.join("left_alone.expected"), format!("{}{request}\n", line(&status))).unwrap();
+}
+
+/// Closes them, the first one first; who was removed has stopped by itself.
+fn close(all: &[Replica]) {
+    all.iter().for_each(|replica| drop(replica.close()));
+}
+
+fn let_first_lead(all: &[Replica]) -> &Replica {
+    until("the first one leads", || {
+        let leader = all.iter().find(|replica| replica.status().ready);
+        leader.is_some_and(|leader| leader.transfer_leadership(1).wait().is_ok())
+    });
+    &all[0]
+}
+
+/// Writes until nothing is left of the journal but the segment in use and the one made ahead.
+fn trim(replica: &Replica, path: &Path) {
+    until("it is trimmed", || {
+        replica.put(MORE, 1, b"trimmed").wait().unwrap();
+        replica.checkpoint().wait().unwrap();
+        count(path, "segment-") <= 2
+    });
+}
+
+fn until(what: &str, mut seen: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !seen() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How many files of this kind the directory has.
+fn count(path: &Path, prefix: &str) -> usize {
+    let names = fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(prefix)).count()
+}
+
+/// What is the same of a cluster that grew and of who was left of it.
+fn check_more(replica: &Replica, members: [&[u64]; 3]) {
+    check(replica);
+    let membership = replica.membership().unwrap();
+    let ids = |members: &[Member]| members.iter().map(|it| it.id.0).collect::<Vec<_>>();
+    let removed = membership.removed().iter().map(|id| id.0).collect::<Vec<_>>();
+    assert_eq!([ids(membership.voters()), ids(membership.observers()), removed], members);
+    assert_eq!(membership.member(ReplicaId(1)).unwrap().address, "a:1");
+    let snapshot = replica.stale_snapshot();
+    assert_eq!(&snapshot.get(MORE, 5).unwrap().unwrap().value[..], b"who joined");
+    let status = replica.status();
+    assert!(0 < status.slot_trimmed && status.txid.epoch() == 1, "{status}");
+    let err = replica.transactions(TxId::ZERO).next().unwrap().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::Trimmed, "{err}");
+    let records = replica.transactions(status.txid_trimmed).map(|record| record.unwrap().txid());
+    assert_eq!(records.last(), Some(status.txid));
+}
+
+fn check_grown(release: &Path, scratch: &Path) {
+    let expected = |name: &str| fs::read_to_string(release.join(name)).unwrap();
+    let path = scratch.join("grown");
+    copy(&release.join("grown"), &path);
+    let files = |path: &Path| ["lease-", "shared-", "alone-"].map(|prefix| count(path, prefix));
+    assert_eq!(files(&path), [1, 1, 0]);
+    let builder = Replica::builder(&path).id(1).network(&Network::new()).config(config());
+    let replica = builder.open().unwrap();
+    // What it may have granted before keeps it from campaigning.
+    let bound_for = replica.status().bound_for;
+    assert!(!bound_for.is_zero(), "{}", replica.status());
+    check_more(&replica, [&[1, 2, 3], &[4], &[5]]);
+    assert_eq!(replica.membership().unwrap().sessions_max(), 16);
+    assert_eq!(line(&replica.status()), expected("grown.expected"));
+    replica.close().unwrap();
+
+    let path = scratch.join("left_alone");
+    copy(&release.join("left_alone"), &path);
+    assert_eq!(files(&path), [1, 0, 1]);
+    let backup = Backup::verify(File::open(release.join("backup")).unwrap()).unwrap();
+    let lost = TxId::from_number(backup.txid.get() + 1).unwrap();
+    for again in 0..2 {
+        let replica =
+            Replica::builder(&path).network(&Network::new()).config(config()).open().unwrap();
+        replica.wait_ready(PATIENCE).unwrap();
+        check_more(&replica, [&[1], &[], &[2, 3, 4, 5]]);
+        assert_eq!(replica.membership().unwrap().sessions_max(), 8);
+        if again == 0 {
+            let expected = expected("left_alone.expected");
+            let (told, request) = expected.trim_end().split_once('\n').unwrap();
+            assert_eq!(line(&replica.status()).trim_end(), told);
+            let request = request.parse::<RequestId>().unwrap();
+            let resolved = replica.resolve(request).wait().unwrap();
+            let version = replica.get(MORE, 6).wait().unwrap().unwrap().version;
+            assert_eq!(resolved.committed().unwrap().at, version);
+        }
+        assert_eq!(replica.wait_for(lost).wait().unwrap_err().kind(), ErrorKind::Lost);
+        replica.wait_for(backup.txid).wait().unwrap();
+        replica.put(MORE, 8, b"by this release").wait().unwrap();
+        replica.checkpoint().wait().unwrap();
+        replica.close().unwrap();
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for file in fs::read_dir(from).unwrap() {
@@ -111,9 +274,14 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn what_any_release_wrote_is_opened() {
     let this = releases().join(THIS);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() && !this.exists() {
+    let writes =
+        |name: &str| std::env::var_os("UPDATE_GOLDEN").is_some() && !this.join(name).exists();
+    if writes("alone") {
         fs::create_dir_all(&this).unwrap();
         write_release(&this);
+    }
+    if writes("grown") {
+        write_grown(&this);
     }
     assert!(this.exists(), "release {THIS} has written nothing: run this with UPDATE_GOLDEN=1");
     for release in fs::read_dir(releases()).unwrap() {
@@ -155,5 +323,7 @@ fn what_any_release_wrote_is_opened() {
         replica.wait_ready(PATIENCE).unwrap();
         check(&replica);
         replica.close().unwrap();
+
+        check_grown(&release, scratch.path());
     }
 }
