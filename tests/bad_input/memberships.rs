@@ -7,7 +7,7 @@ use indelible::{
     Replica, ReplicaId,
 };
 
-use crate::cluster::{Cluster, NOTES, config};
+use crate::cluster::{Cluster, NOTES, addresses, config};
 
 type Edited = Result<Membership, MembershipError>;
 
@@ -183,4 +183,15 @@ fn what_is_so_already_is_proposed_no_more() {
     assert_eq!(leader.add_observer(4).wait().unwrap(), present);
     assert_eq!(leader.upgrade().wait().unwrap(), present);
     assert_eq!(leader.status().slot_chosen, before.slot_chosen);
+}
+
+#[test]
+fn quorums_that_cannot_be_are_refused_where_a_replica_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    let builder = Replica::builder(&path).peers(addresses(3)).config(config());
+    let err = builder.quorums(2, 1).open().unwrap_err();
+    let why = MembershipError::Quorums { phase1: 2, phase2: 1, voters: 3 };
+    assert_eq!((err.kind(), err.membership_error()), (ErrorKind::InvalidArgument, Some(&why)));
+    assert!(!path.exists(), "the directory was made");
 }
