@@ -139,3 +139,54 @@ fn locks_behave_alike() {
     let answers = agree(locks, others);
     assert_eq!(answers, ["lock: operation would block", "lock: done"]);
 }
+
+/// What this process has open of a directory.
+#[cfg(target_os = "linux")]
+fn open_files(directory: &std::path::Path) -> usize {
+    let directory = directory.canonicalize().unwrap();
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(&directory)).count()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_long_journal_does_not_take_all_files_that_may_be_open() {
+    use indelible::{Config, Replica, Table, TxId};
+
+    const NOTES: Table<u64, Vec<u8>> = Table::new("notes");
+    let directory = tempfile::tempdir().unwrap();
+    let config = || Config { segment_bytes: 64 * 1024, ..Config::default() };
+    let replica = Replica::builder(directory.path()).config(config()).open().unwrap();
+    replica.wait_ready(std::time::Duration::from_secs(60)).unwrap();
+    for key in 0..200 {
+        replica.put(NOTES, key, &vec![key as u8; 48 * 1024]).wait().unwrap();
+    }
+    let segments = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("segment-")).count()
+    };
+    assert!(segments() > 190, "{} segments are too few to tell", segments());
+    let read = |replica: &Replica| {
+        let all = replica.transactions(TxId::ZERO);
+        assert_eq!(all.filter(|it| it.is_ok()).count(), 200);
+    };
+    // 64 that rest, those of the segment in use and of the next one, the lock, the journal's own.
+    let check = |when: &str| {
+        let open = open_files(directory.path());
+        assert!(open < 90, "{open} files are open {when}");
+    };
+    check("behind the writes");
+    read(&replica);
+    check("behind reading them");
+    replica.close().unwrap();
+    drop(replica);
+    assert_eq!(open_files(directory.path()), 0);
+    let replica = Replica::builder(directory.path()).config(config()).open().unwrap();
+    replica.wait_ready(std::time::Duration::from_secs(60)).unwrap();
+    check("behind the opening");
+    read(&replica);
+    check("behind reading them again");
+    replica.close().unwrap();
+}

@@ -13,13 +13,13 @@
 //! * Writes that were not synced survive in any subset, in pieces of any size.
 //! * `lock` excludes every other holder, also in the same process, until the guard is dropped.
 //!
-//! Not here: caching, retries, the in-memory disk (`memory`).
+//! Not here: caching, retries, the directory of the file system (`real_disk`), the one in memory
+//! (`memory`).
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+
+pub use super::real_disk::{RealDisk, RealFile, RealLock};
 
 /// A directory of files.
 pub trait Disk: Send + Sync + 'static {
@@ -128,131 +128,10 @@ pub trait File: Send + Sync + 'static {
     ///
     /// Where the system refuses.
     fn set_len(&self, length: u64) -> io::Result<()>;
-}
 
-/// A directory of the file system. Not for NFS: its locks and syncs promise less.
-#[derive(Debug)]
-pub struct RealDisk {
-    path: PathBuf,
-}
-
-impl RealDisk {
-    /// The directory at `path`, made with mode 0700 where there is none.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be made or is no directory.
-    pub fn new(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        if !path.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            // A new directory is durable only once its parent is, up to the root; one step is what
-            // is needed here, since the parents of an existing directory were somebody else's.
-            match path.parent() {
-                Some(parent) if parent != Path::new("") => fs::File::open(parent)?.sync_all()?,
-                _ => fs::File::open(".")?.sync_all()?,
-            }
-        }
-        if !fs::metadata(&path)?.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::NotADirectory));
-        }
-        Ok(Self { path })
-    }
-
-    /// Whether nobody but the owner may read or write in the directory. One that existed before is
-    /// taken as it is; the owner of this value decides whether to warn or to refuse.
-    ///
-    /// # Errors
-    ///
-    /// Where the directory cannot be looked at.
-    pub fn is_private(&self) -> io::Result<bool> {
-        Ok(fs::metadata(&self.path)?.permissions().mode() & 0o077 == 0)
-    }
-
-    /// Files are private, and never reached through a symbolic link that somebody planted.
-    fn options(&self) -> OpenOptions {
-        let mut options = OpenOptions::new();
-        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        options.read(true).write(true).mode(0o600).custom_flags(no_follow);
-        options
-    }
-}
-
-impl Disk for RealDisk {
-    type File = fs::File;
-    type Lock = RealLock;
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            // A name that is no UTF-8 is none of ours.
-            names.extend(entry?.file_name().into_string().ok());
-        }
-        Ok(names)
-    }
-
-    fn create(&self, name: &str) -> io::Result<fs::File> {
-        self.options().create_new(true).open(self.path.join(name))
-    }
-
-    fn open(&self, name: &str) -> io::Result<fs::File> {
-        self.options().open(self.path.join(name))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()
-    }
-
-    fn lock(&self) -> io::Result<RealLock> {
-        let file =
-            self.options().create(true).truncate(false).open(self.path.join(LOCK_FILE_NAME))?;
-        // The lock belongs to the open file, not to the process, so that a second open within this
-        // process is refused as well.
-        file.try_lock()?;
-        Ok(RealLock { file })
-    }
-}
-
-/// The lock on a [`RealDisk`]; it ends when this is dropped, or when the process does.
-#[derive(Debug)]
-pub struct RealLock {
-    file: fs::File,
-}
-
-impl File for fs::File {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match FileExt::read_at(self, buffer, offset) {
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        FileExt::write_all_at(self, bytes, offset)
-    }
-
-    /// `fdatasync` on Linux, which includes the length; a full flush of the drive on macOS.
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        fs::File::set_len(self, length)
-    }
+    /// From now on it is only read, and seldom: what holds it open may be closed meanwhile. Of one
+    /// that is removed then, a read may say that it is not found.
+    fn rest(&self) {}
 }
 
 /// The number that makes a file's name of `prefix`, as 16 hexadecimal digits; `None` where it is no
@@ -277,14 +156,6 @@ pub(super) fn fill<F: File>(file: &F, offset: u64, buffer: &mut [u8]) -> io::Res
         }
     }
     Ok(filled)
-}
-
-impl Drop for RealLock {
-    fn drop(&mut self) {
-        // Closing the file would not do: a process that this one is just starting has a copy of
-        // the descriptor until it runs its own program, and with it the lock.
-        let _ = self.file.unlock();
-    }
 }
 
 /// The file whose lock stands for the directory.

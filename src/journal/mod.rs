@@ -118,6 +118,7 @@ pub mod lease;
 mod listing;
 pub mod parts;
 pub mod reader;
+mod real_disk;
 mod recovery;
 mod room;
 mod salvage;

@@ -131,7 +131,13 @@ impl<D: Disk> Iterator for Entries<D> {
         self.at += 1;
         self.next = slot.next();
         let result = match place {
-            Some(place) => read_entry(&self.shared, &mut self.window, slot, place),
+            Some(place) => {
+                read_entry(&self.shared, &mut self.window, slot, place).map_err(|err| {
+                    // It may have been trimmed since it was looked up, and its file be gone.
+                    let first = self.shared.index.read().first();
+                    if slot < first { JournalError::Trimmed { first } } else { err }
+                })
+            }
             None => Err(JournalError::Corrupt {
                 file: ".".to_owned(),
                 offset: 0,

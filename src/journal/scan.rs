@@ -103,6 +103,7 @@ impl<F: File> Scan<F> {
         for &number in numbers {
             let name = segment_name(number);
             let file = Arc::new(disk.open(&name).map_err(JournalError::io("open", &name))?);
+            file.rest();
             scan.source.files.insert(number, file);
         }
         let links = chain::links(&scan.source.files, known)?;

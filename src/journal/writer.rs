@@ -417,7 +417,11 @@ impl<D: Disk> Writer<D> {
         let (bytes, checksum) = superheader.encode();
         buffer.output().extend_from_slice(&bytes);
         self.end.link = checksum;
-        self.shared.files.write().insert(number, Arc::clone(&lanes[0]));
+        // Nothing is under way in the former one any more.
+        let mut files = self.shared.files.write();
+        files.iter().next_back().inspect(|(_, former)| former.rest());
+        files.insert(number, Arc::clone(&lanes[0]));
+        drop(files);
         self.lanes = lanes;
     }
 

@@ -1,0 +1,227 @@
+//! A directory of the file system, and its files.
+//!
+//! A journal may have thousands of segments, of which each is read now and then, and a process may
+//! have a thousand files open, sockets included. So a file that rests is open only while it is one
+//! of those that were read last ([`OPEN_MAX`]), and is opened again when it is read.
+//!
+//! Not here: what the journal assumes of it (`disk`).
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::disk::{Disk, File, LOCK_FILE_NAME};
+
+/// A directory of the file system. Not for NFS: its locks and syncs promise less.
+#[derive(Debug)]
+pub struct RealDisk {
+    path: PathBuf,
+    resting: Arc<Resting>,
+}
+
+impl RealDisk {
+    /// The directory at `path`, made with mode 0700 where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be made or is no directory.
+    pub fn new(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        if !path.exists() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            // A new directory is durable only once its parent is, up to the root; one step is what
+            // is needed here, since the parents of an existing directory were somebody else's.
+            match path.parent() {
+                Some(parent) if parent != Path::new("") => fs::File::open(parent)?.sync_all()?,
+                _ => fs::File::open(".")?.sync_all()?,
+            }
+        }
+        if !fs::metadata(&path)?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        Ok(Self { path, resting: Arc::default() })
+    }
+
+    /// Whether nobody but the owner may read or write in the directory. One that existed before is
+    /// taken as it is; the owner of this value decides whether to warn or to refuse.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory cannot be looked at.
+    pub fn is_private(&self) -> io::Result<bool> {
+        Ok(fs::metadata(&self.path)?.permissions().mode() & 0o077 == 0)
+    }
+
+    fn file(&self, name: &str, options: &OpenOptions) -> io::Result<RealFile> {
+        let path = self.path.join(name);
+        let held = RwLock::new(Some(Arc::new(options.open(&path)?)));
+        Ok(RealFile { path, held, resting: Arc::clone(&self.resting) })
+    }
+}
+
+/// Files are private, and never reached through a symbolic link that somebody planted.
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    options.read(true).write(true).mode(0o600).custom_flags(no_follow);
+    options
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+    type Lock = RealLock;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            // A name that is no UTF-8 is none of ours.
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<RealFile> {
+        self.file(name, options().create_new(true))
+    }
+
+    fn open(&self, name: &str) -> io::Result<RealFile> {
+        self.file(name, &options())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path.join(from), self.path.join(to));
+        fs::rename(&from, &to)?;
+        self.resting.forget(&from);
+        self.resting.forget(&to);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        fs::remove_file(&path)?;
+        self.resting.forget(&path);
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<RealLock> {
+        let file = options().create(true).truncate(false).open(self.path.join(LOCK_FILE_NAME))?;
+        // The lock belongs to the open file, not to the process, so that a second open within this
+        // process is refused as well.
+        file.try_lock()?;
+        Ok(RealLock { file })
+    }
+}
+
+/// The lock on a [`RealDisk`]; it ends when this is dropped, or when the process does.
+#[derive(Debug)]
+pub struct RealLock {
+    file: fs::File,
+}
+
+/// A file of a [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile {
+    path: PathBuf,
+    /// `None` while it rests.
+    held: RwLock<Option<Arc<fs::File>>>,
+    resting: Arc<Resting>,
+}
+
+impl RealFile {
+    fn get(&self) -> io::Result<Arc<fs::File>> {
+        match &*self.held.read() {
+            Some(file) => Ok(Arc::clone(file)),
+            None => self.resting.get(&self.path),
+        }
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = self.get()?;
+        loop {
+            match file.read_at(buffer, offset) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.get()?.write_all_at(bytes, offset)
+    }
+
+    /// `fdatasync` on Linux, which includes the length; a full flush of the drive on macOS.
+    fn sync(&self) -> io::Result<()> {
+        self.get()?.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.get()?.metadata()?.len())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.get()?.set_len(length)
+    }
+
+    fn rest(&self) {
+        if let Some(file) = self.held.write().take() {
+            self.resting.keep(&self.path, file);
+        }
+    }
+}
+
+/// Those of the files that rest which are open, the one that was read last in the end.
+#[derive(Debug, Default)]
+struct Resting(Mutex<VecDeque<(PathBuf, Arc<fs::File>)>>);
+
+impl Resting {
+    fn get(&self, path: &Path) -> io::Result<Arc<fs::File>> {
+        if let Some(file) = self.take(path) {
+            self.keep(path, Arc::clone(&file));
+            return Ok(file);
+        }
+        let file = Arc::new(options().open(path)?);
+        self.keep(path, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn keep(&self, path: &Path, file: Arc<fs::File>) {
+        let mut open = self.0.lock();
+        open.push_back((path.to_owned(), file));
+        if open.len() > OPEN_MAX {
+            open.pop_front();
+        }
+    }
+
+    fn take(&self, path: &Path) -> Option<Arc<fs::File>> {
+        let mut open = self.0.lock();
+        let at = open.iter().position(|(other, _)| other == path)?;
+        open.remove(at).map(|(_, file)| file)
+    }
+
+    /// The name is gone, or another file's.
+    fn forget(&self, path: &Path) {
+        while self.take(path).is_some() {}
+    }
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a process that this one is just starting has a copy of
+        // the descriptor until it runs its own program, and with it the lock.
+        let _ = self.file.unlock();
+    }
+}
+
+/// How many files of a directory that rest are open at a time.
+const OPEN_MAX: usize = 64;
