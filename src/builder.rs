@@ -196,10 +196,11 @@ impl Builder {
             address: address.clone(),
         };
         let membership = Membership::majority(peers.iter().map(voter).collect());
-        let membership = membership.map_err(|err| invalid("peers", &err.to_string()))?;
+        let membership =
+            membership.map_err(|err| Error::caused(ErrorKind::InvalidArgument, "peers", err))?;
         if let Some((phase1, phase2)) = self.quorums {
             let flexible = membership.with_quorums(phase1, phase2);
-            flexible.map_err(|err| invalid("quorums", &err.to_string()))?;
+            flexible.map_err(|err| Error::caused(ErrorKind::InvalidArgument, "quorums", err))?;
         }
         // Alone, a replica needs no address; but one that it has must be one.
         let is_needed = |address: &String| peers.len() > 1 || !address.is_empty();
