@@ -47,9 +47,8 @@ impl Replica {
     /// Changes are made one after the other, each through the log: writes go on, and wait for one
     /// round while the change is decided. The leader first makes sure that the voters to be can go
     /// on by themselves: those that are new have caught up, and enough of all of them answer. It
-    /// may leave out itself; then it lets another one lead. Better [hand
-    /// over](Replica::transfer_leadership) before: a leader that left cannot tell whether the
-    /// others have heard of it, and is told so as [`TimedOut`](crate::ErrorKind::TimedOut). Ends
+    /// may leave out itself; then it lets another one lead, and stays until those who vote then
+    /// have told it that they know. Ends
     /// when the change is established: it counts, enough of its voters to choose have it durably,
     /// and something was chosen under it, so that the replicas that were left out may be closed and
     /// wiped. What was changed to is the answer.
@@ -155,10 +154,10 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// As there; and where this replica was not asked by `id`
-    /// ([`NotHeard`](MembershipError::NotHeard), as
-    /// [`Unreachable`](crate::ErrorKind::Unreachable)): it may be heard soon. A member is left as
-    /// it is.
+    /// As there; and as [`Unreachable`](crate::ErrorKind::Unreachable) where this replica was not
+    /// asked by `id` ([`NotHeard`](MembershipError::NotHeard)), which it may be soon, or cannot
+    /// connect to it at the address that it was opened with
+    /// ([`NotReached`](MembershipError::NotReached)). A member is left as it is.
     ///
     /// ```no_run
     /// # fn main() -> indelible::Result<()> {
@@ -173,11 +172,14 @@ impl Replica {
         let id = id.into();
         let mut strangers = self.handle.strangers().into_iter();
         let stranger = strangers.find(|stranger| stranger.id == id);
+        let unreached = self.handle.unreached(id);
         self.change_membership(move |present| match stranger {
             _ if present.member(id).is_some() => Ok(present.clone()),
             Some(stranger) => present.with_observer(stranger),
             None if present.removed().contains(&id) => Err(MembershipError::RemovedId(id)),
-            None => Err(MembershipError::NotHeard(id)),
+            None => Err(unreached.map_or(MembershipError::NotHeard(id), |why| {
+                MembershipError::NotReached { id, why }
+            })),
         })
     }
 

@@ -63,6 +63,9 @@ mod newcomers;
 #[path = "scenarios/promotions.rs"]
 mod promotions;
 
+#[path = "scenarios/refusals.rs"]
+mod refusals;
+
 #[path = "scenarios/forced.rs"]
 mod forced;
 

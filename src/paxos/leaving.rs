@@ -11,8 +11,8 @@
 //!
 //! The slot is the first one that the membership governs which leaves it out. It may be the only
 //! one from whom those can learn of that membership who vote now: one of them may not have heard of
-//! it yet, or forget it in a crash, and then nobody can go on without it. So it is missed until so
-//! many of them have it durably that each quorum of phase 1 has one.
+//! it yet, or forget it in a crash, and then nobody can go on without it. So it is missed until
+//! enough of them to choose have it durably: then each quorum of phase 1 has one of these.
 //!
 //! Invariants:
 //! * No safety depends on anything here: who is missed and gone costs progress, until it is back.
@@ -31,7 +31,7 @@ impl Paxos {
     #[must_use]
     pub fn is_missed(&self) -> bool {
         let dismissed = self.quorum.those(|id| self.dismissed_by.contains(&id));
-        self.is_removed() && !self.quorum.meets_phase1(dismissed)
+        self.is_removed() && !self.quorum.is_phase2(dismissed)
     }
 
     /// The voters that are not known to have it durably that this replica was removed; none where

@@ -281,7 +281,9 @@ impl<D: Disk> Driver<D> {
         })?;
         let refuse = |err| {
             let kind = match err {
-                MembershipError::NotHeard(_) => ErrorKind::Unreachable,
+                MembershipError::NotHeard(_) | MembershipError::NotReached { .. } => {
+                    ErrorKind::Unreachable
+                }
                 _ => ErrorKind::InvalidArgument,
             };
             Error::membership(kind, err)
@@ -336,6 +338,10 @@ impl<D: Disk> Driver<D> {
         if counts && paxos.is_established() {
             return Some(Ok(next.clone()));
         }
+        if counts && self.stays_removed() {
+            // Those who vote now tell it whether they know.
+            return (!paxos.is_missed()).then(|| Ok(next.clone()));
+        }
         if counts && !self.leads() {
             let message = "the membership counts, but this replica leads no longer: it cannot tell \
                            whether the others have heard of it";
@@ -382,7 +388,8 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// Whether those who are to vote have caught up, and enough of all voters are heard to go on.
+/// Whether those who are to vote have caught up, enough of the voters are heard to make the change,
+/// and enough of those to be to go on.
 fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()> {
     let (present, chosen) = (paxos.membership(), paxos.view().slot_chosen);
     let mut promoted = next.voters().iter().map(|voter| voter.id);
@@ -399,11 +406,13 @@ fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()
         let err = MembershipError::NotCaughtUp { id, lag };
         return Err(Error::membership(ErrorKind::NotCaughtUp, err));
     }
-    if !paxos.can_carry(next) {
-        let others = next.voters().iter().map(|voter| voter.id).filter(|id| *id != own);
-        let missing = others.filter(|id| !paxos.reaches(*id)).collect();
-        let err = MembershipError::TooFewHeard { missing };
-        return Err(Error::membership(ErrorKind::Unreachable, err));
+    match [present, next].into_iter().find(|voting| !paxos.can_carry(voting)) {
+        None => Ok(()),
+        Some(voting) => {
+            let others = voting.voters().iter().map(|voter| voter.id).filter(|id| *id != own);
+            let missing = others.filter(|id| !paxos.reaches(*id)).collect();
+            let err = MembershipError::TooFewHeard { missing };
+            Err(Error::membership(ErrorKind::Unreachable, err))
+        }
     }
-    Ok(())
 }

@@ -162,6 +162,12 @@ impl Handle {
         self.calls.strangers()
     }
 
+    /// At which address a stranger that has reached this replica cannot be connected to, and why.
+    pub fn unreached(&self, id: ReplicaId) -> Option<String> {
+        let (_, counters) = self.calls.report();
+        counters.into_iter().find(|row| row.stranger && row.peer == id)?.unreached
+    }
+
     /// Takes no calls any more, lets what was proposed end, syncs, and ends all threads.
     ///
     /// # Errors

@@ -76,6 +76,13 @@ impl<D: Disk> Driver<D> {
         missed.map(Paxos::missed_by).unwrap_or_default()
     }
 
+    /// Whether it was removed, and stays until those who vote now have that durably: they could
+    /// tell it.
+    pub(super) fn stays_removed(&self) -> bool {
+        let could_tell = || !self.standing().hello.address.is_empty();
+        self.is_removed() && matches!(self.stage, Stage::Serving) && could_tell()
+    }
+
     /// Somebody who knows less than this replica, which was removed, is there: it may be the only
     /// one that can tell. It stays for another while. Or one that was removed asks to leave.
     pub(super) fn note_who_needs_whom(&mut self, message: &Message) {

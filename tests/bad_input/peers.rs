@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use indelible::{ErrorKind, Replica, Role, Status};
+use indelible::{ErrorKind, MembershipError, Replica, ReplicaId, Role, Status};
 
 use crate::cluster::{Cluster, NOTES, PATIENCE, addresses, config, until};
 
@@ -294,8 +294,16 @@ fn who_gives_a_wrong_address_of_its_own_is_told_of_with_the_reason() {
         status.strangers_unreached.is_some_and(|it| it.starts_with(&told))
             && founder.status().to_string().contains(&format!("stranger not reached: {told}"))
     });
+    let before = founder.status().slot_chosen;
     let err = founder.add_observer(2).wait().unwrap_err();
     assert_eq!(err.kind(), ErrorKind::Unreachable, "{err}");
+    match err.membership_error() {
+        Some(MembershipError::NotReached { id: ReplicaId(2), why }) => {
+            assert!(why.starts_with(&peers[2].1), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(founder.status().slot_chosen, before, "nothing is proposed");
     assert!(founder.status().applicants.is_empty());
     joins.close().unwrap();
     // With the right address it is taken in.

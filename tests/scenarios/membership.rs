@@ -102,7 +102,7 @@ pub fn expect_removed(cluster: &Cluster, id: ReplicaId) {
 
 /// The cluster comes together, and everyone who belongs knows who belongs.
 #[track_caller]
-fn settle(cluster: &Cluster) {
+pub fn settle(cluster: &Cluster) {
     cluster.settle();
     let chosen = cluster.sim.membership();
     for id in cluster.members() {
@@ -181,9 +181,9 @@ fn a_leader_that_is_removed_hands_over() {
         cluster.expect("somebody leads", |sim| sim.leader().is_some());
         let leader = cluster.sim.leader().unwrap();
         let write = cluster.begin(leader, 64);
-        // It counts, but who leads no longer cannot tell whether the others have heard of it.
-        let err = cluster.replica(leader).remove(leader).wait().unwrap_err();
-        assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
+        // It leads no longer when it counts; those who vote now tell it that they know.
+        let left = cluster.replica(leader).remove(leader).wait().unwrap();
+        assert!(left.removed().contains(&leader), "{left}");
         cluster.end(write).unwrap();
         let next = cluster.run_until(TIMEOUT, |sim| sim.leader().is_some_and(|id| id != leader));
         assert!(next, "seed {}: nobody took over", cluster.seed());
@@ -469,24 +469,5 @@ fn reads_are_fresh_while_the_membership_changes() {
         while_changing(&|leader| leader.change_membership(|present| present.with_quorums(3, 1)));
         assert_eq!(cluster.members().len(), 3, "{:?}", cluster.sim.membership());
         settle(cluster);
-    });
-}
-
-#[test]
-fn a_refusal_names_the_voters_to_be_that_are_not_heard() {
-    // Of three, one is away: to remove one of the others would leave two that are both needed.
-    with_outsiders(3, 0, |cluster| {
-        let (leader, away, left) = (cluster.leader, cluster.others[0], cluster.others[1]);
-        cluster.crash(away);
-        cluster.run_timeouts(2);
-        assert_eq!(cluster.sim.leader(), Some(leader), "seed {}", cluster.seed());
-        let err = cluster.replica(leader).remove(left).wait().unwrap_err();
-        let wanted = MembershipError::TooFewHeard { missing: vec![away] };
-        assert_eq!((err.kind(), err.membership_error()), (ErrorKind::Unreachable, Some(&wanted)));
-        assert!(err.to_string().ends_with(&format!("not replica {away}")), "{err}");
-        let err = cluster.replica(leader).transfer_leadership(away).wait().unwrap_err();
-        assert!(err.to_string().contains("is not heard"), "{err}");
-        cluster.write_some(leader, 2);
-        assert!(cluster.replica(leader).membership().is_some_and(|it| it.voters().len() == 3));
     });
 }

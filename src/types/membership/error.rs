@@ -83,9 +83,15 @@ pub enum MembershipError {
     },
     /// A removed id would be forgotten.
     Forgotten(ReplicaId),
-    /// The replica did not ask to join, as far as the one that was called knows: it lets in whom it
-    /// can connect to, at the address that the replica was opened with.
+    /// The replica did not ask to join, as far as the one that was called knows.
     NotHeard(ReplicaId),
+    /// The replica asks to join, and cannot be connected to at the address that it was opened with.
+    NotReached {
+        /// The replica.
+        id: ReplicaId,
+        /// That address, and what came of it.
+        why: String,
+    },
     /// It is to vote, and lags.
     NotCaughtUp {
         /// The replica.
@@ -93,9 +99,9 @@ pub enum MembershipError {
         /// By how many slots it lags, as far as it was heard lately.
         lag: Option<u64>,
     },
-    /// Too few of the voters to be are heard to go on with.
+    /// Too few of the voters are heard to make the change, or of those to be to go on with.
     TooFewHeard {
-        /// Those of them that this replica does not hear, or who do not hear it.
+        /// Those that this replica does not hear, or who do not hear it.
         missing: Vec<ReplicaId>,
     },
     /// Too few of the voters to be answered in time.
@@ -170,9 +176,13 @@ impl MembershipError {
             }
             Self::Forgotten(id) => write!(f, "it would be forgotten that replica {id} was removed"),
             Self::NotHeard(id) => {
-                let wanted = "one that was opened to join and can be reached at its own address";
-                write!(f, "replica {id} did not ask to join, wanted {wanted}")
+                write!(f, "replica {id} did not ask to join, wanted one that was opened to join")
             }
+            Self::NotReached { id, why } => write!(
+                f,
+                "replica {id} asks to join, and cannot be connected to at {why}; wanted one that \
+                 can be reached at its own address"
+            ),
             Self::NotCaughtUp { id, lag: Some(lag) } => {
                 write!(f, "replica {id} lags by {lag} slots, wanted one that has caught up")
             }
@@ -181,7 +191,7 @@ impl MembershipError {
             }
             Self::TooFewHeard { missing } => {
                 let missing = listed(missing);
-                write!(f, "too few of the voters to be are heard to go on: not replica {missing}")
+                write!(f, "too few of the voters are heard to go on: not replica {missing}")
             }
             Self::NotAnswered => f.write_str("too few of the voters to be answered in time"),
             Self::VoterCount(_)
