@@ -16,6 +16,7 @@
 //!   voted durably below that ballot, such a vote or a newer one, or abstains, or says that the
 //!   slot is chosen. But a vote that was lost is excused once a leader settled that it cannot
 //!   matter.
+//! * **I9, membership**: each is an edit of the one that governs before it.
 //! * **I11, settled**: below the ballot of a leader that calls slots settled, nothing is chosen
 //!   there.
 //! * **R, reads**: a barrier covers every slot that anyone had learned before the read began.
@@ -189,8 +190,10 @@ impl Checks {
             let next = entry.membership_after(self.membership()).map(|next| (*at, next));
             let was_open = self.changes.remove(&self.slot_chosen);
             self.slot_chosen = self.slot_chosen.next();
-            if let Some(membership) = next {
-                self.memberships.insert(self.slot_chosen, membership);
+            if let Some((at, next)) = next {
+                let (made, before) = (next.changes(), self.membership().changes());
+                assert!(made == before + 1, "I9: change {made} counts behind change {before}");
+                self.memberships.insert(self.slot_chosen, (at, next));
             }
             if was_open {
                 self.count_from(self.slot_chosen);

@@ -22,6 +22,7 @@
 
 mod changing;
 mod deposing;
+mod superseding;
 mod usurping;
 
 use std::collections::{BTreeMap, BTreeSet};

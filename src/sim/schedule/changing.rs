@@ -17,6 +17,7 @@ impl Schedule {
         match self.rng.below(20) {
             0 => return self.contest(),
             1 => return self.overtake(ids),
+            2 => return self.supersede(),
             _ => {}
         }
         for id in ids {
@@ -116,7 +117,7 @@ impl Schedule {
     }
 
     /// What some and others say to each other stays on its way, on these links.
-    fn part(&mut self, some: &[ReplicaId], others: &[ReplicaId]) -> Vec<Link> {
+    pub(super) fn part(&mut self, some: &[ReplicaId], others: &[ReplicaId]) -> Vec<Link> {
         let across = |one: &ReplicaId| {
             let both = |other: &ReplicaId| {
                 [Link { from: *one, to: *other }, Link { from: *other, to: *one }]
