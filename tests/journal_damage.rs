@@ -107,6 +107,8 @@ impl Owner {
         let entry = known.unwrap_or_else(|| entry(slot, 1000, rng));
         self.chosen.insert(slot, entry.clone());
         self.hold(slot, &entry);
+        let known = |slot: &u64| self.chosen.contains_key(slot);
+        self.slot_chosen += (self.slot_chosen..).take_while(known).count() as u64;
         Record::Chosen { slot: Slot(slot), entry }
     }
 

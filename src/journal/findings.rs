@@ -65,8 +65,6 @@ pub(super) struct Findings {
     /// Whether frames are lost that were durable, and nothing that counts behind them tells that
     /// no newer promise was among them.
     pub(super) lost_behind_promise: bool,
-    /// Below, only what was told to be chosen counts.
-    front: Slot,
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,
@@ -138,7 +136,6 @@ impl Findings {
             spoken_of: (0, Ballot::ZERO),
             heard_of: 0,
             lost_behind_promise: false,
-            front,
             slot_chosen: front,
             chosen: BTreeSet::new(),
             voted_behind: BTreeSet::new(),
@@ -171,8 +168,9 @@ impl Findings {
         let place = Place::new(segment, offset).filter(|_| self.index.can_hold(slot));
         let Some(place) = place else { return false };
         self.slot_end = self.slot_end.max(slot.next());
-        if kind == Kind::Vote && slot < self.front {
-            // What was chosen there was never compared with it.
+        if kind == Kind::Vote && slot < self.slot_chosen {
+            // Nobody votes for what is known to be chosen. It is what nobody compared with that:
+            // what a checkpoint stands for, or cast while what is known was not to be read.
             return true;
         }
         let is_vote = kind == Kind::Vote;
@@ -185,9 +183,7 @@ impl Findings {
         }
         match kind {
             Kind::Vote => {
-                if slot >= self.slot_chosen {
-                    self.votes.insert(slot, (ballot, place));
-                }
+                self.votes.insert(slot, (ballot, place));
                 self.settle(slot);
             }
             _ if slot >= self.slot_chosen => drop(self.chosen.insert(slot)),
@@ -209,11 +205,11 @@ impl Findings {
         }
     }
 
-    /// What is known to be chosen, and stands before a vote that may be for something else. It is
+    /// What was told to be chosen, and stands before a vote that may be for something else. It is
     /// to be said again: nobody shall take the vote for it where the first one is lost.
     pub(super) fn hidden(&self) -> Vec<(Slot, Place)> {
-        let known = self.voted_behind.range(..self.slot_chosen);
-        known.filter_map(|slot| Some((*slot, self.index.get(*slot)?))).collect()
+        let told = self.voted_behind.iter();
+        told.filter_map(|slot| Some((*slot, self.index.get(*slot)?))).collect()
     }
 
     /// Takes in what was written down of doubts.
@@ -221,6 +217,10 @@ impl Findings {
         if bugs::is_on(Bug::DoubtsForgotten) {
             return;
         }
+        // A doubt that ended since a peer told the entry is one until that is known to be chosen.
+        // The group that says so may be lost, or come behind this.
+        let told = self.chosen.iter().copied().filter(|slot| self.is_suspect(*slot));
+        let told = told.collect::<Vec<_>>();
         if digest == self.digest() {
             if !self.rotten.is_empty() {
                 reached!(DoubtsRead);
@@ -230,6 +230,7 @@ impl Findings {
         // What was promised and is lost stays lost.
         let promise_lost = doubts.promise_lost || self.written.promise_lost;
         self.written = Doubts { promise_lost, ..doubts };
+        told.into_iter().for_each(|slot| self.keep_in_doubt(slot));
     }
 
     /// A superheader tells that what was promised was lost before.
@@ -325,6 +326,17 @@ impl Findings {
         self.spoken_of.0 = self.spoken_of.0.max(header.meta_seq);
         self.spoken_of.1 = self.spoken_of.1.max(header.ballot);
         self.finds(header);
+    }
+
+    fn is_suspect(&self, slot: Slot) -> bool {
+        let sets = [&self.rotten, &self.torn, &self.written.faulty, &self.written.uncertain];
+        sets.into_iter().any(|set| set.contains(slot))
+    }
+
+    fn keep_in_doubt(&mut self, slot: Slot) {
+        if !self.is_suspect(slot) {
+            self.written.faulty.insert(SlotRange { first: slot, end: slot.next() });
+        }
     }
 
     fn settle(&mut self, slot: Slot) {

@@ -94,6 +94,7 @@ pub(super) fn open<D: Disk>(
     let mut identity = identity_of(&**disk, who, &names, &numbers)?;
     let shared_from = sharing::shared_from(&names, &identity);
     let alone = shared_from.is_none();
+    let front = identity.front;
     let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
     let scan = |rot| scan(&**disk, &identity, rot, newest, &numbers);
@@ -102,7 +103,7 @@ pub(super) fn open<D: Disk>(
         true => scan(Rot::Refused).or_else(|refusal| {
             let slot_checkpointed = newest.map_or(Slot::ZERO, |newest| newest.slot);
             let had = sharing::alone_from(&names);
-            healed(refusal, had, slot_checkpointed, || scan(Rot::Passed))
+            sharing::healed(refusal, had, slot_checkpointed, || scan(Rot::Passed))
         })?,
     };
     let recovered = recovered(&mut scan, newest)?;
@@ -113,21 +114,14 @@ pub(super) fn open<D: Disk>(
         index: RwLock::new(std::mem::take(&mut scan.found.index)),
         files: RwLock::new(BTreeMap::new()),
     });
-    let mut writer = None;
-    if scan.is_begun {
-        let segments = Segments::new(identity.front, ended(&scan));
-        let head = head(&mut scan, &numbers, tail);
-        {
-            let files = &scan.source.files;
-            let chain = scan.chain.iter().map(|number| (*number, Arc::clone(&files[number])));
-            shared.files.write().extend(chain);
-        }
-        identity.segment_last = head.number;
-        identity.segment_made = head.number;
-        let start = begin_segment(&**disk, &shared, options, head)?;
-        let (disk, shared) = (Arc::clone(disk), Arc::clone(&shared));
-        writer = Some(Writer::new(disk, shared, options, start, segments));
+    if identity.front != front {
+        // Said before a segment says what is chosen that rests on it.
+        identity::replace(&**disk, &identity)?;
     }
+    let mut writer = match scan.is_begun {
+        true => Some(go_on(disk, &shared, options, (&mut scan, &numbers, tail), &mut identity)?),
+        false => None,
+    };
     identity.boot = identity.next_boot(&**disk)?;
     identity::replace(&**disk, &identity)?;
     if scan.is_begun {
@@ -149,6 +143,25 @@ pub(super) fn open<D: Disk>(
         writer,
         checkpoints,
     })
+}
+
+/// Makes the segment with which a journal goes on behind what was found.
+fn go_on<D: Disk>(
+    disk: &Arc<D>,
+    shared: &Arc<Shared<D::File>>,
+    options: Options,
+    (scan, numbers, tail): (&mut Scan<D::File>, &[u64], Vec<Item>),
+    identity: &mut Identity,
+) -> Result<Writer<D>, JournalError> {
+    let segments = Segments::new(identity.front, ended(scan));
+    let head = head(scan, numbers, tail);
+    let files = &scan.source.files;
+    let chain = scan.chain.iter().map(|number| (*number, Arc::clone(&files[number])));
+    shared.files.write().extend(chain);
+    identity.segment_last = head.number;
+    identity.segment_made = head.number;
+    let start = begin_segment(&**disk, shared, options, head)?;
+    Ok(Writer::new(Arc::clone(disk), Arc::clone(shared), options, start, segments))
 }
 
 /// Makes the first segment of a directory that has just become part of a cluster.
@@ -255,23 +268,6 @@ fn scan<D: Disk>(
         slot_first: identity.front.slot.min(slot_checkpointed),
     };
     Scan::run(disk, known, membership.map(Membership::alpha), numbers)
-}
-
-/// What rotted while others had it was fetched from them, and stands in the journal a second time;
-/// or it is in the checkpoint, and they had trimmed it. Then the journal of one that is alone is
-/// whole. Others `had` what is below a slot, if they ever had anything.
-fn healed<F: File>(
-    refusal: JournalError,
-    had: Option<Slot>,
-    slot_checkpointed: Slot,
-    pass: impl FnOnce() -> Result<Scan<F>, JournalError>,
-) -> Result<Scan<F>, JournalError> {
-    let is_rot = matches!(refusal, JournalError::Corrupt { .. });
-    let Some(had) = had.filter(|_| is_rot) else { return Err(refusal) };
-    let needless = slot_checkpointed.min(had);
-    let healed = pass().ok().filter(|scan| scan.damage.is_healed(needless)).ok_or(refusal)?;
-    reached!(RotHealedBeforeAlone);
-    Ok(healed)
 }
 
 fn recovered<F: File>(

@@ -20,12 +20,14 @@
 //! * Where both files are there, `shared` counts.
 
 use crate::types::ids::Slot;
+use crate::types::marks::reached;
 use crate::types::membership::Membership;
 
 use super::Journal;
-use super::disk::{Disk, number_behind};
+use super::disk::{Disk, File, number_behind};
 use super::error::JournalError;
 use super::identity::Identity;
+use super::scan::Scan;
 
 /// Others have what is in the directory, if a slot follows.
 const SHARED_PREFIX: &str = "shared-";
@@ -74,6 +76,23 @@ pub(super) fn alone_from(names: &[String]) -> Option<Slot> {
 pub(super) fn began_alone(identity: &Identity) -> bool {
     let is_only = |membership: &Membership| membership.is_only(identity.replica);
     identity.membership.as_ref().is_none_or(is_only)
+}
+
+/// What rotted while others had it was fetched from them, and stands in the journal a second time;
+/// or it is in the checkpoint, and they had trimmed it. Then the journal of one that is alone is
+/// whole. Others `had` what is below a slot, if they ever had anything.
+pub(super) fn healed<F: File>(
+    refusal: JournalError,
+    had: Option<Slot>,
+    slot_checkpointed: Slot,
+    pass: impl FnOnce() -> Result<Scan<F>, JournalError>,
+) -> Result<Scan<F>, JournalError> {
+    let is_rot = matches!(refusal, JournalError::Corrupt { .. });
+    let Some(had) = had.filter(|_| is_rot) else { return Err(refusal) };
+    let needless = slot_checkpointed.min(had);
+    let healed = pass().ok().filter(|scan| scan.damage.is_healed(needless)).ok_or(refusal)?;
+    reached!(RotHealedBeforeAlone);
+    Ok(healed)
 }
 
 impl<D: Disk> Journal<D> {
