@@ -5,8 +5,9 @@ use std::fmt;
 
 use crate::record::{Record, records_of};
 use crate::runtime::handle::{EntryIterator, Handle};
+use crate::store::epochs::NoSlots;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Slot, TxId};
+use crate::types::ids::{Slot, SlotRange, TxId};
 
 /// Whole committed transactions of the ledger, in order of their ids.
 ///
@@ -41,22 +42,17 @@ pub struct Transactions {
 impl Transactions {
     /// Everything after `after` that is applied now.
     pub(crate) fn new(handle: Handle, after: TxId) -> Self {
-        let store = handle.store().get();
-        let end = store.applied().slot;
-        let floor = store.floor();
-        let trimmed = if store.gave_up(after) {
-            Some(Error::lost(after))
-        } else if after < floor && !store.is_last_before(after, floor) {
-            let message =
-                format!("the transactions up to {floor} were trimmed, wanted those after {after}");
-            Some(Error::new(ErrorKind::Trimmed, message))
-        } else {
-            None
+        let (slots, trimmed) = match handle.store().get().slots_after(after) {
+            Ok(slots) => (slots, None),
+            Err(NoSlots::GivenUp) => (SlotRange::default(), Some(Error::lost(after))),
+            Err(NoSlots::Trimmed { floor }) => {
+                let message = format!(
+                    "the transactions up to {floor} were trimmed, wanted those after {after}"
+                );
+                (SlotRange::default(), Some(Error::new(ErrorKind::Trimmed, message)))
+            }
         };
-        // Where no applied transaction has a later id, there is nothing to read.
-        let first = store.find_after(after.max(floor)).filter(|_| trimmed.is_none());
-        let first = first.unwrap_or(end);
-        let entries = handle.entries(first, end);
+        let entries = handle.entries(slots.first, slots.end);
         Self { handle, after, entries, records: VecDeque::new(), trimmed }
     }
 
@@ -96,6 +92,8 @@ impl Iterator for Transactions {
                 return Some(Ok(record));
             }
             if let Err(err) = self.read_entry()? {
+                // What comes behind would have a hole before it.
+                self.entries = Box::new(std::iter::empty());
                 return Some(Err(err));
             }
         }

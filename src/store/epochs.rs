@@ -16,7 +16,7 @@
 use super::ledger::Ledger;
 use super::{Boundary, Governing, State, Store};
 use crate::types::codec;
-use crate::types::ids::{ContentHash, Slot, TxId};
+use crate::types::ids::{ContentHash, Slot, SlotRange, TxId};
 use crate::types::membership::Membership;
 
 /// Where former epochs ended.
@@ -56,21 +56,43 @@ impl Epochs {
     }
 }
 
+/// Why the slots of what comes after a transaction cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSlots {
+    /// That transaction was given up.
+    GivenUp,
+    /// Some of them are here no more.
+    Trimmed {
+        /// Those after this id are.
+        floor: TxId,
+    },
+}
+
 impl Store {
     /// Whether the transaction `txid` was given up when a ledger was restored: it was acknowledged
     /// once, is not in this state, and never will be.
     #[must_use]
     pub fn gave_up(&self, txid: TxId) -> bool {
-        let state = self.state.read();
-        txid.epoch() < state.boundary.txid.epoch() && state.epochs.gave_up(txid)
+        self.state.read().gave_up(txid)
     }
 
-    /// Whether `txid` is the last of its epoch, and no transaction stands between it and `floor`,
-    /// with which the next epoch begins.
-    #[must_use]
-    pub fn is_last_before(&self, txid: TxId, floor: TxId) -> bool {
+    /// The slots with the transactions after `txid`, as far as they are applied.
+    ///
+    /// # Errors
+    ///
+    /// Where `txid` was given up, or not all of them are here.
+    pub fn slots_after(&self, txid: TxId) -> Result<SlotRange, NoSlots> {
         let state = self.state.read();
-        floor.counter() == 0 && state.epochs.ends.last() == Some(&txid)
+        let (last, end) = (state.boundary.txid, state.boundary.slot);
+        let floor = state.floor();
+        if state.gave_up(txid) {
+            return Err(NoSlots::GivenUp);
+        }
+        if txid < floor && !state.is_last_before(txid, floor) {
+            return Err(NoSlots::Trimmed { floor });
+        }
+        let first = state.ledger.find_after(txid.max(floor), last);
+        Ok(SlotRange { first: first.unwrap_or(end), end })
     }
 
     /// The same state as the beginning of another ledger: behind slot 0, which holds `membership`,
@@ -99,6 +121,21 @@ impl Store {
 }
 
 impl State {
+    fn gave_up(&self, txid: TxId) -> bool {
+        txid.epoch() < self.boundary.txid.epoch() && self.epochs.gave_up(txid)
+    }
+
+    /// Whether `txid` is the last of its epoch, and no transaction stands between it and `floor`,
+    /// with which the next epoch begins.
+    fn is_last_before(&self, txid: TxId, floor: TxId) -> bool {
+        floor.counter() == 0 && self.epochs.ends.last() == Some(&txid)
+    }
+
+    /// The newest id whose transaction cannot be found any more: those after it can.
+    pub(super) fn floor(&self) -> TxId {
+        self.ledger.floor(self.boundary.txid)
+    }
+
     /// Takes over what an image says of former epochs.
     pub(super) fn take_epochs(&mut self, ends: Vec<TxId>, last: TxId) -> Result<(), &'static str> {
         let are_before = ends.len() <= EPOCHS_MAX && {

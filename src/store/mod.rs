@@ -39,7 +39,7 @@ pub mod tables;
 pub mod versions;
 
 pub mod digest;
-mod epochs;
+pub mod epochs;
 pub mod ledger;
 pub mod sessions;
 
@@ -272,13 +272,6 @@ impl Store {
         (txid <= state.boundary.txid).then(|| state.ledger.find(txid, state.boundary.txid))?
     }
 
-    /// The slot of the first transaction after `txid`, or `None` where none is applied.
-    #[must_use]
-    pub fn find_after(&self, txid: TxId) -> Option<Slot> {
-        let state = self.state.read();
-        state.ledger.find_after(txid, state.boundary.txid)
-    }
-
     /// How the commands of an applied slot ended, or `None` where it is not applied or was
     /// forgotten.
     #[must_use]
@@ -326,8 +319,7 @@ impl Store {
     /// The newest id whose transaction cannot be found any more: those after it can.
     #[must_use]
     pub fn floor(&self) -> TxId {
-        let state = self.state.read();
-        state.ledger.floor(state.boundary.txid)
+        self.state.read().floor()
     }
 
     /// The first slot of which it is known which transactions are in it.
