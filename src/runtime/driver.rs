@@ -480,7 +480,7 @@ impl<D: Disk> Driver<D> {
         }
         let applied = || self.store.applied().slot;
         self.requests.answer_reads(applied, &mut self.effects.answers);
-        self.requests.answer_waits(|| self.store.applied().txid, &mut self.effects.answers);
+        self.requests.answer_waits(&self.store, &mut self.effects.answers);
         for serve in output.serve {
             self.serve(serve);
         }

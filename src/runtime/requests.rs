@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::store::Store;
 use crate::store::verdict::{Committed, Resolution};
 use crate::types::bugs::{self, Bug};
 use crate::types::error::{Error, ErrorKind};
@@ -131,17 +132,21 @@ impl Requests {
         self.add_deadline(deadline, Call::Wait(txid, self.numbers));
     }
 
-    /// Answers those who wait for a transaction that is applied, of which `last` is the newest.
-    pub fn answer_waits(&mut self, last: impl FnOnce() -> TxId, answers: &mut Vec<Answer>) {
+    /// Answers those who wait for a transaction that is applied in `store`, or that it was taken in
+    /// without.
+    pub fn answer_waits(&mut self, store: &Store, answers: &mut Vec<Answer>) {
         if self.waits.is_empty() {
             return;
         }
-        let later = self.waits.split_off(&(last(), u64::MAX));
+        let later = self.waits.split_off(&(store.applied().txid, u64::MAX));
         let over = std::mem::replace(&mut self.waits, later);
         if !over.is_empty() {
             reached!(WaitReached);
         }
-        answers.extend(over.into_values().map(|completer| Answer::Read(completer, Ok(()))));
+        answers.extend(over.into_iter().map(|((txid, _), completer)| {
+            let result = if store.gave_up(txid) { Err(Error::lost(txid)) } else { Ok(()) };
+            Answer::Read(completer, result)
+        }));
     }
 
     /// The newest read that waits: an answer to it answers all.

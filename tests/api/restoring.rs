@@ -139,6 +139,7 @@ fn a_backup_of_a_backup_knows_all_epochs() {
 fn a_restored_ledger_grows() {
     let directory = tempfile::tempdir().unwrap();
     let (replica, bytes, _) = written(&directory.path().join("old"));
+    let lost = replica.put(NOTES, 1, b"behind the backup").wait().unwrap().at;
     replica.close().unwrap();
     let path = |id: u64| directory.path().join(id.to_string());
     let (network, addresses) = (Network::new(), addresses(3));
@@ -151,9 +152,12 @@ fn a_restored_ledger_grows() {
     for id in 2..=3 {
         let known = [addresses[0].clone(), addresses[id as usize - 1].clone()];
         let joined = builder(id).peers(known).join(restored.cluster).open().unwrap();
+        // It is in another ledger as long as it has no state.
+        let waits = joined.wait_for(lost);
         until("the leader knows who wants to join", || first.add_observer(id).wait().is_ok());
         joined.wait_ready(PATIENCE).unwrap();
         until("it has caught up", || first.promote(id).wait().is_ok());
+        assert_eq!(waits.wait().unwrap_err().kind(), ErrorKind::Lost);
         open.push(joined);
     }
     for replica in &open {
