@@ -274,7 +274,10 @@ impl<T: Send> Answer<T> for Oneshot<T> {
     }
 
     fn set_waker(&self, waker: &Waker) {
-        self.state.lock().waker = Some(waker.clone());
+        // What a waker does where it is copied or dropped is not known here: not under the lock.
+        let waker = waker.clone();
+        let former = self.state.lock().waker.replace(waker);
+        drop(former);
     }
 }
 

@@ -190,11 +190,13 @@ impl Transport for Tcp {
         listener.set_nonblocking(true)?;
         let _ = self.local_address.set(listener.local_addr()?);
         *listen = Listen::Begun;
-        // Under the lock of the peers, so that none is dialed twice or never.
+        // Under the lock of the peers, so that none is dialed twice or never. Where no thread can
+        // be had, the spawner closes this at once, and takes the same locks.
         let peers = self.shared.peers.write();
         *self.shared.link.lock() = Some(link.clone());
-        peers.values().for_each(|peer| spawn_dialer(&self.shared, &link, peer));
-        drop(peers);
+        let known = peers.values().cloned().collect::<Vec<_>>();
+        drop((peers, listen));
+        known.iter().for_each(|peer| spawn_dialer(&self.shared, &link, peer));
         let shared = Arc::clone(&self.shared);
         let deliver = link.clone();
         let run = Box::new(move || acceptor::run(&shared, &deliver, &listener));
