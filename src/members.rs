@@ -48,10 +48,10 @@ impl Replica {
     /// round while the change is decided. The leader first makes sure that the voters to be can go
     /// on by themselves: those that are new have caught up, and enough of all of them answer. It
     /// may leave out itself; then it lets another one lead, and stays until those who vote then
-    /// have told it that they know. Ends
-    /// when the change is established: it counts, enough of its voters to choose have it durably,
-    /// and something was chosen under it, so that the replicas that were left out may be closed and
-    /// wiped. What was changed to is the answer.
+    /// have told it that they know. Ends when the change is established: it counts, enough of its
+    /// voters to choose have it durably, and, unless its leader left, something was chosen under
+    /// it, so that the replicas that were left out may be closed and wiped. What was changed to is
+    /// the answer.
     ///
     /// `edit` runs while the replica does nothing else: it must not call the replica, or wait.
     ///

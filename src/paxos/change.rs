@@ -326,6 +326,14 @@ impl Paxos {
         self.reaches_both(&Quorum::of(membership), |_| true)
     }
 
+    /// Whether this leader, and those that can be reached both ways, are enough of the present
+    /// voters to choose: their promises it has.
+    #[must_use]
+    pub fn can_choose(&self) -> bool {
+        let own = self.options.id;
+        self.quorum.is_phase2(self.quorum.those(|id| id == own || self.reaches(id)))
+    }
+
     /// Whether this leader may propose `entry` next, which phase 1 found.
     pub(super) fn may_propose_found(&self, entry: &Entry) -> bool {
         let changes = entry.membership_after(&self.membership).is_some();

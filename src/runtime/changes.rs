@@ -388,8 +388,8 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// Whether those who are to vote have caught up, enough of the voters are heard to make the change,
-/// and enough of those to be to go on.
+/// Whether those who are to vote have caught up, enough of the voters are heard to choose, and
+/// enough of those to be to go on.
 fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()> {
     let (present, chosen) = (paxos.membership(), paxos.view().slot_chosen);
     let mut promoted = next.voters().iter().map(|voter| voter.id);
@@ -406,13 +406,13 @@ fn check_prepared(own: ReplicaId, paxos: &Paxos, next: &Membership) -> Result<()
         let err = MembershipError::NotCaughtUp { id, lag };
         return Err(Error::membership(ErrorKind::NotCaughtUp, err));
     }
-    match [present, next].into_iter().find(|voting| !paxos.can_carry(voting)) {
-        None => Ok(()),
-        Some(voting) => {
-            let others = voting.voters().iter().map(|voter| voter.id).filter(|id| *id != own);
-            let missing = others.filter(|id| !paxos.reaches(*id)).collect();
-            let err = MembershipError::TooFewHeard { missing };
-            Err(Error::membership(ErrorKind::Unreachable, err))
-        }
-    }
+    let too_few = match (paxos.can_choose(), paxos.can_carry(next)) {
+        (true, true) => return Ok(()),
+        (false, _) => present,
+        (true, false) => next,
+    };
+    let others = too_few.voters().iter().map(|voter| voter.id).filter(|id| *id != own);
+    let missing = others.filter(|id| !paxos.reaches(*id)).collect();
+    let err = MembershipError::TooFewHeard { missing };
+    Err(Error::membership(ErrorKind::Unreachable, err))
 }

@@ -1,8 +1,8 @@
 //! Changes of the membership that nobody could make, or go on with: refused, and never proposed.
 
-use indelible::{ErrorKind, Membership, MembershipError};
+use indelible::{ErrorKind, Membership, MembershipError, ReplicaId};
 
-use super::membership::{settle, with_outsiders};
+use super::membership::{change, join, settle, with_outsiders};
 
 #[test]
 fn a_change_that_the_present_voters_cannot_carry_is_refused() {
@@ -38,5 +38,24 @@ fn a_refusal_names_the_voters_to_be_that_are_not_heard() {
         assert!(err.to_string().contains("is not heard"), "{err}");
         cluster.write_some(leader, 2);
         assert!(cluster.replica(leader).membership().is_some_and(|it| it.voters().len() == 3));
+    });
+}
+
+#[test]
+fn those_who_can_choose_can_replace_those_who_are_gone() {
+    // Two votes are enough, and four promises were had. They would not be had again.
+    with_outsiders(5, 1, |cluster| {
+        change(cluster, |leader| leader.change_membership(|present| present.with_quorums(4, 2)));
+        join(cluster, 6);
+        cluster.expect("somebody leads", |sim| sim.leader().is_some());
+        let leader = cluster.sim.leader().unwrap();
+        let gone = (1..=5).map(ReplicaId).filter(|id| *id != leader).take(2).collect::<Vec<_>>();
+        gone.iter().for_each(|id| cluster.crash(*id));
+        cluster.run_timeouts(2);
+        assert_eq!(cluster.sim.leader(), Some(leader), "seed {}", cluster.seed());
+        cluster.replica(leader).replace(gone[0], 6).wait().unwrap();
+        cluster.write_some(leader, 2);
+        cluster.reopen(gone[1]);
+        settle(cluster);
     });
 }

@@ -14,8 +14,8 @@ use crate::types::membership::{Member, Membership};
 use super::Schedule;
 
 impl Schedule {
-    /// One that may change the membership does, with entries before it that nobody has; a second one
-    /// leads and makes another change; a third one finds what the first one voted for.
+    /// One that may change the membership does, with entries before it that nobody has; a second
+    /// one leads and makes another change; a third one finds what the first one voted for.
     pub(super) fn supersede(&mut self) {
         let present = self.cores.checks().membership().clone();
         let voters = present.voters().iter().map(|voter| voter.id).collect::<Vec<_>>();
