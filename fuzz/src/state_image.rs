@@ -78,8 +78,8 @@ fn check(bytes: usize, pieces: &[Vec<u8>]) -> Result<(), ImageError> {
     assert_eq!(again.applied(), applied);
     let known = (0..applied.slot.0.min(1 << 16)).map(Slot);
     for outcome in known.filter_map(|slot| store.outcome(slot)) {
-        let slot = store.find_after(outcome.after);
-        assert_eq!(again.find_after(outcome.after), slot);
+        let slots = store.slots_after(outcome.after);
+        assert_eq!(again.slots_after(outcome.after), slots);
     }
     if applied.slot.0 < u64::MAX {
         store.apply(applied.slot, &Entry::no_op()).expect("a no-op can be applied anywhere");

@@ -9,7 +9,6 @@ use crate::journal::disk::Disk;
 use crate::paxos::step::Input;
 #[cfg(feature = "sim")]
 use crate::store::verdict::Resolution;
-#[cfg(feature = "sim")]
 use crate::types::bugs::{self, Bug};
 #[cfg(feature = "sim")]
 use crate::types::command::Command;
