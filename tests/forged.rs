@@ -309,7 +309,7 @@ fn slots_that_are_said_to_be_chosen_must_be_there() {
         let mut segment = Segment::load(&disk, 1);
         segment.add_to_frames(SLOT_CHOSEN, count);
         segment.store();
-        refused(&disk, if voters == 1 { "20: a chosen slot has no frame" } else { "out of range" });
+        refused(&disk, if voters == 1 { "a chosen slot has no frame" } else { "out of range" });
     }
 }
 
