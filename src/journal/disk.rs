@@ -56,7 +56,7 @@ pub trait Disk: Send + Sync + 'static {
     /// Where it cannot be done; then nothing changed.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file. Whoever has it open can still read it.
+    /// Removes a file. Whoever has it open can still read it, but for where it [rests](File::rest).
     ///
     /// # Errors
     ///

@@ -219,7 +219,7 @@ impl Findings {
         }
         // A doubt that ended since a peer told the entry is one until that is known to be chosen.
         // The group that says so may be lost, or come behind this.
-        let told = self.chosen.iter().copied().filter(|slot| self.is_suspect(*slot));
+        let told = self.chosen.iter().filter_map(|slot| Some((*slot, self.is_faulty(*slot)?)));
         let told = told.collect::<Vec<_>>();
         if digest == self.digest() {
             if !self.rotten.is_empty() {
@@ -230,7 +230,13 @@ impl Findings {
         // What was promised and is lost stays lost.
         let promise_lost = doubts.promise_lost || self.written.promise_lost;
         self.written = Doubts { promise_lost, ..doubts };
-        told.into_iter().for_each(|slot| self.keep_in_doubt(slot));
+        for (slot, is_faulty) in told {
+            if self.is_faulty(slot).is_none() {
+                let Doubts { faulty, uncertain, .. } = &mut self.written;
+                let doubt = if is_faulty { faulty } else { uncertain };
+                doubt.insert(SlotRange { first: slot, end: slot.next() });
+            }
+        }
     }
 
     /// A superheader tells that what was promised was lost before.
@@ -328,14 +334,12 @@ impl Findings {
         self.finds(header);
     }
 
-    fn is_suspect(&self, slot: Slot) -> bool {
-        let sets = [&self.rotten, &self.torn, &self.written.faulty, &self.written.uncertain];
-        sets.into_iter().any(|set| set.contains(slot))
-    }
-
-    fn keep_in_doubt(&mut self, slot: Slot) {
-        if !self.is_suspect(slot) {
-            self.written.faulty.insert(SlotRange { first: slot, end: slot.next() });
+    /// Whether a slot is FAULTY, as far as was read, or UNCERTAIN; `None` where it is not in doubt.
+    fn is_faulty(&self, slot: Slot) -> Option<bool> {
+        let is_in = |sets: [&SlotSet; 2]| sets.into_iter().any(|set| set.contains(slot));
+        match is_in([&self.rotten, &self.written.faulty]) {
+            true => Some(true),
+            false => is_in([&self.torn, &self.written.uncertain]).then_some(false),
         }
     }
 

@@ -190,9 +190,23 @@ impl Resting {
             self.keep(path, Arc::clone(&file));
             return Ok(file);
         }
-        let file = Arc::new(options().open(path)?);
-        self.keep(path, Arc::clone(&file));
-        Ok(file)
+        // What rests has always as many files as are open at a time: where no other may be opened,
+        // one of these makes place. It is no damage.
+        loop {
+            match options().open(path) {
+                Ok(file) => {
+                    let file = Arc::new(file);
+                    self.keep(path, Arc::clone(&file));
+                    return Ok(file);
+                }
+                Err(err) if is_exhausted(&err) && self.close_one() => {}
+                Err(err) => return Err(err),
+            }
+        }
+    }
+
+    fn close_one(&self) -> bool {
+        self.0.lock().pop_front().is_some()
     }
 
     fn keep(&self, path: &Path, file: Arc<fs::File>) {
@@ -221,6 +235,13 @@ impl Drop for RealLock {
         // the descriptor until it runs its own program, and with it the lock.
         let _ = self.file.unlock();
     }
+}
+
+/// Whether as many files are open as may be, or there is no memory for another one.
+fn is_exhausted(err: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(err);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 /// How many files of a directory that rest are open at a time.

@@ -301,7 +301,7 @@ fn recovered<F: File>(
 /// What no evidence covers, to be written again, and what is in doubt. The promise is not in it: it
 /// is at the head of every segment anyway.
 fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
-    let mut items = Vec::new();
+    let (mut items, chosen) = (Vec::new(), scan.found.slot_chosen);
     let doubts = scan.damage.record();
     // That none are left of the damage that there is must be written down too: frames that told so
     // may be among those that are written again, as part of other groups.
@@ -310,6 +310,8 @@ fn tail_items<F: File>(scan: &mut Scan<F>) -> Result<Vec<Item>, JournalError> {
         let Some(place) = Place::new(header.segment, header.offset) else { continue };
         let slot = header.slot;
         match header.kind {
+            // It is not what is known to be chosen, and must not pass for it.
+            Kind::Vote if slot < chosen && scan.found.index.get(slot) != Some(place) => {}
             Kind::Vote => {
                 let entry = entry(scan, slot, place)?;
                 items.push(Item::Vote { slot, ballot: header.ballot, entry });

@@ -168,6 +168,8 @@ impl<F: File> Scan<F> {
                 // are.
                 self.found.end_group(Slot::ZERO);
             }
+            // As if it were whole: see `Findings::take`.
+            Kind::Vote if header.slot < self.found.slot_chosen => {}
             Kind::Vote | Kind::Chosen => self.found.rot_slot(payload, header.slot),
             // It may have told of any slot.
             Kind::Doubts => self.found.rot(payload, stray.payload_bytes(), 1),

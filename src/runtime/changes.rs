@@ -5,7 +5,8 @@
 //!   caller      this leader
 //!     | edit       |  the edit of the present membership is allowed, those who would vote have
 //!     |----------->|  caught up, and enough of them are heard: asks the core
-//!     |            |  ... chosen; enough of the new voters have it durably, and it was used
+//!     |            |  ... chosen; enough of the new voters have it durably, and it was used,
+//!     |            |  or they told the leader that left
 //!     |<-----------|
 //! ```
 //!

@@ -52,7 +52,8 @@ pub(super) struct Checkpoints {
     /// Who makes a backup, and waits for the state.
     pub(super) backups: Vec<Completer<Box<Backup>>>,
     /// One that reaches this slot is wanted: entries below it rotted and were journaled again, or
-    /// are lost for good, and whoever lacks them can be told so only then.
+    /// are lost for good, and whoever lacks them can be told so only then; or a peer may have found
+    /// that the only one here is damaged.
     wanted_below: Slot,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,

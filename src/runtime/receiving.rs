@@ -2,7 +2,7 @@
 //! replica lacks.
 //!
 //! A peer that was asked for entries said that it trimmed them, or lost them as everybody did
-//! (`lost.rs`). From then on it is asked for its newest checkpoint: one part at a time, and the
+//! (`lost.rs`). From then on it is asked for a checkpoint: one part at a time, and the
 //! next one as soon as there is room for it. Parts are put together, checked, written and made into
 //! a state by jobs of the journal (`journal/parts.rs`, `journal/checkpointing.rs`), while this
 //! replica goes on with what it can. When the file has its name, the state is taken in

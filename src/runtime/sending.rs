@@ -110,9 +110,10 @@ impl<D: Disk> Sending<D> {
 impl<D: Disk> Driver<D> {
     /// A peer wants a part of a checkpoint: of the one of `slot`, or of any.
     pub(super) fn on_fetch_checkpoint(&mut self, to: ReplicaId, slot: Option<Slot>, offset: u64) {
-        let is_known = self.sending.to.contains_key(&to);
-        if !is_known && SENDING_MAX <= self.sending.to.len() {
-            return;
+        match self.sending.to.get(&to) {
+            Some(sent) if sent.reads => return,
+            None if SENDING_MAX <= self.sending.to.len() => return,
+            Some(_) | None => {}
         }
         let is_named = |kept: &&Checkpoint<D>| slot == Some(kept.header().slot);
         let pause = (self.now, self.options.election_timeout);
@@ -124,7 +125,6 @@ impl<D: Disk> Driver<D> {
         let (asked_at, wanted, has_begun) = (self.now, Some(offset), offset > 0);
         let needed_at = asked_at;
         match self.sending.to.get_mut(&to) {
-            Some(sent) if sent.reads => {}
             Some(sent) => {
                 (sent.checkpoint, sent.asked_at, sent.wanted) = (checkpoint, asked_at, wanted);
                 (sent.needed_at, sent.has_begun) = (needed_at, has_begun);
@@ -192,7 +192,7 @@ impl<D: Disk> Driver<D> {
                     let message = Message::CheckpointPart(part);
                     self.effects.sends.push(Envelope { to, message });
                 }
-                // Who asked turns to somebody else, or to what is newest then.
+                // Who asked turns to somebody else, or to another checkpoint.
                 Err(err) => {
                     self.sending.to.remove(&to);
                     self.damage = Some(err.into());
