@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indelible::ReplicaId;
 use indelible::journal::disk::{Disk, File};
 use indelible::journal::memory::{MemoryDisk, MemoryFile, MemoryLock};
 use indelible::journal::{self, Journal};
@@ -15,6 +14,7 @@ use indelible::types::command::Command;
 use indelible::types::edition::Edition;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::time::Moment;
+use indelible::{ErrorKind, ReplicaId};
 
 /// Whoever syncs while the flag is up waits.
 #[derive(Clone)]
@@ -142,4 +142,28 @@ fn calls_are_answered_while_the_disk_hangs() {
         assert!(answer.expect("every call is answered in time").is_err());
     }
     handle.close().unwrap();
+}
+
+#[test]
+fn who_closes_while_the_disk_hangs_is_told_so() {
+    let (hangs, patience) = (Arc::new(AtomicBool::new(false)), Duration::from_secs(30));
+    let disk = HungDisk(MemoryDisk::new(), Arc::clone(&hangs));
+    let journal = Journal::open(disk.clone(), journal::Options::default(), ReplicaId(1)).unwrap();
+    let driver = Driver::open(journal, options(), Moment::ZERO).unwrap();
+    let close_timeout = Duration::from_millis(100);
+    let start = threads::Start { driver, transport: None, close_timeout };
+    let handle = threads::start(start).unwrap();
+    handle.read(Some(patience)).wait().unwrap();
+
+    hangs.store(true, Ordering::SeqCst);
+    let mut put = handle.propose(&|ticket| Ok(Command::of(ticket).encode()));
+    assert!(put.wait_timeout(Duration::from_millis(200)).is_none());
+    let err = handle.close().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
+    assert!(disk.lock().is_err(), "something may still write to it");
+    assert!(put.wait_timeout(patience).expect("it is answered").is_err());
+    // Once the disk goes on, it can be closed.
+    hangs.store(false, Ordering::SeqCst);
+    handle.close().unwrap();
+    disk.lock().unwrap();
 }

@@ -312,9 +312,18 @@ impl<T> Completer<T> {
         self
     }
 
+    /// Gives the answer, and wakes a thread that waits for it. Returns who is to be woken besides:
+    /// that is somebody else's code, which may take long, or wait for another answer.
+    #[must_use = "a task may wait for it"]
+    pub fn give(mut self, value: Result<T>) -> Option<Waker> {
+        self.answer(value)
+    }
+
     /// Gives the answer, and wakes who waits for it.
-    pub fn complete(mut self, value: Result<T>) {
-        self.answer(value);
+    pub fn complete(self, value: Result<T>) {
+        if let Some(waker) = self.give(value) {
+            waker.wake();
+        }
     }
 
     /// Whether somebody can still take the answer.
@@ -323,17 +332,12 @@ impl<T> Completer<T> {
         self.oneshot.as_ref().is_some_and(|oneshot| Arc::strong_count(oneshot) > 1)
     }
 
-    fn answer(&mut self, value: Result<T>) {
-        let Some(oneshot) = self.oneshot.take() else { return };
-        let waker = {
-            let mut state = oneshot.state.lock();
-            state.value = Some(value);
-            oneshot.answered.notify_all();
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    fn answer(&mut self, value: Result<T>) -> Option<Waker> {
+        let oneshot = self.oneshot.take()?;
+        let mut state = oneshot.state.lock();
+        state.value = Some(value);
+        oneshot.answered.notify_all();
+        state.waker.take()
     }
 }
 
@@ -346,7 +350,9 @@ impl<T> Drop for Completer<T> {
             Some(request) => Error::outcome_unknown(request, message),
             None => Error::new(ErrorKind::Poisoned, message),
         };
-        self.answer(Err(err));
+        if let Some(waker) = self.answer(Err(err)) {
+            waker.wake();
+        }
     }
 }
 

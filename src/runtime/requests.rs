@@ -6,6 +6,7 @@
 //!   or may yet (`writes.rs`), as an unknown outcome.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::task::Waker;
 
 use crate::store::Store;
 use crate::store::verdict::{Committed, Resolution};
@@ -64,17 +65,18 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Tells the caller.
-    pub fn give(self) {
+    /// Tells the caller. Returns who is to be woken besides; see [`Completer::give`].
+    #[must_use = "a task may wait for it"]
+    pub fn give(self) -> Option<Waker> {
         match self {
-            Self::Write(completer, result) => completer.complete(result),
-            Self::Resolution(completer, result) => completer.complete(result),
+            Self::Write(completer, result) => completer.give(result),
+            Self::Resolution(completer, result) => completer.give(result),
             Self::Read(completer, result)
             | Self::HandOver(completer, result)
-            | Self::Checkpoint(completer, result) => completer.complete(result),
-            Self::Membership(completer, result) => completer.complete(result),
-            Self::Backup(completer, result) => completer.complete(result),
-            Self::Leader(completer, result) => completer.complete(result),
+            | Self::Checkpoint(completer, result) => completer.give(result),
+            Self::Membership(completer, result) => completer.give(result),
+            Self::Backup(completer, result) => completer.give(result),
+            Self::Leader(completer, result) => completer.give(result),
         }
     }
 }

@@ -7,6 +7,10 @@
 //! * No lock is held while waiting for a disk, but where docs/architecture.md (Threads) says so.
 //! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
 //! * When the last handle is gone, all threads end within a bounded time.
+//!
+//! What a handle asks of them, and how they end, is in `threads/calls.rs`.
+
+mod calls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,32 +19,29 @@ use std::time::{Duration, SystemTime};
 use crate::journal::disk::Disk;
 use crate::journal::{Job, Reader};
 use crate::store::current::Current;
-use crate::store::verdict::{Committed, Resolution};
 use crate::sync::uptime::uptime;
 use crate::sync::{Instant, Mutex, MutexGuard, thread};
-use crate::transport::{Arrival, Link, PeerCounters, Refusal, Task, Transport};
-use crate::types::command::{Command, Ticket};
+use crate::transport::{Arrival, Link, Refusal, Task, Transport};
+use crate::types::command::Ticket;
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
-use crate::types::membership::{Member, Membership};
-use crate::types::message::{EncodedCommand, Hello};
+use crate::types::ids::ReplicaId;
+use crate::types::message::Hello;
 use crate::types::time::{Clocks, Moment, Time};
 
 use super::admission::inbox_full;
-use super::backups::Backup;
-use super::changes::Edit;
 use super::driver::Driver;
-use super::ending::{not_ended, panicked, refusal};
+use super::ending::{panicked, refusal};
 use super::events;
 use super::gate::Gate;
 use super::gathering::{Gathering, Kind};
-use super::handle::{Calls, EntryIterator, Handle};
+use super::handle::{Calls, Handle};
 use super::inbox::Inbox;
 pub use super::opening::Start;
 use super::pending::{Completer, Helper, Pending};
 use super::report::Report;
+use super::requests::Answer;
 use super::signals::{Clock, Jobs, Life};
-use super::tail::{AppliedEntries, Tail};
+use super::tail::Tail;
 use super::tickets::Tickets;
 use super::turn::{Effects, Event};
 
@@ -153,8 +154,8 @@ impl<D: Disk> Engine<D> {
         {
             self.tickets.settle([command.request]);
         }
-        if let Some(answer) = refusal(event, inbox_full()) {
-            answer.give();
+        if let Some(waker) = refusal(event, inbox_full()).and_then(Answer::give) {
+            waker.wake();
         }
     }
 
@@ -195,9 +196,11 @@ impl<D: Disk> Engine<D> {
         }
         let effects = self.turn(&mut driver, events);
         drop(driver);
-        for answer in effects.answers {
-            // It wakes somebody, and whoever that is may panic: the others are answered still.
-            let _ = catch_unwind(AssertUnwindSafe(|| answer.give()));
+        // All are answered before anybody else's code runs, which may wait for one of them.
+        let wakers = effects.answers.into_iter().filter_map(Answer::give).collect::<Vec<_>>();
+        for waker in wakers {
+            // Whoever that is may panic: the others are woken still.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
@@ -392,108 +395,5 @@ impl<D: Disk> Helper for Engine<D> {
         }
         self.life.thread_ended();
         helps
-    }
-}
-
-impl<D: Disk> Calls for Engine<D> {
-    fn propose(&self, encode: &dyn Fn(Ticket) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
-        let ticket = self.draw();
-        let request = ticket.request;
-        let bytes = encode(ticket).inspect_err(|_| self.tickets.settle([request]))?;
-        let command = EncodedCommand { request, bytes };
-        Ok(self.ask(|completer| Event::propose(command, completer, false)))
-    }
-
-    #[cfg(feature = "sim")]
-    fn propose_again(&self, command: EncodedCommand) -> Pending<Committed> {
-        self.ask(|completer| Event::propose(command, completer, true))
-    }
-
-    fn resolve(&self, request: RequestId) -> Pending<Resolution> {
-        let own = self.draw().request;
-        let bytes = Command::resolving(request, own).encode();
-        let command = EncodedCommand { request: own, bytes };
-        self.ask(|completer| Event::Resolve { command, completer })
-    }
-
-    fn read(&self, timeout: Option<Duration>) -> Pending<()> {
-        let timeout = timeout.unwrap_or(self.request_timeout);
-        self.ask(|completer| Event::Read { completer, timeout })
-    }
-
-    fn wait_for(&self, txid: TxId) -> Pending<()> {
-        let timeout = self.request_timeout;
-        self.ask(|completer| Event::WaitFor { txid, completer, timeout })
-    }
-
-    fn change(&self, edit: Edit) -> Pending<Membership> {
-        self.ask(|completer| Event::Change { edit, completer })
-    }
-
-    fn hand_over(&self, to: ReplicaId) -> Pending<()> {
-        self.ask(|completer| Event::HandOver { to, completer })
-    }
-
-    fn next_leader(&self, known: Option<Ballot>) -> Pending<Option<Ballot>> {
-        self.ask(|completer| Event::NextLeader { known, completer })
-    }
-
-    fn checkpoint(&self) -> Pending<()> {
-        self.ask(|completer| Event::Checkpoint { completer })
-    }
-
-    fn backup(&self) -> Pending<Box<Backup>> {
-        self.ask(|completer| Event::Backup { completer })
-    }
-
-    fn store(&self) -> &Arc<Current> {
-        &self.store
-    }
-
-    fn entries(&self, from: Slot, end: Slot) -> EntryIterator {
-        Box::new(AppliedEntries::new(self.reader.clone(), self.tail.clone(), from, end))
-    }
-
-    fn report(&self) -> (Report, Vec<PeerCounters>) {
-        let counters = self.transport.as_ref().map(|transport| transport.counters());
-        (self.report_now(), counters.unwrap_or_default())
-    }
-
-    fn strangers(&self) -> Vec<Member> {
-        let counters = self.transport.as_ref().map(|transport| transport.counters());
-        self.gate.strangers_among(&counters.unwrap_or_default())
-    }
-
-    fn close(&self) -> Result<()> {
-        self.push(Event::Close(self.close_timeout));
-        let patience = self.close_timeout.saturating_add(JOIN_PATIENCE);
-        self.life.wait_stopped(patience);
-        self.shut_down();
-        match self.report_now().stopped {
-            Some(err) if err.kind() != ErrorKind::Closed => Err(err),
-            Some(_) => Ok(()),
-            None => Err(not_ended(self.id, patience)),
-        }
-    }
-
-    fn shut_down(&self) {
-        if !self.life.is_stopped() {
-            // Dropped without being closed: what was not proposed does not happen.
-            self.push(Event::Close(Duration::ZERO));
-        }
-        self.stop();
-        self.life.end();
-        self.jobs.wake_all();
-        self.clock.wake();
-        // Handles and answers may outlive the replica, and must not keep the directory. But while
-        // anything may still write to it, nobody else may open it. The lock of the driver is taken
-        // already where a waker that the driver woke drops the last handle.
-        if self.life.wait_ended(JOIN_PATIENCE)
-            && let Some(mut driver) = self.driver.try_lock_for(JOIN_PATIENCE)
-        {
-            driver.release();
-        }
-        // As in `report_now`. The clock has stopped: nobody else would ever look.
-        self.drive();
     }
 }

@@ -429,7 +429,7 @@ mod tests {
         let Told::Answer(answer, false) = writes.tell(REQUEST, Verdict::Forgotten) else {
             panic!("it may have happened below the state");
         };
-        answer.give();
+        assert!(answer.give().is_none(), "no task waits");
         let err = pending.wait_timeout(Duration::ZERO).unwrap().unwrap_err();
         assert_eq!(err.kind(), ErrorKind::SessionExpired, "{err}");
     }

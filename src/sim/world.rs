@@ -335,7 +335,9 @@ impl World {
         for answer in answers {
             self.answered_at = self.now;
             self.judge_answer(&answer);
-            answer.give();
+            if let Some(waker) = answer.give() {
+                waker.wake();
+            }
         }
         if stopped {
             self.on_stopped(id);

@@ -166,7 +166,9 @@ impl World {
             let arrival = Arrival::Message { from: ReplicaId(id), message: envelope.message };
             self.events.push_back((envelope.to.0, Event::Arrived(arrival)));
         }
-        effects.answers.into_iter().for_each(indelible::runtime::requests::Answer::give);
+        let answers = effects.answers.into_iter();
+        let wakers = answers.filter_map(indelible::runtime::requests::Answer::give);
+        wakers.for_each(std::task::Waker::wake);
     }
 
     /// A transaction begins at a replica.
