@@ -69,7 +69,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::RetrySync, Arena::Lives, 2),
     (Bug::SyncAlone, Arena::Lives, 270),
     (Bug::TailNotRewritten, Arena::Lives, 2),
-    (Bug::CountBeforeSync, Arena::Lives, 50),
+    (Bug::CountBeforeSync, Arena::Lives, 231),
     (Bug::EvidenceEarly, Arena::Lives, 9),
     (Bug::WatermarkEarly, Arena::Swarm, 0),
     (Bug::ServeOldFrame, Arena::Lives, 2),
