@@ -172,7 +172,7 @@ impl Replica {
         let id = id.into();
         let mut strangers = self.handle.strangers().into_iter();
         let stranger = strangers.find(|stranger| stranger.id == id);
-        let unreached = self.handle.unreached(id);
+        let unreached = if stranger.is_none() { self.handle.unreached(id) } else { None };
         self.change_membership(move |present| match stranger {
             _ if present.member(id).is_some() => Ok(present.clone()),
             Some(stranger) => present.with_observer(stranger),
