@@ -330,8 +330,7 @@ impl Paxos {
     /// voters to choose: their promises it has.
     #[must_use]
     pub fn can_choose(&self) -> bool {
-        let own = self.options.id;
-        self.quorum.is_phase2(self.quorum.those(|id| id == own || self.reaches(id)))
+        self.quorum.is_phase2(self.reached(&self.quorum, |_| true))
     }
 
     /// Whether this leader may propose `entry` next, which phase 1 found.

@@ -4,7 +4,7 @@
 //! link knows whether it carries both ways. What comes late tells nothing about who leads now.
 
 use crate::paxos::peer::Peer;
-use crate::paxos::quorum::Quorum;
+use crate::paxos::quorum::{Quorum, VoterSet};
 use crate::paxos::{Paxos, Role};
 use crate::types::ids::{Ballot, ReplicaId};
 use crate::types::marks::reached;
@@ -40,9 +40,19 @@ impl Paxos {
         quorum: &Quorum,
         counts: impl Fn(ReplicaId) -> bool,
     ) -> bool {
-        let own = self.options.id;
-        let reached = quorum.those(|id| (id == own || self.reaches(id)) && counts(id));
+        let reached = self.reached(quorum, counts);
         quorum.is_phase1(reached) && quorum.is_phase2(reached)
+    }
+
+    /// This replica, and those of the voters of `quorum` that it can reach both ways, as far as
+    /// they count.
+    pub(in crate::paxos) fn reached(
+        &self,
+        quorum: &Quorum,
+        counts: impl Fn(ReplicaId) -> bool,
+    ) -> VoterSet {
+        let own = self.options.id;
+        quorum.those(|id| (id == own || self.reaches(id)) && counts(id))
     }
 
     /// Whether this replica and `peer` hear each other. One that takes part in nothing echoes
