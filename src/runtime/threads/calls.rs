@@ -18,6 +18,7 @@ use crate::types::message::EncodedCommand;
 
 use super::super::backups::Backup;
 use super::super::changes::Edit;
+use super::super::driver::Driver;
 use super::super::ending::not_ended;
 use super::super::handle::{Calls, EntryIterator};
 use super::super::pending::Pending;
@@ -100,9 +101,7 @@ impl<D: Disk> Calls for Engine<D> {
         let patience = self.close_timeout.saturating_add(JOIN_PATIENCE);
         self.life.wait_stopped(patience);
         let is_released = self.end();
-        // A turn that hangs has the driver.
-        let driver = self.driver.try_lock_for(JOIN_PATIENCE);
-        match driver.map(|driver| driver.report().stopped) {
+        match self.borrow_driver(|driver| driver.report().stopped) {
             Some(Some(err)) if err.kind() != ErrorKind::Closed => Err(err),
             Some(Some(_)) if is_released => Ok(()),
             _ => Err(not_ended(self.id, patience)),
@@ -129,10 +128,19 @@ impl<D: Disk> Engine<D> {
         // anything may still write to it, nobody else may open it. The lock of the driver is taken
         // already where a waker that the driver woke drops the last handle.
         let have_ended = self.life.wait_ended(JOIN_PATIENCE);
-        let driver = have_ended.then(|| self.driver.try_lock_for(JOIN_PATIENCE)).flatten();
-        let is_released = driver.map(|mut driver| driver.release()).is_some();
-        // As in `report_now`. The clock has stopped: nobody else would ever look.
+        let released = have_ended.then(|| self.borrow_driver(Driver::release)).flatten();
+        // The clock has stopped: nobody else would ever look.
         self.drive();
-        is_released
+        released.is_some()
+    }
+
+    /// Lets `work` have the driver, unless a turn that hangs has it. Somebody may find it taken
+    /// meanwhile, and leave an event to who has it.
+    fn borrow_driver<R>(&self, work: impl FnOnce(&mut Driver<D>) -> R) -> Option<R> {
+        let mut driver = self.driver.try_lock_for(JOIN_PATIENCE)?;
+        let result = work(&mut driver);
+        drop(driver);
+        self.drive();
+        Some(result)
     }
 }
