@@ -21,6 +21,7 @@
 //! | info | `state taken in` | a checkpoint of a peer replaced a state that lagged too far behind |
 //! | warn | `no checkpoint` | what a peer sent as a checkpoint was none |
 //! | warn | `new ledger` | a directory was made that begins with the state of another ledger |
+//! | warn | `no thread` | a connection was dropped, since no thread could be had for it |
 //! | warn | `slow sync` | a write to the journal took longer than a second |
 //!
 //! Invariants:
@@ -29,11 +30,13 @@
 
 #[cfg(feature = "tracing")]
 pub(super) use emitted::{
-    Told, exposed, installed, opened, preferred, refused, restored, stalled, stopped, synced, unfit,
+    Told, exposed, installed, opened, preferred, refused, restored, stalled, starved, stopped,
+    synced, unfit,
 };
 #[cfg(not(feature = "tracing"))]
 pub(super) use silent::{
-    Told, exposed, installed, opened, preferred, refused, restored, stalled, stopped, synced, unfit,
+    Told, exposed, installed, opened, preferred, refused, restored, stalled, starved, stopped,
+    synced, unfit,
 };
 
 #[cfg(feature = "tracing")]
@@ -122,6 +125,11 @@ mod emitted {
         tracing::warn!(%replica, %peer, reason = %refusal, "peer refused");
     }
 
+    /// A connection is dropped: there is no thread for it.
+    pub fn starved(replica: ReplicaId, err: &Error) {
+        tracing::warn!(%replica, %err, "no thread");
+    }
+
     /// The disk of a leader stands still, and it lets a peer lead.
     pub fn stalled(replica: ReplicaId, successor: ReplicaId) {
         tracing::warn!(%replica, %successor, "disk stands still");
@@ -191,6 +199,8 @@ mod silent {
     pub fn exposed(_replica: ReplicaId, _path: &Path) {}
 
     pub fn refused(_replica: ReplicaId, _peer: ReplicaId, _refusal: &Refusal) {}
+
+    pub fn starved(_replica: ReplicaId, _err: &Error) {}
 
     pub fn stalled(_replica: ReplicaId, _successor: ReplicaId) {}
 

@@ -345,15 +345,21 @@ impl<D: Disk> Engine<D> {
                 None => Err(Refusal::WrongReceiver),
             }),
             spawn: Arc::new(move |task: Task| {
-                if let Some(engine) = spawner.upgrade() {
-                    let Task { name, run } = task;
-                    if let Err(err) = engine.spawn(&name, |_| run()) {
-                        engine.push(Event::Failed(err));
-                    }
-                }
+                spawner.upgrade().is_some_and(|engine| engine.run_task(task))
             }),
             clock: Arc::new(move || Moment::ZERO + started.elapsed()),
         }
+    }
+
+    /// Whether there is a thread for it.
+    fn run_task(self: &Arc<Self>, task: Task) -> bool {
+        let Task { name, is_vital, run } = task;
+        match self.spawn(&name, |_| run()) {
+            Ok(()) => return true,
+            Err(err) if is_vital => self.push(Event::Failed(err)),
+            Err(err) => events::starved(self.id, &err),
+        }
+        false
     }
 
     fn spawn(self: &Arc<Self>, name: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {

@@ -143,7 +143,9 @@ impl Transport for MemoryTransport {
         let (topology, endpoint) = (Arc::clone(&self.topology), Arc::clone(&self.endpoint));
         let name = format!("inbox-{}", endpoint.replica);
         let spawn = Arc::clone(&link.spawn);
-        spawn(Task { name, run: Box::new(move || endpoint.run(&topology, &link)) });
+        let run = Box::new(move || endpoint.run(&topology, &link));
+        // Where there is no thread for it, the spawner ends it all.
+        let _ = spawn(Task { name, is_vital: true, run });
         Ok(())
     }
 

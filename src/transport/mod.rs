@@ -68,14 +68,18 @@ pub struct Link {
     /// Whether to talk to a replica that says this hello. One that is admitted and is no peer is a
     /// stranger: it is connected to at the address of its hello, as long as it is there.
     pub admit: Arc<Admit>,
-    /// Runs a task on a thread of its own.
-    pub spawn: Arc<dyn Fn(Task) + Send + Sync>,
+    /// Runs a task on a thread of its own; `false` where none can be had. Of a vital one, that ends
+    /// the replica.
+    pub spawn: Arc<Spawn>,
     /// Tells the time, also after [`Transport::close`], until every task has returned.
     pub clock: Arc<Clock>,
 }
 
 /// Judges a hello.
 pub type Admit = dyn Fn(&Hello) -> Result<(), Refusal> + Send + Sync;
+
+/// Runs a task; see [`Link::spawn`].
+pub type Spawn = dyn Fn(Task) -> bool + Send + Sync;
 
 /// Tells the time: deadlines and pauses are measured by it.
 pub type Clock = dyn Fn() -> Moment + Send + Sync;
@@ -84,6 +88,9 @@ pub type Clock = dyn Fn() -> Moment + Send + Sync;
 pub struct Task {
     /// What the thread is called.
     pub name: String,
+    /// Whether the replica is of no use without it. Without another one, a connection ends, which
+    /// its other end brings about anew.
+    pub is_vital: bool,
     /// Returns soon after [`Transport::close`].
     pub run: Box<dyn FnOnce() + Send>,
 }

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire::{self, Decoder, Frame};
-use indelible::transport::{Refusal, Transport};
+use indelible::transport::{Arrival, Link, Refusal, Task, Transport};
 use indelible::types::limits::STRANGERS_MAX;
-use indelible::types::message::Hello;
+use indelible::types::message::{Envelope, Hello};
 use indelible::types::protocols::Protocols;
 use parking_lot::Mutex;
 
@@ -251,6 +252,39 @@ fn a_stranger_that_is_gone_is_let_go() {
     talk(&one, 1, &two, 2, 2);
     one.close();
     two.close();
+}
+
+/// Of the connections, first one, then the other one finds no thread.
+#[test]
+fn who_finds_no_thread_comes_again() {
+    for (refused, is_gone) in [("from-2", true), ("to-2", true), ("none", false)] {
+        let (listener, one_at) = support::listen();
+        let one = support::tcp(samples::hello(1), listener, &[]);
+        let (arrivals, times) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(2)));
+        let (arrived, left) = (Arc::clone(&arrivals), Arc::clone(&times));
+        let link = support::link(move |new| arrived.lock().extend(new));
+        let run = Arc::clone(&link.spawn);
+        let spawn = Arc::new(move |task: Task| {
+            assert_eq!(task.is_vital, task.name == "accept", "{task:?}");
+            let is_refused = task.name == refused
+                && left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+            !is_refused && run(task)
+        });
+        one.start(Link { spawn, ..link }).unwrap();
+        let (two, _) = start(2, &[(1, one_at)], anyone());
+        until("it arrives", || {
+            one.send(Envelope { to: ReplicaId(2), message: samples::numbered(1) });
+            one.flush();
+            two.send(1, samples::numbered(1));
+            let message = samples::numbered(1);
+            let message = Arrival::Message { from: ReplicaId(2), message };
+            arrivals.lock().contains(&message) && !two.messages(1).is_empty()
+        });
+        let is_down = arrivals.lock().contains(&Arrival::Down { peer: ReplicaId(2) });
+        assert_eq!((is_down, times.load(SeqCst) == 0), (is_gone, is_gone), "{refused}");
+        one.close();
+        two.close();
+    }
 }
 
 #[test]

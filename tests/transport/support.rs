@@ -54,6 +54,7 @@ impl<T: Transport> Node<T> {
         let spawn = Arc::new(move |task: Task| {
             let builder = std::thread::Builder::new().name(task.name);
             threads.lock().push(builder.spawn(task.run).unwrap());
+            true
         });
         Link { deliver, admit, spawn, clock: clock() }
     }
@@ -131,7 +132,10 @@ pub fn anyone() -> Admit {
 
 /// A link whose tasks nobody waits for.
 pub fn link(deliver: impl Fn(Vec<Arrival>) + Send + Sync + 'static) -> Link {
-    let spawn = Arc::new(|task: Task| drop(std::thread::spawn(task.run)));
+    let spawn = Arc::new(|task: Task| {
+        std::thread::spawn(task.run);
+        true
+    });
     Link { deliver: Arc::new(deliver), admit: anyone(), spawn, clock: clock() }
 }
 

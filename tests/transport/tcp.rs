@@ -390,6 +390,7 @@ fn time_is_what_the_link_says_and_closing_waits_for_none() {
                 (task.run)();
                 ended.send(task.name).unwrap();
             });
+            true
         }),
         ..support::link(|_| ())
     };

@@ -135,28 +135,34 @@ fn greet(shared: &Arc<Shared>, link: &Link, greeting: Greeting, hello: &Hello) {
     let usable = socket::configure(&socket, shared.options.unacknowledged_timeout)
         .and_then(|()| socket.set_nonblocking(false))
         .and_then(|()| socket::send_first(&socket, &wire::encode_hello(&answer)));
-    if usable.is_err() {
+    let socket = Arc::new(socket);
+    let place = usable.ok().and_then(|()| peer.admit(&socket, hello.boot));
+    let down = || (link.deliver)(vec![Arrival::Down { peer: peer.id }]);
+    let Some(place) = place else {
         // It was admitted, and nobody else would tell that it is gone.
         if peer.is_stranger() && peer.gone_since((link.clock)()).is_some() {
-            (link.deliver)(vec![Arrival::Down { peer: peer.id }]);
+            down();
         }
         return;
-    }
-    let socket = Arc::new(socket);
-    let Some(place) = peer.admit(&socket, hello.boot) else { return };
+    };
     decoder.expect_messages(terms);
     peer.nudge();
-    let (shared, deliver, clock) =
-        (Arc::clone(shared), Arc::clone(&link.deliver), Arc::clone(&link.clock));
     let name = format!("from-{}", peer.id);
-    let run = move || {
-        receive(&peer, place, &socket, decoder, &*deliver, &*clock);
-        if peer.is_stranger() {
-            // The time that it lingers begins.
-            shared.accept_waker.wake();
+    let run = {
+        let (shared, peer, socket) = (Arc::clone(shared), Arc::clone(&peer), Arc::clone(&socket));
+        let (deliver, clock) = (Arc::clone(&link.deliver), Arc::clone(&link.clock));
+        move || {
+            receive(&peer, place, &socket, decoder, &*deliver, &*clock);
+            if peer.is_stranger() {
+                // The time that it lingers begins.
+                shared.accept_waker.wake();
+            }
         }
     };
-    (link.spawn)(Task { name, run: Box::new(run) });
+    if !(link.spawn)(Task { name, is_vital: false, run: Box::new(run) }) {
+        let _ = socket.shutdown(Shutdown::Both);
+        peer.end(place, (link.clock)(), down);
+    }
 }
 
 /// Delivers what a connection brings until it ends: all that one read brought, at once.

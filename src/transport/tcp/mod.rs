@@ -196,11 +196,13 @@ impl Transport for Tcp {
         *self.shared.link.lock() = Some(link.clone());
         let known = peers.values().cloned().collect::<Vec<_>>();
         drop((peers, listen));
-        known.iter().for_each(|peer| spawn_dialer(&self.shared, &link, peer));
+        for peer in known {
+            let _ = spawn_dialer(&self.shared, &link, &peer, true);
+        }
         let shared = Arc::clone(&self.shared);
         let deliver = link.clone();
         let run = Box::new(move || acceptor::run(&shared, &deliver, &listener));
-        (link.spawn)(Task { name: "accept".into(), run });
+        let _ = (link.spawn)(Task { name: "accept".into(), is_vital: true, run });
         Ok(())
     }
 

@@ -67,7 +67,9 @@ impl Shared {
         drop(current);
         removed.iter().for_each(|peer| peer.remove());
         if let Some(link) = link {
-            added.iter().for_each(|peer| spawn_dialer(self, &link, peer));
+            for peer in added {
+                let _ = spawn_dialer(self, &link, &peer, true);
+            }
         }
     }
 
@@ -103,10 +105,19 @@ impl Shared {
         if let Some(gone) = gone {
             gone.retire();
         }
-        match link {
-            Some(link) => spawn_dialer(self, &link, &stranger),
-            // Everything is ending.
-            None => stranger.retire(),
+        // Where there is no link, everything is ending.
+        let dial = |is_vital| link.iter().all(|it| spawn_dialer(self, it, &stranger, is_vital));
+        if link.is_none() || !dial(false) {
+            let mut peers = self.peers.write();
+            if !stranger.is_stranger() {
+                // It became a peer meanwhile.
+                drop(peers);
+                let _ = dial(true);
+                return Ok(stranger);
+            }
+            peers.retain(|_, peer| !Arc::ptr_eq(peer, &stranger));
+            drop(peers);
+            stranger.retire();
         }
         Ok(stranger)
     }
@@ -146,11 +157,11 @@ impl Shared {
     }
 }
 
-/// Has a peer connected from now on.
-pub fn spawn_dialer(shared: &Arc<Shared>, link: &Link, peer: &Arc<Peer>) {
+/// Has a peer connected from now on; `false` where there is no thread for that.
+pub fn spawn_dialer(shared: &Arc<Shared>, link: &Link, peer: &Arc<Peer>, is_vital: bool) -> bool {
     let (shared, peer) = (Arc::clone(shared), Arc::clone(peer));
     let clock = Arc::clone(&link.clock);
     let name = format!("to-{}", peer.id);
     let run = Box::new(move || dialer::run(&shared, &peer, &*clock));
-    (link.spawn)(Task { name, run });
+    (link.spawn)(Task { name, is_vital, run })
 }
