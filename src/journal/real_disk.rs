@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,17 +34,34 @@ impl RealDisk {
         let path = path.into();
         if !path.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            // A new directory is durable only once its parent is, up to the root; one step is what
-            // is needed here, since the parents of an existing directory were somebody else's.
-            match path.parent() {
-                Some(parent) if parent != Path::new("") => fs::File::open(parent)?.sync_all()?,
-                _ => fs::File::open(".")?.sync_all()?,
-            }
         }
         if !fs::metadata(&path)?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        Ok(Self { path, resting: Arc::default() })
+        let disk = Self { path, resting: Arc::default() };
+        if disk.is_blank()? {
+            disk.sync_parents()?;
+        }
+        Ok(disk)
+    }
+
+    /// Whether nothing was ever kept here.
+    fn is_blank(&self) -> io::Result<bool> {
+        Ok(self.list()?.iter().all(|name| name == LOCK_FILE_NAME))
+    }
+
+    /// Makes the name of the directory durable, and those of all above it: who made them may have
+    /// been killed before it could sync any. Before the first file is there, so that a directory
+    /// that has one has a name that lasts.
+    fn sync_parents(&self) -> io::Result<()> {
+        for parent in parents_on_device(&self.path)? {
+            match fs::File::open(&parent).and_then(|directory| directory.sync_all()) {
+                // What is in it was made by somebody else, long ago.
+                Err(err) if err.kind() == io::ErrorKind::PermissionDenied && !is_ours(&parent) => {}
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     /// Whether nobody but the owner may read or write in the directory. One that existed before is
@@ -62,6 +79,25 @@ impl RealDisk {
         let held = RwLock::new(Some(Arc::new(options.open(&path)?)));
         Ok(RealFile { path, held, resting: Arc::clone(&self.resting) })
     }
+}
+
+/// All directories above this one, the nearest first, as far up as one file system goes.
+fn parents_on_device(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let path = fs::canonicalize(path)?;
+    let device = fs::metadata(&path)?.dev();
+    let mut parents = Vec::new();
+    for parent in path.ancestors().skip(1) {
+        if fs::metadata(parent)?.dev() != device {
+            break;
+        }
+        parents.push(parent.to_owned());
+    }
+    Ok(parents)
+}
+
+/// Whether this process may make something in the directory.
+fn is_ours(directory: &Path) -> bool {
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// Files are private, and never reached through a symbolic link that somebody planted.
@@ -246,3 +282,31 @@ fn is_exhausted(err: &io::Error) -> bool {
 
 /// How many files of a directory that rest are open at a time.
 const OPEN_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_above_a_blank_directory_are_synced() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("a/b/c");
+        let disk = RealDisk::new(&path).unwrap();
+        let parents = parents_on_device(&path).unwrap();
+        let made = [path.join(".."), path.join("../.."), path.join("../../..")];
+        let made = made.map(|parent| fs::canonicalize(parent).unwrap());
+        assert!(parents.starts_with(&made), "{parents:?}");
+        // As long as nothing but the lock is there: who was killed meanwhile synced nothing.
+        assert!(disk.is_blank().unwrap());
+        let _lock = disk.lock().unwrap();
+        assert!(disk.is_blank().unwrap());
+        disk.create("identity").unwrap();
+        assert!(!disk.is_blank().unwrap());
+    }
+
+    #[test]
+    fn a_relative_directory_has_parents() {
+        let parents = parents_on_device(Path::new("src")).unwrap();
+        assert_eq!(parents[0], std::env::current_dir().unwrap());
+    }
+}
