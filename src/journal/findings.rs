@@ -96,6 +96,8 @@ pub(super) struct Findings {
 pub(super) struct Damage {
     pub(super) missing: SlotSet,
     pub(super) doubts: Doubts,
+    /// Where entries stand that a peer told, in slots that are in doubt.
+    pub(super) told: Vec<(Slot, Place)>,
     /// Which bad regions that accounts for.
     pub(super) digest: u64,
 }
@@ -313,6 +315,9 @@ impl Findings {
         join(&mut uncertain, &self.written.uncertain);
         // A torn copy never weakens what is faulty.
         faulty.ranges().iter().for_each(|range| uncertain.remove(*range));
+        let in_doubt = |slot: &&Slot| faulty.contains(**slot) || uncertain.contains(**slot);
+        let told = self.chosen.iter().filter(in_doubt);
+        let told = told.filter_map(|slot| Some((*slot, self.index.get(*slot)?))).collect();
         for range in faulty.ranges().iter().chain(uncertain.ranges()) {
             self.index.clear(*range);
         }
@@ -324,7 +329,7 @@ impl Findings {
         uncertain.remove_below(self.slot_chosen);
         let promise_lost = promise_lost || self.written.promise_lost;
         let doubts = Doubts { promise_lost, faulty, uncertain };
-        Damage { missing, doubts, digest: self.digest() }
+        Damage { missing, doubts, told, digest: self.digest() }
     }
 
     /// Takes note of the promise that a frame speaks of.

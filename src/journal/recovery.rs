@@ -281,6 +281,9 @@ fn recovered<F: File>(
         let entry = entry(scan, slot, place)?;
         votes.push((slot, ballot, entry));
     }
+    let told = std::mem::take(&mut scan.damage.told).into_iter();
+    let told = told.map(|(slot, place)| Ok((slot, entry(scan, slot, place)?)));
+    let told = told.collect::<Result<_, _>>()?;
     let (promised, slot_chosen) = (scan.promised, scan.found.slot_chosen);
     let (mut missing, mut unreadable) = (scan.damage.missing.clone(), scan.damage.missing.clone());
     missing.remove_below(slot_checkpointed);
@@ -291,6 +294,7 @@ fn recovered<F: File>(
         slot_checkpointed,
         chain,
         votes,
+        told,
         missing,
         unreadable,
         doubts: scan.damage.doubts.clone(),

@@ -30,8 +30,9 @@ use crate::store::image::{Image, ImageReader};
 use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::{Ballot, Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
+use crate::types::ids::{Chain, ClusterId, ContentHash, ReplicaId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
+use crate::types::record::Recovered;
 
 use super::checkpoints::{not_an_image, state_below, state_of};
 use super::editions::check_edition;
@@ -134,7 +135,7 @@ pub fn read_directory<D: Disk>(disk: D, options: journal::Options) -> Result<Sou
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let torn = !recovered.doubts.is_empty();
-    let (presumed, empty) = votes_behind(&journal, recovered.slot_chosen, recovered.votes)?;
+    let (presumed, empty) = entries_behind(&journal, recovered)?;
     Ok(Source { store, cluster, replica, chain, bytes, presumed, empty, torn })
 }
 
@@ -152,28 +153,28 @@ pub fn read_directory_at(path: &Path) -> Result<Source> {
     read.map_err(|err| of_directory(path, err))
 }
 
-/// The commands that were voted for, or told, from `first` on; and how many slots have no entry
-/// before the last of them. What the journal finds in doubt has no place in its index any more; the
-/// votes are there all the same, and may be what was acknowledged.
-fn votes_behind<D: Disk>(
+/// The commands that were voted for, or told, behind what is known to be chosen; and how many slots
+/// have no entry before the last of them. What the journal finds in doubt has no place in its index
+/// any more; it is there all the same, and may be what was acknowledged.
+fn entries_behind<D: Disk>(
     journal: &Journal<D>,
-    first: Slot,
-    votes: Vec<(Slot, Ballot, Entry)>,
+    Recovered { slot_chosen, votes, told, .. }: Recovered,
 ) -> Result<(Vec<Entry>, u64)> {
     let reader = journal.reader();
-    let mut votes =
-        votes.into_iter().map(|(slot, _, entry)| (slot, entry)).collect::<BTreeMap<_, _>>();
-    let (mut presumed, mut empty, mut slot) = (Vec::new(), 0, first);
+    let votes = votes.into_iter().map(|(slot, _, entry)| (slot, entry));
+    // What was told was chosen, whatever was voted for.
+    let mut entries = votes.chain(told).collect::<BTreeMap<_, _>>();
+    let (mut presumed, mut empty, mut slot) = (Vec::new(), 0, slot_chosen);
     loop {
-        let vote = votes.remove(&slot);
-        match reader.read(slot, slot.next(), 0)?.pop().or(vote) {
+        let entry = entries.remove(&slot);
+        match reader.read(slot, slot.next(), 0)?.pop().or(entry) {
             Some(entry) => {
                 check_edition(entry.edition(), Edition::KNOWN)?;
                 if entry.kind() == EntryKind::Commands {
                     presumed.push(entry);
                 }
             }
-            None if !votes.is_empty() => empty += 1,
+            None if !entries.is_empty() => empty += 1,
             None => return Ok((presumed, empty)),
         }
         slot = slot.next();

@@ -193,6 +193,9 @@ pub struct Recovered {
     pub chain: Chain,
     /// The newest vote for each slot from `slot_chosen` on, in order of slots.
     pub votes: Vec<(Slot, Ballot, Entry)>,
+    /// Entries from `slot_chosen` on that a peer told, in slots that are in doubt: what is known to
+    /// be chosen says how far a doubt is one, so these wait until it has come so far.
+    pub told: Vec<(Slot, Entry)>,
     /// Slots below `slot_chosen` whose entries are lost, and must be fetched from a peer before the
     /// state can be built.
     pub missing: SlotSet,
