@@ -9,7 +9,10 @@
 //!   survives a power cut. After an error nothing is known about it.
 //! * A write that is lost after it returned is told to the next `sync` of every [`File`] that was
 //!   open then, each once: what one of them was told is no news to the others.
-//! * A file's name survives a power cut only after `sync_directory`.
+//! * A file's name survives a power cut only after `sync_directory`. Where that failed, the next
+//!   one that succeeds is for this name, too: file systems keep names in a journal of their own,
+//!   and take no change any more where they could not write it (ext4, XFS, Btrfs, ZFS). For what is
+//!   *in* a file that does not hold, as said above: so files are written anew, and names are not.
 //! * Writes that were not synced survive in any subset, in pieces of any size.
 //! * `lock` excludes every other holder, also in the same process, until the guard is dropped.
 //!
