@@ -236,7 +236,7 @@ impl Findings {
             if self.is_faulty(slot).is_none() {
                 let Doubts { faulty, uncertain, .. } = &mut self.written;
                 let doubt = if is_faulty { faulty } else { uncertain };
-                doubt.insert(SlotRange { first: slot, end: slot.next() });
+                doubt.insert(SlotRange::one(slot));
             }
         }
     }
@@ -270,7 +270,7 @@ impl Findings {
         }
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         self.slot_end = self.slot_end.max(slot.next());
-        self.rotten.insert(SlotRange { first: slot, end: slot.next() });
+        self.rotten.insert(SlotRange::one(slot));
     }
 
     /// The journal ends with `bytes` bytes that are bad and may never have been durable.

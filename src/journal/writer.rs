@@ -338,7 +338,7 @@ impl<D: Disk> Writer<D> {
         };
         let is_renewed = slot < self.slot_end;
         if is_renewed {
-            let slots = SlotRange { first: slot, end: slot.next() };
+            let slots = SlotRange::one(slot);
             if !bugs::is_on(Bug::ServeOldFrame) {
                 self.shared.index.write().clear(slots);
             }

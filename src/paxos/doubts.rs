@@ -124,7 +124,7 @@ impl Paxos {
     pub(super) fn end_doubt(&mut self, slot: Slot) {
         if self.doubts.contains(slot) {
             reached!(DoubtEnded);
-            self.doubts.settle(SlotRange { first: slot, end: slot.next() });
+            self.doubts.settle(SlotRange::one(slot));
         }
     }
 

@@ -221,7 +221,7 @@ impl<D: Disk> Driver<D> {
             // Who is left alone with it opens again only behind a checkpoint.
             self.repair.changed |= is_new;
             reached!(RepairedBesideServing);
-            let slots = SlotRange { first: slot, end: slot.next() };
+            let slots = SlotRange::one(slot);
             self.journal.forget(slots);
             self.repair.want(slots, self.now);
         }

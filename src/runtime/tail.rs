@@ -77,7 +77,7 @@ impl Tail {
     }
 
     fn miss(&self, slot: Slot) {
-        self.unreadable.lock().insert(SlotRange { first: slot, end: slot.next() });
+        self.unreadable.lock().insert(SlotRange::one(slot));
     }
 
     fn first(&self) -> Option<Slot> {

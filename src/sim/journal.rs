@@ -273,7 +273,7 @@ impl MemoryJournal {
                     chosen.insert(slot, entry.clone());
                 }
                 None if slot < marked => {
-                    missing.insert(SlotRange { first: slot, end: slot.next() });
+                    missing.insert(SlotRange::one(slot));
                 }
                 None => break,
             }
@@ -335,7 +335,7 @@ impl MemoryJournal {
         for (position, gap) in &self.gaps {
             match gap {
                 Gap::Slot(slot) => {
-                    add(unspoken(SlotRange { first: *slot, end: slot.next() }, *position), true);
+                    add(unspoken(SlotRange::one(*slot), *position), true);
                 }
                 Gap::Somewhere(first) => add(unspoken(from(*first), *position), true),
                 Gap::Torn(first) => add(unspoken(from(*first), *position), false),

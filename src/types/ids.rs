@@ -187,6 +187,12 @@ pub struct SlotRange {
 }
 
 impl SlotRange {
+    /// This slot and no other.
+    #[must_use]
+    pub fn one(slot: Slot) -> Self {
+        Self { first: slot, end: slot.next() }
+    }
+
     /// Whether `slot` is in the range.
     #[must_use]
     pub fn contains(self, slot: Slot) -> bool {

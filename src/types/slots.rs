@@ -85,7 +85,7 @@ impl SlotSet {
     /// Removes one slot.
     pub fn remove_slot(&mut self, slot: Slot) {
         if self.contains(slot) {
-            self.remove(SlotRange { first: slot, end: slot.next() });
+            self.remove(SlotRange::one(slot));
         }
     }
 

@@ -171,7 +171,7 @@ impl Doubted {
         match seen {
             Seen::Promise { .. } | Seen::Membership(_) => {}
             Seen::Vote { slot, .. } | Seen::Chosen { slot, .. } => {
-                doubts.settle(SlotRange { first: *slot, end: slot.next() });
+                doubts.settle(SlotRange::one(*slot));
             }
             Seen::Doubts(left) => {
                 let promise_lost = doubts.promise_lost || left.promise_lost;
@@ -203,7 +203,7 @@ impl Doubted {
         match seen {
             Seen::Promise { .. } | Seen::Membership(_) => {}
             Seen::Vote { slot, .. } | Seen::Chosen { slot, .. } => {
-                doubts.settle(SlotRange { first: *slot, end: slot.next() });
+                doubts.settle(SlotRange::one(*slot));
             }
             Seen::Doubts(left) => {
                 let known = witness.slot_chosen();

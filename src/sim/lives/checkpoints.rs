@@ -76,7 +76,7 @@ impl Taken {
         };
         let mut doubts = owner.doubts.clone();
         owner.written.iter().for_each(|(_, slot, ..)| {
-            doubts.settle(SlotRange { first: *slot, end: slot.next() });
+            doubts.settle(SlotRange::one(*slot));
         });
         if !doubts.is_empty() {
             journal.append_lazy(&[Record::Doubts(doubts)])?;
