@@ -57,9 +57,10 @@ pub struct Status {
     pub txid: TxId,
     /// The digest of the state: replicas with the same `slot_applied` have the same digest.
     pub digest: u128,
-    /// How many more voters may fall silent before writes stop, counting those that reach this
-    /// replica and are reached by it; `None` where those are too few already, or the cluster is not
-    /// formed.
+    /// How many more voters may fall silent so that a leader can still be elected, and write; of
+    /// those that reach this replica and are reached by it. `None` where those are too few for that
+    /// already, or the cluster is not formed. With other quorums than majorities, one that leads
+    /// may go on with fewer.
     pub failures_tolerated: Option<usize>,
     /// The other members, voters and observers.
     pub peers: Vec<PeerStatus>,

@@ -126,7 +126,9 @@ impl Membership {
         Self { sessions_max, ..self.clone() }.checked()
     }
 
-    /// This membership, with `member` as one more observer.
+    /// This membership, with `member` as one more observer. It is not asked whether that replica
+    /// asked to join, or can be reached: [`Replica::add_observer`](crate::Replica::add_observer)
+    /// does that.
     ///
     /// # Errors
     ///
@@ -218,7 +220,8 @@ impl Membership {
         next.fit_quorums(self).checked()
     }
 
-    /// This membership, in which `id` listens at `address`.
+    /// This membership, in which `id` listens at `address`. That is not tried: before the change
+    /// counts, nobody need listen there.
     ///
     /// # Errors
     ///
