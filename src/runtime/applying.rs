@@ -57,6 +57,9 @@ impl<D: Disk> Driver<D> {
             if let Some(burned) = ended.verdict.burned() {
                 in_vain |= self.tell(burned, Verdict::Burned, &[]);
             }
+            if let Some(forgotten) = ended.verdict.forgotten() {
+                self.requests.writes.keep_name(forgotten);
+            }
             in_vain |= self.tell(ended.request, ended.verdict, bytes);
         }
         if in_vain {

@@ -45,6 +45,7 @@ impl<D: Disk> Driver<D> {
             let membership = store.membership().expect("a state without one was refused");
             self.check_edition(membership.edition())?;
             self.exchange_store(store, slot);
+            self.requests.writes.doubt_all();
             if let Some(mut recovered) = self.repair.opening.take() {
                 reached!(StateInstalledOpening);
                 (recovered.slot_checkpointed, recovered.chain) = (slot, chain);
@@ -57,7 +58,6 @@ impl<D: Disk> Driver<D> {
                 self.effects.standing = Some(self.standing());
                 return Ok(());
             }
-            self.requests.writes.doubt_forwarded();
             self.retry_proposals_below(slot);
             self.step(Input::Install(Installed { slot, chain, membership }));
             self.tell_standing();

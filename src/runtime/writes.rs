@@ -56,6 +56,8 @@ struct Write {
     state: State,
     /// An attempt that is over for this replica may still bring it about.
     unsure: bool,
+    /// Somebody may have been told what became of it: it must not go on under another name.
+    keeps_name: bool,
 }
 
 /// Who waits, and for what.
@@ -85,8 +87,8 @@ pub enum Told {
     Nobody,
     /// The answer to who waited; and whether the command is still in the queue, to no end.
     Answer(Answer, bool),
-    /// Its session is forgotten, and it certainly did not happen: it may go on under another one.
-    /// Nobody burned it either, or its caller would have been told when that was applied here.
+    /// Its session is forgotten, it certainly did not happen, and nobody was told that it never
+    /// will: it may go on under another one.
     Renew,
 }
 
@@ -105,7 +107,7 @@ impl Writes {
 
     /// Notes a transaction that was put in the queue; one that was submitted before is unsure.
     pub fn add(&mut self, request: RequestId, asker: Asker, deadline: Moment, unsure: bool) {
-        let write = Write { asker, deadline, state: State::Queued, unsure };
+        let write = Write { asker, deadline, state: State::Queued, unsure, keeps_name: false };
         let earlier = self.writes.insert(request, write);
         assert!(earlier.is_none(), "request {request} was submitted twice");
     }
@@ -135,9 +137,18 @@ impl Writes {
         waits
     }
 
+    /// Somebody is told that it is not known any more what became of the request, and that it will
+    /// not happen later: that is so from now on.
+    pub fn keep_name(&mut self, request: RequestId) {
+        if let Some(write) = self.writes.get_mut(&request) {
+            write.keeps_name = true;
+        }
+    }
+
     /// A state took the place of what would have been applied: whatever was forwarded may have
-    /// happened in it.
-    pub fn doubt_forwarded(&mut self) {
+    /// happened in it, and of any that waits somebody may have been told what becomes of it.
+    pub fn doubt_all(&mut self) {
+        self.writes.values_mut().for_each(|write| write.keeps_name = true);
         for request in self.attempts.values() {
             if let Some(write) = self.writes.get_mut(request) {
                 write.unsure = true;
@@ -250,7 +261,8 @@ impl Writes {
         }
         let is_queued = matches!(write.state, State::Queued);
         // It arrived, by the one attempt that there was.
-        if verdict == Verdict::Forgotten && !write.unsure && !is_queued {
+        let may_renew = !write.unsure && !write.keeps_name && !is_queued;
+        if verdict == Verdict::Forgotten && may_renew {
             return Told::Renew;
         }
         let write = self.take(asked).expect("it waits");
@@ -413,10 +425,14 @@ mod tests {
         let (pending, completer) = Pending::new();
         let mut writes = Writes::default();
         writes.add(REQUEST, Asker::Commit(completer), Moment(1_000), false);
+        forward(&mut writes);
+        (writes, pending)
+    }
+
+    fn forward(writes: &mut Writes) {
         let command = EncodedCommand { request: REQUEST, bytes: vec![1] };
         let leader = (ReplicaId(2), Boot::default());
         writes.note_forwarded(leader, command, Moment(1), Duration::from_secs(1));
-        (writes, pending)
     }
 
     #[test]
@@ -425,12 +441,30 @@ mod tests {
         assert!(matches!(writes.tell(REQUEST, Verdict::Forgotten), Told::Renew));
 
         let (mut writes, mut pending) = forwarded();
-        writes.doubt_forwarded();
+        writes.doubt_all();
         let Told::Answer(answer, false) = writes.tell(REQUEST, Verdict::Forgotten) else {
             panic!("it may have happened below the state");
         };
         assert!(answer.give().is_none(), "no task waits");
         let err = pending.wait_timeout(Duration::ZERO).unwrap().unwrap_err();
         assert_eq!(err.kind(), ErrorKind::SessionExpired, "{err}");
+    }
+
+    #[test]
+    fn a_forgotten_write_of_which_somebody_was_told_does_not_go_on_under_another_name() {
+        // Told before it was handed on, by a state or by what is applied.
+        for told in [Writes::doubt_all, |writes: &mut Writes| writes.keep_name(REQUEST)] {
+            let (mut pending, completer) = Pending::new();
+            let mut writes = Writes::default();
+            writes.add(REQUEST, Asker::Commit(completer), Moment(1_000), false);
+            told(&mut writes);
+            forward(&mut writes);
+            let Told::Answer(answer, false) = writes.tell(REQUEST, Verdict::Forgotten) else {
+                panic!("somebody knows that it will not happen");
+            };
+            assert!(answer.give().is_none(), "no task waits");
+            let err = pending.wait_timeout(Duration::ZERO).unwrap().unwrap_err();
+            assert_eq!(err.kind(), ErrorKind::SessionExpired, "{err}");
+        }
     }
 }

@@ -161,6 +161,15 @@ impl Verdict {
         }
     }
 
+    /// The request of which the command told that it is not known any more what became of it.
+    #[must_use]
+    pub fn forgotten(&self) -> Option<RequestId> {
+        match self {
+            Self::Resolved(resolved) if resolved.outcome.is_none() => Some(resolved.request),
+            _ => None,
+        }
+    }
+
     /// The verdict as the caller of `request` is told.
     ///
     /// # Errors
