@@ -68,7 +68,7 @@ pub(super) struct Findings {
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,
-    /// Slots for which was voted behind what a peer told, by who did not know that any more.
+    /// Slots for which was voted behind what is chosen, by who did not know that any more.
     voted_behind: BTreeSet<Slot>,
     /// The newest votes from `slot_chosen` on.
     pub(super) votes: BTreeMap<Slot, (Ballot, Place)>,
@@ -173,6 +173,9 @@ impl Findings {
         if kind == Kind::Vote && slot < self.slot_chosen {
             // Nobody votes for what is known to be chosen. It is what nobody compared with that:
             // what a checkpoint stands for, or cast while what is known was not to be read.
+            if self.index.get(slot).is_some() {
+                self.voted_behind.insert(slot);
+            }
             return true;
         }
         let is_vote = kind == Kind::Vote;
@@ -207,8 +210,8 @@ impl Findings {
         }
     }
 
-    /// What was told to be chosen, and stands before a vote that may be for something else. It is
-    /// to be said again: nobody shall take the vote for it where the first one is lost.
+    /// What is chosen, and stands before a vote that may be for something else. It is to be said
+    /// again: nobody shall take the vote for it where the first one is lost.
     pub(super) fn hidden(&self) -> Vec<(Slot, Place)> {
         let told = self.voted_behind.iter();
         told.filter_map(|slot| Some((*slot, self.index.get(*slot)?))).collect()
