@@ -154,27 +154,29 @@ pub fn read_directory_at(path: &Path) -> Result<Source> {
 }
 
 /// The commands that were voted for, or told, behind what is known to be chosen; and how many slots
-/// have no entry before the last of them. What the journal finds in doubt has no place in its index
-/// any more; it is there all the same, and may be what was acknowledged.
+/// have no entry before the last of them. What the journal finds in doubt is there all the same, and
+/// may be what was acknowledged.
 fn entries_behind<D: Disk>(
     journal: &Journal<D>,
     Recovered { slot_chosen, votes, told, .. }: Recovered,
 ) -> Result<(Vec<Entry>, u64)> {
     let reader = journal.reader();
-    let votes = votes.into_iter().map(|(slot, _, entry)| (slot, entry));
-    // What was told was chosen, whatever was voted for.
-    let mut entries = votes.chain(told).collect::<BTreeMap<_, _>>();
     let (mut presumed, mut empty, mut slot) = (Vec::new(), 0, slot_chosen);
+    let mut told = told.into_iter().collect::<BTreeMap<_, _>>();
+    let votes = votes.into_iter().map(|(slot, _, entry)| (slot, entry));
+    let mut votes = votes.collect::<BTreeMap<_, _>>();
     loop {
-        let entry = entries.remove(&slot);
-        match reader.read(slot, slot.next(), 0)?.pop().or(entry) {
+        // What was told was chosen, whatever was voted for.
+        let (told_here, vote) = (told.remove(&slot), votes.remove(&slot));
+        let read = reader.read(slot, slot.next(), 0)?.pop();
+        match told_here.or(read).or(vote) {
             Some(entry) => {
                 check_edition(entry.edition(), Edition::KNOWN)?;
                 if entry.kind() == EntryKind::Commands {
                     presumed.push(entry);
                 }
             }
-            None if !entries.is_empty() => empty += 1,
+            None if !told.is_empty() || !votes.is_empty() => empty += 1,
             None => return Ok((presumed, empty)),
         }
         slot = slot.next();
