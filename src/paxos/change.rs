@@ -138,6 +138,13 @@ impl Paxos {
         self.is_ready() && self.change().is_none() && self.handing_over().is_none()
     }
 
+    /// Whether a leader asks with this for nothing but a promise: it is about to propose a
+    /// membership by which this replica would vote.
+    #[must_use]
+    pub fn is_announcement(message: &Message) -> bool {
+        matches!(message, Message::Prepare { from: NOWHERE, .. })
+    }
+
     /// The owner asks for a membership.
     pub(super) fn on_change(&mut self, membership: Membership) {
         if self.can_change() && membership.check_successor(&self.membership).is_ok() {

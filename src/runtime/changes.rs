@@ -201,6 +201,7 @@ impl<D: Disk> Driver<D> {
             && matches!(self.stage, Stage::Serving)
             && paxos.membership() != next
             && self.check_known(paxos, next).is_ok()
+            && self.check_whole(paxos.membership(), next).is_ok()
         {
             reached!(ChangeAskedAgain);
             let next = next.clone();
@@ -299,25 +300,19 @@ impl<D: Disk> Driver<D> {
         self.check_known(paxos, &next)?;
         if !edit.forced {
             check_prepared(self.options.id, paxos, &next)?;
-            self.check_whole(paxos.membership(), &next)?;
         }
+        self.check_whole(paxos.membership(), &next)?;
         Ok(next)
     }
 
-    /// Refuses `next` where it leaves this replica alone before its journal is repaired, as far as
-    /// it will be, and before a checkpoint makes up for what was repaired beside its work.
+    /// Refuses `next` where it leaves this replica alone too early. Another one that would be left
+    /// alone does not promise then.
     fn check_whole(&self, present: &Membership, next: &Membership) -> Result<()> {
         let own = self.options.id;
         if !next.is_only(own) || present.is_only(own) {
             return Ok(());
         }
-        let repair = self.repair.report().filter(|_| self.is_repair_awaited());
-        let repair = repair.map(|repair| repair.to_string());
-        let checkpoint = || {
-            let waits = self.slot_checkpointed() < self.checkpoints.wanted_below();
-            waits.then(|| "taking a checkpoint, since its journal was repaired".to_owned())
-        };
-        let Some(what) = repair.or_else(checkpoint) else { return Ok(()) };
+        let Some(what) = self.awaited() else { return Ok(()) };
         let message = format!("nobody else would be left, and this replica is {what}");
         Err(Error::busy(message, self.options.election_timeout))
     }

@@ -359,7 +359,8 @@ impl<D: Disk> Driver<D> {
     }
 
     fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
-        if !self.fence.counts(from, &message, self.journal.frontier().lsn()) {
+        let counts = self.fence.counts(from, &message, self.journal.frontier().lsn());
+        if !counts || self.answers_when_whole(&message) {
             return Ok(());
         }
         self.note_who_needs_whom(&message);

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use crate::journal::JournalError;
 use crate::journal::disk::Disk;
+use crate::paxos::Paxos;
 use crate::types::entry::Entry;
 use crate::types::error::Result;
 use crate::types::ids::{Chain, Lsn, ReplicaId, Slot, SlotRange};
@@ -242,10 +243,26 @@ impl<D: Disk> Driver<D> {
         self.damage.take_if(|_| is_whole);
     }
 
-    /// Whether something is still to come of the repair: nobody is left alone before.
-    pub(super) fn is_repair_awaited(&self) -> bool {
+    /// What is still to come before this replica may be left alone, if anything is: its journal is
+    /// repaired as far as it will be, and a checkpoint makes up for what was repaired beside its
+    /// work.
+    pub(super) fn awaited(&self) -> Option<String> {
         let comes = self.repair.written.is_some() || self.repair.changed;
-        self.repair.report().is_some() && (comes || !self.repairs_in_vain())
+        let repair = self.repair.report().filter(|_| comes || !self.repairs_in_vain());
+        repair.map(|repair| repair.to_string()).or_else(|| {
+            let waits = self.slot_checkpointed() < self.checkpoints.wanted_below();
+            waits.then(|| "taking a checkpoint, since its journal was repaired".to_owned())
+        })
+    }
+
+    /// Whether a leader gets no promise for a change of the membership: it may leave this replica
+    /// alone, and something is still to come before.
+    pub(super) fn answers_when_whole(&self, message: &Message) -> bool {
+        let waits = Paxos::is_announcement(message) && self.awaited().is_some();
+        if waits {
+            reached!(PromisedWhenWhole);
+        }
+        waits
     }
 
     /// Whether nobody gave what is missing for long, though all of it was asked for.

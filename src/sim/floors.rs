@@ -30,7 +30,7 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
 /// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/journal/`,
 /// `tests/repair.rs`, `tests/overload.rs`, `tests/scenarios/alone.rs`).
-const SCRIPTED: [Mark; 8] = [
+const SCRIPTED: [Mark; 9] = [
     Mark::LeaderOverruled,
     Mark::AcceptWithheld,
     Mark::RepairedBesideServing,
@@ -39,6 +39,7 @@ const SCRIPTED: [Mark; 8] = [
     Mark::DoubtsOfOneAlone,
     Mark::RotHealedBeforeAlone,
     Mark::VotedBehindTold,
+    Mark::PromisedWhenWhole,
 ];
 
 /// Marks that are reached in a few of ten thousand runs.

@@ -176,6 +176,8 @@ marks! {
     VotedBehindTold = "voted-behind-told",
     /// What is bad in the journal of one that is alone was fetched from others before.
     RotHealedBeforeAlone = "rot-healed-before-alone",
+    /// A change of the membership may leave a replica alone that is not whole yet: it keeps silent.
+    PromisedWhenWhole = "promised-when-whole",
     /// Only the superheader of a segment is bad.
     SuperheaderLost = "superheader-lost",
     /// One copy of a promise is bad, and the other one counts.

@@ -9,7 +9,7 @@ use indelible::journal::sharing::{alone_slot, shared_slot};
 use indelible::sim::{Plan, Simulation};
 use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
-use indelible::{ReplicaId, TxId};
+use indelible::{ErrorKind, MembershipError, ReplicaId, TxId};
 
 use super::damage::{entries, frames, spoil};
 use super::membership::{change, join, join_within};
@@ -199,8 +199,11 @@ fn what_nobody_has_keeps_nobody_for_ever_from_being_left_alone() {
         let ledger = || cluster.replica(left).transactions(TxId::ZERO);
         assert!(ledger().any(|it| it.is_err()), "the rot is not seen");
         cluster.run_timeouts(2);
-        let err = cluster.replica(left).remove(removed).wait().unwrap_err();
-        assert!(err.is_retryable() && err.to_string().contains("fetching entries"), "{err}");
+        let forced = cluster.replica(left).force_membership(move |it| it.without(removed));
+        for refused in [cluster.replica(left).remove(removed), forced] {
+            let err = refused.wait().unwrap_err();
+            assert!(err.is_retryable() && err.to_string().contains("fetching entries"), "{err}");
+        }
         cluster.run_timeouts(61);
         change(cluster, |leader| leader.remove(removed));
         cluster.write_some(left, 3);
@@ -210,6 +213,44 @@ fn what_nobody_has_keeps_nobody_for_ever_from_being_left_alone() {
         cluster.write_some(left, 1);
         cluster.check_state();
     });
+}
+
+#[test]
+fn nobody_leaves_another_one_alone_before_that_is_whole() {
+    // An entry rotted at both of two, and the one that leads removes itself: the other one does not
+    // promise, forced or not, before it can be opened again by itself.
+    drop(marks::take());
+    for_seeds(2, |cluster| {
+        let (leader, left) = (cluster.leader, cluster.others[0]);
+        let lost = cluster.slot_chosen(leader).plus(cluster.below(8));
+        cluster.write_some(leader, 8);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.run_timeouts(2);
+        for id in [leader, left] {
+            assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
+        }
+        let ledger = || cluster.replica(left).transactions(TxId::ZERO);
+        assert!(ledger().any(|it| it.is_err()), "the rot is not seen");
+        cluster.run_timeouts(2);
+        let err = cluster.replica(leader).remove(leader).wait().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Unreachable, "{err}");
+        assert_eq!(err.membership_error(), Some(&MembershipError::NotAnswered));
+        let forced = cluster.replica(leader).force_membership(move |it| it.without(leader));
+        cluster.write_some(leader, 2);
+        let err = forced.wait().unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
+        assert_eq!(cluster.sim.leader(), Some(leader), "seed {}", cluster.seed());
+        cluster.run_timeouts(61);
+        change(cluster, |replica| replica.remove(leader));
+        cluster.crash(leader);
+        cluster.expect("who is left leads", |sim| sim.leader() == Some(left));
+        cluster.write_some(left, 3);
+        cluster.power_cycle(left);
+        cluster.expect("it serves", |sim| sim.leader() == Some(left));
+        cluster.write_some(left, 1);
+        cluster.check_state();
+    });
+    assert!(marks::take()[Mark::PromisedWhenWhole as usize] > 0);
 }
 
 type Rot = fn(&Cluster, ReplicaId, &dyn Fn(Slot) -> bool) -> usize;
