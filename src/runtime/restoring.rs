@@ -154,8 +154,8 @@ pub fn read_directory_at(path: &Path) -> Result<Source> {
 }
 
 /// The commands that were voted for, or told, behind what is known to be chosen; and how many slots
-/// have no entry before the last of them. What the journal finds in doubt is there all the same, and
-/// may be what was acknowledged.
+/// have no entry before the last of them. What the journal finds in doubt is there all the same,
+/// and may be what was acknowledged.
 fn entries_behind<D: Disk>(
     journal: &Journal<D>,
     Recovered { slot_chosen, votes, told, .. }: Recovered,
