@@ -23,6 +23,7 @@ use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
 use crate::checks;
+use crate::past::Past;
 use crate::replica::{Letter, Replica, Step};
 use crate::settings::{REPLICAS, Settings};
 use crate::stale::{Standing, is_stale};
@@ -233,6 +234,43 @@ impl Cluster {
         });
     }
 
+    /// The state behind what happened in this one.
+    ///
+    /// # Panics
+    ///
+    /// Where it cannot happen.
+    fn behind(&self, state: State, past: Past) -> State {
+        let (id, happening) = match past {
+            Past::Campaign(id) => (id, Happening::Campaign),
+            Past::Propose(id) => (id, Happening::Propose),
+            Past::Change(id, place) => (id, Happening::Change(place)),
+            Past::Mail(from, to) => return self.mail(state, from, to),
+            Past::Lose(id) => return self.lose(state, id),
+        };
+        let action = Action { place: id as usize - 1, happening };
+        self.next_state(&state, action).unwrap_or_else(|| panic!("{past:?} cannot happen"))
+    }
+
+    /// The state in which all letters from one to another arrived.
+    fn mail(&self, state: State, from: u64, to: u64) -> State {
+        let is_meant = |letter: &&u32| {
+            let Letter { from: sender, to: receiver, .. } = self.letters.get(**letter);
+            (sender.0, receiver.0) == (from, to)
+        };
+        let letters: Vec<u32> = state.network.iter().filter(is_meant).copied().collect();
+        assert!(!letters.is_empty(), "{from} wrote nothing to {to}");
+        letters.into_iter().fold(state, |state, letter| {
+            let action = Action { place: to as usize - 1, happening: Happening::Receive(letter) };
+            self.next_state(&state, action).unwrap_or(state)
+        })
+    }
+
+    /// The state in which no letter of `from` is on the way.
+    fn lose(&self, mut state: State, from: u64) -> State {
+        state.network.retain(|letter| self.letters.get(*letter).from.0 != from);
+        state
+    }
+
     /// One line that says what an action is.
     #[must_use]
     pub fn describe(&self, action: &Action) -> String {
@@ -259,7 +297,8 @@ impl Model for Cluster {
             let replica = Replica::new(ReplicaId(place as u64 + 1), &self.settings);
             self.replicas.number(replica.key(), || replica)
         });
-        vec![State { replicas, network: Vec::new(), learned: 1, damages: 0 }]
+        let blank = State { replicas, network: Vec::new(), learned: 1, damages: 0 };
+        vec![self.settings.past.iter().fold(blank, |state, past| self.behind(state, *past))]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

@@ -4,6 +4,7 @@ pub mod bugs;
 pub mod checks;
 pub mod cluster;
 pub mod journal;
+pub mod past;
 pub mod replica;
 pub mod runs;
 pub mod settings;

@@ -3,6 +3,7 @@
 use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
+use crate::past::Past;
 
 /// How many replicas there are, at most.
 pub const REPLICAS: usize = 5;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub forgets_stale: bool,
     /// Whether nothing counts but what is seen from outside: two outcomes, or a stale read.
     pub outcomes_only: bool,
+    /// What happened before. The bounds include it.
+    pub past: Vec<Past>,
     /// What is done wrong, on purpose.
     pub bug: Option<Bug>,
 }
@@ -105,6 +108,7 @@ impl Settings {
             retransmits: false,
             forgets_stale: true,
             outcomes_only: false,
+            past: Vec::new(),
             bug: None,
         }
     }
