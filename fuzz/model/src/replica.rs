@@ -127,6 +127,9 @@ pub struct Replica {
     pub(crate) waiting: Vec<(u64, Slot)>,
     /// The number of its last round of confirmation.
     pub nonce: u64,
+    /// The membership of which its quorums are, where a mistake keeps those of an earlier one: the
+    /// essence of its core takes them to be those of its membership.
+    pub(crate) kept: Option<Membership>,
     /// What it did wrong.
     pub breach: Option<Breach>,
 }
@@ -150,6 +153,7 @@ impl Replica {
             reads_opened: 0,
             waiting: Vec::new(),
             nonce: 0,
+            kept: None,
             breach: None,
         };
         let seen = replica.journal.clone();
@@ -167,6 +171,7 @@ impl Replica {
         self.waiting.clear();
         self.reads_opened = 0;
         self.nonce = 0;
+        self.kept = None;
         self.learned = learned;
         self.core = Some(self.new_core(settings, recovered));
     }
@@ -228,12 +233,14 @@ impl Replica {
             reads_opened,
             waiting,
             nonce,
+            kept,
             breach,
         } = self;
         let mut key = Key::default();
         (id, journal, held, learned, proposed, campaigns).hash(&mut key);
         (crashes, changes, installs, reads, reads_opened, waiting, nonce, breach, core.is_some())
             .hash(&mut key);
+        kept.hash(&mut key);
         if let Some(core) = core {
             core.hash_essence(&mut key);
         }

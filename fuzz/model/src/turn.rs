@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::Hash as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use indelible::paxos::step::{Input, Installed, Output};
+use indelible::paxos::step::{Input, Installed, Output, RoleName};
 use indelible::types::bugs;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{ContentHash, Lsn, ReplicaId, Slot};
@@ -129,7 +129,11 @@ impl Turn<'_> {
         let core = self.replica.core.as_ref()?;
         // A membership that waits for promises gets a slot that is looked at, too.
         let last = self.settings.slots - u64::from(core.changing_to().is_some());
-        if !core.has_room() || core.next_slot() > Slot(last) {
+        // With a mistake there may be room where there should be none.
+        bugs::switch(self.settings.bug.and_then(|bug| bug.within_core()));
+        let has_room = core.has_room();
+        bugs::switch(None);
+        if !has_room || core.next_slot() > Slot(last) {
             return None;
         }
         let (id, slot) = (self.replica.id, core.next_slot());
@@ -191,6 +195,8 @@ impl Turn<'_> {
     /// The core takes a step.
     fn input(&mut self, input: Input) {
         let Some(core) = &mut self.replica.core else { return };
+        let keeps = self.settings.bug == Some(Bug::Core(bugs::Bug::CandidateKeepsQuorum));
+        let before = keeps.then(|| (core.membership().clone(), core.view().role));
         bugs::switch(self.settings.bug.and_then(|bug| bug.within_core()));
         IN_CORE.set(true);
         let output = catch_unwind(AssertUnwindSafe(|| {
@@ -199,6 +205,12 @@ impl Turn<'_> {
         }));
         IN_CORE.set(false);
         bugs::switch(None);
+        if let Some((membership, role)) = before
+            && membership != *core.membership()
+        {
+            let kept = self.replica.kept.take().unwrap_or(membership);
+            self.replica.kept = (role == RoleName::Candidate).then_some(kept);
+        }
         match output {
             Ok(output) => self.take_in(output),
             Err(_) => {

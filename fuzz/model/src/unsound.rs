@@ -8,6 +8,7 @@ use indelible::types::bugs as core;
 use indelible::types::message::Doubt;
 
 use crate::bugs::Bug;
+use crate::past;
 use crate::runs::Unsound;
 use crate::settings::{Heartbeats, REPLICAS, Settings};
 
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Unsound> {
         openings_must_not(),
         states_must_not(),
         changes_must_not(),
+        behind_changes_must_not(),
     ]
     .concat()
 }
@@ -283,6 +285,57 @@ fn changes_must_not() -> Vec<Unsound> {
         },
     )]
 }
+
+/// Mistakes behind a change of the membership, or half way through one, where another leader knows
+/// less of it. Steps are counted from where the past ends.
+fn behind_changes_must_not() -> Vec<Unsound> {
+    let behind = |past, successors, name| Settings {
+        successors,
+        alpha: 1,
+        changes_max: 2,
+        past,
+        ..lossy(name, 2)
+    };
+    let outcomes = |settings| Settings { outcomes_only: true, ..settings };
+    let three_slots = |settings| Settings { slots: 3, alpha: 2, ..settings };
+    let heard = |settings| Settings { heartbeats: Heartbeats::OfLeaders, ..settings };
+    vec![
+        inner(
+            7,
+            core::Bug::ProposeBehindChange,
+            three_slots(behind(past::asked(), ABD, "proposed behind a change")),
+        ),
+        inner(
+            10,
+            core::Bug::ProposeBehindChange,
+            outcomes(three_slots(behind(past::proposed(), ABD, "proposed so: two outcomes"))),
+        ),
+        inner(
+            7,
+            core::Bug::ChangeUnprepared,
+            outcomes(heard(behind(past::unprepared(), ABD, "a change not prepared"))),
+        ),
+        inner(
+            11,
+            core::Bug::FoundChangeTrusted,
+            outcomes(behind(past::chosen(), ABD, "a change found and trusted")),
+        ),
+        inner(
+            8,
+            core::Bug::CandidateKeepsQuorum,
+            behind(past::chosen_by_who_stays(), ABCD, "a candidate keeps the quorum"),
+        ),
+        inner(
+            8,
+            core::Bug::OvertakenFollows,
+            three(three_slots(behind(past::overtaken(), A_OR_AB, "what was overtaken follows"))),
+        ),
+    ]
+}
+
+const ABD: &[&[u64]] = &[&[1, 2, 4]];
+const ABCD: &[&[u64]] = &[&[1, 2, 3, 4]];
+const A_OR_AB: &[&[u64]] = &[&[1], &[1, 2]];
 
 /// Mistakes with the state of a peer: what it stands for, and what it does not.
 fn states_must_not() -> Vec<Unsound> {
