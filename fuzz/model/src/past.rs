@@ -46,6 +46,13 @@ pub fn chosen() -> Vec<Past> {
     then(proposed(), &[Past::Mail(1, 3), Past::Mail(3, 1)])
 }
 
+/// The same, and what A wrote to others than C is lost. B has it of C, leads above A, and asks for
+/// promises of those who are to vote.
+#[must_use]
+pub fn found() -> Vec<Past> {
+    then(unheard(chosen()), &[Past::Campaign(2), Past::Mail(2, 3), Past::Mail(3, 2)])
+}
+
 /// A change by which D comes and nobody goes is chosen, by A and C, and A knows. C promised, too.
 #[must_use]
 pub fn chosen_by_who_stays() -> Vec<Past> {

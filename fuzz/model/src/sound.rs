@@ -4,6 +4,7 @@
 
 use indelible::types::message::Doubt;
 
+use crate::past::{self, Past};
 use crate::runs::Sound;
 use crate::settings::{Heartbeats, REPLICAS, Settings};
 
@@ -21,6 +22,7 @@ pub fn full() -> Vec<Sound> {
         settled(),
         changes(),
         additions(),
+        behind_changes(),
         states(),
         states_behind_changes(),
     ]
@@ -56,6 +58,9 @@ pub fn deep() -> Vec<Sound> {
         to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, alpha 1"),
         added(2, C_OR_D, "d: AB -> ABC or ABD, 2 slots, alpha 1"),
         added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, alpha 1"),
+        behind(past::chosen_by_who_stays(), ABCD, "d: behind ABC -> ABCD, 2 slots"),
+        slots(3, 1, behind(past::chosen(), ADE, "d: behind ABC -> ADE, 3 slots, alpha 1")),
+        slots(3, 2, behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 3 slots")),
     ];
     settings.into_iter().map(|settings| Sound { settings, expected: None }).collect()
 }
@@ -196,6 +201,63 @@ const D_OR_E: &[&[u64]] = &[&[1, 2, 3, 4], &[1, 2, 3, 5]];
 fn added(voters: usize, successors: &'static [&'static [u64]], name: &'static str) -> Settings {
     Settings { voters, changes_max: 2, ..to(successors, name) }
 }
+
+/// (d) Behind a change, or half way through one: A leads and made it, B may campaign and does not
+/// know of it. All is explored that can follow.
+fn behind_changes() -> Vec<Sound> {
+    let joined = || past::unheard(past::chosen_by_who_stays());
+    let overtaken = behind(past::overtaken(), A_OR_AB, "d: behind ABC -> A, overtaken by AB");
+    vec![
+        sound(3_378_163, behind(past::proposed(), ABD, "d: half way ABC -> ABD, 2 slots")),
+        sound(1_463_913, behind(past::chosen(), ABD, "d: behind ABC -> ABD, 2 slots")),
+        sound(171_124, behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 2 slots")),
+        sound(
+            5_710_864,
+            slots(3, 1, behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 3 slots, alpha 1")),
+        ),
+        sound(
+            5_621_214,
+            slots(3, 2, behind(past::found(), ABD, "d: behind ABC -> ABD, found, 3 slots")),
+        ),
+        sound(
+            4_209_755,
+            three(behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 2 slots, 3 ballots")),
+        ),
+        sound(664_683, behind(past::chosen(), ADE, "d: behind ABC -> ADE, 2 slots")),
+        sound(
+            255_884,
+            three(behind(alone(), ADE, "d: behind ABC -> ADE, unheard, 2 slots, 3 ballots")),
+        ),
+        sound(
+            88_787,
+            slots(3, 1, behind(alone(), ADE, "d: behind ABC -> ADE, unheard, 3 slots, alpha 1")),
+        ),
+        sound(
+            1_097_688,
+            slots(3, 2, behind(alone(), ADE, "d: behind ABC -> ADE, unheard, 3 slots")),
+        ),
+        sound(541_753, behind(joined(), ABCD, "d: behind ABC -> ABCD, unheard, 2 slots")),
+        sound(149_064, four(slots(3, 2, Settings { changes_max: 2, ..overtaken }))),
+    ]
+}
+
+fn behind(past: Vec<Past>, successors: &'static [&'static [u64]], name: &'static str) -> Settings {
+    Settings { past, ..to(successors, name) }
+}
+
+/// A and C chose a change by which C goes, and A alone knows.
+fn alone() -> Vec<Past> {
+    past::unheard(past::chosen())
+}
+
+fn slots(slots: u64, alpha: u64, settings: Settings) -> Settings {
+    Settings { slots, alpha, ..settings }
+}
+
+const ABD: &[&[u64]] = &[&[1, 2, 4]];
+const ADE: &[&[u64]] = &[&[1, 4, 5]];
+const ABCD: &[&[u64]] = &[&[1, 2, 3, 4]];
+const A_OR_AB: &[&[u64]] = &[&[1], &[1, 2]];
 
 /// (e) Anyone takes in the state of a peer, once, at any time.
 fn states() -> Vec<Sound> {
