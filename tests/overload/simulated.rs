@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indelible::sim::{Plan, Simulation};
+use indelible::sim::{DiskSpeed, Plan, Simulation};
 use indelible::types::marks::{self, Mark};
 use indelible::{Committed, ErrorKind, Pending, RawTable, ReplicaId, Result};
 
@@ -148,16 +148,22 @@ fn p99(sim: &Simulation, leader: ReplicaId) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-#[test]
-fn a_stuck_follower_costs_nobody_anything() {
+/// A follower is hindered, and then no longer: meanwhile writes take no longer than before. What
+/// waits for its disk then is at least `backlog`, or it was not hindered.
+fn expect_no_cost(
+    hinder: impl Fn(&Simulation, ReplicaId),
+    free: impl Fn(&Simulation, ReplicaId),
+    backlog: usize,
+) {
     for seed in 0..5 {
         let mut plan = Plan::default();
         // No segment ends meanwhile: to make one is slow on these disks, whoever is stuck.
         plan.journal.segment_bytes = 8 << 20;
         let (sim, leader, [stuck, _]) = cluster(seed, &plan);
+        let ballot = sim.report(leader).unwrap().view.unwrap().leader;
         let healthy = p99(&sim, leader);
         let before = sim.unfinished(leader).unwrap();
-        sim.pause(stuck);
+        hinder(&sim, stuck);
         for _ in 0..10 {
             let taken = p99(&sim, leader);
             assert!(taken <= healthy * 3 / 2, "seed {seed}: {taken:?}, and {healthy:?} before");
@@ -166,9 +172,35 @@ fn a_stuck_follower_costs_nobody_anything() {
             assert!(now.held <= before.held + 16, "seed {seed}: {now:?}");
             assert!(now.tail <= before.tail + 64, "seed {seed}: {now:?}");
         }
-        sim.resume(stuck);
+        let waits = sim.report(stuck).unwrap().backlog_bytes;
+        assert!(waits >= backlog, "seed {seed}: {waits} bytes wait for its disk");
+        free(&sim, stuck);
         expect_level(&sim);
+        assert_eq!(sim.report(leader).unwrap().view.unwrap().leader, ballot, "seed {seed}");
     }
+}
+
+#[test]
+fn a_stuck_follower_costs_nobody_anything() {
+    expect_no_cost(|sim, id| sim.pause(id), |sim, id| sim.resume(id), 0);
+}
+
+#[test]
+fn a_follower_with_a_slow_disk_costs_nobody_anything() {
+    // A hundred times as slow as the others', and each tenth write much slower still.
+    let speed = |sync: (u64, u64), straggle| {
+        let sync = (Duration::from_micros(sync.0), Duration::from_micros(sync.1));
+        move |sim: &Simulation, id: ReplicaId| sim.set_disk_speed(id, DiskSpeed { sync, straggle })
+    };
+    let usual = |sim: &Simulation, id: ReplicaId| sim.set_disk_speed(id, DiskSpeed::default());
+    expect_no_cost(speed((15_000, 40_000), 100), usual, 100_000);
+}
+
+#[test]
+fn a_follower_whose_disk_hangs_costs_nobody_anything() {
+    // All that was written meanwhile waits for it.
+    let written = 10 * 200 * 1000;
+    expect_no_cost(|sim, id| sim.pause_disk(id), |sim, id| sim.resume_disk(id), written);
 }
 
 #[test]
