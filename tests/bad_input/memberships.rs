@@ -86,11 +86,18 @@ fn numbers() -> Vec<Case> {
         let voters = crowded(it, 10..71)?;
         (10..71).try_fold(voters, |next, id| next.with_voter(id))
     };
+    // With 5, one more than a membership can tell of.
+    let gone = |it: &Membership| {
+        (100..4196).try_fold(it.clone(), |next, id| {
+            next.with_observer(silent(id, &format!("h:{id}")))?.without(id)
+        })
+    };
     let voters = |it: &Membership| it.voters().to_vec();
     vec![
         case("no voters", none, VoterCount(0)),
         case("64 voters", many, VoterCount(64)),
         case("64 observers", |it| crowded(it, 10..73), ObserverCount(64)),
+        case("4,097 who were removed", gone, RemovedCount(4097)),
         case("quorums 1 and 2", |it| it.with_quorums(1, 2), quorums(1, 2)),
         case("quorums 2 and 1", |it| it.with_quorums(2, 1), quorums(2, 1)),
         case("quorums 3 and 0", |it| it.with_quorums(3, 0), quorums(3, 0)),
