@@ -29,6 +29,17 @@ const OUTSTANDING_MAX: usize = 32 * 1024;
 /// on their way), and what the allocator does not give back. Without the bounds it would be all
 /// that is written.
 const MORE_MAX: u64 = 64 * MIB;
+/// What the limits of a replica add up to, 4 MiB each: commands that callers brought since the turn
+/// began, that wait for a slot, and that are in one; groups that wait for the disk; and two lanes,
+/// each with entries, and with bytes that are on their way.
+const LIMITS: u64 = (4 + 2 * 2) * 4 * MIB;
+/// How much more memory a process may take in its first flood than it had: a command is held as
+/// such, in its entry, and in a message; and of what many threads freed, the allocator keeps a part
+/// for each. What fits the limits took 85 MiB.
+const ROOM: u64 = 4 * LIMITS;
+/// The same for small ones, each of which takes more than its bytes: a call and its answer for all
+/// that the four callers have outstanding, and what its session keeps. It took 175 MiB.
+const ROOM_OF_SMALL: u64 = ROOM + (4 * OUTSTANDING_MAX as u64) * 1024;
 /// How much is written before, so that whatever is kept for later use is there.
 const WARM: u64 = 64 * MIB;
 /// How much is written meanwhile: whoever kept it all would be found out.
@@ -306,6 +317,19 @@ fn expect_level(running: &mut [Running]) {
     });
 }
 
+/// What each of them holds while nothing is asked of it, in MiB.
+fn idle(running: &[Running]) -> Vec<u64> {
+    running.iter().map(|it| memory(it.process.child.id()).div_ceil(MIB)).collect()
+}
+
+/// A flood takes no more memory than there is room for.
+#[track_caller]
+fn check_room(flooded: &Flooded, idle: &[u64], room: u64) {
+    for (most, idle) in flooded.most.iter().zip(idle) {
+        assert!(*most <= idle + room / MIB, "{flooded:?}, and {idle:?} MiB before it");
+    }
+}
+
 /// A flood takes no more memory than one before it.
 #[track_caller]
 fn check(flooded: &Flooded, before: &Flooded) {
@@ -318,7 +342,9 @@ fn check(flooded: &Flooded, before: &Flooded) {
 fn a_stopped_follower_costs_its_leader_no_memory() {
     let directory = tempfile::tempdir().unwrap();
     let mut running = start(directory.path());
+    let idle = idle(&running);
     let before = flood(&mut running, 0, 60_000, WARM);
+    check_room(&before, &idle, ROOM);
     let ballot = running[0].ask("leader");
     running[2].signal("-STOP");
     let flooded = flood(&mut running, 0, 60_000, WRITTEN);
@@ -333,7 +359,9 @@ fn a_stopped_follower_costs_its_leader_no_memory() {
 fn a_follower_whose_disk_hangs_holds_no_more_than_it_may() {
     let directory = tempfile::tempdir().unwrap();
     let mut running = start(directory.path());
+    let idle = idle(&running);
     let before = flood(&mut running, 0, 60_000, WARM);
+    check_room(&before, &idle, ROOM);
     let ballot = running[0].ask("leader");
     running[2].ask("hang");
     let flooded = flood(&mut running, 0, 60_000, WRITTEN);
@@ -348,7 +376,9 @@ fn a_follower_whose_disk_hangs_holds_no_more_than_it_may() {
 fn a_leader_whose_disk_hangs_holds_no_more_than_it_may() {
     let directory = tempfile::tempdir().unwrap();
     let mut running = start(directory.path());
+    let idle = idle(&running);
     let before = flood(&mut running, 0, 60_000, WARM);
+    check_room(&before, &idle, ROOM);
     // It leads on at first, and proposes what its disk may be behind; then it hands over, and is
     // sent what the others agree on.
     running[0].ask("hang");
@@ -370,7 +400,9 @@ fn a_flood_of_small_ones_is_refused_and_unseats_nobody() {
     let mut running = start(directory.path());
     let ballot = running[0].ask("leader");
     for at in 0..3 {
+        let idle = idle(&running);
         let before = flood(&mut running, at, 10, 2 * MIB);
+        check_room(&before, &idle, ROOM_OF_SMALL);
         let flooded = flood(&mut running, at, 10, 2 * MIB);
         check(&flooded, &before);
         assert_eq!(before.failed + flooded.failed, 0);
