@@ -4,13 +4,15 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use indelible::sim::network::Fate;
 use indelible::sim::{Plan, Simulation};
 use indelible::types::marks::{self, Mark};
+use indelible::types::message::Message;
 use indelible::{ErrorKind, Membership, Pending, ReplicaId};
 
 use super::checkpoints::rot_checkpoints;
 use super::membership::{expect_removed, join, with_outsiders};
-use super::support::{Cluster, for_seeds_of, nothing_survives};
+use super::support::{Cluster, for_few_seeds_of, for_seeds_of, nothing_survives};
 
 fn is_removed(sim: &Simulation, id: ReplicaId) -> bool {
     let members = sim.report(id).and_then(|report| report.membership);
@@ -142,4 +144,36 @@ fn who_took_in_a_state_of_others_is_not_refused_where_that_rots() {
         assert!(repair.is_some_and(|repair| repair.before_serving), "it decides alone");
     });
     assert!(took_in.get() > 0, "nobody ever took in a state");
+}
+
+#[test]
+fn who_was_removed_waits_for_nobody_for_ever() {
+    // No voter ever tells the removed one that it knows, or all of them are away.
+    for away in [false, true] {
+        for_few_seeds_of(2, &Plan::default(), |cluster| {
+            let (leader, gone) = (cluster.leader, cluster.others[0]);
+            cluster.rule(Fate::Drop, |parcel| matches!(parcel.message, Message::Dismissed { .. }));
+            let ask = || cluster.replica(leader).remove(gone);
+            ask_until(cluster, ask, |sim| is_removed(sim, gone));
+            let voters = [leader, cluster.others[1]];
+            if away {
+                voters.iter().for_each(|id| cluster.crash(*id));
+            }
+            cluster.run_timeouts(1190);
+            let report = cluster.report(gone).unwrap();
+            assert!(report.stopped.is_none(), "seed {}: {report:?}", cluster.seed());
+            let trouble = report.in_the_way().unwrap();
+            assert!(trouble.starts_with("removed; waiting until replica "), "{trouble}");
+            cluster.run_timeouts(20);
+            let stopped = cluster.report(gone).unwrap().stopped;
+            let stopped = stopped.unwrap_or_else(|| panic!("seed {}", cluster.seed()));
+            assert_eq!(stopped.kind(), ErrorKind::Removed, "{stopped}");
+            if away {
+                voters.iter().for_each(|id| cluster.reopen(*id));
+            }
+            cluster.expect("the others go on", |sim| sim.leader().is_some());
+            cluster.write_some(leader, 2);
+            cluster.check_state();
+        });
+    }
 }
