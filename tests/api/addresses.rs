@@ -62,6 +62,36 @@ fn a_replica_moves_whether_it_founded_or_joined() {
 }
 
 #[test]
+fn a_leader_that_moves_leads_no_longer() {
+    let mut grown = three();
+    let (id, to) = (grown.leader().status().id, grown.address(4));
+    let address = to.clone();
+    let change = move |present: &indelible::Membership| present.with_address(id, &address);
+    let err = grown.replica(id.0).change_membership(change).wait().unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
+    // It counts all the same: the others cannot reach it, and one of them leads.
+    until("another one leads", || {
+        let leader = grown.leader().status().id;
+        leader != id && grown.replica(id.0).status().leader != Some(id)
+    });
+    for replica in grown.open.iter().filter(|replica| replica.status().id != id) {
+        let membership = replica.membership().unwrap();
+        assert_eq!(membership.member(id).unwrap().address, to, "{}", replica.status());
+    }
+    grown.leader().put(NOTES, 1, b"without it").wait().unwrap();
+    grown.close(id.0);
+    let replica = grown.builder(id.0).open().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    grown.open.push(replica);
+    until("all are connected", || {
+        let mut peers = grown.open.iter().flat_map(|replica| replica.status().peers);
+        peers.all(|peer| peer.connected && peer.heard)
+    });
+    let found = grown.replica(id.0).get(NOTES, 1).wait().unwrap().unwrap();
+    assert_eq!(found.value[..], *b"without it");
+}
+
+#[test]
 fn who_cannot_be_reached_is_not_counted_on() {
     let grown = three();
     leads_another(&grown, 3);
@@ -113,7 +143,14 @@ fn who_is_no_member_says_what_it_waits_for() {
         status.txid == grown.first().status().txid
             && status.trouble.is_some_and(|trouble| trouble.contains("add_observer(2)"))
     });
+    until("a member tells of it", || !grown.first().status().applicants.is_empty());
+    let status = grown.first().status();
+    let told = status.applicants.iter().map(|it| (it.id, it.address.clone()));
+    assert_eq!(told.collect::<Vec<_>>(), [(ReplicaId(2), grown.address(2))]);
+    let line = status.to_string();
+    assert!(line.contains(&format!(" applicant 2={}", grown.address(2))), "{line}");
     applicant.close().unwrap();
+    until("it is gone", || grown.first().status().applicants.is_empty());
     // Nobody knows where it would be.
     let err = grown.builder(2).open().unwrap_err();
     assert_eq!(err.kind(), ErrorKind::InvalidArgument);

@@ -22,7 +22,7 @@ impl Grown {
         Self::begin_with(network, config())
     }
 
-    fn begin_with(network: Option<Network>, config: Config) -> Self {
+    pub fn begin_with(network: Option<Network>, config: Config) -> Self {
         let mut grown = Self::closed(network, config);
         let address = grown.addresses[..1].to_vec();
         let builder = grown.builder(1).peers(address);
