@@ -170,14 +170,26 @@ fn start_copy(cluster: &mut Cluster, boots: u64) -> (u64, Replica) {
     unreachable!("the last boot returns");
 }
 
+/// What is said of a directory that is a copy, by others and by the replica itself.
+const COPIED: &str = "directory is a copy, or was set back";
+
+/// All others refuse one of two replicas with the same id, and say why; so does one of the two.
+fn expect_copied(cluster: &Cluster, twice: u64, copy: &Replica) {
+    until("all others refuse one of the two", || {
+        let others = cluster.ids().into_iter().filter(|id| *id != twice);
+        let mut told = others.map(|id| refused(&cluster.status(id), twice));
+        told.all(|told| told.is_some_and(|why| why.contains(COPIED)))
+    });
+    until("it says so itself", || copy.status().trouble.is_some_and(|it| it.contains(COPIED)));
+    let line = copy.status().to_string();
+    assert!(line.contains(COPIED), "{line}");
+}
+
 #[test]
 fn a_copied_directory_that_is_started_beside_the_original_is_fenced() {
     let mut cluster = Cluster::tcp();
     let (twice, copy) = start_copy(&mut cluster, 1);
-    until("all others refuse one of the two", || {
-        let others = cluster.ids().into_iter().filter(|id| *id != twice);
-        others.into_iter().all(|id| refused(&cluster.status(id), twice).is_some())
-    });
+    expect_copied(&cluster, twice, &copy);
     let status = copy.status();
     assert!(!status.ready && status.leader.is_none(), "{status}");
     for key in 100..150 {
@@ -191,10 +203,7 @@ fn a_copied_directory_that_is_started_beside_the_original_is_fenced() {
 fn a_copied_directory_that_is_started_twice_is_fenced() {
     let mut cluster = Cluster::tcp();
     let (twice, copy) = start_copy(&mut cluster, 2);
-    until("all others refuse one of the two", || {
-        let others = cluster.ids().into_iter().filter(|id| *id != twice);
-        others.into_iter().all(|id| refused(&cluster.status(id), twice).is_some())
-    });
+    expect_copied(&cluster, twice, &copy);
     let mut ready = copy.snapshot();
     assert!(ready.wait_timeout(Duration::from_secs(2)).is_none(), "{}", copy.status());
     copy.close().unwrap();
