@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use indelible::{Replica, Role, TxId};
+use indelible::{Edition, Replica, Role, TxId};
 
 use crate::cluster::{Cluster, NOTES, PATIENCE, config, ledger, until};
 
@@ -199,6 +199,7 @@ fn a_cluster_tells_about_itself() {
         let peers = status.peers.iter().map(|peer| peer.id.0).collect::<Vec<_>>();
         assert_eq!(peers, (1..=3).filter(|other| *other != id).collect::<Vec<_>>());
         assert!(status.peers.iter().all(|peer| peer.garbage == 0 && peer.refused.is_none()));
+        assert!(status.peers.iter().all(|peer| peer.knows == Edition::KNOWN), "{status:?}");
         assert_eq!((status.waiting, status.queued_bytes), (0, 0));
         assert!(status.trouble.is_none(), "{status}");
         let line = status.to_string();
@@ -210,7 +211,12 @@ fn a_cluster_tells_about_itself() {
         let status = cluster.status(leader);
         status.failures_tolerated == Some(0) && status.peers.iter().any(|peer| !peer.heard)
     });
-    let status = cluster.status(leader);
-    let lost = status.peers.iter().find(|peer| peer.id.0 == gone).unwrap();
-    assert!(!lost.heard && !lost.connected);
+    let lost = || {
+        let mut peers = cluster.status(leader).peers.into_iter();
+        peers.find(|peer| peer.id.0 == gone).unwrap()
+    };
+    let before = lost();
+    assert!(!before.heard && !before.connected);
+    until("what is for it is dropped", || before.dropped < lost().dropped);
+    assert_eq!(lost().queued_bytes, 0);
 }
