@@ -46,6 +46,7 @@ use indelible::journal::{Disk, Done, Job, Journal, JournalError, Options};
 use indelible::types::bugs::{self, Bug};
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Lsn, ReplicaId, Slot, SlotRange};
+use indelible::types::marks::{self, Mark};
 use indelible::types::membership::{Member, Membership};
 use indelible::types::record::{Doubts, DurableFrontier, Record, Sighting};
 use indelible::types::time::Time;
@@ -95,6 +96,17 @@ fn scripts_notice_bugs() {
         bugs::switch(None);
         assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
     }
+}
+
+#[test]
+fn a_vote_behind_a_told_entry_is_marked() {
+    let path = script::scripts("tests/journal");
+    let name = "a_vote_behind_a_told_entry_does_not_hide_it.txt";
+    let path = path.iter().find(|path| path.ends_with(name)).expect("the script is there");
+    drop(marks::take());
+    let mut state = State::default();
+    script::check(path, false, &mut |command| interpret(&mut state, command)).unwrap();
+    assert!(marks::take()[Mark::VotedBehindTold as usize] > 0);
 }
 
 fn interpret(state: &mut State, command: &Command) -> String {

@@ -18,6 +18,7 @@ use indelible::types::bugs::{self, Bug};
 use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{Ballot, Boot, Chain, Incarnation, Slot, SlotRange};
+use indelible::types::marks::{self, Mark};
 use indelible::types::membership::Membership;
 use indelible::types::message::{
     Accept, Accepted, Chosen, Heartbeat, Message, Promise, TakeOver, Vote,
@@ -85,6 +86,25 @@ fn scripts_notice_bugs() {
         });
         bugs::switch(None);
         assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
+    }
+}
+
+/// Places of which campaigns are not asked, and the script that comes there.
+const REACHED: &[(Mark, &str)] = &[
+    (Mark::LeaderOverruled, "leader_told_of_another_entry_steps_down"),
+    (Mark::AcceptWithheld, "who_lags_too_far_is_sent_no_proposals"),
+];
+
+#[test]
+fn scripts_reach_marks() {
+    for (mark, name) in REACHED {
+        let path = script::scripts("tests/paxos");
+        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
+        let path = path.expect("the script is there");
+        drop(marks::take());
+        let mut cores = None;
+        script::check(path, false, &mut |command| interpret(&mut cores, command)).unwrap();
+        assert!(marks::take()[*mark as usize] > 0, "{name} does not reach {}", mark.name());
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use indelible::ErrorKind;
 use indelible::runtime::tail::AppliedEntries;
 use indelible::types::ids::Slot;
+use indelible::types::marks::{self, Mark};
 
 use replicas::World;
 
@@ -151,7 +152,9 @@ fn rot_that_a_reader_of_the_ledger_finds_is_repaired() {
         let told = read(&world).expect("a damaged entry cannot be read");
         assert!(told.contains(&format!("slot {slot}:")), "{told}");
         assert!(world.report(2).damage.is_none(), "the driver knows nothing of it yet");
+        drop(marks::take());
         world.run(500);
+        assert!(marks::take()[Mark::RepairedBesideServing as usize] > 0);
         assert_eq!(world.report(2).repair, None);
         assert!(world.report(2).damage.is_none(), "what was found is repaired");
     }

@@ -132,7 +132,9 @@ fn what_others_healed_keeps_nobody_out_who_is_left_alone() {
             assert!(cluster.disk(left).names().iter().any(|name| alone_slot(name).is_some()));
             // Once after a cut of power, and once after an opening that found it so.
             for _ in 0..2 {
+                drop(marks::take());
                 cluster.power_cycle(left);
+                assert!(marks::take()[Mark::RotHealedBeforeAlone as usize] > 0);
                 cluster.expect("it serves", |sim| sim.leader() == Some(left));
                 cluster.write_some(left, 1);
             }
