@@ -140,6 +140,34 @@ fn locks_behave_alike() {
     assert_eq!(answers, ["lock: operation would block", "lock: done"]);
 }
 
+#[test]
+fn what_is_made_is_for_its_owner_only() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("new").join("ledger");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let replica = indelible::Replica::open(&path).unwrap();
+    replica.put(indelible::RawTable::<u64>::new("notes"), 1, b"text").wait().unwrap();
+    replica.checkpoint().wait().unwrap();
+    replica.close().unwrap();
+    assert_eq!([mode(path.parent().unwrap()), mode(&path)], [0o700, 0o700]);
+    let files = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.collect::<Vec<_>>();
+    assert!(files.len() >= 5, "lock, identity, two segments and a checkpoint: {files:?}");
+    files.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{}", file.display()));
+
+    // One that is there is taken as it is.
+    let is_private = || RealDisk::new(&path).unwrap().is_private().unwrap();
+    assert!(is_private());
+    for others in [0o755, 0o710, 0o702] {
+        fs::set_permissions(&path, Permissions::from_mode(others)).unwrap();
+        assert!(!is_private(), "{others:o}");
+        assert_eq!(mode(&path), others);
+    }
+}
+
 /// What this process has open of a directory.
 #[cfg(target_os = "linux")]
 fn open_files(directory: &std::path::Path) -> usize {
