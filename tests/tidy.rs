@@ -329,6 +329,40 @@ fn links_lead_somewhere() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// The public fields of a struct in `text`.
+fn fields(text: &str, name: &str) -> Vec<String> {
+    let tokens = source::tokens(text);
+    let begins = |at: &usize| says(&tokens[*at..], &["pub", "struct", name, "{"]);
+    let begin = (0..tokens.len()).find(begins).expect("the struct is there");
+    let end = tokens[begin..].iter().position(|token| token.text == "}").unwrap();
+    let fields = tokens[begin..begin + end].windows(3).filter(|it| says(it, &["pub"]));
+    fields.filter(|it| it[2].text == ":").map(|it| it[1].text.clone()).collect()
+}
+
+#[test]
+fn operators_are_told_of_each_field_of_the_status() {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let (source, document) = (read("src/status.rs"), read("docs/operations.md"));
+    let (_, table) = document.split_once("## What `status()` says\n").unwrap();
+    let rows = table.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let (mut own, mut of_peers) = (Vec::new(), Vec::new());
+    for cell in rows.map(|row| row.split('|').nth(1).unwrap()) {
+        let (here, peers) = cell.split_once("peer: ").unwrap_or((cell, ""));
+        own.extend(here.split('`').skip(1).step_by(2));
+        of_peers.extend(peers.split('`').skip(1).step_by(2));
+    }
+    // Which peer it is needs no row.
+    of_peers.push("id");
+    for (name, mut told) in [("Status", own), ("PeerStatus", of_peers)] {
+        let mut fields = fields(&source, name);
+        fields.sort();
+        told.sort_unstable();
+        assert!(fields.len() > 9, "{name}: {fields:?}");
+        assert_eq!(told, fields, "the table of docs/operations.md, and the fields of {name}");
+    }
+}
+
 /// What the rules say of a file that begins well and goes on with `text`.
 fn told(path: &str, text: &str) -> String {
     check_rust(path, &format!("//! What it is.\n{text}")).join("\n")
