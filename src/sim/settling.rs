@@ -283,3 +283,31 @@ const LATEST: Duration = Duration::from_secs(15);
 
 /// How long nothing may happen.
 const QUIET: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Settings;
+    use super::super::swarm::Limits;
+    use super::*;
+
+    /// How a cluster of three comes together after nothing went wrong, where replica 2 gives its
+    /// callers so long.
+    fn converge(request_timeout: Duration) -> Result<(), Violation> {
+        let swarms = (0..).map(|seed| Swarm::new(seed, &Limits::default()));
+        let mut plain = swarms.filter(|it| it.plan.replicas == 3 && it.churn.is_none());
+        let mut swarm = plain.next().expect("most seeds are such");
+        let change = |settings: &mut Settings| settings.driver.request_timeout = request_timeout;
+        swarm.sim.change_settings(2, change);
+        swarm.heal()?;
+        swarm.converge()
+    }
+
+    #[test]
+    fn a_replica_through_which_no_write_commits_is_told() {
+        assert_eq!(converge(Duration::from_secs(5)), Ok(()));
+        // Every call is answered, and none with what the caller waits for.
+        let Violation { invariant, event } = converge(Duration::from_micros(1)).unwrap_err();
+        assert_eq!(invariant, "V1", "{event}");
+        assert!(event.starts_with("2 does not commit: "), "{event}");
+    }
+}

@@ -102,10 +102,14 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, limits: &Limits) -> Outcome {
     let plan = planned(seed, limits);
-    let mut outcome = run_plan(seed, limits, &plan);
-    // A5: of a hundred seeds, one is run twice, and must be the same both times.
+    compared(seed, || run_plan(seed, limits, &plan))
+}
+
+/// A5: of a hundred seeds, one is run twice, and must be the same both times.
+fn compared(seed: u64, mut run: impl FnMut() -> Outcome) -> Outcome {
+    let mut outcome = run();
     if outcome.violation.is_none() && Rng::new(seed ^ TWICE_SALT).below(100) == 0 {
-        let (hash, again) = (outcome.trace_hash, run_plan(seed, limits, &plan).trace_hash);
+        let (hash, again) = (outcome.trace_hash, run().trace_hash);
         let event = || format!("the trace was {hash:016x}, and another time {again:016x}");
         outcome.violation = (hash != again).then(|| Violation::new("A5", event()));
     }
@@ -152,7 +156,7 @@ pub(super) struct Swarm {
 }
 
 impl Swarm {
-    fn new(seed: u64, limits: &Limits) -> Self {
+    pub(super) fn new(seed: u64, limits: &Limits) -> Self {
         let mut rng = Rng::new(seed);
         let mut plan = draw_plan(&mut rng);
         let habit = Habit::of(seed);
@@ -465,3 +469,31 @@ const TWICE_SALT: u64 = 0x5afe_0f5e_ed00_0002;
 
 /// Tries of the search for an order; beyond, it is left open, and counted.
 const SEARCH_STEPS_MAX: u64 = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_another_one_the_second_time_is_told() {
+        let mut twice = 0;
+        for seed in 0..1000 {
+            let mut runs = 0;
+            let mut run = |trace_hash: fn(u64) -> u64| {
+                runs = 0;
+                let outcome = compared(seed, || {
+                    runs += 1;
+                    Outcome { trace_hash: trace_hash(runs), ..Outcome::default() }
+                });
+                (outcome.violation, runs)
+            };
+            let (same, _) = run(|_| 7);
+            assert_eq!(same, None, "seed {seed}");
+            let (other, runs) = run(|runs| runs);
+            let event = "the trace was 0000000000000001, and another time 0000000000000002";
+            assert_eq!(other, (runs == 2).then(|| Violation::new("A5", event)), "seed {seed}");
+            twice += runs - 1;
+        }
+        assert!((1..50).contains(&twice), "{twice} of 1,000 seeds are run twice");
+    }
+}
