@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use indelible::sim::Simulation;
 use indelible::{Config, Network, RawTable, Replica, Restore, Restored};
 use parking_lot::{Condvar, Mutex};
 use tracing::field::{Field, Visit};
@@ -208,4 +209,66 @@ fn a_new_ledger_is_told_with_the_one_that_it_was_made_of() {
     assert!(Restore::into(path("nothing")).id(44).from_backup(&backup[1..]).is_err());
     assert!(Restore::into(path("survived")).id(44).from_survivor(path("old")).is_err());
     assert_eq!(told(44), Vec::<String>::new());
+}
+
+#[test]
+fn a_directory_that_others_can_read_is_told() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    collector();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    let live = || Replica::builder(&path).id(51).open().unwrap().close().unwrap();
+    live();
+    assert_eq!(count(51, "WARN"), 0, "{:#?}", told(51));
+    set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    live();
+    let wanted = format!("WARN other users can read the directory path={}", path.display());
+    assert_eq!(count(51, &wanted), 1, "{:#?}", told(51));
+}
+
+#[test]
+fn what_keeps_a_cluster_from_forming_is_told() {
+    collector();
+    let directory = tempfile::tempdir().unwrap();
+    let network = Network::new();
+    let open = |id: u64, first: &str| {
+        let path = directory.path().join(id.to_string());
+        let peers = [(61, first), (62, "two")];
+        Replica::builder(path).id(id).peers(peers).network(&network).open().unwrap()
+    };
+    let (one, two) = (open(61, "one"), open(62, "another"));
+    for id in [61, 62] {
+        let line = wait_for(id, "WARN cluster cannot form trouble=");
+        assert!(line.contains("61=one") && line.contains("61=another"), "{line}");
+        assert_eq!(count(id, "INFO cluster formed"), 0);
+    }
+    for replica in [one, two] {
+        replica.close().unwrap();
+    }
+}
+
+#[test]
+fn a_disk_that_stands_still_is_told() {
+    collector();
+    // The simulated replicas are 1 to 3.
+    let sim = Simulation::new(1);
+    let write = |key: u64| sim.replica(1).put(RawTable::<u64>::new("notes"), key, b"the value");
+    write(1).wait().unwrap();
+    let leader = sim.leader().unwrap();
+    assert_eq!(count(leader.0, "WARN disk stands still"), 0);
+    sim.pause_disk(leader);
+    drop(write(2));
+    assert!(sim.run_until(Duration::from_secs(10), |sim| {
+        sim.leader().is_some_and(|next| next != leader)
+    }));
+    let next = sim.leader().unwrap();
+    assert_eq!(told_of_stalls(), [(leader.0, format!("WARN disk stands still successor={next}"))]);
+}
+
+/// Who told that its disk stands still, and how.
+fn told_of_stalls() -> Vec<(u64, String)> {
+    let lines = collector().lines.lock();
+    lines.iter().filter(|(_, line)| line.contains("stands still")).cloned().collect()
 }
