@@ -155,7 +155,7 @@ impl Transport for Quiet {
             }
         };
         let spawn = Arc::clone(&link.spawn);
-        spawn(Task { name: "reader".into(), run: Box::new(run) });
+        assert!(spawn(Task { name: "reader".into(), is_vital: true, run: Box::new(run) }));
         Ok(())
     }
 
