@@ -23,12 +23,18 @@ use super::turn::Event;
 use super::writes::Asker;
 
 impl<D: Disk> Driver<D> {
-    /// Nothing new is taken; what was proposed may end for `patience`.
+    /// Nothing new is taken; what was proposed may end for `patience`. Asked again, for the
+    /// shortest.
     pub(super) fn on_close(&mut self, patience: Duration) {
-        if matches!(self.stage, Stage::Serving) {
-            self.stage = Stage::Closing(self.now + patience);
-            self.requests.fail_unproposed(&closing(), &mut self.effects.answers);
-            self.drop_unwaited();
+        let until = self.now + patience;
+        match &mut self.stage {
+            Stage::Serving => {
+                self.stage = Stage::Closing(until);
+                self.requests.fail_unproposed(&closing(), &mut self.effects.answers);
+                self.drop_unwaited();
+            }
+            Stage::Closing(before) => *before = until.min(*before),
+            _ => {}
         }
     }
 

@@ -16,7 +16,7 @@ use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::time::{Clocks, Moment};
 
-use super::driver::Driver;
+use super::driver::{Driver, Stage};
 
 impl<D: Disk> Driver<D> {
     /// What the clocks show in this turn.
@@ -51,8 +51,12 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Lets others open the directory: nothing of this replica writes to it any more.
-    pub fn release(&mut self) {
+    /// Lets others open the directory, where nothing of this replica writes to it any more:
+    /// whether it has stopped.
+    pub fn release(&mut self) -> bool {
+        if !matches!(self.stage, Stage::Stopped(_)) {
+            return false;
+        }
         // Of leases that were longer than this core may have granted any, the next opening need not
         // know.
         if let Some(paxos) = &self.paxos {
@@ -64,5 +68,6 @@ impl<D: Disk> Driver<D> {
             }
         }
         self.journal.release();
+        true
     }
 }

@@ -12,6 +12,7 @@
 //! * A [`Completer`] that is dropped unanswered answers that the replica stopped, so nobody waits
 //!   for ever.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, thread_local};
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::RequestId;
 use crate::types::time::Moment;
@@ -351,8 +352,36 @@ impl<T> Drop for Completer<T> {
             None => Error::new(ErrorKind::Poisoned, message),
         };
         if let Some(waker) = self.answer(Err(err)) {
-            waker.wake();
+            wake_or_hold_back(waker);
         }
+    }
+}
+
+thread_local! {
+    /// Who is to be woken once this thread may run somebody else's code again; `None` where it may.
+    static HELD_BACK: RefCell<Option<Vec<Waker>>> = const { RefCell::new(None) };
+}
+
+/// Runs what must not run anybody else's code. Returns who is to be woken then, since calls of
+/// theirs were dropped without an answer.
+#[doc(hidden)]
+pub fn hold_back<R>(run: impl FnOnce() -> R) -> (R, Vec<Waker>) {
+    HELD_BACK.with(|held_back| held_back.replace(Some(Vec::new())));
+    let result = run();
+    let wakers = HELD_BACK.with(|held_back| held_back.take());
+    (result, wakers.unwrap_or_default())
+}
+
+fn wake_or_hold_back(waker: Waker) {
+    let mut waker = Some(waker);
+    // A thread that ends holds nobody back.
+    let _ = HELD_BACK.try_with(|held_back| {
+        if let Some(wakers) = &mut *held_back.borrow_mut() {
+            wakers.extend(waker.take());
+        }
+    });
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

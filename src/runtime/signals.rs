@@ -36,10 +36,21 @@ pub struct Life {
     /// Threads end.
     ending: AtomicBool,
     threads: AtomicUsize,
+    /// Those of them that write to the directory by themselves.
+    writers: AtomicUsize,
     lock: Mutex<()>,
     changed: Condvar,
     /// Those of them that run and said so: who waits for the end does not wait for itself.
-    running: Mutex<Vec<ThreadId>>,
+    running: Mutex<Vec<(ThreadId, Work)>>,
+}
+
+/// What a thread does for a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It does jobs: it writes to the directory.
+    Jobs,
+    /// Anything else; it may take turns.
+    Else,
 }
 
 impl<J> Jobs<J> {
@@ -165,26 +176,41 @@ impl Life {
     }
 
     /// A thread begins to work for the replica, or one that does so already.
-    pub fn thread_began(&self) {
+    pub fn thread_began(&self, work: Work) {
         self.threads.fetch_add(1, Ordering::SeqCst);
+        self.writers.fetch_add(usize::from(work == Work::Jobs), Ordering::SeqCst);
     }
 
     /// It is the one that calls this.
-    pub fn thread_runs(&self) {
-        self.running.lock().push(thread::current().id());
+    pub fn thread_runs(&self, work: Work) {
+        self.running.lock().push((thread::current().id(), work));
     }
 
     /// It does no more.
-    pub fn thread_ended(&self) {
+    pub fn thread_ended(&self, work: Work) {
         let this = thread::current().id();
         let mut running = self.running.lock();
-        if let Some(place) = running.iter().position(|id| *id == this) {
+        if let Some(place) = running.iter().position(|it| *it == (this, work)) {
             running.swap_remove(place);
         }
         drop(running);
+        self.thread_failed(work);
+    }
+
+    /// It never ran.
+    pub fn thread_failed(&self, work: Work) {
         let _lock = self.lock.lock();
         self.threads.fetch_sub(1, Ordering::SeqCst);
+        self.writers.fetch_sub(usize::from(work == Work::Jobs), Ordering::SeqCst);
         self.changed.notify_all();
+    }
+
+    /// Whether a thread, other than this one, writes to the directory by itself, or may yet.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        let this = (thread::current().id(), Work::Jobs);
+        let own = self.running.lock().iter().filter(|it| **it == this).count();
+        self.writers.load(Ordering::SeqCst) > own
     }
 
     /// Waits until the driver has stopped, or for so long.
@@ -199,7 +225,7 @@ impl Life {
     #[must_use]
     pub fn wait_ended(&self, timeout: Duration) -> bool {
         let this = thread::current().id();
-        let own = self.running.lock().iter().filter(|id| **id == this).count();
+        let own = self.running.lock().iter().filter(|(id, _)| *id == this).count();
         let mut lock = self.lock.lock();
         let live = |_: &mut ()| self.threads.load(Ordering::SeqCst) > own;
         !self.changed.wait_while_for(&mut lock, live, timeout).timed_out()

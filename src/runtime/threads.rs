@@ -37,10 +37,10 @@ use super::gathering::{Gathering, Kind};
 use super::handle::{Calls, Handle};
 use super::inbox::Inbox;
 pub use super::opening::Start;
-use super::pending::{Completer, Helper, Pending};
+use super::pending::{Completer, Helper, Pending, hold_back};
 use super::report::Report;
 use super::requests::Answer;
-use super::signals::{Clock, Jobs, Life};
+use super::signals::{Clock, Jobs, Life, Work};
 use super::tail::Tail;
 use super::tickets::Tickets;
 use super::turn::{Effects, Event};
@@ -105,9 +105,9 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
     // From here on, an early return drops the handle, which ends what was started.
     let handle = Handle::new(Arc::clone(&engine) as Arc<dyn Calls>);
     for number in 1..=WRITERS {
-        engine.spawn(&format!("writer {number}"), |engine| engine.write_journal())?;
+        engine.spawn(&format!("writer {number}"), Work::Jobs, |engine| engine.write_journal())?;
     }
-    engine.spawn("clock", |engine| engine.keep_time())?;
+    engine.spawn("clock", Work::Else, |engine| engine.keep_time())?;
     if let Some(transport) = &engine.transport {
         transport.set_peers(standing.peers());
         let listens = transport.start(engine.link());
@@ -194,11 +194,11 @@ impl<D: Disk> Engine<D> {
         if events.is_empty() && !even_without_events {
             return;
         }
-        let effects = self.turn(&mut driver, events);
+        let (effects, unanswered) = hold_back(|| self.turn(&mut driver, events));
         drop(driver);
         // All are answered before anybody else's code runs, which may wait for one of them.
-        let wakers = effects.answers.into_iter().filter_map(Answer::give).collect::<Vec<_>>();
-        for waker in wakers {
+        let answered = effects.answers.into_iter().filter_map(Answer::give).collect::<Vec<_>>();
+        for waker in answered.into_iter().chain(unanswered) {
             // Whoever that is may panic: the others are woken still.
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
@@ -354,7 +354,7 @@ impl<D: Disk> Engine<D> {
     /// Whether there is a thread for it.
     fn run_task(self: &Arc<Self>, task: Task) -> bool {
         let Task { name, is_vital, run } = task;
-        match self.spawn(&name, |_| run()) {
+        match self.spawn(&name, Work::Else, |_| run()) {
             Ok(()) => return true,
             Err(err) if is_vital => self.push(Event::Failed(err)),
             Err(err) => events::starved(self.id, &err),
@@ -362,20 +362,25 @@ impl<D: Disk> Engine<D> {
         false
     }
 
-    fn spawn(self: &Arc<Self>, name: &str, run: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
+    fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        work: Work,
+        run: impl FnOnce(&Self) + Send + 'static,
+    ) -> Result<()> {
         let engine = Arc::clone(self);
-        self.life.thread_began();
+        self.life.thread_began(work);
         let thread = thread::Builder::new().name(format!("indelible {name}"));
         let spawned = thread.spawn(move || {
-            engine.life.thread_runs();
+            engine.life.thread_runs(work);
             let ended = catch_unwind(AssertUnwindSafe(|| run(&engine)));
             if let Err(panic) = ended {
                 engine.push(Event::Failed(panicked(&*panic)));
             }
-            engine.life.thread_ended();
+            engine.life.thread_ended(work);
         });
         if let Err(err) = spawned {
-            self.life.thread_ended();
+            self.life.thread_failed(work);
             return Err(Error::caused(ErrorKind::Io, format!("cannot start thread {name}"), err));
         }
         Ok(())
@@ -390,8 +395,8 @@ impl<D: Disk> Helper for Engine<D> {
             return false;
         }
         // Counted like a thread: who closes the replica waits for this write as for all others.
-        self.life.thread_began();
-        self.life.thread_runs();
+        self.life.thread_began(Work::Jobs);
+        self.life.thread_runs(Work::Jobs);
         // Preparing a segment takes long, and so does a checkpoint: those are left to the threads.
         let write = || self.jobs.take_first(|job| !job.is_background());
         let job = if self.life.is_ending() { None } else { write() };
@@ -399,7 +404,7 @@ impl<D: Disk> Helper for Engine<D> {
         if let Some(job) = job {
             self.run(job);
         }
-        self.life.thread_ended();
+        self.life.thread_ended(Work::Jobs);
         helps
     }
 }

@@ -29,7 +29,7 @@ pub mod atomic {
 }
 
 #[cfg(not(shuttle))]
-pub use std::{thread, time::Instant};
+pub use std::{thread, thread_local, time::Instant};
 
 #[cfg(shuttle)]
-pub use shuttle::thread;
+pub use shuttle::{thread, thread_local};

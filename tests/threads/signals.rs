@@ -30,18 +30,18 @@ impl Shop {
         while let Some(job) = self.jobs.wait(&self.life) {
             self.finish(job);
         }
-        self.life.thread_ended();
+        self.life.thread_ended(Work::Jobs);
     }
 
     /// What a caller does who helps.
     fn help(&self) {
-        self.life.thread_began();
+        self.life.thread_began(Work::Jobs);
         if !self.life.is_ending()
             && let Some(job) = self.jobs.take_first(|job| job % 2 == 0)
         {
             self.finish(job);
         }
-        self.life.thread_ended();
+        self.life.thread_ended(Work::Jobs);
     }
 
     fn finish(&self, job: u8) {
@@ -58,8 +58,8 @@ fn each_job_is_done_once() {
             let shop = Arc::clone(&shop);
             thread::spawn(move || run(&shop))
         };
-        shop.life.thread_began();
-        shop.life.thread_began();
+        shop.life.thread_began(Work::Jobs);
+        shop.life.thread_began(Work::Jobs);
         let workers = [begin(Shop::work), begin(Shop::work)];
         let others = [
             begin(|shop| shop.jobs.add(vec![1, 2, 3])),
@@ -107,7 +107,7 @@ fn jobs_do_not_wait_for_each_other() {
 fn nobody_works_after_the_end() {
     explore(SHARE, |time| {
         let shop = Arc::new(Shop::default());
-        shop.life.thread_began();
+        shop.life.thread_began(Work::Jobs);
         let run = [Shop::work, Shop::help, Shop::help, |shop: &Shop| shop.jobs.add(vec![2, 4])];
         let threads = run.map(|run: fn(&Shop)| {
             let shop = Arc::clone(&shop);

@@ -127,11 +127,17 @@ impl<D: Disk> Engine<D> {
         // Handles and answers may outlive the replica, and must not keep the directory. But while
         // anything may still write to it, nobody else may open it. The lock of the driver is taken
         // already where a waker that the driver woke drops the last handle.
-        let have_ended = self.life.wait_ended(JOIN_PATIENCE);
+        // A thread that waits for a name server, say, does not write, and will not.
+        let have_ended = self.life.wait_ended(JOIN_PATIENCE) || !self.life.may_write();
+        let driver = have_ended.then(|| self.driver.try_lock_for(JOIN_PATIENCE)).flatten();
+        if let Some(driver) = driver {
+            // The clock has stopped: nobody else sees that the time is over.
+            self.take_turn(driver, true);
+        }
         let released = have_ended.then(|| self.borrow_driver(Driver::release)).flatten();
-        // The clock has stopped: nobody else would ever look.
+        // Nor would anybody else ever look.
         self.drive();
-        released.is_some()
+        released == Some(true)
     }
 
     /// Lets `work` have the driver, unless a turn that hangs has it. Somebody may find it taken
