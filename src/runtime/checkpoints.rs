@@ -52,9 +52,11 @@ pub(super) struct Checkpoints {
     /// Who makes a backup, and waits for the state.
     pub(super) backups: Vec<Completer<Box<Backup>>>,
     /// One that reaches this slot is wanted: entries below it rotted and were journaled again, or
-    /// are lost for good, and whoever lacks them can be told so only then; or a peer may have found
-    /// that the only one here is damaged.
+    /// are lost for good, and whoever lacks them can be told so only then.
     wanted_below: Slot,
+    /// One that is newer than that of this slot is wanted: a peer may have found that those here
+    /// are damaged.
+    wanted_other: Option<Slot>,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
     /// How often there was none, since there was.
@@ -72,6 +74,11 @@ impl Checkpoints {
     /// the newest: with a checkpoint it need not.
     pub(super) fn want_below(&mut self, slot: Slot) {
         self.wanted_below = self.wanted_below.max(slot);
+    }
+
+    /// The newest checkpoint, of this slot, may be damaged, and so may the one before.
+    pub(super) fn want_other_than(&mut self, newest: Slot) {
+        self.wanted_other = Some(newest);
     }
 
     /// The slot that the newest checkpoint is to reach for that.
@@ -159,7 +166,10 @@ impl<D: Disk> Driver<D> {
         let waits = self.checkpoints.retry_at.is_some_and(|at| self.now < at);
         let (newest, applied) = (self.slot_checkpointed(), self.store.applied().slot);
         let enough = self.options.checkpoint_bytes <= self.checkpoints.behind_bytes;
-        let wanted = !self.checkpoints.waiting.is_empty() || newest < self.checkpoints.wanted_below;
+        self.checkpoints.wanted_other.take_if(|slot| *slot < newest);
+        let wanted = !self.checkpoints.waiting.is_empty()
+            || newest < self.checkpoints.wanted_below
+            || self.checkpoints.wanted_other.is_some();
         let taking = self.journal.is_taking_checkpoint() || self.receiving.is_some();
         let busy = taking || self.space.is_short();
         if busy || waits || !(enough || wanted) || applied <= newest {

@@ -98,7 +98,7 @@ impl<D: Disk> Driver<D> {
     /// yet sync itself it does not send, nor what it cannot read any more (`lost.rs`): the peer
     /// asks again, and asks others.
     pub(super) fn serve(&mut self, serve: Serve) {
-        self.sending.touch(serve.to, self.now);
+        self.sending.touch(serve.to, serve.from, self.now);
         if serve.from < self.slot_trimmed() {
             return self.tell_trimmed(serve.to);
         }

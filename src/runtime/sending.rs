@@ -16,10 +16,11 @@
 //! ```
 //!
 //! Who gets it asks for each part, so a slow one costs nothing but the file, which stays for it
-//! though newer ones replace it, and the entries behind it, which are not trimmed meanwhile. Who
-//! does not ask for a while is forgotten: it goes on where that checkpoint is still there, and
-//! begins anew where it is not. Who begins anew though nothing newer is there, may have found that
-//! it is damaged: it gets the older one.
+//! though newer ones replace it, and the entries behind it, which are not trimmed meanwhile: once
+//! it asks for those, the ones from there on. Who does not ask for a while is forgotten: it goes on
+//! where that checkpoint is still there, and begins anew where it is not. Who begins anew though
+//! nothing newer is there, may have found that it is damaged: it gets the older one, and where that
+//! does not help, another one is taken.
 //!
 //! Where nothing was written here lately, each part is read as soon as it is asked for. Beside
 //! commits they are spread: the processor and the disk of both ends would be missed there.
@@ -45,18 +46,21 @@ use super::driver::Driver;
 #[derive(Debug)]
 pub(super) struct Sending<D: Disk> {
     to: BTreeMap<ReplicaId, Sent<D>>,
-    /// The checkpoint that each peer began with last.
-    begun: BTreeMap<ReplicaId, Slot>,
+    /// Who has it, and goes on behind it: from where, and when it was last heard to.
+    behind: BTreeMap<ReplicaId, (Slot, Moment)>,
+    /// Which was the newest checkpoint when each peer began with one last, and how often it has
+    /// begun anew since that was.
+    begun: BTreeMap<ReplicaId, (Slot, u32)>,
 }
 
 #[derive(Debug)]
 struct Sent<D: Disk> {
     checkpoint: Checkpoint<D>,
     asked_at: Moment,
-    /// When it was last heard to need the checkpoint, or what is behind it.
-    needed_at: Moment,
     /// It has some of it, and asks for more.
     has_begun: bool,
+    /// When it was last heard to need the checkpoint, or what is behind it.
+    needed_at: Moment,
     /// From where on it wants a part that is not being read yet.
     wanted: Option<u64>,
     /// A part is being read.
@@ -67,15 +71,24 @@ struct Sent<D: Disk> {
 
 impl<D: Disk> Default for Sending<D> {
     fn default() -> Self {
-        Self { to: BTreeMap::new(), begun: BTreeMap::new() }
+        Self { to: BTreeMap::new(), behind: BTreeMap::new(), begun: BTreeMap::new() }
     }
 }
 
 impl<D: Disk> Sending<D> {
-    /// A peer goes on behind what it was sent.
-    pub(super) fn touch(&mut self, to: ReplicaId, now: Moment) {
+    /// A peer asks for the entries from a slot on. Who was sent a checkpoint up to there has it,
+    /// and goes on behind it; who was not may be taking it in.
+    pub(super) fn touch(&mut self, to: ReplicaId, from: Slot, now: Moment) {
         if let Some(sent) = self.to.get_mut(&to) {
             sent.needed_at = now;
+            if sent.checkpoint.header().slot <= from {
+                self.to.remove(&to);
+                self.behind.insert(to, (from, now));
+            }
+        } else if let Some((needed, at)) = self.behind.get_mut(&to)
+            && *needed <= from
+        {
+            (*needed, *at) = (from, now);
         }
     }
 
@@ -103,7 +116,8 @@ impl<D: Disk> Sending<D> {
 
     /// The lowest slot behind which somebody will want to go on.
     pub(super) fn first(&self) -> Option<Slot> {
-        self.to.values().map(|sent| sent.checkpoint.header().slot).min()
+        let sent = self.to.values().map(|sent| sent.checkpoint.header().slot);
+        sent.chain(self.behind.values().map(|(needed, _)| *needed)).min()
     }
 }
 
@@ -126,8 +140,8 @@ impl<D: Disk> Driver<D> {
         let needed_at = asked_at;
         match self.sending.to.get_mut(&to) {
             Some(sent) => {
-                (sent.checkpoint, sent.asked_at, sent.wanted) = (checkpoint, asked_at, wanted);
-                (sent.needed_at, sent.has_begun) = (needed_at, has_begun);
+                (sent.checkpoint, sent.wanted, sent.has_begun) = (checkpoint, wanted, has_begun);
+                (sent.asked_at, sent.needed_at) = (asked_at, asked_at);
             }
             None => {
                 let (reads, next_at) = (false, self.now);
@@ -139,20 +153,21 @@ impl<D: Disk> Driver<D> {
     }
 
     /// The newest checkpoint; for who began with that one before, the older one, which is kept for
-    /// where the newest is damaged. Where there is none, another one is wanted.
+    /// where the newest is damaged, and so by turns. Where there is none, or it did not help
+    /// either, another one is wanted.
     fn choose_checkpoint(&mut self, to: ReplicaId) -> Option<Checkpoint<D>> {
-        let newest = self.journal.checkpoint().cloned()?;
-        let slot = newest.header().slot;
-        let is_tried = self.sending.begun.get(&to) == Some(&slot);
-        let older = self.journal.checkpoints().get(1).filter(|_| is_tried).cloned();
-        if is_tried && older.is_none() {
-            self.checkpoints.want_below(slot.next());
+        let kept = self.journal.checkpoints();
+        let slot = kept.first()?.header().slot;
+        let before = self.sending.begun.get(&to).filter(|(newest, _)| *newest == slot);
+        let tried = before.map_or(0, |(_, tried)| tried + 1);
+        let chosen = kept[tried as usize % kept.len()].clone();
+        if kept.len() <= tried as usize {
+            self.checkpoints.want_other_than(slot);
         }
-        let chosen = older.unwrap_or(newest);
         if SENDING_MAX <= self.sending.begun.len() {
             self.sending.begun.pop_first();
         }
-        self.sending.begun.insert(to, chosen.header().slot);
+        self.sending.begun.insert(to, (slot, tried));
         Some(chosen)
     }
 
@@ -201,7 +216,12 @@ impl<D: Disk> Driver<D> {
         }
         self.read_wanted();
         let (now, patience) = (self.now, self.options.election_timeout * KEPT_TIMEOUTS);
-        self.sending.to.retain(|_, sent| sent.reads || now.since(sent.needed_at) < patience);
+        let to_take_in = self.options.election_timeout * TAKEN_IN_TIMEOUTS;
+        self.sending.to.retain(|_, sent| {
+            let is_needed = now.since(sent.needed_at) < patience;
+            sent.reads || is_needed && now.since(sent.asked_at) < to_take_in
+        });
+        self.sending.behind.retain(|_, (_, at)| now.since(*at) < patience);
     }
 }
 
@@ -210,6 +230,10 @@ const PART_BYTES: usize = 256 * 1024;
 
 /// However short messages are to be: the header of a checkpoint and a little more.
 const PART_BYTES_MIN: usize = 1024;
+
+/// Who asks for no part any more for so many election timeouts does not take in what it has: it has
+/// no space for it, say.
+const TAKEN_IN_TIMEOUTS: u32 = 600;
 
 /// Most replicas that a checkpoint is sent to at a time.
 const SENDING_MAX: usize = VOTERS_MAX;

@@ -344,7 +344,8 @@ fn a_receiver_that_crawls_costs_commits_nothing() {
             assert_eq!((it.from, it.slot), (from, Some(slot)), "it was begun anew");
             let during = p99(cluster);
             assert!(during <= before * 2, "{during:?}, and {before:?} without; {it}");
-            assert!(slot_trimmed(cluster, from) <= slot, "it will be asked for what comes behind");
+            let is_kept = receiving().is_none() || slot_trimmed(cluster, from) <= slot;
+            assert!(is_kept, "it will be asked for what comes behind");
             cluster.run_for(TIMEOUT);
         }
         assert!(TIMEOUT * 20 < cluster.now().since(began), "it was no crawl");
@@ -352,11 +353,37 @@ fn a_receiver_that_crawls_costs_commits_nothing() {
         assert!(slot < slot_trimmed(cluster, other), "who sends nothing trims");
         cluster.heal();
         cluster.expect("it catches up", Cluster::is_level);
-        // So long it may begin anew.
-        cluster.run_timeouts(16);
         cluster.replica(from).checkpoint().wait().unwrap();
         cluster.expect("the sender trims, too", |_| slot < slot_trimmed(cluster, from));
         cluster.settle();
+    });
+}
+
+#[test]
+fn who_goes_on_asking_lets_its_sender_trim() {
+    // One that is opened to join gets a state. Nobody adds it, and it asks for what comes behind,
+    // again and again.
+    let plan =
+        Plan { history_bytes_min: 0, checkpoint_bytes: u64::MAX, outsiders: 1, ..Plan::default() };
+    for_seeds_of(&plan, |cluster| {
+        let (members, joiner) = (cluster.members(), ReplicaId(4));
+        let write_and_trim = || {
+            for _ in 0..20 {
+                cluster.end(cluster.begin(cluster.leader, 8192)).unwrap();
+            }
+            cluster.run_timeouts(1);
+            members.iter().for_each(|id| cluster.replica(*id).checkpoint().wait().unwrap());
+        };
+        (0..3).for_each(|_| write_and_trim());
+        assert!(cluster.sim.join(joiner, &members));
+        let leaders = || cluster.slot_chosen(cluster.leader);
+        cluster.expect("it has the state", |sim| sim.slot_chosen(joiner) == leaders());
+        let known = cluster.slot_chosen(joiner);
+        assert!(Slot::ZERO < slot_trimmed(cluster, joiner), "it took in no state");
+        (0..10).for_each(|_| write_and_trim());
+        cluster.expect("it goes on", |sim| sim.slot_chosen(joiner) == leaders());
+        let behind = members.iter().filter(|id| slot_trimmed(cluster, **id) <= known);
+        assert_eq!(behind.count(), 0, "seed {}", cluster.seed());
     });
 }
 
