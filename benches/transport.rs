@@ -62,7 +62,9 @@ impl Ends {
                     Arrival::Message { message: Message::Chosen(chosen), .. } => {
                         counted.add(chosen.entries[0].bytes().len());
                     }
-                    Arrival::Message { from, message } => echo.send(Envelope { to: from, message }),
+                    Arrival::Message { from, message, .. } => {
+                        echo.send(Envelope { to: from, message })
+                    }
                     Arrival::Down { .. } | Arrival::Fenced { .. } => {}
                 }
             }

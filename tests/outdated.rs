@@ -14,7 +14,7 @@ use indelible::store::image::IMAGE_VERSION;
 use indelible::transport::Arrival;
 use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryKind};
-use indelible::types::ids::{Ballot, Chain, Slot};
+use indelible::types::ids::{Ballot, Boot, Chain, Slot};
 use indelible::types::message::{Accept, CheckpointPart, Chosen, Message};
 use indelible::{Error, ErrorKind, ReplicaId};
 
@@ -32,7 +32,8 @@ fn later() -> Entry {
 }
 
 fn arrived(message: Message) -> Event {
-    Event::Arrived(Arrival::Message { from: ReplicaId(1), message })
+    let boot = Boot::default();
+    Event::Arrived(Arrival::Message { from: ReplicaId(1), boot, message })
 }
 
 fn stopped(world: &World, id: u64) -> Error {
@@ -141,6 +142,7 @@ fn a_checkpoint_of_a_later_version_says_so() {
             if let Event::Arrived(Arrival::Message {
                 from,
                 message: Message::CheckpointPart(part),
+                ..
             }) = event
             {
                 break 'found (from, part);
@@ -154,7 +156,8 @@ fn a_checkpoint_of_a_later_version_says_so() {
     let checksum = crc32fast::hash(&bytes[..CHECKSUM_AT]);
     bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
     let message = Message::CheckpointPart(CheckpointPart { slot, offset, bytes_total, bytes });
-    world.turn(3, vec![Event::Arrived(Arrival::Message { from, message })]);
+    let boot = Boot::default();
+    world.turn(3, vec![Event::Arrived(Arrival::Message { from, boot, message })]);
     let err = stopped(&world, 3);
     assert_eq!(err.kind(), ErrorKind::Outdated, "{err}");
     assert!(err.to_string().contains("version 2, supported is 1"), "{err}");

@@ -29,7 +29,6 @@ use crate::paxos::formation::Formation;
 use crate::paxos::step::{Input, Output, RoleName};
 use crate::store::Store;
 use crate::store::current::Current;
-use crate::transport::Arrival;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::message::{Envelope, Message};
@@ -341,13 +340,8 @@ impl<D: Disk> Driver<D> {
             Event::NextLeader { known, completer } => self.on_next_leader(known, completer),
             Event::Checkpoint { completer } => self.on_checkpoint(completer),
             Event::Backup { completer } => self.on_backup(completer),
-            Event::Arrived(Arrival::Down { peer }) => {
-                self.requests.writes.peer_down(peer);
-                self.step(Input::PeerDown(peer));
-            }
+            Event::Arrived(arrival) => self.on_arrival(arrival)?,
             Event::Met(sighting) => self.fence.meet(sighting),
-            Event::Arrived(Arrival::Fenced { by }) => self.on_fenced(by)?,
-            Event::Arrived(Arrival::Message { from, message }) => self.on_message(from, message)?,
             Event::Written(done) => {
                 let frontier = self.journal.complete(done)?;
                 self.tail.release(frontier);
@@ -358,11 +352,7 @@ impl<D: Disk> Driver<D> {
         Ok(())
     }
 
-    fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
-        let counts = self.fence.counts(from, &message, self.journal.frontier().lsn());
-        if !counts || self.answers_when_whole(&message) {
-            return Ok(());
-        }
+    pub(super) fn on_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
         self.note_who_needs_whom(&message);
         self.note_informant(from, &message);
         match message {

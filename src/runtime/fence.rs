@@ -29,8 +29,9 @@ use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::paxos::step::Input;
+use crate::transport::Arrival;
 use crate::types::error::Result;
-use crate::types::ids::{Lsn, ReplicaId};
+use crate::types::ids::{Boot, Lsn, ReplicaId};
 use crate::types::message::Message;
 use crate::types::record::{Record, Sighting};
 use crate::types::time::Moment;
@@ -83,15 +84,23 @@ impl Fence {
         self.peers.retain(|id, _| is_member(*id));
     }
 
-    /// Whether a message counts. What it says of its sender's journal is remembered.
-    pub(super) fn counts(&mut self, from: ReplicaId, message: &Message, durable: Lsn) -> bool {
+    /// Whether a message counts, which came from this opening. What it says of its sender's journal
+    /// is remembered. What an earlier opening promised and voted, a later one may have lost: who
+    /// was let in since may have been set back to before that.
+    pub(super) fn counts(
+        &mut self,
+        (from, boot): (ReplicaId, Boot),
+        message: &Message,
+        durable: Lsn,
+    ) -> bool {
         let frontier = match message {
             Message::Promise(promise) => promise.frontier,
             Message::Accepted(accepted) => accepted.frontier,
             Message::Confirmed { .. } | Message::Granted { .. } => Lsn::ZERO,
             _ => return true,
         };
-        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        let peer = self.peers.get_mut(&from).filter(|peer| peer.sighting.boot == boot);
+        let Some(peer) = peer else { return false };
         if peer.sighting.frontier < frontier {
             peer.sighting.frontier = frontier;
             self.is_stale = true;
@@ -135,6 +144,26 @@ impl Fence {
 }
 
 impl<D: Disk> Driver<D> {
+    /// What the transport brought: of messages, those that count.
+    pub(super) fn on_arrival(&mut self, arrival: Arrival) -> Result<()> {
+        match arrival {
+            Arrival::Down { peer } => {
+                self.requests.writes.peer_down(peer);
+                self.step(Input::PeerDown(peer));
+                Ok(())
+            }
+            Arrival::Fenced { by } => self.on_fenced(by),
+            Arrival::Message { from, boot, message } => {
+                let durable = self.journal.frontier().lsn();
+                let counts = self.fence.counts((from, boot), &message, durable);
+                match counts && !self.answers_when_whole(&message) {
+                    true => self.on_message(from, message),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
     /// Openings of peers that are new are written down at once, if there is where.
     pub(super) fn record_sightings(&mut self) -> Result<()> {
         match self.paxos.is_some() && self.fence.is_new() && !self.space.is_short() {

@@ -235,12 +235,12 @@ impl Gate {
 
     /// Remembers how far a peer says that its journal is durable, and which stranger is gone.
     pub fn note(&self, arrival: &Arrival) {
-        let (from, frontier) = match arrival {
-            Arrival::Message { from, message: Message::Accepted(accepted) } => {
-                (from, accepted.frontier)
+        let (from, boot, frontier) = match arrival {
+            Arrival::Message { from, boot, message: Message::Accepted(accepted) } => {
+                (from, boot, accepted.frontier)
             }
-            Arrival::Message { from, message: Message::Promise(promise) } => {
-                (from, promise.frontier)
+            Arrival::Message { from, boot, message: Message::Promise(promise) } => {
+                (from, boot, promise.frontier)
             }
             Arrival::Down { peer } => {
                 if let Some(stranger) = self.known.lock().strangers.get_mut(peer) {
@@ -251,7 +251,8 @@ impl Gate {
             Arrival::Message { .. } | Arrival::Fenced { .. } => return,
         };
         let mut known = self.known.lock();
-        if let Some(seen) = known.peer(*from).and_then(|peer| peer.seen.as_mut()) {
+        let seen = known.peer(*from).and_then(|peer| peer.seen.as_mut());
+        if let Some(seen) = seen.filter(|seen| seen.boot == *boot) {
             seen.frontier = seen.frontier.max(frontier);
         }
     }

@@ -202,7 +202,7 @@ impl World {
             format!("{} -> {} {}", link.from, link.to, lines::message(&message))
         });
         self.trace.note(self.now, Note::Arrive, link.from.0, link.to.0);
-        let arrival = Arrival::Message { from: link.from, message };
+        let arrival = Arrival::Message { from: link.from, boot: hello.boot, message };
         let Some(life) = &mut self.machine_mut(link.to).life else { return };
         life.gate.note(&arrival);
         self.turn(link.to, [Event::Arrived(arrival)]);

@@ -28,7 +28,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
 use crate::types::entry::Entry;
-use crate::types::ids::ReplicaId;
+use crate::types::ids::{Boot, ReplicaId};
 use crate::types::limits::{MESSAGE_BYTES_MAX, STRANGERS_MAX};
 use crate::types::message::{Envelope, Hello, Message};
 
@@ -151,9 +151,10 @@ impl Transport for MemoryTransport {
 
     fn send(&self, Envelope { to, message }: Envelope) {
         let from = self.endpoint.replica;
+        let boot = self.endpoint.hello.lock().boot;
         let topology = self.topology.read();
         let receiver = topology.replicas.get(&to).filter(|_| topology.links.contains(&(from, to)));
-        let taken = receiver.is_some_and(|receiver| receiver.put(from, message));
+        let taken = receiver.is_some_and(|receiver| receiver.put(from, boot, message));
         self.endpoint.count(to, |counters| match taken {
             true => counters.sent += 1,
             false => counters.dropped += 1,
@@ -349,7 +350,7 @@ impl Endpoint {
     }
 
     /// Puts a message into the inbox; false where there is no room.
-    fn put(&self, from: ReplicaId, message: Message) -> bool {
+    fn put(&self, from: ReplicaId, boot: Boot, message: Message) -> bool {
         let weight = weight(&message);
         let mut inbox = self.inbox.lock();
         let (messages, bytes) = inbox.senders.get(&from).copied().unwrap_or_default();
@@ -358,7 +359,7 @@ impl Endpoint {
             return false;
         }
         inbox.senders.insert(from, (messages + 1, bytes + weight));
-        inbox.arrivals.push(Arrival::Message { from, message });
+        inbox.arrivals.push(Arrival::Message { from, boot, message });
         self.unflushed.store(true, Ordering::Release);
         true
     }

@@ -23,7 +23,7 @@ pub mod wire;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::types::ids::ReplicaId;
+use crate::types::ids::{Boot, ReplicaId};
 use crate::types::message::{Envelope, Hello, Message};
 use crate::types::time::Moment;
 
@@ -102,6 +102,8 @@ pub enum Arrival {
     Message {
         /// The sender, as its hello said.
         from: ReplicaId,
+        /// The opening of its directory, as the same hello said.
+        boot: Boot,
         /// What it said.
         message: Message,
     },

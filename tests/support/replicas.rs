@@ -153,6 +153,7 @@ impl World {
 
     pub fn turn(&mut self, id: u64, events: Vec<Event>) {
         let Some(driver) = self.drivers.get_mut(&id) else { return };
+        let boot = driver.standing().hello.boot;
         let effects =
             driver.turn(Clocks { now: self.now, uptime: self.now, wall: Time(1) }, events);
         for job in effects.jobs {
@@ -163,7 +164,7 @@ impl World {
                 continue;
             }
             self.sent.insert((id, envelope.to.0));
-            let arrival = Arrival::Message { from: ReplicaId(id), message: envelope.message };
+            let arrival = Arrival::Message { from: ReplicaId(id), boot, message: envelope.message };
             self.events.push_back((envelope.to.0, Event::Arrived(arrival)));
         }
         let answers = effects.answers.into_iter();

@@ -276,9 +276,8 @@ fn who_finds_no_thread_comes_again() {
             one.send(Envelope { to: ReplicaId(2), message: samples::numbered(1) });
             one.flush();
             two.send(1, samples::numbered(1));
-            let message = samples::numbered(1);
-            let message = Arrival::Message { from: ReplicaId(2), message };
-            arrivals.lock().contains(&message) && !two.messages(1).is_empty()
+            let arrived = arrivals.lock().iter().any(|it| matches!(it, Arrival::Message { .. }));
+            arrived && !two.messages(1).is_empty()
         });
         let is_down = arrivals.lock().contains(&Arrival::Down { peer: ReplicaId(2) });
         assert_eq!((is_down, times.load(SeqCst) == 0), (is_gone, is_gone), "{refused}");

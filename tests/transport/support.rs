@@ -68,7 +68,7 @@ impl<T: Transport> Node<T> {
     pub fn messages(&self, from: u64) -> Vec<Message> {
         let arrivals = self.arrivals.lock();
         let messages = arrivals.iter().filter_map(|arrival| match arrival {
-            Arrival::Message { from: sender, message } if *sender == ReplicaId(from) => {
+            Arrival::Message { from: sender, message, .. } if *sender == ReplicaId(from) => {
                 Some(message.clone())
             }
             Arrival::Message { .. } | Arrival::Down { .. } | Arrival::Fenced { .. } => None,

@@ -103,7 +103,8 @@ fn a_directory_that_lost_what_it_acknowledged_is_refused() {
         slot_durable: Slot::ZERO,
     };
     let message = Message::Accepted(accepted);
-    gate.note(&Arrival::Message { from: ReplicaId(2), message });
+    let boot = hello(2, 3, 10).boot;
+    gate.note(&Arrival::Message { from: ReplicaId(2), boot, message });
     assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()), "it said so when it was opened");
     assert_eq!(admit(&gate, &hello(2, 4, 19)), Err(Refusal::Regressed));
     assert_eq!(admit(&gate, &hello(2, 4, 20)), Ok(()));

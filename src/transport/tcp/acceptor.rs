@@ -181,7 +181,8 @@ fn receive(
         let intact = loop {
             match decoder.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
-                    arrivals.push(Arrival::Message { from: peer.id, message });
+                    let (from, boot) = (peer.id, place.boot);
+                    arrivals.push(Arrival::Message { from, boot, message });
                 }
                 Ok(None) => break true,
                 Ok(Some(Frame::Hello(_) | Frame::Refused(_))) | Err(_) => break false,

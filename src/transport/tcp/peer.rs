@@ -69,6 +69,8 @@ struct Incoming {
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     number: u64,
+    /// The opening that its hello names.
+    pub boot: Boot,
     /// It took the place of a connection of an earlier opening, whose end nobody will tell.
     pub replaced_boot: bool,
 }
@@ -206,7 +208,7 @@ impl Peer {
             let _ = old.shutdown(Shutdown::Both);
         }
         let replaced_boot = replaced.is_some_and(|(_, old)| old != boot);
-        Some(Place { number: incoming.newest, replaced_boot })
+        Some(Place { number: incoming.newest, boot, replaced_boot })
     }
 
     /// Delivers what the connection at `place` brought; false where that is no longer current.
