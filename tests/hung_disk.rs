@@ -13,8 +13,9 @@ use indelible::runtime::{batcher, threads, turn};
 use indelible::types::command::Command;
 use indelible::types::edition::Edition;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
-use indelible::types::time::Moment;
-use indelible::{ErrorKind, ReplicaId};
+use indelible::types::message::EncodedCommand;
+use indelible::types::time::{Clocks, Moment, Time};
+use indelible::{ErrorKind, Pending, ReplicaId, RequestId, SessionId};
 
 /// Whoever syncs while the flag is up waits.
 #[derive(Clone)]
@@ -166,4 +167,30 @@ fn who_closes_while_the_disk_hangs_is_told_so() {
     hangs.store(false, Ordering::SeqCst);
     handle.close().unwrap();
     disk.lock().unwrap();
+}
+
+#[test]
+fn of_two_that_close_the_less_patient_one_ends_it() {
+    let (hangs, patience) = (Arc::new(AtomicBool::new(false)), Duration::from_secs(60));
+    let disk = HungDisk(MemoryDisk::new(), hangs);
+    let journal = Journal::open(disk.clone(), journal::Options::default(), ReplicaId(1)).unwrap();
+    let mut driver = Driver::open(journal, options(), Moment::ZERO).unwrap();
+    let turn = |driver: &mut Driver<HungDisk>, events: Vec<turn::Event<HungDisk>>| {
+        let clocks = Clocks { now: Moment(1), uptime: Moment(1), wall: Time(1) };
+        driver.turn(clocks, events)
+    };
+    // What it writes does not come to an end.
+    let (mut put, completer) = Pending::new();
+    let request = RequestId { session: SessionId(1), sequence: 1 };
+    let bytes = Command::of(request).encode();
+    let command = EncodedCommand { request, bytes };
+    let begun = turn(&mut driver, vec![turn::Event::propose(command, completer, false)]);
+    assert!(!turn(&mut driver, vec![turn::Event::Close(patience)]).stopped);
+    assert!(!driver.release() && disk.lock().is_err(), "it may still write");
+    let end = turn(&mut driver, vec![turn::Event::Close(Duration::ZERO)]);
+    assert!(end.stopped);
+    end.answers.into_iter().for_each(|answer| assert!(answer.give().is_none()));
+    assert!(put.wait_timeout(Duration::ZERO).expect("it is answered").is_err());
+    assert!(driver.release() && disk.lock().is_ok());
+    drop(begun);
 }

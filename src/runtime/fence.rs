@@ -197,3 +197,28 @@ impl<D: Disk> Driver<D> {
         recorded.filter(|lsn| *lsn <= self.journal.frontier().lsn()).map(|_| *sighting)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ids::{Ballot, Incarnation};
+
+    #[test]
+    fn what_an_earlier_opening_said_does_not_count() {
+        let boot = |sequence| Boot { sequence, ..Boot::default() };
+        let (replica, incarnation) = (ReplicaId(2), Incarnation(2));
+        let sighting = |sequence| {
+            let (boot, frontier) = (boot(sequence), Lsn(sequence));
+            Sighting { replica, incarnation, boot, frontier, fenced: false }
+        };
+        let said = Message::Granted { ballot: Ballot::ZERO, incarnation, nonce: 1, millis: 1 };
+        let mut fence = Fence::default();
+        for sequence in [5, 6] {
+            fence.meet(sighting(sequence));
+            assert!(!fence.counts((replica, boot(sequence)), &said, Lsn(9)), "not durably seen");
+            fence.recorded(Lsn(sequence), Moment::ZERO);
+            assert!(fence.counts((replica, boot(sequence)), &said, Lsn(9)));
+        }
+        assert!(!fence.counts((replica, boot(5)), &said, Lsn(9)));
+    }
+}

@@ -194,3 +194,31 @@ fn a_waker_may_let_go_of_the_last_handle() {
     assert!(matches!(write.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(_))));
     open().expect("nobody writes to the directory any more");
 }
+
+/// Asks for the status where it is woken, and panics then.
+struct Asks(Replica, std::sync::mpsc::Sender<Status>);
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        self.1.send(self.0.status()).unwrap();
+        panic!("it is nobody's business");
+    }
+}
+
+#[test]
+fn who_waits_no_longer_may_be_woken_and_disturbs_nobody() {
+    let replica = Replica::in_memory().unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    let leader = replica.next_leader(None).wait().unwrap();
+    let (told, asked) = std::sync::mpsc::channel();
+    let waker = Waker::from(Arc::new(Asks(replica.clone(), told)));
+    let mut waits = Box::pin(replica.next_leader(leader));
+    assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waits);
+    // Whoever begins to wait makes room: the one that is gone is forgotten.
+    let mut next = replica.next_leader(leader);
+    asked.recv_timeout(PATIENCE).expect("the driver is free when it asks");
+    assert!(next.wait_timeout(Duration::from_millis(50)).is_none());
+    replica.put(NOTES, 1, b"one").wait().unwrap();
+    replica.close().unwrap();
+}

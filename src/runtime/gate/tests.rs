@@ -104,7 +104,13 @@ fn a_directory_that_lost_what_it_acknowledged_is_refused() {
     };
     let message = Message::Accepted(accepted);
     let boot = hello(2, 3, 10).boot;
-    gate.note(&Arrival::Message { from: ReplicaId(2), boot, message });
+    // What comes late of an earlier opening says nothing of this one.
+    let late = hello(2, 2, 5).boot;
+    for boot in [late, boot] {
+        assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()));
+        let message = message.clone();
+        gate.note(&Arrival::Message { from: ReplicaId(2), boot, message });
+    }
     assert_eq!(admit(&gate, &hello(2, 3, 10)), Ok(()), "it said so when it was opened");
     assert_eq!(admit(&gate, &hello(2, 4, 19)), Err(Refusal::Regressed));
     assert_eq!(admit(&gate, &hello(2, 4, 20)), Ok(()));
