@@ -2,9 +2,9 @@
 //! moment, damage; what a frontier covered is found again or named as lost, and the promise never
 //! goes back.
 //!
-//! What a life is: `src/sim/lives.rs`. `SEEDS=100000 BASE=1 cargo test --release --test
-//! journal_crashes` runs more of them. A seed that fails is printed with what happened; make it a
-//! script.
+//! What a life is: `src/sim/lives.rs`, and `src/sim/lives/member.rs` where others choose, too.
+//! `SEEDS=100000 BASE=1 cargo test --release --test journal_crashes` runs more of them. A seed that
+//! fails is printed with what happened; make it a script.
 
 use indelible::sim::lives;
 
@@ -14,6 +14,17 @@ fn nothing_acknowledged_is_lost_or_passed_over() {
     for seed in base..base + number("SEEDS", 500) {
         if let (Some(violation), _) = lives::run(seed, false) {
             lives::run(seed, true).1.iter().for_each(|line| eprintln!("{line}"));
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
+#[test]
+fn nothing_a_member_must_not_forget_is_forgotten() {
+    let base = number("BASE", 0);
+    for seed in base..base + number("SEEDS", 500) {
+        if let (Some(violation), _) = lives::run_member(seed, false) {
+            lives::run_member(seed, true).1.iter().for_each(|line| eprintln!("{line}"));
             panic!("seed {seed}: {violation}");
         }
     }

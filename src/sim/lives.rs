@@ -21,16 +21,23 @@
 //! of what was there, and of both copies of a promise that nothing speaks of, nobody can know
 //! (`docs/format.md`, *What is assumed*); these are left out.
 //!
+//! That is a journal whose owner knows best ([`run`]). Another one belongs to a member of a cluster
+//! in which the others choose, too ([`run_member`], `member`).
+//!
 //! Not here: whole replicas on damaged disks (`swarm`), and every boundary of one life
 //! (`tests/crash_points`).
 
 mod checkpoints;
+mod fates;
+mod member;
+mod memory;
 mod owner;
+mod states;
 
 use crate::journal::{Begun, Done, Job, Journal, JournalError, Options};
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Incarnation, ReplicaId, Slot};
-use crate::types::membership::{Member, Membership};
+use crate::types::membership::{Member, Membership, MembershipError};
 use crate::types::record::{Record, Recovered};
 use crate::types::time::Time;
 
@@ -40,6 +47,7 @@ use super::disk::{Mount, SimDisk, SyncFailure, When};
 use super::ravage::{self, Ravaged};
 use super::rng::Rng;
 use checkpoints::Taken;
+use member::Member as Lived;
 use owner::{Owner, read};
 
 const WHO: ReplicaId = ReplicaId(1);
@@ -55,6 +63,15 @@ pub fn run(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
     lives.traces = traces;
     let violation = arena::caught(|| lives.run());
     (violation, lives.trace)
+}
+
+/// As [`run`], of the journal of a member of a cluster in which the others choose, too.
+#[must_use]
+pub fn run_member(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
+    let mut member = Lived::new(seed);
+    member.traces = traces;
+    let violation = arena::caught(|| member.run());
+    (violation, member.trace)
 }
 
 #[derive(Debug)]
@@ -398,6 +415,18 @@ fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
         group_bytes_max: 32 * 1024,
         received_sync_bytes: 8192,
     };
+    open_as(mount, options, |mut members| {
+        members.truncate(voters as usize);
+        Membership::majority(members)
+    })
+}
+
+/// Opens, and where nothing is formed yet, forms a cluster of up to three.
+fn open_as(
+    mount: Mount,
+    options: Options,
+    membership: impl FnOnce(Vec<Member>) -> Result<Membership, MembershipError>,
+) -> Result<Journal<Mount>, JournalError> {
     let mut journal = Journal::open(mount, options, WHO)?;
     if !journal.identity().formed {
         let own = journal.identity().incarnation;
@@ -406,8 +435,7 @@ fn open(mount: Mount, voters: u64) -> Result<Journal<Mount>, JournalError> {
             incarnation: if id == WHO.0 { own } else { Incarnation(id.into()) },
             address: id.to_string(),
         };
-        let voters = (1..=voters).map(voter).collect();
-        let membership = Membership::majority(voters).expect("the voters are few");
+        let membership = membership((1..=3).map(voter).collect()).expect("the voters are few");
         journal.agree(&membership, true)?;
     }
     Ok(journal)
@@ -419,10 +447,11 @@ fn name(record: &Record) -> String {
         Record::Vote { slot, ballot, entry } => {
             format!("vote {slot}@{ballot} ({} bytes)", entry.bytes().len())
         }
-        Record::Chosen { slot, .. } => format!("chosen {slot}"),
-        Record::Verdicts(_) | Record::Doubts(_) | Record::Sightings(_) => {
-            unreachable!("none is drawn")
+        Record::Chosen { slot, entry } => {
+            format!("chosen {slot} ({} bytes)", entry.bytes().len())
         }
+        Record::Doubts(doubts) => format!("{doubts:?}"),
+        Record::Verdicts(_) | Record::Sightings(_) => unreachable!("none is drawn"),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Taken {
 }
 
 /// The chain below a slot, and the pieces of the state.
-fn content(slot: Slot) -> (Chain, Vec<Vec<u8>>) {
+pub(super) fn content(slot: Slot) -> (Chain, Vec<Vec<u8>>) {
     let piece = |number: u64| vec![(slot.0 + number) as u8; 300 + 100 * number as usize];
     (Chain(u128::from(slot.0) << 32 | 1), (0..slot.0 % 4).map(piece).collect())
 }
