@@ -125,7 +125,7 @@ impl<F: File> Scan<F> {
             let header = stray.header;
             self.note(&header);
             if self.evidence < header.lsn && self.can_end(link, rest) {
-                self.lose_the_rest(number, offset);
+                self.lose_the_rest(number, offset, header.offset);
                 return self.ends_in_gap(link, rest);
             }
             at = header.offset
@@ -234,12 +234,18 @@ impl<F: File> Scan<F> {
         link.end.is_none() && link.superheader.is_some() && rest.iter().all(is_empty)
     }
 
-    /// No frame is left, up to a place, of those that are known to have been durable.
-    fn lose_the_rest(&mut self, segment: u64, offset: u64) {
+    /// No frame is left, before the one `at` a place in a block, of those that are known to have
+    /// been durable. A checkpoint knows that of a part of a group: what was found in the same block
+    /// stays where it is.
+    fn lose_the_rest(&mut self, segment: u64, block: u64, at: u64) {
         let Some(gap) = self.gap.take_if(|gap| gap.last_lsn < self.evidence) else { return };
         let last_lsn = self.evidence;
+        let (offset, reach) = match gap.segment == segment && block < gap.offset {
+            true => (block + BLOCK_BYTES as u64, at),
+            false => (block, block),
+        };
         self.lose(&gap, (segment, offset), last_lsn);
-        let (bytes, link, reach) = (0, None, offset);
+        let (bytes, link) = (0, None);
         self.gap = Some(Gap { segment, offset, bytes, last_lsn, link, reach });
     }
 
