@@ -102,7 +102,9 @@ impl Taken {
             return None;
         }
         let name = rng.pick(&names).clone();
-        let at = rng.below(disk.durable_length(&name)? as u64) as usize;
+        // It may have been cut to nothing before.
+        let length = disk.durable_length(&name).filter(|length| *length > 0)?;
+        let at = rng.below(length as u64) as usize;
         self.rotten = match rng.below(3) {
             0 => disk.flip(&name, at, 1 << rng.below(8)),
             1 => disk.truncate(&name, at),
