@@ -36,10 +36,16 @@ const FOUND: [u64; 11] = [
     13_008_914, 14_031_768,
 ];
 
+/// The same of lives of a member.
+const FOUND_OF_MEMBERS: [u64; 2] = [105_157, 105_520];
+
 #[test]
 fn what_lives_once_found_is_right() {
     for seed in FOUND {
         assert_eq!(lives::run(seed, false).0, None, "seed {seed}");
+    }
+    for seed in FOUND_OF_MEMBERS {
+        assert_eq!(lives::run_member(seed, false).0, None, "seed {seed}");
     }
 }
 

@@ -84,6 +84,8 @@ pub(super) struct Findings {
     torn: SlotSet,
     /// Suspect since it was written down.
     written: Doubts,
+    /// The doubts that were taken in last, as long as nothing but heads of groups came since.
+    just_written: Option<(u64, ContentHash)>,
     /// Where the lost stretches begin and end.
     regions: Vec<u8>,
     /// How many votes can have stood in lost bytes, at most.
@@ -149,6 +151,7 @@ impl Findings {
             is_unlimited: false,
             torn: SlotSet::default(),
             written: Doubts::default(),
+            just_written: None,
             regions: Vec::new(),
             votes_lost: 0,
             alpha: alpha.unwrap_or(ALPHA),
@@ -163,6 +166,9 @@ impl Findings {
         let &Header { kind, slot, ballot, segment, offset, .. } = header;
         if kind == Kind::Group && slot > Slot::ZERO && std::mem::take(&mut self.is_unlimited) {
             self.rotten.remove(SlotRange { first: slot, end: Slot(u64::MAX) });
+        }
+        if !matches!(kind, Kind::Group | Kind::Doubts) {
+            self.just_written = None;
         }
         if !matches!(kind, Kind::Vote | Kind::Chosen) {
             return true;
@@ -217,11 +223,14 @@ impl Findings {
         told.filter_map(|slot| Some((*slot, self.index.get(*slot)?))).collect()
     }
 
-    /// Takes in what was written down of doubts.
-    pub(super) fn take_doubts(&mut self, doubts: Doubts, digest: u64) {
-        if bugs::is_on(Bug::DoubtsForgotten) {
+    /// Takes in what was written down of doubts; of two copies, one. By the second one, the end of
+    /// the first one's group may have settled some of them.
+    pub(super) fn take_doubts(&mut self, doubts: Doubts, said: (u64, ContentHash)) {
+        let is_copy = self.just_written.replace(said) == Some(said);
+        if is_copy || bugs::is_on(Bug::DoubtsForgotten) {
             return;
         }
+        let (digest, _) = said;
         // A doubt that ended since a peer told the entry is one until that is known to be chosen.
         // The group that says so may be lost, or come behind this.
         let told = self.chosen.iter().filter_map(|slot| Some((*slot, self.is_faulty(*slot)?)));
@@ -255,6 +264,7 @@ impl Findings {
     pub(super) fn rot(&mut self, place: [u64; 4], bytes: u64, frames: u64) {
         reached!(RotFound);
         self.lost_behind_promise = true;
+        self.just_written = None;
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
@@ -271,6 +281,7 @@ impl Findings {
             // No disk does that. Whoever forged it is told that all is in doubt.
             return self.rot(place, 0, 1);
         }
+        self.just_written = None;
         place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
         self.slot_end = self.slot_end.max(slot.next());
         self.rotten.insert(SlotRange::one(slot));

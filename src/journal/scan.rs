@@ -411,7 +411,7 @@ impl<F: File> Scan<F> {
         }
         if kind == Kind::Doubts {
             let doubts = self.doubts(header)?;
-            self.found.take_doubts(doubts, slot.0);
+            self.found.take_doubts(doubts, (slot.0, header.content));
         }
         if kind == Kind::Sightings {
             self.found.sightings = self.sightings(header)?;
