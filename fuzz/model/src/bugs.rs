@@ -54,6 +54,10 @@ pub enum Bug {
     LateSettled,
     /// What was trimmed for the state of a peer is gone, and so is the state after a crash.
     StateNotDurable,
+    /// A vote tells how far its voter knows the log, durably or not.
+    KnownTold,
+    /// A vote behind a membership counts as if its voter had that membership durably.
+    VoteShowsAll,
     /// A mistake within the core.
     Core(core::Bug),
 }
@@ -101,6 +105,18 @@ impl Bug {
         matches!(self, Self::LateSettled | Self::Core(core::Bug::AnswerToEarlierLife))
     }
 
+    /// Whether it is meant to show where a leader says that a change is established.
+    #[must_use]
+    pub fn retires(self) -> bool {
+        matches!(
+            self,
+            Self::AckBeforeDurable
+                | Self::KnownTold
+                | Self::VoteShowsAll
+                | Self::Core(core::Bug::RetireEarly)
+        )
+    }
+
     /// Whether a message that waits for a sync leaves at once. `news` tells whether records were
     /// appended with it.
     #[must_use]
@@ -127,6 +143,9 @@ impl Bug {
             }
             (Self::NonceReused, Message::Confirm { nonce, .. }) => {
                 *nonce = 0;
+            }
+            (Self::KnownTold, Message::Accepted(accepted)) => {
+                accepted.slot_durable = sender.slot_chosen();
             }
             (Self::FaultyAnsweredNone, Message::Promise(promise)) => promise.abstained.clear(),
             _ => {}
@@ -156,6 +175,9 @@ impl Bug {
             (Self::LateSettled, Message::Settled { boot, .. }) => {
                 boot.sequence = receiver.openings();
                 boot.nonce = receiver.id.0 << 32 | receiver.openings();
+            }
+            (Self::VoteShowsAll, Message::Accepted(accepted)) => {
+                accepted.slot_durable = accepted.slots.first;
             }
             (Self::NonceReused, Message::Confirmed { nonce, .. }) => *nonce = receiver.nonce,
             _ => {}

@@ -95,14 +95,26 @@ pub fn learned_is_chosen(settings: &Settings, replicas: &Replicas<'_>) -> bool {
     })
 }
 
-/// Where a leader says that nothing of the membership before is needed any more, enough voters of
-/// its own have it durably: each quorum of phase 1 has one who does, whoever else is wiped.
+/// The memberships of which a leader says that nothing of the one before is needed any more, each
+/// with the first slot that it governs.
 #[must_use]
-pub fn who_left_is_not_needed(settings: &Settings, replicas: &Replicas<'_>) -> bool {
-    let said = replicas.iter().filter_map(|replica| replica.established(settings));
-    said.into_iter().all(|(first, membership)| {
+pub fn established<'a>(
+    settings: &Settings,
+    replicas: &Replicas<'a>,
+) -> Vec<(Slot, &'a Membership)> {
+    replicas.iter().filter_map(|replica| replica.established(settings)).collect()
+}
+
+/// Enough voters of each of these have it durably: each quorum of phase 1 has one who does, whoever
+/// else is wiped.
+#[must_use]
+pub fn who_left_is_not_needed(
+    established: &[(Slot, &Membership)],
+    replicas: &Replicas<'_>,
+) -> bool {
+    established.iter().all(|(first, membership)| {
         let places = membership.voters().iter().map(|voter| voter.id.0 as usize - 1);
-        let knows = places.filter(|place| first <= replicas[*place].journal.known());
+        let knows = places.filter(|place| *first <= replicas[*place].journal.known());
         knows.count() > membership.voters().len() / 2
     })
 }

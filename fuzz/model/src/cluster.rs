@@ -12,11 +12,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use stateright::{Model, Property};
 
-use indelible::types::bugs as core;
 use indelible::types::entry::Entry;
 use indelible::types::ids::{ReplicaId, Slot};
 use indelible::types::message::Doubt;
@@ -24,9 +24,9 @@ use indelible::types::message::Doubt;
 use crate::bugs::Bug;
 use crate::checks;
 use crate::past::Past;
-use crate::replica::{Letter, Replica, Step};
+use crate::replica::{Letter, Replica, Step, membership};
 use crate::settings::{REPLICAS, Settings};
-use crate::stale::{Standing, is_stale};
+use crate::stale::{Standing, is_stale, only_tells};
 use crate::table::{Key, Mix, Table};
 
 /// The model.
@@ -38,6 +38,8 @@ pub struct Cluster {
     /// Beginnings of the log, each with what it adds up to.
     logs: Table<Vec<Entry>>,
     outcomes: Vec<Mutex<Outcomes>>,
+    /// Whether a leader said that a change is established.
+    said: AtomicBool,
 }
 
 /// Replicas and letters, by number.
@@ -95,7 +97,7 @@ impl Cluster {
     pub fn new(settings: Settings) -> Self {
         let outcomes = std::iter::repeat_with(Mutex::default).take(SHARDS).collect();
         let (replicas, letters, logs) = Default::default();
-        Self { settings, replicas, letters, logs, outcomes }
+        Self { settings, replicas, letters, logs, outcomes, said: AtomicBool::new(false) }
     }
 
     /// The settings.
@@ -108,6 +110,12 @@ impl Cluster {
     #[must_use]
     pub fn met(&self) -> (usize, usize) {
         (self.replicas.len(), self.letters.len())
+    }
+
+    /// Whether a leader said that a change is established, in a state that was looked at.
+    #[must_use]
+    pub fn said_established(&self) -> bool {
+        self.said.load(Ordering::Relaxed)
     }
 
     /// The replicas of a state.
@@ -153,7 +161,7 @@ impl Cluster {
         };
         let letters = sent.into_iter().map(|letter| self.letters.number(letter.key(), || letter));
         let sent = letters.collect();
-        Outcome { replica: self.replicas.number(replica.key(), || replica), sent }
+        Outcome { replica: self.replicas.number(replica.key(&self.settings), || replica), sent }
     }
 
     /// Which crashes can happen next, after so many.
@@ -221,8 +229,30 @@ impl Cluster {
         }
     }
 
+    /// Letters arrive of which nothing counts but what they tell of a voter's journal.
+    fn tell_leaders(&self, state: &mut State, standings: &mut [Standing; REPLICAS]) {
+        for number in &state.network {
+            let letter = self.letters.get(*number);
+            let place = letter.to.0 as usize - 1;
+            if !only_tells(letter, &standings[place]) {
+                continue;
+            }
+            let happening = Happening::Receive(*number);
+            if let Some(Outcome { replica, sent }) = self.outcome(state.replicas[place], happening)
+            {
+                assert!(sent.is_empty(), "who is told answers nothing");
+                state.replicas[place] = replica;
+                standings[place] = Standing::of(self.replicas.get(replica), &self.settings);
+            }
+        }
+    }
+
     fn forget_stale(&self, state: &mut State) {
-        let mut standings = self.replicas(state).map(Standing::of);
+        let standing = |replica| Standing::of(replica, &self.settings);
+        let mut standings = self.replicas(state).map(standing);
+        if self.settings.retires() {
+            self.tell_leaders(state, &mut standings);
+        }
         if self.settings.bug.is_some_and(Bug::revives_openings) {
             standings = standings.map(Standing::of_any_opening);
         }
@@ -295,7 +325,7 @@ impl Model for Cluster {
     fn init_states(&self) -> Vec<State> {
         let replicas = std::array::from_fn(|place| {
             let replica = Replica::new(ReplicaId(place as u64 + 1), &self.settings);
-            self.replicas.number(replica.key(), || replica)
+            self.replicas.number(replica.key(&self.settings), || replica)
         });
         let blank = State { replicas, network: Vec::new(), learned: 1, damages: 0 };
         vec![self.settings.past.iter().fold(blank, |state, past| self.behind(state, *past))]
@@ -355,10 +385,17 @@ impl Model for Cluster {
                 checks::learned_is_chosen(&cluster.settings, &cluster.replicas(state))
             }));
         }
-        let retires = matches!(self.settings.bug, None | Some(Bug::Core(core::Bug::RetireEarly)));
-        if self.settings.changes() && retires {
+        if self.settings.retires() {
             properties.push(Property::always("who left is not needed", |cluster: &Self, state| {
-                checks::who_left_is_not_needed(&cluster.settings, &cluster.replicas(state))
+                let replicas = cluster.replicas(state);
+                let established = checks::established(&cluster.settings, &replicas);
+                let first = || membership(&cluster.settings);
+                if !cluster.said_established()
+                    && established.iter().any(|(_, present)| **present != first())
+                {
+                    cluster.said.store(true, Ordering::Relaxed);
+                }
+                checks::who_left_is_not_needed(&established, &replicas)
             }));
         }
         if self.settings.bug.is_none() {

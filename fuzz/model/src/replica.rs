@@ -25,7 +25,7 @@ use indelible::types::time::Moment;
 
 use crate::bugs::chain_of;
 use crate::journal::Journal;
-use crate::settings::Settings;
+use crate::settings::{REPLICAS, Settings};
 use crate::table::Key;
 
 /// Something that happens to a replica.
@@ -217,7 +217,7 @@ impl Replica {
 
     /// What tells this replica from others.
     #[must_use]
-    pub fn key(&self) -> ContentHash {
+    pub fn key(&self, settings: &Settings) -> ContentHash {
         let Self {
             id,
             core,
@@ -244,11 +244,66 @@ impl Replica {
         if let Some(core) = core {
             core.hash_essence(&mut key);
         }
+        if let Some(core) = core.as_ref().filter(|_| settings.retires()) {
+            // What its votes tell from now on.
+            self.last_governed(settings, |slot| core.notes(slot)).hash(&mut key);
+            if self.may_lead(settings) {
+                core.hash_established(&mut key);
+            }
+        }
         key.end()
     }
 
+    /// Of the slots that a journal reaches, which it shows to be chosen, the last one from which on
+    /// a membership may govern, as somebody sees it: no more of how far it reaches ever counts.
+    pub(crate) fn last_governed(
+        &self,
+        settings: &Settings,
+        reaches: impl Fn(Slot) -> bool,
+    ) -> Slot {
+        let (mut last, mut present) = (Slot::ZERO, membership(settings));
+        for (slot, entry) in (1..).map(Slot).zip(self.learned.iter().skip(1)) {
+            let next = entry.membership_after(&present);
+            if reaches(slot.next()) && (next.is_some() || settings.governs_later()) {
+                last = slot.next();
+            }
+            present = next.unwrap_or(present);
+        }
+        last
+    }
+
+    /// Whether it leads, or may do so later.
+    pub(crate) fn may_lead(&self, settings: &Settings) -> bool {
+        let role = self.core.as_ref().map(|core| core.view().role);
+        role.is_some_and(|role| role != RoleName::Follower) || self.may_campaign(settings)
+    }
+
+    /// Whether it has campaigns left.
+    pub(crate) fn may_campaign(&self, settings: &Settings) -> bool {
+        settings.campaigns.get(self.place()).is_some_and(|most| self.campaigns < *most)
+    }
+
+    /// How far those at each place have the log durably, as far as this replica knows; beyond all
+    /// slots where it makes no difference any more.
+    pub(crate) fn knows_durable(&self, settings: &Settings) -> [Slot; REPLICAS] {
+        let core = self.core.as_ref().filter(|_| settings.retires() && self.may_lead(settings));
+        let Some(core) = core else { return [Slot(u64::MAX); REPLICAS] };
+        let crashes = settings.crashes.get(self.place()).is_some_and(|most| self.crashes < *most);
+        if crashes && self.may_campaign(settings) {
+            // It may forget what it was told, and be told anew.
+            return [Slot::ZERO; REPLICAS];
+        }
+        std::array::from_fn(|place| {
+            let id = ReplicaId(place as u64 + 1);
+            // What is below the first slot that the membership governs counts no more.
+            let known = core.known_durable(id).max(Slot(core.governs().0 - 1));
+            // Who is no member is not listened to, and never comes back.
+            core.membership().member(id).map_or(Slot(u64::MAX), |_| known)
+        })
+    }
+
     /// The membership of which it says that it stands without the one before, and the first slot
-    /// that it governs.
+    /// that it governs, as this replica sees it.
     #[must_use]
     pub fn established(&self, settings: &Settings) -> Option<(Slot, &Membership)> {
         bugs::switch(settings.bug.and_then(|bug| bug.within_core()));

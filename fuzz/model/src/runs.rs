@@ -57,7 +57,10 @@ pub fn explore(sound: &Sound, threads: usize) -> Report {
     let checker = checker.finish_when(HasDiscoveries::Any).spawn_bfs().join();
     let violations = violations(&checker);
     let unique = checker.unique_state_count();
-    let passed = violations.is_empty() && sound.expected.is_none_or(|expected| unique == expected);
+    let established = checker.model().said_established();
+    let passed = violations.is_empty()
+        && sound.expected.is_none_or(|expected| unique == expected)
+        && (sound.expected.is_none() || established == sound.settings.establishes());
     let (replicas, letters) = checker.model().met();
     let line = json!({
         "name": sound.settings.name,
@@ -68,6 +71,7 @@ pub fn explore(sound: &Sound, threads: usize) -> Report {
         "expected": sound.expected,
         "replica_states": replicas,
         "letters": letters,
+        "established": established,
         "holds": violations.is_empty(),
     });
     Report { line, unique_states: unique, passed, violations }

@@ -119,6 +119,27 @@ impl Settings {
         !self.successors.is_empty()
     }
 
+    /// Whether it is looked at who says that a change is established. Where a mistake is meant to
+    /// break something else, it is not: what votes tell of it is left out then.
+    #[must_use]
+    pub fn retires(&self) -> bool {
+        self.changes() && self.bug.is_none_or(Bug::retires)
+    }
+
+    /// Whether a leader has to say so somewhere: something must be chosen behind the change. Where
+    /// nobody ever does, that who left is not needed holds of nothing.
+    #[must_use]
+    pub fn establishes(&self) -> bool {
+        self.retires() && self.slots > 1
+    }
+
+    /// Whether a membership may govern from a later slot on than the one behind that which holds
+    /// it, as a replica sees it that was opened there, or took in a state.
+    #[must_use]
+    pub fn governs_later(&self) -> bool {
+        self.crashes_max > 0 || self.installs_max > 0
+    }
+
     /// How many replicas something can happen to.
     #[must_use]
     pub fn replicas(&self) -> usize {

@@ -165,18 +165,18 @@ fn changes() -> Vec<Sound> {
     let read = |settings| Settings { reads: [1, 0, 0], ..settings };
     let without_c = |name| to(&[&[1, 2]], name);
     vec![
-        sound(683_144, without_c("d: ABC -> AB, 2 slots, alpha 1")),
-        sound(1_143_188, Settings { alpha: 2, ..without_c("d: ABC -> AB, 2 slots") }),
+        sound(683_320, without_c("d: ABC -> AB, 2 slots, alpha 1")),
+        sound(1_143_406, Settings { alpha: 2, ..without_c("d: ABC -> AB, 2 slots") }),
         sound(12_933, slot(twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 1 slot")))),
-        sound(3_825_555, twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 2 slots, alpha 1"))),
+        sound(3_826_193, twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 2 slots, alpha 1"))),
         sound(735_296, to(&[&[1]], "d: ABC -> A, 2 slots, alpha 1")),
-        sound(1_859_066, twice(to(&[&[1, 2], &[1]], "d: ABC -> AB -> A, 2 slots, alpha 1"))),
+        sound(1_860_836, twice(to(&[&[1, 2], &[1]], "d: ABC -> AB -> A, 2 slots, alpha 1"))),
         sound(111_248, slot(read(without_c("d: a read, ABC -> AB, 1 slot")))),
-        sound(204_074, once(read(without_c("d: a read, ABC -> AB, 2 slots, 1 ballot")))),
-        sound(1_509_806, crash([0, 1, 0], once(without_c("d: ABC -> AB, 1 ballot, B crashes")))),
+        sound(204_270, once(read(without_c("d: a read, ABC -> AB, 2 slots, 1 ballot")))),
+        sound(1_617_472, crash([0, 1, 0], once(without_c("d: ABC -> AB, 1 ballot, B crashes")))),
         sound(97_673, slot(to(&[&[1, 2, 4]], "d: ABC -> ABD, 1 slot"))),
         sound(191_469, slot(to(&[&[1, 2, 3, 4]], "d: ABC -> ABCD, 1 slot"))),
-        sound(2_935_362, once(to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, 1 ballot"))),
+        sound(2_940_598, once(to(&[&[1, 2, 4]], "d: ABC -> ABD, 2 slots, 1 ballot"))),
     ]
 }
 
@@ -185,9 +185,9 @@ fn additions() -> Vec<Sound> {
     let slot = |settings| Settings { slots: 1, ..settings };
     vec![
         sound(12_512, slot(added(2, C_OR_D, "d: AB -> ABC or ABD, 1 slot"))),
-        sound(14_156, once(added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, 1 ballot"))),
-        sound(274_054, added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, alpha 1")),
-        sound(883_922, once(added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, 1 ballot"))),
+        sound(19_188, once(added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, 1 ballot"))),
+        sound(351_756, added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, alpha 1")),
+        sound(922_076, once(added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, 1 ballot"))),
         sound(2_304_233, slot(added(3, D_OR_E, "d: ABC -> ABCD or ABCE, 1 slot"))),
     ]
 }
@@ -208,36 +208,36 @@ fn behind_changes() -> Vec<Sound> {
     let joined = || past::unheard(past::chosen_by_who_stays());
     let overtaken = behind(past::overtaken(), A_OR_AB, "d: behind ABC -> A, overtaken by AB");
     vec![
-        sound(3_378_163, behind(past::proposed(), ABD, "d: half way ABC -> ABD, 2 slots")),
-        sound(1_463_913, behind(past::chosen(), ABD, "d: behind ABC -> ABD, 2 slots")),
-        sound(171_124, behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 2 slots")),
+        sound(3_658_101, behind(past::proposed(), ABD, "d: half way ABC -> ABD, 2 slots")),
+        sound(1_591_147, behind(past::chosen(), ABD, "d: behind ABC -> ABD, 2 slots")),
+        sound(188_321, behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 2 slots")),
         sound(
-            5_710_864,
+            6_175_225,
             slots(3, 1, behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 3 slots, alpha 1")),
         ),
         sound(
-            5_621_214,
+            6_682_164,
             slots(3, 2, behind(past::found(), ABD, "d: behind ABC -> ABD, found, 3 slots")),
         ),
         sound(
-            4_209_755,
+            5_188_045,
             three(behind(alone(), ABD, "d: behind ABC -> ABD, unheard, 2 slots, 3 ballots")),
         ),
-        sound(664_683, behind(past::chosen(), ADE, "d: behind ABC -> ADE, 2 slots")),
+        sound(743_085, behind(past::chosen(), ADE, "d: behind ABC -> ADE, 2 slots")),
         sound(
-            255_884,
+            344_650,
             three(behind(alone(), ADE, "d: behind ABC -> ADE, unheard, 2 slots, 3 ballots")),
         ),
         sound(
-            88_787,
+            100_279,
             slots(3, 1, behind(alone(), ADE, "d: behind ABC -> ADE, unheard, 3 slots, alpha 1")),
         ),
         sound(
-            1_097_688,
+            1_390_784,
             slots(3, 2, behind(alone(), ADE, "d: behind ABC -> ADE, unheard, 3 slots")),
         ),
-        sound(541_753, behind(joined(), ABCD, "d: behind ABC -> ABCD, unheard, 2 slots")),
-        sound(149_064, four(slots(3, 2, Settings { changes_max: 2, ..overtaken }))),
+        sound(678_641, behind(joined(), ABCD, "d: behind ABC -> ABCD, unheard, 2 slots")),
+        sound(191_088, four(slots(3, 2, Settings { changes_max: 2, ..overtaken }))),
     ]
 }
 
@@ -283,12 +283,12 @@ fn states_behind_changes() -> Vec<Sound> {
     let damaged = |name| at_once(faulty(crash([1, 1, 1], without_c(name))));
     let joined = |name| slot(installs(to(&[&[1, 2, 4]], name)));
     vec![
-        sound(64_069, once(without_c("e: a state, ABC -> AB, 2 slots, 1 ballot"))),
-        sound(521_856, crashes([0, 0, 1], "e: a state, ABC -> AB, 1 ballot, C crashes")),
-        sound(1_608_199, crashes([0, 1, 0], "e: a state, ABC -> AB, 1 ballot, B crashes")),
-        sound(2_714_251, installs(to(&[&[1]], "e: a state, ABC -> A, 2 slots, alpha 1"))),
-        sound(2_605_084, without_c("e: a state, ABC -> AB, 2 slots, alpha 1")),
-        sound(95_652, slot(damaged("e: a state, ABC -> AB, 1 slot, anyone's slot is FAULTY"))),
+        sound(69_789, once(without_c("e: a state, ABC -> AB, 2 slots, 1 ballot"))),
+        sound(583_202, crashes([0, 0, 1], "e: a state, ABC -> AB, 1 ballot, C crashes")),
+        sound(1_777_256, crashes([0, 1, 0], "e: a state, ABC -> AB, 1 ballot, B crashes")),
+        sound(2_953_289, installs(to(&[&[1]], "e: a state, ABC -> A, 2 slots, alpha 1"))),
+        sound(2_796_434, without_c("e: a state, ABC -> AB, 2 slots, alpha 1")),
+        sound(97_758, slot(damaged("e: a state, ABC -> AB, 1 slot, anyone's slot is FAULTY"))),
         sound(225_702, joined("e: a state, ABC -> ABD, 1 slot")),
     ]
 }

@@ -9,6 +9,10 @@
 //! * A promise is not listened to by who leads already and does not change the membership, nor a
 //!   vote by who learned what it is for. (What a leader asks when it begins a change was never
 //!   asked at its ballot before.)
+//!   What a vote tells of its voter's journal is listened to at any ballot, though, by who leads or
+//!   may lead later: where that is news, the letter stays. To who leads it arrives at once: from
+//!   there on all goes as it would without, but that a leader says more often that a change is
+//!   established, and whether that is true depends on journals alone.
 //! * A question at a ballot below what the receiver promised durably is refused without a trace,
 //!   and when the asker is past its ballot, it does not listen to the refusal.
 //!
@@ -21,10 +25,11 @@
 
 use indelible::paxos::Paxos;
 use indelible::paxos::step::RoleName;
-use indelible::types::ids::{Ballot, Slot};
-use indelible::types::message::Message;
+use indelible::types::ids::{Ballot, ReplicaId, Slot};
+use indelible::types::message::{Accepted, Message};
 
 use crate::replica::{Letter, Replica};
+use crate::settings::{REPLICAS, Settings};
 
 /// What staleness depends on, of one replica.
 #[derive(Clone, Copy, Debug)]
@@ -39,12 +44,14 @@ pub struct Standing {
     openings: u64,
     /// The first slot behind all that is in doubt.
     doubts_end: Slot,
+    /// What votes must tell beyond to count.
+    knows_durable: [Slot; REPLICAS],
 }
 
 impl Standing {
     /// Where `replica` stands.
     #[must_use]
-    pub fn of(replica: &Replica) -> Self {
+    pub fn of(replica: &Replica, settings: &Settings) -> Self {
         let view = replica.core.as_ref().map(|core| core.view());
         Self {
             durable: replica.journal.promised,
@@ -55,6 +62,7 @@ impl Standing {
             slot_chosen: replica.slot_chosen(),
             openings: replica.openings(),
             doubts_end: replica.core.as_ref().map_or(Slot::ZERO, doubts_end),
+            knows_durable: replica.knows_durable(settings),
         }
     }
 
@@ -71,6 +79,15 @@ impl Standing {
     fn leads_at(&self, ballot: Ballot) -> bool {
         self.leads && self.own == Some(ballot)
     }
+
+    fn is_past_vote(&self, accepted: &Accepted) -> bool {
+        let learned = accepted.slots.end <= self.slot_chosen;
+        self.is_past(accepted.ballot) || self.leads_at(accepted.ballot) && learned
+    }
+
+    fn is_news(&self, from: ReplicaId, accepted: &Accepted) -> bool {
+        self.knows_durable[from.0 as usize - 1] < accepted.slot_durable
+    }
 }
 
 /// Whether `letter` can change nothing any more.
@@ -85,8 +102,7 @@ pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool
             receiver.is_past(promise.ballot) || leads
         }
         Message::Accepted(accepted) => {
-            let (ballot, end) = (accepted.ballot, accepted.slots.end);
-            receiver.is_past(ballot) || receiver.leads_at(ballot) && end <= receiver.slot_chosen
+            receiver.is_past_vote(accepted) && !receiver.is_news(letter.from, accepted)
         }
         Message::Unsure { boot, .. } => boot.sequence < sender.openings,
         Message::Settled { ballot, boot, from } => {
@@ -99,6 +115,14 @@ pub fn is_stale(letter: &Letter, sender: &Standing, receiver: &Standing) -> bool
         }
         _ => false,
     }
+}
+
+/// Whether nothing of `letter` counts any more but what a vote tells of its voter's journal, and
+/// its receiver listens.
+#[must_use]
+pub fn only_tells(letter: &Letter, receiver: &Standing) -> bool {
+    let Message::Accepted(accepted) = &letter.message else { return false };
+    receiver.leads && receiver.is_past_vote(accepted) && receiver.is_news(letter.from, accepted)
 }
 
 fn doubts_end(core: &Paxos) -> Slot {

@@ -8,7 +8,7 @@ use indelible::paxos::step::{Input, Installed, Output, RoleName};
 use indelible::types::bugs;
 use indelible::types::entry::{Entry, EntryBuilder};
 use indelible::types::ids::{ContentHash, Lsn, ReplicaId, Slot};
-use indelible::types::message::{Accept, Chosen, Message};
+use indelible::types::message::{Accept, Accepted, Chosen, Message};
 use indelible::types::record::{DurableFrontier, Held};
 use indelible::types::time::{Moment, Time};
 
@@ -246,13 +246,26 @@ impl Turn<'_> {
         for serve in serve {
             self.serve(serve.to, serve.from);
         }
-        for mut held in send_when_durable {
-            // Read by is_established alone, which nobody asks here: left out, so that equal states
-            // stay equal.
-            held.tell_durable(Slot::ZERO);
+        for held in send_when_durable {
+            let held = self.shortened(held);
             self.hold(held, news);
         }
         self.release();
+    }
+
+    /// The same message, where votes tell of their voter's journal only what may count ever.
+    fn shortened(&self, mut held: Held) -> Held {
+        let peek = held.clone().release(DurableFrontier::mint(Lsn::ZERO));
+        let Message::Accepted(Accepted { slot_durable: told, .. }) = peek.message else {
+            return held;
+        };
+        let (settings, replica) = (self.settings, &self.replica);
+        if !settings.retires() {
+            held.tell_durable(Slot::ZERO);
+        } else if told <= replica.slot_chosen() {
+            held.tell_durable(replica.last_governed(settings, |slot| slot <= told));
+        }
+        held
     }
 
     fn hold(&mut self, held: Held, news: bool) {
@@ -354,8 +367,11 @@ impl Turn<'_> {
         let durable = match message {
             Message::Prepare { ballot, .. } => *ballot <= journal.promised,
             Message::Promise(promise) => promise.ballot <= journal.promised,
-            Message::Accepted(accepted) => (accepted.slots.first.0..accepted.slots.end.0)
-                .all(|slot| journal.has_vote(Slot(slot), accepted.ballot)),
+            Message::Accepted(accepted) => {
+                let mut slots = (accepted.slots.first.0..accepted.slots.end.0).map(Slot);
+                accepted.slot_durable <= journal.known()
+                    && slots.all(|slot| journal.has_vote(slot, accepted.ballot))
+            }
             Message::Accept(accept) => {
                 self.check_proposals(&accept.clone());
                 true
