@@ -275,15 +275,27 @@ fn openings_must_not() -> Vec<Unsound> {
 
 /// Mistakes with a change of the membership: when nothing of the one before is needed any more.
 fn changes_must_not() -> Vec<Unsound> {
-    vec![inner(
-        8,
-        core::Bug::RetireEarly,
-        Settings {
-            successors: &[&[1, 2]],
-            alpha: 2,
-            ..lossy("who left is wiped before the others have the change", 2)
-        },
-    )]
+    let without_c = |name| Settings {
+        successors: &[&[1, 2]],
+        alpha: 2,
+        campaigns: [1, 0, 0],
+        ..lossy(name, 2)
+    };
+    let late = |settings| Settings { syncs: [false, true, false], ..settings };
+    vec![
+        inner(
+            8,
+            core::Bug::RetireEarly,
+            without_c("who left is wiped before the others have the change"),
+        ),
+        bug(13, Bug::KnownTold, without_c("who left is wiped when the others know of the change")),
+        bug(11, Bug::VoteShowsAll, without_c("who left is wiped when the others voted behind")),
+        bug(
+            12,
+            Bug::AckBeforeDurable,
+            late(without_c("who left is wiped before the others have it durably")),
+        ),
+    ]
 }
 
 /// Mistakes behind a change of the membership, or half way through one, where another leader knows
