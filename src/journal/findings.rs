@@ -17,8 +17,9 @@
 //! **How far** suspicion reaches: a vote is only ever cast below `slot_chosen` + 2 alpha of the
 //! replica that casts it, and each slot that it knows to be chosen has a frame, written before.
 //! Those frames stand before the region, or are lost in it. So a lost vote was for a slot below the
-//! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost. That bound is for a
-//! region behind which nothing is whole. Each group says how far the slots of all frames before its
+//! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost; or below one that
+//! was lost or in doubt before, of which the head of a group speaks. That bound is for a region
+//! behind which nothing is whole. Each group says how far the slots of all frames before its
 //! own end reach, whether they are read or lost: the next whole group limits the suspicion to that.
 //!
 //! **When all is read**, with `slot_chosen` at k: a suspect slot below k is *missing*, its entry
@@ -74,6 +75,8 @@ pub(super) struct Findings {
     pub(super) votes: BTreeMap<Slot, (Ballot, Place)>,
     pub(super) index: Index,
     pub(super) slot_end: Slot,
+    /// How far the slots reached that were voted for, or in doubt, as the heads of groups say.
+    spoken_end: Slot,
     /// The newest that were written down.
     pub(super) sightings: Vec<Sighting>,
     /// Suspect since a region is bad that was durable.
@@ -146,6 +149,7 @@ impl Findings {
             votes: BTreeMap::new(),
             index,
             slot_end: front,
+            spoken_end: front,
             sightings: Vec::new(),
             rotten: SlotSet::default(),
             is_unlimited: false,
@@ -167,8 +171,10 @@ impl Findings {
         if kind == Kind::Group && slot > Slot::ZERO && std::mem::take(&mut self.is_unlimited) {
             self.rotten.remove(SlotRange { first: slot, end: Slot(u64::MAX) });
         }
-        if !matches!(kind, Kind::Group | Kind::Doubts) {
-            self.just_written = None;
+        match kind {
+            Kind::Group => self.spoken_end = self.spoken_end.max(slot),
+            Kind::Doubts => {}
+            _ => self.just_written = None,
         }
         if !matches!(kind, Kind::Vote | Kind::Chosen) {
             return true;
@@ -373,7 +379,7 @@ impl Findings {
         let votes = bytes.div_ceil(VOTE_BYTES_MIN).min(frames);
         self.votes_lost = self.votes_lost.saturating_add(votes);
         self.index.may_lack(votes);
-        let seen = self.slot_end.max(self.slot_chosen);
+        let seen = self.slot_end.max(self.slot_chosen).max(self.spoken_end);
         let end = seen.plus(self.alpha.saturating_mul(2)).plus(self.votes_lost);
         SlotRange { first: self.slot_chosen, end }
     }
