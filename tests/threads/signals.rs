@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use indelible::runtime::signals::{Clock, Jobs, Life};
+use indelible::runtime::signals::{Clock, Jobs, Life, Work};
 use indelible::sync::{self, Mutex};
 use indelible::types::time::Moment;
 use shuttle::thread;
