@@ -379,9 +379,9 @@ impl Findings {
         let votes = bytes.div_ceil(VOTE_BYTES_MIN).min(frames);
         self.votes_lost = self.votes_lost.saturating_add(votes);
         self.index.may_lack(votes);
-        let seen = self.slot_end.max(self.slot_chosen).max(self.spoken_end);
+        let seen = self.slot_end.max(self.slot_chosen);
         let end = seen.plus(self.alpha.saturating_mul(2)).plus(self.votes_lost);
-        SlotRange { first: self.slot_chosen, end }
+        SlotRange { first: self.slot_chosen, end: end.max(self.spoken_end) }
     }
 
     fn digest(&self) -> u64 {
