@@ -46,7 +46,7 @@ use super::driver::Driver;
 #[derive(Debug)]
 pub(super) struct Sending<D: Disk> {
     to: BTreeMap<ReplicaId, Sent<D>>,
-    /// Who has it, and goes on behind it: from where, and when it was last heard to.
+    /// Who has it, and goes on behind it: from where, and since when.
     behind: BTreeMap<ReplicaId, (Slot, Moment)>,
     /// Which was the newest checkpoint when each peer began with one last, and how often it has
     /// begun anew since that was.
@@ -61,6 +61,8 @@ struct Sent<D: Disk> {
     has_begun: bool,
     /// When it was last heard to need the checkpoint, or what is behind it.
     needed_at: Moment,
+    /// Its last part was sent.
+    is_sent_whole: bool,
     /// From where on it wants a part that is not being read yet.
     wanted: Option<u64>,
     /// A part is being read.
@@ -81,12 +83,12 @@ impl<D: Disk> Sending<D> {
     pub(super) fn touch(&mut self, to: ReplicaId, from: Slot, now: Moment) {
         if let Some(sent) = self.to.get_mut(&to) {
             sent.needed_at = now;
-            if sent.checkpoint.header().slot <= from {
+            if sent.is_sent_whole && sent.checkpoint.header().slot <= from {
                 self.to.remove(&to);
                 self.behind.insert(to, (from, now));
             }
         } else if let Some((needed, at)) = self.behind.get_mut(&to)
-            && *needed <= from
+            && *needed < from
         {
             (*needed, *at) = (from, now);
         }
@@ -142,11 +144,20 @@ impl<D: Disk> Driver<D> {
             Some(sent) => {
                 (sent.checkpoint, sent.wanted, sent.has_begun) = (checkpoint, wanted, has_begun);
                 (sent.asked_at, sent.needed_at) = (asked_at, asked_at);
+                sent.is_sent_whole = false;
             }
             None => {
                 let (reads, next_at) = (false, self.now);
-                let sent =
-                    Sent { checkpoint, asked_at, needed_at, has_begun, wanted, reads, next_at };
+                let sent = Sent {
+                    checkpoint,
+                    asked_at,
+                    needed_at,
+                    has_begun,
+                    is_sent_whole: false,
+                    wanted,
+                    reads,
+                    next_at,
+                };
                 self.sending.to.insert(to, sent);
             }
         }
@@ -164,7 +175,7 @@ impl<D: Disk> Driver<D> {
         if kept.len() <= tried as usize {
             self.checkpoints.want_other_than(slot);
         }
-        if SENDING_MAX <= self.sending.begun.len() {
+        if SENDING_MAX <= self.sending.begun.len() && !self.sending.begun.contains_key(&to) {
             self.sending.begun.pop_first();
         }
         self.sending.begun.insert(to, (slot, tried));
@@ -203,6 +214,10 @@ impl<D: Disk> Driver<D> {
                 Ok(bytes) => {
                     reached!(CheckpointPartSent);
                     let (slot, bytes_total) = (checkpoint.header().slot, checkpoint.bytes());
+                    let is_last = bytes_total <= offset + bytes.len() as u64;
+                    if let Some(sent) = self.sending.to.get_mut(&to) {
+                        sent.is_sent_whole = is_last;
+                    }
                     let part = CheckpointPart { slot, offset, bytes_total, bytes };
                     let message = Message::CheckpointPart(part);
                     self.effects.sends.push(Envelope { to, message });
