@@ -93,6 +93,12 @@ impl<J> Jobs<J> {
         queue.remove(first)
     }
 
+    /// Forgets all that wait.
+    pub fn clear(&self) {
+        let jobs = std::mem::take(&mut *self.queue.lock());
+        drop(jobs);
+    }
+
     /// Has all threads look whether they should end.
     pub fn wake_all(&self) {
         let _queue = self.queue.lock();

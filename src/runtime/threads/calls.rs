@@ -134,7 +134,15 @@ impl<D: Disk> Engine<D> {
             // The clock has stopped: nobody else sees that the time is over.
             self.take_turn(driver, true);
         }
-        let released = have_ended.then(|| self.borrow_driver(Driver::release)).flatten();
+        let release = |driver: &mut Driver<D>| {
+            let is_released = driver.release();
+            if is_released {
+                // Where this is a writer's, it looks for jobs once more.
+                self.jobs.clear();
+            }
+            is_released
+        };
+        let released = have_ended.then(|| self.borrow_driver(release)).flatten();
         // Nor would anybody else ever look.
         self.drive();
         released == Some(true)
