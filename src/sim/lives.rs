@@ -29,12 +29,13 @@
 
 mod checkpoints;
 mod fates;
+mod flights;
 mod member;
 mod memory;
 mod owner;
 mod states;
 
-use crate::journal::{Begun, Done, Job, Journal, JournalError, Options};
+use crate::journal::{Begun, Journal, JournalError, Options};
 use crate::types::entry::{Entry, EntryBuilder};
 use crate::types::ids::{Incarnation, ReplicaId, Slot};
 use crate::types::membership::{Member, Membership, MembershipError};
@@ -47,6 +48,7 @@ use super::disk::{Mount, SimDisk, SyncFailure, When};
 use super::ravage::{self, Ravaged};
 use super::rng::Rng;
 use checkpoints::Taken;
+use flights::{Flights, check_poisoned, cut_power};
 use member::Member as Lived;
 use owner::{Owner, read};
 
@@ -85,13 +87,6 @@ struct Lives {
     damaged: bool,
     traces: bool,
     trace: Vec<String>,
-}
-
-/// What is under way.
-struct Flights {
-    jobs: Vec<Job<Mount>>,
-    begun: Vec<Begun<Mount>>,
-    done: Vec<Done<Mount>>,
 }
 
 impl Lives {
@@ -138,7 +133,7 @@ impl Lives {
     fn stay_mute(&mut self, journal: Journal<Mount>) {
         drop(journal);
         if self.owner.doubts.promise_lost {
-            self.cut_power(5);
+            cut_power(&self.disk, &mut self.rng, 5);
             let stretch = ravage::rot_stretch(&self.disk, &mut self.rng);
             let tells = ravage::tells_of_lost_promise(&self.disk);
             self.tell(|| format!("damage {stretch:?}, tells of the lost promise: {tells}"));
@@ -153,7 +148,7 @@ impl Lives {
         let mount = self.disk.mount();
         self.disk.stop_at(self.disk.boundaries() + self.rng.below(40));
         drop(open(mount, self.voters));
-        self.cut_power(4);
+        cut_power(&self.disk, &mut self.rng, 4);
     }
 
     fn open(&self) -> Result<Journal<Mount>, JournalError> {
@@ -190,22 +185,14 @@ impl Lives {
     }
 
     fn live(&mut self, journal: &mut Journal<Mount>) {
-        let mut flights = Flights { jobs: Vec::new(), begun: Vec::new(), done: Vec::new() };
+        let mut flights = Flights::default();
         for _ in 0..self.rng.below(120) {
             if self.act(journal, &mut flights).is_err() {
-                let refused = journal.next_job().is_err();
-                assert!(refused, "D8: the journal writes after a failure");
+                check_poisoned(journal);
                 break;
             }
         }
-        // Some writes are done whose outcome nobody hears of.
-        for job in flights.jobs {
-            match self.rng.below(3) {
-                0 => drop(job.run()),
-                1 => drop(job.begin()),
-                _ => {}
-            }
-        }
+        flights.leave(&mut self.rng);
     }
 
     fn act(
@@ -218,13 +205,9 @@ impl Lives {
             5..8 => flights.jobs.extend(journal.next_job()?),
             8 => drop(journal.seal()?),
             9 => self.read_some(journal),
-            10..12 => {
-                if let Some(job) = take(&mut flights.jobs, &mut self.rng) {
-                    flights.begun.push(job.begin());
-                }
-            }
+            10..12 => flights.begin_one(&mut self.rng),
             12..14 => {
-                if let Some(begun) = take(&mut flights.begun, &mut self.rng) {
+                if let Some(begun) = flights.take_begun(&mut self.rng) {
                     self.finish(begun, flights);
                 }
             }
@@ -238,7 +221,7 @@ impl Lives {
                 self.tell(|| format!("checkpoint {begun:?}"));
             }
             _ => {
-                if let Some(done) = take(&mut flights.done, &mut self.rng) {
+                if let Some(done) = flights.take_done(&mut self.rng) {
                     let frontier = journal.complete(done)?;
                     self.tell(|| format!("durable lsn={}", frontier.lsn()));
                     self.owner.cover(frontier.lsn());
@@ -271,18 +254,14 @@ impl Lives {
         }
     }
 
-    /// Syncs what was written. Where that fails, what is synced just after it is lost with it.
+    /// Syncs what was written, or fails to.
     fn finish(&mut self, begun: Begun<Mount>, flights: &mut Flights) {
         let fails = self.rng.per_mille(40);
         if fails {
             let failure = *self.rng.pick(&[SyncFailure::Keep, SyncFailure::Revert]);
             self.disk.fail_sync(When::NEXT, failure);
         }
-        flights.done.push(begun.finish());
-        self.disk.disarm();
-        if fails && self.rng.per_mille(500) {
-            flights.done.extend(flights.begun.drain(..).map(Begun::finish));
-        }
+        flights.finish(begun, &self.disk, fails, &mut self.rng);
     }
 
     fn append(&mut self, journal: &mut Journal<Mount>) -> Result<(), JournalError> {
@@ -379,7 +358,7 @@ impl Lives {
     fn die(&mut self) {
         // Sometimes only the process dies.
         match self.rng.per_mille(750) {
-            true => self.cut_power(5),
+            true => _ = cut_power(&self.disk, &mut self.rng, 5),
             false => self.disk.process_crash(),
         }
         self.rot_checkpoint();
@@ -399,12 +378,6 @@ impl Lives {
             let rotten = self.taken.damage(&self.disk, &mut self.rng);
             self.tell(|| format!("damage {rotten:?}"));
         }
-    }
-
-    /// Of what was not synced, a random part survives.
-    fn cut_power(&mut self, bound: u64) {
-        let (rng, keep) = (&mut self.rng.fork(), self.rng.below(bound));
-        self.disk.power_cut(&mut |_| rng.below(bound - 1) < keep);
     }
 }
 
@@ -475,9 +448,4 @@ fn draw_entry(rng: &mut Rng) -> Entry {
     bytes[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
     builder.push(&bytes);
     builder.finish()
-}
-
-fn take<T>(items: &mut Vec<T>, rng: &mut Rng) -> Option<T> {
-    let count = items.len() as u64;
-    (count > 0).then(|| items.swap_remove(rng.below(count.max(1)) as usize))
 }

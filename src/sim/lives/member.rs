@@ -24,10 +24,11 @@ use crate::types::record::{Doubts, Record, Recovered};
 use crate::types::slots::SlotSet;
 
 use super::fates::Fates;
+use super::flights::{self, Flights, check_poisoned};
 use super::memory::Memory;
 use super::owner::{lost, read};
 use super::states::{Next, States};
-use super::{Flights, LIVES, name, open_as, take};
+use super::{LIVES, name, open_as};
 
 /// As the member has it in memory while it is up.
 #[derive(Debug, Default)]
@@ -161,23 +162,15 @@ impl Member {
     }
 
     fn live(&mut self, journal: &mut Journal<Mount>) {
-        let mut flights = Flights { jobs: Vec::new(), begun: Vec::new(), done: Vec::new() };
+        let mut flights = Flights::default();
         let acts = *self.rng.pick(&[4, 12, 40, 120]);
         for _ in 0..self.rng.below(acts) {
             if self.act(journal, &mut flights).is_err() {
-                let refused = journal.next_job().is_err();
-                assert!(refused, "D8: the journal writes after a failure");
+                check_poisoned(journal);
                 break;
             }
         }
-        // Some writes are done whose outcome nobody hears of.
-        for job in flights.jobs {
-            match self.rng.below(3) {
-                0 => drop(job.run()),
-                1 => drop(job.begin()),
-                _ => {}
-            }
-        }
+        flights.leave(&mut self.rng);
     }
 
     fn act(
@@ -190,20 +183,12 @@ impl Member {
             6..9 => flights.jobs.extend(journal.next_job()?),
             9 => drop(journal.seal()?),
             10 => self.read_some(journal),
-            11..13 => {
-                if let Some(job) = take(&mut flights.jobs, &mut self.rng) {
-                    flights.begun.push(job.begin());
-                }
-            }
+            11..13 => flights.begin_one(&mut self.rng),
             13..15 => {
-                if let Some(begun) = take(&mut flights.begun, &mut self.rng) {
+                if let Some(begun) = flights.take_begun(&mut self.rng) {
                     let fails = self.rng.per_mille(25);
                     self.arm(fails);
-                    flights.done.push(begun.finish());
-                    self.disk.disarm();
-                    if fails && self.rng.per_mille(500) {
-                        flights.done.extend(flights.begun.drain(..).map(Begun::finish));
-                    }
+                    flights.finish(begun, &self.disk, fails, &mut self.rng);
                 }
             }
             15 => self.settle_all(journal, flights)?,
@@ -213,7 +198,7 @@ impl Member {
                 self.tell(|| format!("trim {limit:?}"));
             }
             _ => {
-                if let Some(done) = take(&mut flights.done, &mut self.rng) {
+                if let Some(done) = flights.take_done(&mut self.rng) {
                     let frontier = journal.complete(done)?.lsn();
                     self.tell(|| format!("durable lsn={frontier}"));
                     self.memory.cover(frontier);
@@ -306,7 +291,7 @@ impl Member {
             if slot < self.core.slot_chosen.plus(reach) && is_new {
                 let entry = self.fates.proposal(slot, ballot, &mut self.rng);
                 self.core.log.insert(slot, (ballot, entry.clone()));
-                self.core.doubts.settle(SlotRange { first: slot, end: slot.next() });
+                self.core.doubts.settle(SlotRange::one(slot));
                 self.core.records.push(Record::Vote { slot, ballot, entry });
             }
         }
@@ -322,7 +307,7 @@ impl Member {
             if !is_known || self.core.doubts.contains(slot) {
                 self.core.records.push(Record::Chosen { slot, entry });
             }
-            self.core.doubts.settle(SlotRange { first: slot, end: slot.next() });
+            self.core.doubts.settle(SlotRange::one(slot));
             self.core.slot_chosen = slot.next();
         }
     }
@@ -412,10 +397,8 @@ impl Member {
         }
     }
 
-    /// Of what was not synced, a random part survives.
     fn cut_power(&mut self, bound: u64) {
-        let (rng, keep) = (&mut self.rng.fork(), self.rng.below(bound));
-        self.disk.power_cut(&mut |_| rng.below(bound - 1) < keep);
+        let keep = flights::cut_power(&self.disk, &mut self.rng, bound);
         self.tell(|| format!("power cut, keeps {keep} of {}", bound - 1));
     }
 
