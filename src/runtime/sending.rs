@@ -138,29 +138,17 @@ impl<D: Disk> Driver<D> {
         // Of another one it has nothing yet.
         let offset = if found.is_some() && slot.is_some() { offset } else { 0 };
         let Some(checkpoint) = found.or_else(|| self.choose_checkpoint(to)) else { return };
-        let (asked_at, wanted, has_begun) = (self.now, Some(offset), offset > 0);
-        let needed_at = asked_at;
-        match self.sending.to.get_mut(&to) {
-            Some(sent) => {
-                (sent.checkpoint, sent.wanted, sent.has_begun) = (checkpoint, wanted, has_begun);
-                (sent.asked_at, sent.needed_at) = (asked_at, asked_at);
-                sent.is_sent_whole = false;
-            }
-            None => {
-                let (reads, next_at) = (false, self.now);
-                let sent = Sent {
-                    checkpoint,
-                    asked_at,
-                    needed_at,
-                    has_begun,
-                    is_sent_whole: false,
-                    wanted,
-                    reads,
-                    next_at,
-                };
-                self.sending.to.insert(to, sent);
-            }
-        }
+        let sent = Sent {
+            checkpoint,
+            asked_at: self.now,
+            has_begun: offset > 0,
+            needed_at: self.now,
+            is_sent_whole: false,
+            wanted: Some(offset),
+            reads: false,
+            next_at: self.sending.to.get(&to).map_or(self.now, |before| before.next_at),
+        };
+        self.sending.to.insert(to, sent);
     }
 
     /// The newest checkpoint; for who began with that one before, the older one, which is kept for
@@ -206,17 +194,17 @@ impl<D: Disk> Driver<D> {
     /// Sends what was read, and has more read.
     pub(super) fn go_on_sending(&mut self) {
         for part in self.journal.take_parts() {
-            if let Some(sent) = self.sending.to.get_mut(&part.to) {
+            let (to, offset, checkpoint) = (part.to, part.offset, part.checkpoint);
+            let mut sent = self.sending.to.get_mut(&to);
+            if let Some(sent) = &mut sent {
                 sent.reads = false;
             }
-            let (to, offset, checkpoint) = (part.to, part.offset, part.checkpoint);
             match part.bytes {
                 Ok(bytes) => {
                     reached!(CheckpointPartSent);
                     let (slot, bytes_total) = (checkpoint.header().slot, checkpoint.bytes());
-                    let is_last = bytes_total <= offset + bytes.len() as u64;
-                    if let Some(sent) = self.sending.to.get_mut(&to) {
-                        sent.is_sent_whole = is_last;
+                    if let Some(sent) = sent {
+                        sent.is_sent_whole = bytes_total <= offset + bytes.len() as u64;
                     }
                     let part = CheckpointPart { slot, offset, bytes_total, bytes };
                     let message = Message::CheckpointPart(part);
