@@ -95,8 +95,7 @@ impl<J> Jobs<J> {
 
     /// Forgets all that wait.
     pub fn clear(&self) {
-        let jobs = std::mem::take(&mut *self.queue.lock());
-        drop(jobs);
+        self.queue.lock().clear();
     }
 
     /// Has all threads look whether they should end.

@@ -106,8 +106,10 @@ impl Shared {
             gone.retire();
         }
         // Where there is no link, everything is ending.
-        let dial = |is_vital| link.iter().all(|it| spawn_dialer(self, it, &stranger, is_vital));
-        if link.is_none() || !dial(false) {
+        let dial = |is_vital| {
+            link.as_ref().is_some_and(|link| spawn_dialer(self, link, &stranger, is_vital))
+        };
+        if !dial(false) {
             let mut peers = self.peers.write();
             if !stranger.is_stranger() {
                 // It became a peer meanwhile.
