@@ -84,14 +84,12 @@ const NOTICED: &[(Bug, &str)] = &[
 #[test]
 fn scripts_notice_bugs() {
     for (bug, name) in NOTICED {
-        let path = script::scripts("tests/journal");
-        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
-        let path = path.expect("the script is there");
+        let path = script::named("tests/journal", name);
         bugs::switch(Some(*bug));
         // What cannot be read is a panic in some scripts.
         let checked = std::panic::catch_unwind(|| {
             let mut state = State::default();
-            script::check(path, false, &mut |command| interpret(&mut state, command))
+            script::check(&path, false, &mut |command| interpret(&mut state, command))
         });
         bugs::switch(None);
         assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
@@ -100,12 +98,10 @@ fn scripts_notice_bugs() {
 
 #[test]
 fn a_vote_behind_a_told_entry_is_marked() {
-    let path = script::scripts("tests/journal");
-    let name = "a_vote_behind_a_told_entry_does_not_hide_it.txt";
-    let path = path.iter().find(|path| path.ends_with(name)).expect("the script is there");
+    let path = script::named("tests/journal", "a_vote_behind_a_told_entry_does_not_hide_it");
     drop(marks::take());
     let mut state = State::default();
-    script::check(path, false, &mut |command| interpret(&mut state, command)).unwrap();
+    script::check(&path, false, &mut |command| interpret(&mut state, command)).unwrap();
     assert!(marks::take()[Mark::VotedBehindTold as usize] > 0);
 }
 

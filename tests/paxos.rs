@@ -75,14 +75,12 @@ const NOTICED: &[(Bug, &str)] = &[
 #[test]
 fn scripts_notice_bugs() {
     for (bug, name) in NOTICED {
-        let path = script::scripts("tests/paxos");
-        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
-        let path = path.expect("the script is there");
+        let path = script::named("tests/paxos", name);
         bugs::switch(Some(*bug));
         // A broken invariant is a panic.
         let checked = std::panic::catch_unwind(|| {
             let mut cores = None;
-            script::check(path, false, &mut |command| interpret(&mut cores, command))
+            script::check(&path, false, &mut |command| interpret(&mut cores, command))
         });
         bugs::switch(None);
         assert!(!matches!(checked, Ok(Ok(()))), "{name} does not notice {}", bug.name());
@@ -98,12 +96,10 @@ const REACHED: &[(Mark, &str)] = &[
 #[test]
 fn scripts_reach_marks() {
     for (mark, name) in REACHED {
-        let path = script::scripts("tests/paxos");
-        let path = path.iter().find(|path| path.ends_with(format!("{name}.txt")));
-        let path = path.expect("the script is there");
+        let path = script::named("tests/paxos", name);
         drop(marks::take());
         let mut cores = None;
-        script::check(path, false, &mut |command| interpret(&mut cores, command)).unwrap();
+        script::check(&path, false, &mut |command| interpret(&mut cores, command)).unwrap();
         assert!(marks::take()[*mark as usize] > 0, "{name} does not reach {}", mark.name());
     }
 }

@@ -91,20 +91,33 @@ fn what_was_voted_for_may_have_been_acknowledged() {
 fn votes_before_a_torn_end_are_not_given_up() {
     // Each vote in a group of its own, and a tear in the last: of the others it is known that they
     // were durable, and the opening doubts them all the same.
+    let vote = |slot| Record::Vote { slot: Slot(slot), ballot: BALLOT, entry: put(slot) };
+    expect_before_a_torn_end((5..9).map(vote), &[5, 6, 7], 0);
+}
+
+/// Behind slot 5 these records stand, each in a group of its own, the last of them about slot 8 and
+/// torn: these slots are taken, and so many between them are empty.
+#[track_caller]
+fn expect_before_a_torn_end(
+    records: impl IntoIterator<Item = Record>,
+    presumed: &[u64],
+    empty: u64,
+) {
     let disk = directory(5, &[]);
     let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
-    for slot in 5..9 {
-        let vote = Record::Vote { slot: Slot(slot), ballot: BALLOT, entry: put(slot) };
-        journal.append(&[vote], Slot(5)).unwrap();
+    for record in records {
+        journal.append(&[record], Slot(5)).unwrap();
         finish(&mut journal);
     }
     drop(journal);
     rot(&disk, 8);
+    let presumed = presumed.iter().copied().map(put).collect::<Vec<_>>();
     // Also where somebody tried before.
     for again in 0..3 {
         let source = read(&disk).unwrap();
         assert!(source.torn);
-        assert_eq!(source.presumed, [5, 6, 7].map(put), "opened {again} times before");
+        assert_eq!(source.presumed, presumed, "opened {again} times before");
+        assert_eq!(source.empty, empty, "opened {again} times before");
     }
 }
 
@@ -120,20 +133,8 @@ fn what_was_told_before_a_torn_end_is_not_given_up() {
         vec![other.clone(), told(7), told(6), other, last],
     ];
     for records in lives {
-        let disk = directory(5, &[]);
-        let mut journal = Journal::open(disk.clone(), Options::default(), WHO).unwrap();
-        for record in records {
-            journal.append(&[record], Slot(5)).unwrap();
-            finish(&mut journal);
-        }
-        drop(journal);
-        rot(&disk, 8);
-        for again in 0..3 {
-            let source = read(&disk).unwrap();
-            assert!(source.torn);
-            assert_eq!(source.presumed, [6, 7].map(put), "opened {again} times before");
-            assert_eq!(source.empty, 1, "slot 5");
-        }
+        // Slot 5 is empty.
+        expect_before_a_torn_end(records, &[6, 7], 1);
     }
 }
 

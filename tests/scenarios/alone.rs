@@ -191,16 +191,7 @@ fn what_nobody_has_keeps_nobody_for_ever_from_being_left_alone() {
     // than it makes sense to; then a checkpoint makes up for it.
     for_seeds(2, |cluster| {
         let (left, removed) = (cluster.leader, cluster.others[0]);
-        let lost = cluster.slot_chosen(left).plus(cluster.below(8));
-        cluster.write_some(left, 8);
-        cluster.expect("it is level", Cluster::is_level);
-        cluster.run_timeouts(2);
-        for id in [left, removed] {
-            assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
-        }
-        let ledger = || cluster.replica(left).transactions(TxId::ZERO);
-        assert!(ledger().any(|it| it.is_err()), "the rot is not seen");
-        cluster.run_timeouts(2);
+        rot_at_both(cluster, left);
         let forced = cluster.replica(left).force_membership(move |it| it.without(removed));
         for refused in [cluster.replica(left).remove(removed), forced] {
             let err = refused.wait().unwrap_err();
@@ -210,11 +201,31 @@ fn what_nobody_has_keeps_nobody_for_ever_from_being_left_alone() {
         change(cluster, |leader| leader.remove(removed));
         cluster.write_some(left, 3);
         cluster.run_timeouts(2);
-        cluster.power_cycle(left);
-        cluster.expect("it serves", |sim| sim.leader() == Some(left));
-        cluster.write_some(left, 1);
-        cluster.check_state();
+        expect_to_open_alone(cluster, left);
     });
+}
+
+/// An entry rots at the leader and at the other one, and one of them, `reader`, finds that.
+fn rot_at_both(cluster: &Cluster, reader: ReplicaId) {
+    let (leader, other) = (cluster.leader, cluster.others[0]);
+    let lost = cluster.slot_chosen(leader).plus(cluster.below(8));
+    cluster.write_some(leader, 8);
+    cluster.expect("it is level", Cluster::is_level);
+    cluster.run_timeouts(2);
+    for id in [leader, other] {
+        assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
+    }
+    let mut ledger = cluster.replica(reader).transactions(TxId::ZERO);
+    assert!(ledger.any(|it| it.is_err()), "the rot is not seen");
+    cluster.run_timeouts(2);
+}
+
+/// The only voter that is left goes on behind a cut of power.
+fn expect_to_open_alone(cluster: &Cluster, left: ReplicaId) {
+    cluster.power_cycle(left);
+    cluster.expect("it serves", |sim| sim.leader() == Some(left));
+    cluster.write_some(left, 1);
+    cluster.check_state();
 }
 
 #[test]
@@ -224,16 +235,7 @@ fn nobody_leaves_another_one_alone_before_that_is_whole() {
     drop(marks::take());
     for_seeds(2, |cluster| {
         let (leader, left) = (cluster.leader, cluster.others[0]);
-        let lost = cluster.slot_chosen(leader).plus(cluster.below(8));
-        cluster.write_some(leader, 8);
-        cluster.expect("it is level", Cluster::is_level);
-        cluster.run_timeouts(2);
-        for id in [leader, left] {
-            assert!(spoil(cluster, id, &|slot| slot == lost) > 0);
-        }
-        let ledger = || cluster.replica(left).transactions(TxId::ZERO);
-        assert!(ledger().any(|it| it.is_err()), "the rot is not seen");
-        cluster.run_timeouts(2);
+        rot_at_both(cluster, left);
         let err = cluster.replica(leader).remove(leader).wait().unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Unreachable, "{err}");
         assert_eq!(err.membership_error(), Some(&MembershipError::NotAnswered));
@@ -247,10 +249,7 @@ fn nobody_leaves_another_one_alone_before_that_is_whole() {
         cluster.crash(leader);
         cluster.expect("who is left leads", |sim| sim.leader() == Some(left));
         cluster.write_some(left, 3);
-        cluster.power_cycle(left);
-        cluster.expect("it serves", |sim| sim.leader() == Some(left));
-        cluster.write_some(left, 1);
-        cluster.check_state();
+        expect_to_open_alone(cluster, left);
     });
     assert!(marks::take()[Mark::PromisedWhenWhole as usize] > 0);
 }

@@ -123,6 +123,12 @@ pub fn scripts(dir: &str) -> Vec<PathBuf> {
     paths
 }
 
+/// The script of that name in `dir`.
+pub fn named(dir: &str, name: &str) -> PathBuf {
+    let path = scripts(dir).into_iter().find(|path| path.ends_with(format!("{name}.txt")));
+    path.unwrap_or_else(|| panic!("{dir} has no script {name}"))
+}
+
 /// Runs a script; `interpret` carries out one command and says its output. Panics at the first
 /// block whose output is not the expected one.
 #[track_caller]
