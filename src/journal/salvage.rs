@@ -121,15 +121,18 @@ impl<F: File> Scan<F> {
             Some(gap) if gap.segment == number => offset.max(gap.offset),
             _ => offset,
         };
+        let mut is_cut = false;
         while let Some(stray) = self.source.stray(number, at, end) {
             let header = stray.header;
             self.note(&header);
+            // Numbers grow from place to place: what stands behind was cut with it.
+            is_cut |= link.was_cut(header.lsn);
             if self.evidence < header.lsn && self.can_end(link, rest) {
                 self.lose_the_rest(number, offset, header.offset);
                 return self.ends_in_gap(link, rest);
             }
             at = header.offset
-                + match !link.was_cut(header.lsn) && self.salvage(&stray)? {
+                + match !is_cut && self.salvage(&stray)? {
                     true => header.frame_bytes() as u64,
                     false => FRAME_ALIGNMENT as u64,
                 };
