@@ -254,6 +254,8 @@ fn a_group_frame_that_is_too_short_is_none() {
     segment.frames.truncate(1);
     // Nothing vouches for it, so that it is looked at as an end that was torn.
     segment.bytes[72..80].fill(0);
+    let length = segment.bytes.len() as u64;
+    segment.bytes[56..64].copy_from_slice(&length.to_le_bytes());
     segment.store();
     assert!(open(&disk).is_ok_and(|mut journal| journal.recovered().votes.is_empty()));
 }

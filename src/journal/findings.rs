@@ -89,8 +89,8 @@ pub(super) struct Findings {
     written: Doubts,
     /// The doubts that were taken in last, as long as nothing but heads of groups came since.
     just_written: Option<(u64, ContentHash)>,
-    /// Where the lost stretches begin and end.
-    regions: Vec<u8>,
+    /// Where the lost stretches begin and end: segment and offset of each.
+    regions: Vec<[u64; 4]>,
     /// How many votes can have stood in lost bytes, at most.
     votes_lost: u64,
     alpha: u64,
@@ -105,6 +105,8 @@ pub(super) struct Damage {
     pub(super) told: Vec<(Slot, Place)>,
     /// Which bad regions that accounts for.
     pub(super) digest: u64,
+    /// The first and the last segment with one of these.
+    pub(super) segments: Option<(u64, u64)>,
 }
 
 impl Damage {
@@ -270,8 +272,7 @@ impl Findings {
     pub(super) fn rot(&mut self, place: [u64; 4], bytes: u64, frames: u64) {
         reached!(RotFound);
         self.lost_behind_promise = true;
-        self.just_written = None;
-        place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
+        self.note_region(place);
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
         self.is_unlimited = true;
@@ -287,10 +288,24 @@ impl Findings {
             // No disk does that. Whoever forged it is told that all is in doubt.
             return self.rot(place, 0, 1);
         }
-        self.just_written = None;
-        place.iter().for_each(|part| self.regions.extend_from_slice(&part.to_le_bytes()));
+        self.note_region(place);
         self.slot_end = self.slot_end.max(slot.next());
         self.rotten.insert(SlotRange::one(slot));
+    }
+
+    /// Something is lost there. It is always the same regions that are found, whatever is known to
+    /// be chosen by then: doubts that were written down name all of them.
+    pub(super) fn note_region(&mut self, place: [u64; 4]) {
+        self.just_written = None;
+        self.regions.push(place);
+    }
+
+    /// The journal ends `bytes` bytes too early. They were there, and anything may have stood in
+    /// them, a promise too.
+    pub(super) fn lose_end(&mut self, bytes: u64) {
+        let range = self.suspect(bytes, u64::MAX);
+        self.rotten.insert(range);
+        self.take_promise_lost();
     }
 
     /// The journal ends with `bytes` bytes that are bad and may never have been durable.
@@ -349,7 +364,9 @@ impl Findings {
         uncertain.remove_below(self.slot_chosen);
         let promise_lost = promise_lost || self.written.promise_lost;
         let doubts = Doubts { promise_lost, faulty, uncertain };
-        Damage { missing, doubts, told, digest: self.digest() }
+        let segments = self.regions.iter().map(|[first, _, last, _]| (*first, *last));
+        let segments = segments.reduce(|all, it| (all.0.min(it.0), all.1.max(it.1)));
+        Damage { missing, doubts, told, digest: self.digest(), segments }
     }
 
     /// Takes note of the promise that a frame speaks of.
@@ -385,10 +402,11 @@ impl Findings {
     }
 
     fn digest(&self) -> u64 {
-        match self.regions.is_empty() {
-            true => 0,
-            false => ContentHash::of(&self.regions).0 as u64,
+        if self.regions.is_empty() {
+            return 0;
         }
+        let parts = self.regions.iter().flatten().flat_map(|part| part.to_le_bytes());
+        ContentHash::of(&parts.collect::<Vec<_>>()).0 as u64
     }
 }
 

@@ -61,6 +61,7 @@ impl<D: Disk> Journal<D> {
         for millis in self.leases().unwrap_or_default() {
             if longest < millis {
                 reached!(LongerLeaseForgotten);
+                // One that stays only makes the next opening wait longer.
                 let _ = self.disk.remove(&lease_name(millis));
             }
         }

@@ -129,6 +129,7 @@ pub mod sharing;
 mod source;
 mod spare;
 pub mod stream;
+mod tail;
 mod walk;
 mod writer;
 

@@ -153,7 +153,7 @@ fn go_on<D: Disk>(
     (scan, numbers, tail): (&mut Scan<D::File>, &[u64], Vec<Item>),
     identity: &mut Identity,
 ) -> Result<Writer<D>, JournalError> {
-    let segments = Segments::new(identity.front, ended(scan));
+    let segments = Segments::new(identity.front, ended(scan), scan.damage.segments);
     let head = head(scan, numbers, tail);
     let files = &scan.source.files;
     let chain = scan.chain.iter().map(|number| (*number, Arc::clone(&files[number])));

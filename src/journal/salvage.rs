@@ -125,7 +125,8 @@ impl<F: File> Scan<F> {
         while let Some(stray) = self.source.stray(number, at, end) {
             let header = stray.header;
             self.note(&header);
-            // Numbers grow from place to place: what stands behind was cut with it.
+            // Numbers grow from place to place: what stands behind it in this block was cut, too.
+            // In later blocks frames are looked at for what they prove; one that counts is forged.
             is_cut |= link.was_cut(header.lsn);
             if self.evidence < header.lsn && self.can_end(link, rest) {
                 self.lose_the_rest(number, offset, header.offset);
@@ -172,7 +173,7 @@ impl<F: File> Scan<F> {
                 self.found.end_group(Slot::ZERO);
             }
             // As if it were whole: see `Findings::take`.
-            Kind::Vote if header.slot < self.found.slot_chosen => {}
+            Kind::Vote if header.slot < self.found.slot_chosen => self.found.note_region(payload),
             Kind::Vote | Kind::Chosen => self.found.rot_slot(payload, header.slot),
             // It may have told of any slot.
             Kind::Doubts => self.found.rot(payload, stray.payload_bytes(), 1),
@@ -211,7 +212,7 @@ impl<F: File> Scan<F> {
     /// Ends the journal within a bad region, as soon as each frame that is known to have been
     /// durable was found or counted as lost. What is left is a torn tail like any other: whatever
     /// is whole in it was not acknowledged, since that goes by the order of the frames.
-    fn ends_in_gap(&mut self, link: &Link, rest: &[Link]) -> Result<bool, JournalError> {
+    pub(super) fn ends_in_gap(&mut self, link: &Link, rest: &[Link]) -> Result<bool, JournalError> {
         let Some(gap) = self.gap.take_if(|gap| self.evidence <= gap.last_lsn) else {
             return Ok(false);
         };

@@ -24,7 +24,7 @@
 //! * A region that is bad stays in the journal, up to its end, and is found again by every opening.
 //!
 //! Not here: bytes and frames (`source`, `walk`), which segments there are (`chain`), what is done
-//! about a bad region (`salvage`).
+//! about a bad region (`salvage`), where the journal ends (`tail`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,14 +32,13 @@ use std::sync::Arc;
 use crate::types::bugs::{self, Bug};
 use crate::types::codec;
 use crate::types::ids::{Ballot, Lsn, Slot};
-use crate::types::marks::reached;
 use crate::types::record::{Doubts, Sighting};
 
 use super::chain::{self, Known, Link, Rot};
 use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::findings::{Damage, Findings};
-use super::frame::{COUNT_MAX, FRAME_ALIGNMENT, FRAME_HEADER_BYTES, Header, Home, Kind};
+use super::frame::{COUNT_MAX, FRAME_ALIGNMENT, Header, Home, Kind};
 use super::index::Place;
 use super::salvage::Gap;
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
@@ -49,8 +48,8 @@ use super::walk::{Seen, Whole};
 /// What the segments of a journal hold.
 pub(super) struct Scan<F> {
     pub(super) source: Source<F>,
-    rot: Rot,
-    slot_checkpointed: Slot,
+    pub(super) rot: Rot,
+    pub(super) slot_checkpointed: Slot,
     /// What the frames say.
     pub(super) found: Findings,
     /// What damage there is, when all is read.
@@ -238,8 +237,10 @@ impl<F: File> Scan<F> {
                 }
             }
         }
-        if let Some(wanted) = link.end {
-            self.end_segment(wanted)?;
+        match link.end {
+            Some(wanted) => self.end_segment(wanted)?,
+            // All that is lost may have been counted in its last block.
+            None => return Ok(!self.ends_in_gap(link, rest)?),
         }
         Ok(true)
     }
@@ -298,35 +299,6 @@ impl<F: File> Scan<F> {
             }
         }
         Ok(())
-    }
-
-    /// The journal ends behind the last whole group. What else there is was never counted.
-    pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
-        // All that was durable when a checkpoint came is whole: nothing below it is torn.
-        self.found.end_group(self.slot_checkpointed);
-        let (length, offset) = (self.source.length(link.number)?, self.end.offset);
-        let made =
-            link.superheader.map_or(0, |(superheader, _)| superheader.length.min(LENGTH_MAX));
-        // Bytes that went missing are no zeros.
-        let mut bytes = made.saturating_sub(length.max(offset));
-        for (number, end) in &self.behind {
-            bytes += end.saturating_sub(if *number == link.number { offset } else { 0 });
-        }
-        if bytes > 0 {
-            reached!(GroupTorn);
-        }
-        if bytes > 0 && !self.rot.is_alone() {
-            self.found.tear(bytes);
-            self.skip_numbers(bytes);
-        }
-        Ok(())
-    }
-
-    /// Frames that are lost and may have been acknowledged had numbers; none is used again.
-    fn skip_numbers(&mut self, bytes: u64) {
-        let frames = bytes.div_ceil(FRAME_HEADER_BYTES as u64);
-        let last = self.lsn_seen.max(self.evidence).max(self.end.last_lsn);
-        self.lsn_seen = Lsn(last.0.saturating_add(frames));
     }
 
     /// Looks, once, at every block from `from` on: for valid frames, which may begin anywhere in
@@ -462,21 +434,6 @@ impl<F: File> Scan<F> {
             _ => Ok(()),
         }
     }
-
-    /// Whether the newest segment whose first group was durable, of those up to `last`, shows no
-    /// promise. Each begins with the one in force: where nothing of a segment is left, not even
-    /// what speaks of a newer promise may be. Where what is left speaks of none, there was none.
-    /// One that was prepared, and is all zeros, was not begun.
-    fn lost_head(&self, links: &[Link], last: u64) -> bool {
-        let is_begun = |link: &&Link| match link.superheader {
-            Some((superheader, _)) => superheader.first_lsn <= self.evidence,
-            None => link.certain || self.behind.get(&link.number) != Some(&0),
-        };
-        let read = links.iter().rev().filter(|link| link.number <= last);
-        let newest = read.filter(is_begun).map(|link| link.number).next();
-        let shows_none = newest.is_some_and(|number| self.found.promise_segment < number);
-        shows_none && self.found.lost_behind_promise
-    }
 }
 
 /// Where the first group of a segment must stand.
@@ -489,9 +446,14 @@ fn start(superheader: &Superheader, checksum: u32) -> End {
     }
 }
 
-fn corrupt(number: u64, offset: u64, slot: Option<Slot>, reason: &'static str) -> JournalError {
+pub(super) fn corrupt(
+    number: u64,
+    offset: u64,
+    slot: Option<Slot>,
+    reason: &'static str,
+) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset, slot, reason }
 }
 
 /// Longer than any segment is made, one for a long record included.
-const LENGTH_MAX: u64 = 1 << 31;
+pub(super) const LENGTH_MAX: u64 = 1 << 31;

@@ -12,6 +12,8 @@
 //!
 //! Invariants:
 //! * Only the front goes, and never the segment in use.
+//! * Of the segments in which something is lost, all go or none: what is in doubt was written down
+//!   for all of them together, and is believed only where all of them are found.
 //! * The front only moves on.
 //!
 //! Not here: which slots are needed (`runtime/checkpoints.rs`), the I/O (`job`).
@@ -31,6 +33,8 @@ pub(super) struct Segments {
     wanted: Option<Wanted>,
     /// The journal is to begin with this slot, without anything to be removed.
     behind: Option<Slot>,
+    /// The first and the last segment in which something is lost.
+    damaged: Option<(u64, u64)>,
     /// A removal is under way.
     runs: bool,
     /// There was no space for the last one, and nobody was told.
@@ -63,8 +67,12 @@ pub(super) struct Removal {
 }
 
 impl Segments {
-    pub(super) fn new(front: Front, ended: BTreeMap<u64, Ended>) -> Self {
-        Self { front, ended, wanted: None, behind: None, runs: false, given_up: false }
+    pub(super) fn new(
+        front: Front,
+        ended: BTreeMap<u64, Ended>,
+        damaged: Option<(u64, u64)>,
+    ) -> Self {
+        Self { front, ended, damaged, ..Self::default() }
     }
 
     /// A segment is not written to any more.
@@ -152,6 +160,11 @@ impl Segments {
             }
             numbers.push(*number);
         }
+        if let (Some((first, last)), Some(removed)) = (self.damaged, numbers.last().copied())
+            && (first..last).contains(&removed)
+        {
+            numbers.retain(|number| *number < first);
+        }
         numbers
     }
 }
@@ -167,7 +180,7 @@ mod tests {
             bytes: 1000,
         };
         let front = Front { number: 3, last_lsn: Lsn(20), slot: Slot(200) };
-        Segments::new(front, [3, 4, 6].map(|number| (number, ended(number))).into())
+        Segments::new(front, [3, 4, 6].map(|number| (number, ended(number))).into(), None)
     }
 
     #[test]
@@ -185,6 +198,19 @@ mod tests {
         assert!(segments.runs() && !segments.can_trim(Slot(999), 0));
         assert_eq!(segments.complete(Some(&removal)), 2000);
         assert_eq!(segments.front, removal.front);
+    }
+
+    #[test]
+    fn what_is_damaged_goes_all_at_once() {
+        let removed = |damaged, limit| {
+            let segments = Segments { damaged: Some(damaged), ..segments() };
+            segments.removable(Slot(limit), 0, Lsn(99))
+        };
+        assert_eq!(removed((4, 6), 400), [3], "the second one with damage is needed");
+        assert!(removed((3, 4), 300).is_empty());
+        assert_eq!(removed((3, 4), 400), [3, 4]);
+        assert_eq!(removed((3, 3), 400), [3, 4], "there is no more behind");
+        assert_eq!(removed((1, 2), 300), [3], "what was damaged is gone");
     }
 
     #[test]
