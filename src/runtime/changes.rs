@@ -312,7 +312,7 @@ impl<D: Disk> Driver<D> {
         if !next.is_only(own) || present.is_only(own) {
             return Ok(());
         }
-        let Some(what) = self.awaited() else { return Ok(()) };
+        let Some(what) = self.awaited_before_alone() else { return Ok(()) };
         let message = format!("nobody else would be left, and this replica is {what}");
         Err(Error::busy(message, self.options.election_timeout))
     }

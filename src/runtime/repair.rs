@@ -244,21 +244,28 @@ impl<D: Disk> Driver<D> {
     }
 
     /// What is still to come before this replica may be left alone, if anything is: its journal is
-    /// repaired as far as it will be, and a checkpoint makes up for what was repaired beside its
-    /// work.
-    pub(super) fn awaited(&self) -> Option<String> {
+    /// repaired as far as it will be, a checkpoint makes up for what was repaired beside its work,
+    /// and a leader settled what it forgot to have voted for. Who is alone with that does not lead
+    /// any more.
+    pub(super) fn awaited_before_alone(&self) -> Option<String> {
         let comes = self.repair.written.is_some() || self.repair.changed;
         let repair = self.repair.report().filter(|_| comes || !self.repairs_in_vain());
         repair.map(|repair| repair.to_string()).or_else(|| {
             let waits = self.slot_checkpointed() < self.checkpoints.wanted_below();
-            waits.then(|| "taking a checkpoint, since its journal was repaired".to_owned())
+            let forgot = self.paxos.as_ref().is_some_and(|it| !it.doubts().faulty.is_empty());
+            let what = match (waits, forgot) {
+                (true, _) => "taking a checkpoint, since its journal was repaired",
+                (_, true) => "asking a leader about votes that its journal lost",
+                _ => return None,
+            };
+            Some(what.to_owned())
         })
     }
 
     /// Whether a leader gets no promise for a change of the membership: it may leave this replica
     /// alone, and something is still to come before.
-    pub(super) fn answers_when_whole(&self, message: &Message) -> bool {
-        let waits = Paxos::is_announcement(message) && self.awaited().is_some();
+    pub(super) fn keeps_silent_until_whole(&self, message: &Message) -> bool {
+        let waits = Paxos::is_announcement(message) && self.awaited_before_alone().is_some();
         if waits {
             reached!(PromisedWhenWhole);
         }

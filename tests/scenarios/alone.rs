@@ -6,10 +6,11 @@ use std::time::Duration;
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header};
 use indelible::journal::segment::BLOCK_BYTES;
 use indelible::journal::sharing::{alone_slot, shared_slot};
+use indelible::sim::network::Fate;
 use indelible::sim::{Plan, Simulation};
 use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
-use indelible::{ErrorKind, MembershipError, ReplicaId, TxId};
+use indelible::{ErrorKind, Membership, MembershipError, ReplicaId, TxId};
 
 use super::damage::{entries, frames, spoil};
 use super::membership::{change, join, join_within};
@@ -267,3 +268,48 @@ fn spoil_sector(cluster: &Cluster, id: ReplicaId, matches: &dyn Fn(Slot) -> bool
 }
 
 const SECTOR_BYTES: usize = 512;
+
+#[test]
+fn nobody_leaves_another_one_alone_that_forgot_its_votes() {
+    // One led, voted for what nobody else heard of, and lost that to rot. Another leader settles
+    // what is in doubt there, if it is asked; but it forces the membership down to that one, and
+    // the question is late. Who is alone with such a doubt would never lead again.
+    drop(marks::take());
+    for_seeds(3, |cluster| {
+        let (left, others) = (cluster.leader, cluster.others.clone());
+        let unheard = cluster.sim.rule(Fate::Drop, move |parcel| parcel.link.from == left);
+        let chosen = cluster.slot_chosen(left);
+        let begun = [(); 6].map(|()| {
+            let begun = cluster.begin(left, 64);
+            cluster.run_for(Duration::from_millis(20));
+            begun
+        });
+        let another = |sim: &Simulation| sim.leader().filter(|leader| *leader != left);
+        cluster.expect("another one leads", |sim| another(sim).is_some());
+        let leader = another(&cluster.sim).unwrap();
+        cluster.run_timeouts(2);
+        cluster.cut_power(left, &mut nothing_survives);
+        drop(begun);
+        assert!(spoil(cluster, left, &|slot| slot >= chosen) > 1);
+        cluster.sim.drop_held(unheard);
+        let unasked = cluster.sim.rule(Fate::Drop, |parcel| parcel.message.name() == "Unsure");
+        cluster.reopen(left);
+        cluster.run_timeouts(1);
+        let edit = move |present: &Membership| {
+            let mut edited = present.clone();
+            for id in &others {
+                edited = edited.without(*id)?;
+            }
+            Ok(edited)
+        };
+        let forced = cluster.replica(leader).force_membership(edit);
+        cluster.run_timeouts(2);
+        assert!(!cluster.report(left).unwrap().doubts.faulty.is_empty());
+        assert_eq!(cluster.sim.leader(), Some(leader), "seed {}", cluster.seed());
+        cluster.sim.drop_held(unasked);
+        forced.wait().unwrap();
+        cluster.expect("who is left leads", |sim| sim.leader() == Some(left));
+        cluster.write_some(left, 3);
+    });
+    assert!(marks::take()[Mark::PromisedWhenWhole as usize] > 0);
+}
