@@ -4,6 +4,7 @@
 //!
 //! * two checkpoints here hold what it did, so that one of them may be damaged;
 //! * no checkpoint that reaches less far is being sent to a peer, which will want to go on there;
+//!   unless there is no space for the next segment;
 //! * what is left of the journal has as many bytes as are to be kept for those who read the ledger.
 //!
 //! A member that lags further behind, or is away, holds up nobody: it gets a checkpoint
@@ -75,7 +76,10 @@ impl<D: Disk> Driver<D> {
         if bugs::is_on(Bug::TrimBeyondCheckpoint) {
             limit = self.store.applied().slot;
         }
-        let limit = self.sending.first().map_or(limit, |sent| sent.min(limit));
+        // Where the disk is full, whoever goes on behind a checkpoint begins anew: what is kept for
+        // it takes the space, and who crawls never comes to the end of that.
+        let needed = self.sending.first().filter(|_| !self.journal.lacks_space());
+        let limit = needed.map_or(limit, |needed| needed.min(limit));
         // What is read of the ledger for an image must stay until it is read.
         if self.journal.is_taking_checkpoint() || self.trimming.retry_at.is_some() {
             return Ok(());

@@ -13,7 +13,7 @@ use indelible::types::message::Message;
 use indelible::{ErrorKind, ReplicaId, TxId};
 
 use super::damage::spoil;
-use super::support::{Cluster, NOTES, TIMEOUT, for_seeds_of, nothing_survives};
+use super::support::{Cluster, NOTES, TIMEOUT, for_few_seeds_of, for_seeds_of, nothing_survives};
 
 /// Clusters that keep no history.
 fn for_forgetful(scenario: impl Fn(&Cluster)) {
@@ -405,6 +405,49 @@ fn a_state_whose_first_part_is_late_is_not_begun_anew() {
             p99(cluster);
             assert_eq!(marks::take()[Mark::TransferAnew as usize], 0, "it was begun anew");
         }
+        cluster.settle();
+    });
+}
+
+#[test]
+fn who_crawls_fills_no_disk_of_its_sender() {
+    // A state is sent, and takes long. What its receiver will want behind it is kept, until there
+    // is no space for more. (Too late where the segment in use is nearly full by then.)
+    let plan = Plan { history_bytes_min: 0, checkpoint_bytes: u64::MAX, ..Plan::default() };
+    for_few_seeds_of(2, &plan, |cluster| {
+        let id = cluster.others[1];
+        cluster.crash(id);
+        let write = || {
+            cluster.expect("somebody leads", |sim| sim.leader().is_some());
+            // It may be that one whose disk is full.
+            let _ = cluster.end(cluster.begin(cluster.sim.leader().unwrap(), 1024));
+        };
+        let write_and_check = || {
+            (0..100).for_each(|_| write());
+            cluster.run_timeouts(1);
+            let up = cluster.ids().into_iter().filter(|up| cluster.sim.is_up(*up));
+            up.filter(|up| *up != id).for_each(|up| {
+                cluster.replica(up).checkpoint().wait().unwrap();
+            });
+        };
+        (0..3).for_each(|_| write_and_check());
+        let crawl = cluster.rule(Fate::Delay(Duration::from_millis(800)), move |parcel| {
+            parcel.link.to == id && parcel.message.name() == "CheckpointPart"
+        });
+        cluster.reopen(id);
+        let receiving = || cluster.report(id).unwrap().receiving;
+        cluster.expect("it comes", |_| receiving().is_some_and(|it| it.slot.is_some()));
+        let first = receiving().unwrap();
+        let (from, slot) = (first.from, first.slot.unwrap());
+        (0..2).for_each(|_| write_and_check());
+        assert!(slot_trimmed(cluster, from) <= slot, "it will be asked for what comes behind");
+        cluster.disk(from).set_room(Some(160 * 1024));
+        (0..400).take_while(|_| slot_trimmed(cluster, from) <= slot).for_each(|_| write());
+        let sent = receiving().map(|it| it.slot);
+        assert_eq!(sent, Some(Some(slot)), "seed {}: it was no crawl", cluster.seed());
+        assert!(slot < slot_trimmed(cluster, from), "seed {}", cluster.seed());
+        cluster.sim.drop_held(crawl);
+        cluster.disk(from).set_room(None);
         cluster.settle();
     });
 }
