@@ -162,7 +162,8 @@ fn who_closes_while_the_disk_hangs_is_told_so() {
     let err = handle.close().unwrap_err();
     assert_eq!(err.kind(), ErrorKind::TimedOut, "{err}");
     assert!(disk.lock().is_err(), "something may still write to it");
-    assert!(put.wait_timeout(patience).expect("it is answered").is_err());
+    let err = put.wait_timeout(patience).expect("it is answered").unwrap_err();
+    assert!(err.is_outcome_unknown(), "it was proposed: {err}");
     // Once the disk goes on, it can be closed.
     hangs.store(false, Ordering::SeqCst);
     handle.close().unwrap();
@@ -190,7 +191,8 @@ fn of_two_that_close_the_less_patient_one_ends_it() {
     let end = turn(&mut driver, vec![turn::Event::Close(Duration::ZERO)]);
     assert!(end.stopped);
     end.answers.into_iter().for_each(|answer| assert!(answer.give().is_none()));
-    assert!(put.wait_timeout(Duration::ZERO).expect("it is answered").is_err());
+    let err = put.wait_timeout(Duration::ZERO).expect("it is answered").unwrap_err();
+    assert!(err.is_outcome_unknown(), "it was proposed: {err}");
     assert!(driver.release() && disk.lock().is_ok());
     drop(begun);
 }

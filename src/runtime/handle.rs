@@ -70,7 +70,7 @@ pub trait Calls: Helper {
     ///
     /// # Errors
     ///
-    /// Where the replica was poisoned.
+    /// Where it had stopped by itself, or its threads did not end in time.
     fn close(&self) -> Result<()>;
     /// The last handle is gone.
     fn shut_down(&self);
@@ -172,7 +172,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// Where the replica was poisoned.
+    /// Where it had stopped by itself (poisoned, removed, outdated), or its threads did not end in
+    /// time (`TimedOut`).
     pub fn close(&self) -> Result<()> {
         self.calls.close()
     }

@@ -366,10 +366,13 @@ thread_local! {
 /// theirs were dropped without an answer.
 #[doc(hidden)]
 pub fn hold_back<R>(run: impl FnOnce() -> R) -> (R, Vec<Waker>) {
-    HELD_BACK.with(|held_back| held_back.replace(Some(Vec::new())));
+    // A thread that ends has no place for them any more.
+    let before = HELD_BACK.try_with(|held_back| held_back.replace(Some(Vec::new())));
     let result = run();
-    let wakers = HELD_BACK.with(|held_back| held_back.take());
-    (result, wakers.unwrap_or_default())
+    // Within a turn another replica may be asked something, and take one.
+    let wakers =
+        before.and_then(|before| HELD_BACK.try_with(|held_back| held_back.replace(before)));
+    (result, wakers.ok().flatten().unwrap_or_default())
 }
 
 fn wake_or_hold_back(waker: Waker) {

@@ -1,7 +1,8 @@
 //! What the threads of a replica wait for: work, the time, and the end.
 //!
 //! Invariants:
-//! * Each job is given to one thread, also those that were added before the end.
+//! * Each job is given to one thread, also those that were added before the end; or forgotten,
+//!   where the directory is given back.
 //! * Whoever waits learns of the end, whether it began to wait before or after.
 //! * Once all threads have ended, whoever begins to work sees that the end has come.
 
@@ -199,11 +200,15 @@ impl Life {
             running.swap_remove(place);
         }
         drop(running);
-        self.thread_failed(work);
+        self.leave(work);
     }
 
     /// It never ran.
     pub fn thread_failed(&self, work: Work) {
+        self.leave(work);
+    }
+
+    fn leave(&self, work: Work) {
         let _lock = self.lock.lock();
         self.threads.fetch_sub(1, Ordering::SeqCst);
         self.writers.fetch_sub(usize::from(work == Work::Jobs), Ordering::SeqCst);
@@ -225,8 +230,8 @@ impl Life {
     }
 
     /// Whether all threads have ended in time, but for this one, if it is one of them: whoever it
-    /// wakes may end the replica. It finds nothing to do any more, since the others ended only when
-    /// nothing was left.
+    /// wakes may end the replica. This one may find jobs once more, which a turn added since: see
+    /// `Engine::end`.
     #[must_use]
     pub fn wait_ended(&self, timeout: Duration) -> bool {
         let this = thread::current().id();

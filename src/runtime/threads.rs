@@ -8,12 +8,13 @@
 //! * A panic in a turn poisons this replica, and only it: every call is answered with an error.
 //! * When the last handle is gone, all threads end within a bounded time.
 //!
-//! What a handle asks of them, and how they end, is in `threads/calls.rs`.
+//! What a handle asks of them, and how they end, is in `threads/engine_calls.rs`.
 
-mod calls;
+mod engine_calls;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use crate::journal::disk::Disk;
@@ -54,6 +55,9 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long who receives waits for the driver, before it looks whether the replica ended.
 const INBOX_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How many turns are taken one after the other before anybody is woken, while events come.
+const TURNS_BEFORE_WAKING: usize = 8;
 
 /// One replica and its threads.
 struct Engine<D: Disk> {
@@ -166,42 +170,60 @@ impl<D: Disk> Engine<D> {
         self.drive();
         while self.inbox.is_full() && !self.life.is_stopped() {
             if let Some(driver) = self.driver.try_lock_for(INBOX_PATIENCE) {
-                self.take_turn(driver, false);
-                self.drive();
+                self.drive_with(driver, false);
             }
         }
     }
 
     /// Takes turns until no event is left, unless somebody else does.
     fn drive(&self) {
-        while !self.inbox.is_empty() {
-            // Who holds the driver looks at the inbox again after letting go.
-            let Some(driver) = self.driver.try_lock() else { return };
-            self.take_turn(driver, false);
+        if !self.inbox.is_empty()
+            && let Some(driver) = self.driver.try_lock()
+        {
+            self.drive_with(driver, false);
         }
     }
 
     /// Takes a turn even without an event: time has passed.
     fn drive_now(&self) {
-        self.take_turn(self.driver.lock(), true);
-        self.drive();
+        self.drive_with(self.driver.lock(), true);
+    }
+
+    /// Takes turns until no event is left. Whose answer is awaited is woken behind that, since
+    /// anybody's code runs then: it may wait for one whose event came meanwhile, who found the
+    /// driver taken. Where events go on coming, the clock is asked to look after them.
+    fn drive_with(&self, driver: MutexGuard<'_, Driver<D>>, even_without_events: bool) {
+        let mut wakers = self.take_turn(driver, even_without_events);
+        let mut turns = 1;
+        while !self.inbox.is_empty() {
+            if turns % TURNS_BEFORE_WAKING == 0 && !wakers.is_empty() {
+                self.clock.set(Some(self.now()));
+                wake_all(wakers.drain(..));
+            }
+            // Who holds the driver looks at the inbox again after letting go.
+            let Some(driver) = self.driver.try_lock() else { break };
+            wakers.extend(self.take_turn(driver, false));
+            turns += 1;
+        }
+        wake_all(wakers);
     }
 
     /// Takes all events there are, and does what they bring about. Callers are answered without the
-    /// driver: whom they wake may call this replica at once.
-    fn take_turn(&self, mut driver: MutexGuard<'_, Driver<D>>, even_without_events: bool) {
+    /// driver; returns who is to be woken for that: they may call this replica at once.
+    #[must_use = "somebody sleeps until woken"]
+    fn take_turn(
+        &self,
+        mut driver: MutexGuard<'_, Driver<D>>,
+        even_without_events: bool,
+    ) -> Vec<Waker> {
         let events = self.inbox.take();
         if events.is_empty() && !even_without_events {
-            return;
+            return Vec::new();
         }
-        let (effects, unanswered) = hold_back(|| self.turn(&mut driver, events));
+        let (effects, mut wakers) = hold_back(|| self.turn(&mut driver, events));
         drop(driver);
-        // All are answered before anybody else's code runs, which may wait for one of them.
-        let answered = effects.answers.into_iter().filter_map(Answer::give).collect::<Vec<_>>();
-        for waker in answered.into_iter().chain(unanswered) {
-            // Whoever that is may panic: the others are woken still.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
+        wakers.extend(effects.answers.into_iter().filter_map(Answer::give));
+        wakers
     }
 
     /// What is left of the effects is for when the driver is free.
@@ -406,5 +428,12 @@ impl<D: Disk> Helper for Engine<D> {
         }
         self.life.thread_ended(Work::Jobs);
         helps
+    }
+}
+
+/// Wakes all of them: also where one panics, since that is anybody's code.
+fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }

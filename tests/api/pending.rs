@@ -1,5 +1,6 @@
 //! Answers on their way: waited for, awaited, timed out, dropped.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -221,4 +222,26 @@ fn who_waits_no_longer_may_be_woken_and_disturbs_nobody() {
     assert!(next.wait_timeout(Duration::from_millis(50)).is_none());
     replica.put(NOTES, 1, b"one").wait().unwrap();
     replica.close().unwrap();
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Replica>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_replica_may_go_with_its_thread() {
+    // What a thread keeps for itself goes when it ends, in the opposite order of its first use: a
+    // replica that is kept so goes behind whatever its own calls keep there. A panic would abort.
+    for closes in [false, true] {
+        let ended = std::thread::spawn(move || {
+            KEPT.with(|kept| {
+                let replica = kept.borrow_mut().insert(Replica::in_memory().unwrap()).clone();
+                replica.put(NOTES, 1, b"kept").wait().unwrap();
+                if closes {
+                    replica.close().unwrap();
+                }
+            });
+        });
+        ended.join().unwrap();
+    }
 }

@@ -1,7 +1,13 @@
 //! A running replica: no event is forgotten. Where time passes last, the clock shows if one was.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
 use indelible::runtime::handle::Handle;
-use shuttle::thread::{self, JoinHandle};
+use indelible::sync::{Condvar, Mutex};
+use shuttle::thread::{self, JoinHandle, ThreadId};
 
 use crate::explore::{Time, explore};
 use crate::replica::{self, Failing, HEARTBEAT, Writes, put};
@@ -108,5 +114,51 @@ fn waits_with_a_timeout_end_with_an_answer() {
             };
             check(time, result);
         });
+    });
+}
+
+/// A waker that waits for another call to be answered, unless it runs on that caller's own thread.
+#[derive(Default)]
+struct Patient {
+    caller: Mutex<Option<ThreadId>>,
+    answered: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Wake for Patient {
+    fn wake(self: Arc<Self>) {
+        if *self.caller.lock() == Some(thread::current().id()) {
+            return;
+        }
+        let mut answered = self.answered.lock();
+        while !*answered {
+            self.changed.wait(&mut answered);
+        }
+    }
+}
+
+/// Its event may come while a turn is taken whose answer it is that wakes, so that only who took
+/// that turn can take the next one.
+#[test]
+fn a_waker_waits_for_a_call_that_came_meanwhile() {
+    explore(2, |time| {
+        let handle = replica::start(&Failing::new(), Writes::Anybody);
+        let patient = Arc::<Patient>::default();
+        let waker = Waker::from(Arc::clone(&patient));
+        let mut read = handle.read(None);
+        let caller = {
+            let (handle, patient) = (handle.clone(), Arc::clone(&patient));
+            thread::spawn(move || {
+                *patient.caller.lock() = Some(thread::current().id());
+                check(time, put(&handle).wait());
+                *patient.answered.lock() = true;
+                patient.changed.notify_all();
+            })
+        };
+        let _ = Pin::new(&mut read).poll(&mut Context::from_waker(&waker));
+        check(time, handle.read(None).wait());
+        caller.join().unwrap();
+        time.assert_below(HEARTBEAT);
+        check(time, handle.close());
     });
 }

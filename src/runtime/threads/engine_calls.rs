@@ -11,7 +11,7 @@ use crate::store::current::Current;
 use crate::store::verdict::{Committed, Resolution};
 use crate::transport::PeerCounters;
 use crate::types::command::{Command, Ticket};
-use crate::types::error::{ErrorKind, Result};
+use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::{Ballot, ReplicaId, RequestId, Slot, TxId};
 use crate::types::membership::{Member, Membership};
 use crate::types::message::EncodedCommand;
@@ -25,7 +25,7 @@ use super::super::pending::Pending;
 use super::super::report::Report;
 use super::super::tail::AppliedEntries;
 use super::super::turn::Event;
-use super::{Engine, JOIN_PATIENCE};
+use super::{Engine, JOIN_PATIENCE, wake_all};
 
 impl<D: Disk> Calls for Engine<D> {
     fn propose(&self, encode: &dyn Fn(Ticket) -> Result<Vec<u8>>) -> Result<Pending<Committed>> {
@@ -100,22 +100,23 @@ impl<D: Disk> Calls for Engine<D> {
         self.push(Event::Close(self.close_timeout));
         let patience = self.close_timeout.saturating_add(JOIN_PATIENCE);
         self.life.wait_stopped(patience);
-        let is_released = self.end();
-        match self.borrow_driver(|driver| driver.report().stopped) {
-            Some(Some(err)) if err.kind() != ErrorKind::Closed => Err(err),
-            Some(Some(_)) if is_released => Ok(()),
+        match self.end() {
+            (_, Some(err)) if err.kind() != ErrorKind::Closed => Err(err),
+            (true, Some(_)) => Ok(()),
             _ => Err(not_ended(self.id, patience)),
         }
     }
 
     fn shut_down(&self) {
-        self.end();
+        // Nobody is left to be told how it ended.
+        let _ = self.end();
     }
 }
 
 impl<D: Disk> Engine<D> {
-    /// Ends all threads, and gives the directory back. Returns whether that was done in time.
-    fn end(&self) -> bool {
+    /// Ends all threads, and gives the directory back. Returns whether that was done in time, and
+    /// why the replica stopped, where that can be seen in time.
+    fn end(&self) -> (bool, Option<Error>) {
         if !self.life.is_stopped() {
             // Dropped without being closed: what was not proposed does not happen.
             self.push(Event::Close(Duration::ZERO));
@@ -125,27 +126,26 @@ impl<D: Disk> Engine<D> {
         self.jobs.wake_all();
         self.clock.wake();
         // Handles and answers may outlive the replica, and must not keep the directory. But while
-        // anything may still write to it, nobody else may open it. The lock of the driver is taken
-        // already where a waker that the driver woke drops the last handle.
-        // A thread that waits for a name server, say, does not write, and will not.
+        // anything may still write to it, nobody else may open it. A thread that waits for a name
+        // server, say, does not write, and will not.
         let have_ended = self.life.wait_ended(JOIN_PATIENCE) || !self.life.may_write();
-        let driver = have_ended.then(|| self.driver.try_lock_for(JOIN_PATIENCE)).flatten();
-        if let Some(driver) = driver {
-            // The clock has stopped: nobody else sees that the time is over.
-            self.take_turn(driver, true);
-        }
-        let release = |driver: &mut Driver<D>| {
-            let is_released = driver.release();
+        // A turn that hangs has the driver: it is waited for once, and looks at the inbox behind.
+        let Some(driver) = self.driver.try_lock_for(JOIN_PATIENCE) else { return (false, None) };
+        // The clock has stopped: nobody else sees that the time is over.
+        let wakers = self.take_turn(driver, true);
+        let ended = self.borrow_driver(|driver| {
+            let is_released = have_ended && driver.release();
             if is_released {
-                // Where this is a writer's, it looks for jobs once more.
+                // Where a waker that a writer called closes the replica, that thread looks at the
+                // jobs once more: one that is left would be written without the lock.
                 self.jobs.clear();
             }
-            is_released
-        };
-        let released = have_ended.then(|| self.borrow_driver(release)).flatten();
-        // Nor would anybody else ever look.
+            (is_released, driver.report().stopped)
+        });
+        wake_all(wakers);
+        // An event that came meanwhile: no clock would take it.
         self.drive();
-        released == Some(true)
+        ended.unwrap_or((false, None))
     }
 
     /// Lets `work` have the driver, unless a turn that hangs has it. Somebody may find it taken
