@@ -317,13 +317,19 @@ impl Paxos {
     /// its votes how far its journal shows the log to be chosen.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        let known = self.quorum.those(|id| {
-            let durable = || self.election.peer(id).map_or(Slot::ZERO, |peer| peer.slot_durable);
-            self.governs <= if id == self.options.id { self.slot_durable } else { durable() }
-        });
+        let known = self.quorum.those(|id| self.governs <= self.known_durable(id));
         let used = self.governs < self.slot_chosen;
         let safe = used && self.quorum.is_phase2(known) || bugs::is_on(Bug::RetireEarly);
         matches!(self.role, Role::Leader(_)) && safe
+    }
+
+    /// How far the one with this id is known to have the log durably, where it is a member.
+    #[must_use]
+    pub fn known_durable(&self, id: ReplicaId) -> Slot {
+        match id == self.options.id {
+            true => self.slot_durable,
+            false => self.election.peer(id).map_or(Slot::ZERO, |peer| peer.slot_durable),
+        }
     }
 
     /// Whether this replica and those that can be reached both ways are enough for both phases of

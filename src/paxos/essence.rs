@@ -22,7 +22,7 @@ use std::hash::{Hash, Hasher};
 
 use super::Paxos;
 use super::step::Options;
-use crate::types::ids::{ReplicaId, Slot};
+use crate::types::ids::Slot;
 
 impl Paxos {
     /// Feeds the essence of this core, whose output was taken, to `state`.
@@ -76,15 +76,6 @@ impl Paxos {
         (self.governs, counts(self.slot_durable)).hash(state);
         for id in self.peers() {
             counts(self.known_durable(id)).hash(state);
-        }
-    }
-
-    /// How far the one with this id is known to have the log durably, where it is a member.
-    #[must_use]
-    pub fn known_durable(&self, id: ReplicaId) -> Slot {
-        match id == self.options.id {
-            true => self.slot_durable,
-            false => self.election.peer(id).map_or(Slot::ZERO, |peer| peer.slot_durable),
         }
     }
 }

@@ -6,14 +6,18 @@
 use crate::journal::disk::Disk;
 use crate::store::verdict::Verdict;
 use crate::types::bugs::{self, Bug};
+use crate::types::command::Command;
 use crate::types::edition::Edition;
 use crate::types::entry::{Entry, EntryKind};
 use crate::types::error::{Error, ErrorKind, Result};
-use crate::types::ids::Slot;
+use crate::types::ids::{RequestId, Slot};
 use crate::types::marks::reached;
+use crate::types::message::EncodedCommand;
 
+use super::batcher::Queued;
 use super::driver::Driver;
 use super::journaling::reversed;
+use super::writes::Told;
 
 impl<D: Disk> Driver<D> {
     /// Applies the entry of the next slot.
@@ -67,5 +71,40 @@ impl<D: Disk> Driver<D> {
             self.drop_unwaited();
         }
         Ok(())
+    }
+
+    /// A verdict is known over a command of these bytes. Whoever waits for it here is answered.
+    /// Returns whether the command is still in the queue, to no end.
+    fn tell(&mut self, request: RequestId, verdict: Verdict, bytes: &[u8]) -> bool {
+        let forgotten = verdict == Verdict::Forgotten;
+        let told = self.requests.writes.tell(request, verdict);
+        if forgotten && !matches!(told, Told::Nobody) {
+            // It was no copy of what was answered: nothing of its session is applied any more.
+            self.tickets.expire(request.session);
+        }
+        match told {
+            Told::Nobody => false,
+            Told::Renew => {
+                self.renew(request, bytes);
+                false
+            }
+            Told::Answer(answer, in_vain) => {
+                self.effects.answers.push(answer);
+                in_vain
+            }
+        }
+    }
+
+    /// A command of a session that the state has forgotten: it certainly did not happen, and goes
+    /// on under another session.
+    fn renew(&mut self, request: RequestId, bytes: &[u8]) {
+        reached!(SessionRenewed);
+        let ticket = self.tickets.draw(|| self.store.applied().commands);
+        let mut command = Command::decode(bytes).expect("what is applied decodes");
+        command.request = ticket.request;
+        command.settled_below = ticket.settled_below;
+        self.requests.rename_write(request, ticket.request);
+        let command = EncodedCommand { request: ticket.request, bytes: command.encode() };
+        self.batcher.push(Queued { command, origin: None });
     }
 }

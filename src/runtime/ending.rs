@@ -11,6 +11,7 @@ use crate::paxos::Paxos;
 use crate::paxos::step::Divergence;
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::ReplicaId;
+use crate::types::marks::reached;
 
 use super::changes::Changes;
 use super::checkpoints::Checkpoints;
@@ -34,7 +35,7 @@ impl<D: Disk> Driver<D> {
                 self.drop_unwaited();
             }
             Stage::Closing(before) => *before = until.min(*before),
-            _ => {}
+            Stage::Stopped(_) => {}
         }
     }
 
@@ -66,6 +67,27 @@ impl<D: Disk> Driver<D> {
             && self.requests.is_empty()
             && self.hand_overs.is_empty()
             && self.proposals.is_empty()
+    }
+
+    /// Gives the directory back, if this replica has stopped, and tells whether it did. The caller
+    /// sees to it that no thread writes any more.
+    #[must_use = "the directory may still be held"]
+    pub fn release(&mut self) -> bool {
+        if !matches!(self.stage, Stage::Stopped(_)) {
+            return false;
+        }
+        // Of leases that were longer than this core may have granted any, the next opening need not
+        // know.
+        if let Some(paxos) = &self.paxos {
+            if paxos.is_free_of_earlier_grants() {
+                let granted = paxos.longest_grant();
+                self.journal.forget_longer_leases(granted);
+            } else {
+                reached!(EarlierLeaseKept);
+            }
+        }
+        self.journal.release();
+        true
     }
 
     /// Even stopping failed: all that callers wait for is dropped, and each is answered by that.

@@ -84,20 +84,21 @@ impl Fence {
         self.peers.retain(|id, _| is_member(*id));
     }
 
-    /// Whether a message counts, which came from this opening. What it says of its sender's journal
-    /// is remembered. What an earlier opening promised and voted, a later one may have lost: who
-    /// was let in since may have been set back to before that.
-    pub(super) fn counts(
+    /// Takes note of what a message from this opening says of its sender's journal, and tells
+    /// whether it counts: what an earlier opening promised and voted, a later one may have lost;
+    /// who was let in since may have been set back to before that.
+    pub(super) fn admit(
         &mut self,
         (from, boot): (ReplicaId, Boot),
         message: &Message,
         durable: Lsn,
     ) -> bool {
-        let frontier = match message {
-            Message::Promise(promise) => promise.frontier,
-            Message::Accepted(accepted) => accepted.frontier,
-            Message::Confirmed { .. } | Message::Granted { .. } => Lsn::ZERO,
-            _ => return true,
+        let promises = matches!(message, Message::Confirmed { .. } | Message::Granted { .. });
+        let frontier = match message.frontier() {
+            Some(frontier) => frontier,
+            None if promises => Lsn::ZERO,
+            // Says nothing of what its sender promised or voted.
+            None => return true,
         };
         let peer = self.peers.get_mut(&from).filter(|peer| peer.sighting.boot == boot);
         let Some(peer) = peer else { return false };
@@ -155,11 +156,11 @@ impl<D: Disk> Driver<D> {
             Arrival::Fenced { by } => self.on_fenced(by),
             Arrival::Message { from, boot, message } => {
                 let durable = self.journal.frontier().lsn();
-                let counts = self.fence.counts((from, boot), &message, durable);
-                match counts && !self.answers_when_whole(&message) {
-                    true => self.on_message(from, message),
-                    false => Ok(()),
+                let counts = self.fence.admit((from, boot), &message, durable);
+                if !counts || self.keeps_silent_until_whole(&message) {
+                    return Ok(());
                 }
+                self.on_message(from, message)
             }
         }
     }
@@ -215,10 +216,10 @@ mod tests {
         let mut fence = Fence::default();
         for sequence in [5, 6] {
             fence.meet(sighting(sequence));
-            assert!(!fence.counts((replica, boot(sequence)), &said, Lsn(9)), "not durably seen");
+            assert!(!fence.admit((replica, boot(sequence)), &said, Lsn(9)), "not durably seen");
             fence.recorded(Lsn(sequence), Moment::ZERO);
-            assert!(fence.counts((replica, boot(sequence)), &said, Lsn(9)));
+            assert!(fence.admit((replica, boot(sequence)), &said, Lsn(9)));
         }
-        assert!(!fence.counts((replica, boot(5)), &said, Lsn(9)));
+        assert!(!fence.admit((replica, boot(5)), &said, Lsn(9)));
     }
 }

@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use crate::journal::disk::Disk;
 use crate::journal::identity::Identity;
-use crate::store::verdict::Verdict;
 use crate::types::bugs::{self, Bug};
 use crate::types::command::Command;
 use crate::types::entry::Entry;
@@ -39,7 +38,7 @@ use crate::types::message::{EncodedCommand, Envelope, Forward, Message};
 
 use super::batcher::{Origin, Queued, Sender};
 use super::driver::{Driver, Stage};
-use super::writes::{self, Told};
+use super::writes;
 
 /// What the commands may weigh ([`writes::weight`]) that are on their way to a leader, or wait
 /// there, at once; a single heavier one is always allowed. Far below what the transport queues for
@@ -196,41 +195,6 @@ impl<D: Disk> Driver<D> {
         for (request, _) in commands.iter().filter(|(_, origin)| origin.is_some()) {
             self.forwards.under_way.remove(request);
         }
-    }
-
-    /// A verdict is known over a command of these bytes. Whoever waits for it here is answered.
-    /// Returns whether the command is still in the queue, to no end.
-    pub(super) fn tell(&mut self, request: RequestId, verdict: Verdict, bytes: &[u8]) -> bool {
-        let forgotten = verdict == Verdict::Forgotten;
-        let told = self.requests.writes.tell(request, verdict);
-        if forgotten && !matches!(told, Told::Nobody) {
-            // It was no copy of what was answered: nothing of its session is applied any more.
-            self.tickets.expire(request.session);
-        }
-        match told {
-            Told::Nobody => false,
-            Told::Renew => {
-                self.renew(request, bytes);
-                false
-            }
-            Told::Answer(answer, in_vain) => {
-                self.effects.answers.push(answer);
-                in_vain
-            }
-        }
-    }
-
-    /// A command of a session that the state has forgotten: it certainly did not happen, and goes
-    /// on under another session.
-    fn renew(&mut self, request: RequestId, bytes: &[u8]) {
-        reached!(SessionRenewed);
-        let ticket = self.tickets.draw(|| self.store.applied().commands);
-        let mut command = Command::decode(bytes).expect("what is applied decodes");
-        command.request = ticket.request;
-        command.settled_below = ticket.settled_below;
-        self.requests.rename_write(request, ticket.request);
-        let command = EncodedCommand { request: ticket.request, bytes: command.encode() };
-        self.batcher.push(Queued { command, origin: None });
     }
 
     /// Hands on again what was forwarded, and is lost or late.

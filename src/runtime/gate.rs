@@ -33,7 +33,7 @@ use crate::transport::{Arrival, PeerCounters, Refusal};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::STRANGERS_MAX;
 use crate::types::membership::Member;
-use crate::types::message::{Hello, Message};
+use crate::types::message::Hello;
 use crate::types::record::Sighting;
 
 use super::events;
@@ -235,25 +235,21 @@ impl Gate {
 
     /// Remembers how far a peer says that its journal is durable, and which stranger is gone.
     pub fn note(&self, arrival: &Arrival) {
-        let (from, boot, frontier) = match arrival {
-            Arrival::Message { from, boot, message: Message::Accepted(accepted) } => {
-                (from, boot, accepted.frontier)
-            }
-            Arrival::Message { from, boot, message: Message::Promise(promise) } => {
-                (from, boot, promise.frontier)
+        match arrival {
+            Arrival::Message { from, boot, message } => {
+                let Some(frontier) = message.frontier() else { return };
+                let mut known = self.known.lock();
+                let seen = known.peer(*from).and_then(|peer| peer.seen.as_mut());
+                if let Some(seen) = seen.filter(|seen| seen.boot == *boot) {
+                    seen.frontier = seen.frontier.max(frontier);
+                }
             }
             Arrival::Down { peer } => {
                 if let Some(stranger) = self.known.lock().strangers.get_mut(peer) {
                     stranger.gone = true;
                 }
-                return;
             }
-            Arrival::Message { .. } | Arrival::Fenced { .. } => return,
-        };
-        let mut known = self.known.lock();
-        let seen = known.peer(*from).and_then(|peer| peer.seen.as_mut());
-        if let Some(seen) = seen.filter(|seen| seen.boot == *boot) {
-            seen.frontier = seen.frontier.max(frontier);
+            Arrival::Fenced { .. } => {}
         }
     }
 }

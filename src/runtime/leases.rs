@@ -12,11 +12,10 @@
 use crate::journal::disk::Disk;
 use crate::paxos::step::LeaseOptions;
 use crate::types::error::Result;
-use crate::types::marks::reached;
 use crate::types::membership::Membership;
 use crate::types::time::{Clocks, Moment};
 
-use super::driver::{Driver, Stage};
+use super::driver::Driver;
 
 impl<D: Disk> Driver<D> {
     /// What the clocks show in this turn.
@@ -49,25 +48,5 @@ impl<D: Disk> Driver<D> {
         {
             paxos.set_uptime(self.uptime);
         }
-    }
-
-    /// Lets others open the directory, where nothing of this replica writes to it any more:
-    /// whether it has stopped.
-    pub fn release(&mut self) -> bool {
-        if !matches!(self.stage, Stage::Stopped(_)) {
-            return false;
-        }
-        // Of leases that were longer than this core may have granted any, the next opening need not
-        // know.
-        if let Some(paxos) = &self.paxos {
-            if paxos.is_free_of_earlier_grants() {
-                let granted = paxos.longest_grant();
-                self.journal.forget_longer_leases(granted);
-            } else {
-                reached!(EarlierLeaseKept);
-            }
-        }
-        self.journal.release();
-        true
     }
 }

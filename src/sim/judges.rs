@@ -323,10 +323,11 @@ impl World {
         }
     }
 
-    /// Whoever called a replica that stopped closes it, as `runtime/threads.rs` does it.
+    /// Whoever called a replica that stopped closes it, as `Engine::end` does it.
     pub(super) fn release(&mut self, id: ReplicaId) {
         if let Some(life) = &mut self.machine_mut(id).life {
-            life.driver.release();
+            // One that has not stopped keeps it, and is judged by that.
+            let _ = life.driver.release();
         }
     }
 

@@ -355,8 +355,7 @@ pub struct Chosen {
     pub entries: Vec<Entry>,
     /// The first slot that the sender does not know to be chosen.
     pub slot_chosen: Slot,
-    /// The ledger chain below `slot_chosen`: who reaches that slot can compare. Empty where the
-    /// sender cannot know it, since entries below are missing there.
+    /// The ledger chain below `slot_chosen`, to compare. Empty where the sender lacks some of it.
     pub chain: Chain,
 }
 
@@ -454,6 +453,16 @@ fn bounded_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 impl Message {
+    /// How far its sender's journal is durable, where it tells that.
+    #[must_use]
+    pub fn frontier(&self) -> Option<Lsn> {
+        match self {
+            Self::Promise(promise) => Some(promise.frontier),
+            Self::Accepted(accepted) => Some(accepted.frontier),
+            _ => None,
+        }
+    }
+
     /// The name of the variant, for logs and traces.
     #[must_use]
     pub fn name(&self) -> &'static str {
