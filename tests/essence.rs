@@ -177,7 +177,7 @@ fn what_decides_whether_a_membership_is_established_tells_leaders_apart() {
 }
 
 #[test]
-fn what_decides_nothing_of_that_does_not() {
+fn what_cannot_establish_a_membership_tells_nobody_apart() {
     let once = established(3, &[vote(2, 1, 3)]);
     assert_eq!(once, established(3, &[vote(2, 1, 3), vote(2, 1, 3)]), "what was told already");
     assert_eq!(once, established(3, &[vote(2, 1, 3), vote(2, 1, 2)]), "less than what was told");

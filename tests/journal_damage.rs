@@ -291,7 +291,9 @@ impl Model {
         let mut model = Self::default();
         for (at, header) in image.frames.iter().enumerate() {
             let slot = header.slot.0;
-            let is_entry = matches!(header.kind, Kind::Vote | Kind::Chosen);
+            // Nobody votes for what is known to be chosen: such a vote is an older one, said again.
+            let is_older = header.kind == Kind::Vote && slot < model.slot_chosen;
+            let is_entry = matches!(header.kind, Kind::Vote | Kind::Chosen) && !is_older;
             match states[at] {
                 State::Whole if is_entry => model.take(header.kind, slot),
                 State::Hollow if is_entry => drop(model.doubted.insert(slot)),

@@ -104,5 +104,7 @@ pub(super) fn violation_of(panic: &(dyn Any + Send)) -> Violation {
 }
 
 /// Those that panics are named after.
-const INVARIANTS: [&str; 15] =
-    ["I1", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "R", "V2", "D1", "D4", "D5", "D8"];
+const INVARIANTS: [&str; 16] = [
+    "I1", "I3", "I4", "I5", "I6", "I7", "I8", "I10", "I11", "R", "V2", "D1", "D4", "D5", "D8",
+    "D10",
+];

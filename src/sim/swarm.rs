@@ -475,7 +475,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_another_one_the_second_time_is_told() {
+    fn a_seed_whose_second_run_differs_is_told() {
         let mut twice = 0;
         for seed in 0..1000 {
             let mut runs = 0;

@@ -208,7 +208,7 @@ impl Member {
         Ok(())
     }
 
-    /// One of the next operations fails.
+    /// One of the next operations fails, where `fails`.
     fn arm(&mut self, fails: bool) {
         if fails {
             let failure = *self.rng.pick(&[SyncFailure::Keep, SyncFailure::Revert]);
@@ -376,7 +376,9 @@ impl Member {
     fn rot_state(&mut self) {
         if self.damage > 0 && self.rng.per_mille(150) {
             let rotten = self.states.rot(&self.disk, &mut self.rng);
-            rotten.iter().for_each(|_| self.memory.damage(true));
+            if rotten.is_some() {
+                self.memory.damage(true);
+            }
             self.tell(|| format!("damage {rotten:?}"));
         }
     }

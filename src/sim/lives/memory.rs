@@ -228,6 +228,7 @@ impl Memory {
             assert!(is_in_doubt, "D4: slot {slot} is not UNCERTAIN any more");
         }
     }
+
     /// Whether a vote was ever written in a slot.
     fn is_cast(&self, slot: Slot) -> bool {
         self.cast.range((slot, Ballot::ZERO)..(slot.next(), Ballot::ZERO)).next().is_some()
