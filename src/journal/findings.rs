@@ -261,7 +261,7 @@ impl Findings {
         }
     }
 
-    /// A superheader tells that what was promised was lost before.
+    /// What was promised is lost, or was before, as a superheader tells.
     pub(super) fn take_promise_lost(&mut self) {
         self.written.promise_lost =
             !bugs::is_on(Bug::DoubtsForgotten) && !bugs::is_on(Bug::LossToldOnce);
@@ -301,11 +301,10 @@ impl Findings {
     }
 
     /// The journal ends `bytes` bytes too early. They were there, and anything may have stood in
-    /// them, a promise too.
+    /// them.
     pub(super) fn lose_end(&mut self, bytes: u64) {
         let range = self.suspect(bytes, u64::MAX);
         self.rotten.insert(range);
-        self.take_promise_lost();
     }
 
     /// The journal ends with `bytes` bytes that are bad and may never have been durable.

@@ -202,6 +202,7 @@ impl<F: File> Scan<F> {
     fn read_segment(&mut self, link: &Link, rest: &[Link]) -> Result<bool, JournalError> {
         let (number, mut offset) = (link.number, BLOCK_BYTES as u64);
         let limit = self.limit(link)?;
+        self.check_length(link, rest)?;
         while offset < limit || self.gap.is_none() && link.end.is_none() {
             let is_over = link.last_lsn.is_some_and(|last| last <= self.end.last_lsn);
             if is_over && link.end.is_none() && self.gap.is_none() {

@@ -18,17 +18,28 @@ use super::frame::FRAME_HEADER_BYTES;
 use super::scan::{LENGTH_MAX, Scan, corrupt};
 
 impl<F: File> Scan<F> {
+    /// Where a segment is the last one, and shorter than it was made, anything may be lost with its
+    /// end, a promise too: whether something shows that it was durable, or nothing does.
+    pub(super) fn check_length(&mut self, link: &Link, rest: &[Link]) -> Result<(), JournalError> {
+        let is_last = link.end.is_none() && !rest.iter().any(|link| link.certain);
+        let length = self.source.length(link.number)?;
+        if !is_last || made(link) <= length {
+            return Ok(());
+        }
+        if self.rot.is_alone() {
+            let reason = "the end of a segment that was made longer";
+            return Err(corrupt(link.number, length, None, reason));
+        }
+        self.found.take_promise_lost();
+        Ok(())
+    }
+
     /// The journal ends behind the last whole group. What else there is was never counted.
     pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
         // All that was durable when a checkpoint came is whole: nothing below it is torn.
         self.found.end_group(self.slot_checkpointed);
         let (length, offset) = (self.source.length(link.number)?, self.end.offset);
-        let made = link.superheader.map_or(0, |(superheader, _)| superheader.length);
-        let cut = made.min(LENGTH_MAX).saturating_sub(length.max(offset));
-        if cut > 0 && self.rot.is_alone() {
-            let reason = "the end of a segment that was made longer";
-            return Err(corrupt(link.number, length, None, reason));
-        }
+        let cut = made(link).saturating_sub(length.max(offset));
         let mut bytes = cut;
         for (number, end) in &self.behind {
             bytes += end.saturating_sub(if *number == link.number { offset } else { 0 });
@@ -68,4 +79,10 @@ impl<F: File> Scan<F> {
         let shows_none = newest.is_some_and(|number| self.found.promise_segment < number);
         shows_none && self.found.lost_behind_promise
     }
+}
+
+/// How long a segment was made, as far as that is known. Nothing is made longer than the most; what
+/// says so was forged.
+fn made(link: &Link) -> u64 {
+    link.superheader.map_or(0, |(superheader, _)| superheader.length.min(LENGTH_MAX))
 }
