@@ -49,6 +49,13 @@ impl<D: Disk> Journal<D> {
         self.writer.as_ref().is_some_and(|writer| writer.can_trim(limit, bytes_min))
     }
 
+    /// Whether some segments are kept only since something is lost in others too: those can be
+    /// removed all at once, or not at all.
+    #[must_use]
+    pub fn holds_damage(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.segments.holds_damage())
+    }
+
     /// Removes these segments, by a job, once what is appended so far is durable. What else stands
     /// in them must have been appended once more: doubts that are not settled, and sightings.
     ///

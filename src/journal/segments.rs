@@ -109,6 +109,11 @@ impl Segments {
         is_free && !self.removable(limit, bytes_min, Lsn(u64::MAX)).is_empty()
     }
 
+    /// Whether some are kept only since others are, in which something is lost too.
+    pub(super) fn holds_damage(&self) -> bool {
+        self.damaged.is_some_and(|(first, last)| first < last && self.front.number <= last)
+    }
+
     /// Removes them as soon as that can be done.
     pub(super) fn trim(&mut self, limit: Slot, bytes_min: u64, behind: Lsn) {
         self.wanted = Some(Wanted { limit, bytes_min, behind });

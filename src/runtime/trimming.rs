@@ -84,7 +84,10 @@ impl<D: Disk> Driver<D> {
         if self.journal.is_taking_checkpoint() || self.trimming.retry_at.is_some() {
             return Ok(());
         }
-        let bytes_min = self.options.history_bytes_min;
+        // Segments that go all at once, or not at all, may be more than there is space for besides.
+        let is_finite = self.options.history_bytes_min < u64::MAX;
+        let is_in_need = self.journal.lacks_space() && self.journal.holds_damage() && is_finite;
+        let bytes_min = if is_in_need { 0 } else { self.options.history_bytes_min };
         if self.journal.can_trim(limit, bytes_min) && !self.space.is_short() {
             self.say_again()?;
             self.journal.trim(limit, bytes_min);
