@@ -170,7 +170,7 @@ impl<D: Disk> Engine<D> {
         self.drive();
         while self.inbox.is_full() && !self.life.is_stopped() {
             if let Some(driver) = self.driver.try_lock_for(INBOX_PATIENCE) {
-                self.drive_with(driver, false);
+                self.drive_with(driver, false, wake_all);
             }
         }
     }
@@ -180,25 +180,31 @@ impl<D: Disk> Engine<D> {
         if !self.inbox.is_empty()
             && let Some(driver) = self.driver.try_lock()
         {
-            self.drive_with(driver, false);
+            self.drive_with(driver, false, wake_all);
         }
     }
 
     /// Takes a turn even without an event: time has passed.
     fn drive_now(&self) {
-        self.drive_with(self.driver.lock(), true);
+        self.drive_with(self.driver.lock(), true, wake_all);
     }
 
     /// Takes turns until no event is left. Whose answer is awaited is woken behind that, since
     /// anybody's code runs then: it may wait for one whose event came meanwhile, who found the
-    /// driver taken. Where events go on coming, the clock is asked to look after them.
-    fn drive_with(&self, driver: MutexGuard<'_, Driver<D>>, even_without_events: bool) {
+    /// driver taken. Where events go on coming, the clock is asked to look after them, and some are
+    /// woken by `wake`: not by the clock itself.
+    fn drive_with(
+        &self,
+        driver: MutexGuard<'_, Driver<D>>,
+        even_without_events: bool,
+        wake: impl Fn(Vec<Waker>),
+    ) {
         let mut wakers = self.take_turn(driver, even_without_events);
         let mut turns = 1;
         while !self.inbox.is_empty() {
             if turns % TURNS_BEFORE_WAKING == 0 && !wakers.is_empty() {
                 self.clock.set(Some(self.now()));
-                wake_all(wakers.drain(..));
+                wake(std::mem::take(&mut wakers));
             }
             // Who holds the driver looks at the inbox again after letting go.
             let Some(driver) = self.driver.try_lock() else { break };
@@ -310,7 +316,7 @@ impl<D: Disk> Engine<D> {
     /// What the clock thread does.
     fn keep_time(&self) {
         while self.clock.wait(&self.life, || self.now()) {
-            self.drive_now();
+            self.drive_with(self.driver.lock(), true, wake_elsewhere);
         }
     }
 
@@ -432,8 +438,19 @@ impl<D: Disk> Helper for Engine<D> {
 }
 
 /// Wakes all of them: also where one panics, since that is anybody's code.
-fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+fn wake_all(wakers: Vec<Waker>) {
     for waker in wakers {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    }
+}
+
+/// Wakes all of them on a thread of its own, if there is one to be had.
+fn wake_elsewhere(wakers: Vec<Waker>) {
+    let wakers = Arc::new(Mutex::new(wakers));
+    let theirs = Arc::clone(&wakers);
+    let take = |wakers: &Mutex<Vec<Waker>>| std::mem::take(&mut *wakers.lock());
+    let thread = thread::Builder::new().name("indelible wake".into());
+    if thread.spawn(move || wake_all(take(&theirs))).is_err() {
+        wake_all(take(&wakers));
     }
 }
