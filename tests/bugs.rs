@@ -110,7 +110,7 @@ const NOTICED: &[(Bug, Arena, u64)] = &[
     (Bug::LateRelease, Arena::Schedule, 8638),
     (Bug::AlarmKept, Arena::Swarm, 134),
     (Bug::RetireEarly, Arena::Swarm, 10),
-    (Bug::DismissEarly, Arena::Swarm, 10),
+    (Bug::DismissEarly, Arena::Swarm, 16),
     (Bug::EditionUnasked, Arena::Swarm, 10),
     (Bug::EditionEarly, Arena::Swarm, 10),
 ];

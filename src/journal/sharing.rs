@@ -11,6 +11,9 @@
 //! The slot tells that apart from one that knows too little of the log to see who else votes: see
 //! [`Journal::shared_from`]. That of `alone` tells what others had once, and may have given back.
 //!
+//! A directory that is opened to form a cluster with others has `shared-` and slot 0 before anybody
+//! agreed to anything: opened by itself later, it is to form none alone.
+//!
 //! Invariants:
 //! * Either is made when the journal shows durably that the membership counts, or, of `shared`, a
 //!   state that others sent and that is about to be taken in: whoever reads a torn end by the older
@@ -110,6 +113,17 @@ impl<D: Disk> Journal<D> {
         self.shared_from
     }
 
+    /// Whether a directory says that others have what it holds, or are to have it, without opening
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be listed.
+    pub fn peek_shared(disk: &D) -> Result<bool, JournalError> {
+        let names = disk.list().map_err(JournalError::io("list", "."))?;
+        Ok(names.iter().any(|name| shared_slot(name).is_some()))
+    }
+
     /// Writes down, durably, that nobody else has what this journal holds, once it shows durably
     /// that a membership counts that names this replica alone. It governs from `slot` on, or from
     /// an earlier one.
@@ -126,8 +140,8 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Writes down, durably, that others have what this journal holds: once it shows durably that a
-    /// membership counts that names them, or before a state is taken in that says so. Whoever knows
-    /// the log up to `slot` knows of it.
+    /// membership counts that names them, or before a state is taken in that says so, or before
+    /// this replica forms a cluster with them. Whoever knows the log up to `slot` knows of it.
     ///
     /// # Errors
     ///

@@ -41,6 +41,7 @@ use super::checkpoints::Checkpoints;
 use super::ending::{diverged, refusal};
 use super::events::{self, Told};
 use super::fence::Fence;
+use super::forming;
 use super::forwards::{Forwards, Proposal};
 use super::handover::HandOvers;
 use super::held::HeldMessages;
@@ -146,7 +147,8 @@ impl<D: Disk> Driver<D> {
     pub fn check(disk: &D, options: &Options) -> Result<()> {
         match Journal::peek(disk) {
             Ok(Some(identity)) if identity.replica == options.id => {
-                super::forming::begin(&identity, &mut options.clone()).map(|_| ())
+                let is_shared = Journal::peek_shared(disk).unwrap_or_default();
+                forming::begin(&identity, is_shared, &mut options.clone()).map(|_| ())
             }
             _ => Ok(()),
         }
@@ -158,9 +160,13 @@ impl<D: Disk> Driver<D> {
     ///
     /// Where the ledger names other voters than the options, or the journal cannot be read.
     pub fn open(mut journal: Journal<D>, mut options: Options, now: Moment) -> Result<Self> {
-        let formation = super::forming::begin(journal.identity(), &mut options)?;
+        let is_shared = !journal.is_alone();
+        let formation = forming::begin(journal.identity(), is_shared, &mut options)?;
         if let Some(cluster) = options.join {
             journal.join(cluster)?;
+        } else if journal.identity().membership.is_none() && forming::is_one_of_several(&options) {
+            // Whatever a later opening says, it is to form none by itself.
+            journal.set_shared(Slot::ZERO)?;
         }
         let identity = journal.identity().clone();
         let tickets = Tickets::new(identity.incarnation, identity.boot, options.session_window);

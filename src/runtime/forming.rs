@@ -20,11 +20,18 @@ use super::driver::Driver;
 use super::turn::Options;
 
 /// Checks the voters and quorums given against those that the directory knows, and fills them in
-/// where none were given.
-pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Formation> {
+/// where none were given. `is_shared`: others have, or are to have, what is in it.
+pub(super) fn begin(
+    identity: &Identity,
+    is_shared: bool,
+    options: &mut Options,
+) -> Result<Formation> {
     options.voters.sort();
     check_joined(identity, options)?;
     go_on_joining(identity, options)?;
+    if is_shared && identity.membership.is_none() && !is_one_of_several(options) {
+        return Err(one_of_several(options.id));
+    }
     if let Some(membership) = &identity.membership {
         let known = membership.voters().iter().map(|voter| (voter.id, voter.address.clone()));
         let known = known.collect::<Vec<_>>();
@@ -75,6 +82,11 @@ pub(super) fn begin(identity: &Identity, options: &mut Options) -> Result<Format
         Some(cluster) => formation.joining(cluster),
         None => formation,
     })
+}
+
+/// Whether this replica is to form a cluster together with others, or to join one.
+pub(super) fn is_one_of_several(options: &Options) -> bool {
+    options.join.is_some() || options.voters.iter().any(|(id, _)| *id != options.id)
 }
 
 /// Where a cluster to join is given, the directory is none of another cluster, and somebody can be
@@ -281,6 +293,14 @@ fn joins_nobody(cluster: ClusterId) -> Error {
          which nobody has answered yet: wanted itself and one or more of its members"
     );
     Error::new(ErrorKind::InvalidArgument, message)
+}
+
+fn one_of_several(id: ReplicaId) -> Error {
+    let message = format!(
+        "replica {id} was opened as one of several before, and their cluster is not formed yet, as \
+         far as is known here: wanted all of them as peers"
+    );
+    Error::new(ErrorKind::MembershipMismatch, message)
 }
 
 fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -> Error {

@@ -295,6 +295,24 @@ fn other_peers_than_the_ledger_names() {
 }
 
 #[test]
+fn one_of_several_is_no_ledger_of_its_own_before_they_have_formed() {
+    // The others are down. By itself it would take writes that none of them ever hears of.
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("2");
+    let peers = crate::cluster::addresses(3);
+    let own = peers[1].clone();
+    let several = || Replica::builder(&path).id(2).peers(peers.clone());
+    several().open().unwrap().close().unwrap();
+    let before = content(&path);
+    let words = ["replica 2", "one of several", "wanted all of them"];
+    let refused = |builder| refused_as(builder, &path, ErrorKind::MembershipMismatch, &words);
+    refused(Replica::builder(&path).id(2));
+    refused(Replica::builder(&path).id(2).peers([own]));
+    assert!(content(&path) == before, "it was changed");
+    several().open().unwrap().close().unwrap();
+}
+
+#[test]
 fn a_damaged_member_of_a_cluster_is_still_refused_where_files_are_gone() {
     let mut cluster = Cluster::tcp();
     for key in 0..20 {
