@@ -104,7 +104,7 @@ fn expect_unanswered(cluster: &Cluster, leader: ReplicaId) {
     let why = (err.kind(), err.membership_error());
     let wanted = (ErrorKind::Unreachable, Some(&MembershipError::NotAnswered));
     assert_eq!(why, wanted, "seed {}: {err}", cluster.seed());
-    assert!(err.to_string().contains("to be answered in time"), "{err}");
+    assert!(err.to_string().contains("too few of those who are to vote answered in time"), "{err}");
     assert!(err.is_retryable());
     let taken = cluster.now().since(began);
     assert!(TIMEOUT <= taken && taken < TIMEOUT * 2, "{taken:?}");

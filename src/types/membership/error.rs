@@ -104,7 +104,7 @@ pub enum MembershipError {
         /// Those that this replica does not hear, or who do not hear it.
         missing: Vec<ReplicaId>,
     },
-    /// Too few of the voters to be answered in time.
+    /// Too few of those who are to vote answered in time.
     NotAnswered,
 }
 
@@ -133,7 +133,8 @@ impl fmt::Display for MembershipError {
             ),
             Self::Quorums { phase1, phase2, voters } => write!(
                 f,
-                "quorums of {phase1} and {phase2} among {voters} voters need not intersect"
+                "quorums of {phase1} and {phase2} among {voters} voters, wanted 1 to {voters} \
+                 each, and together more than {voters}"
             ),
             Self::Alpha(alpha) => write!(
                 f,
@@ -193,7 +194,7 @@ impl MembershipError {
                 let missing = listed(missing);
                 write!(f, "too few of the voters are heard to go on: not replica {missing}")
             }
-            Self::NotAnswered => f.write_str("too few of the voters to be answered in time"),
+            Self::NotAnswered => f.write_str("too few of those who are to vote answered in time"),
             Self::VoterCount(_)
             | Self::ObserverCount(_)
             | Self::RemovedCount(_)

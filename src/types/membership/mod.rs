@@ -229,7 +229,7 @@ impl Membership {
     pub fn with_address(
         &self,
         id: impl Into<ReplicaId>,
-        address: &str,
+        address: impl Into<String>,
     ) -> Result<Self, MembershipError> {
         let id = id.into();
         let mut next = self.clone();
