@@ -28,6 +28,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -61,6 +62,10 @@ pub(super) struct Receiving {
     asked_at: Option<Moment>,
     /// When something came last, or was asked for first.
     moved_at: Moment,
+    /// How long a part is waited for before it is asked for once more, where that is longer than
+    /// the usual: the last one took about half of it, and each time that it is asked for in vain
+    /// doubles it. Who asks more often than a slow link brings is sent the same again and again.
+    pace: Duration,
     /// Since when it was told again that these slots are gone, while the peer does not answer.
     tells_since: Option<Moment>,
     /// It is given up as soon as no job is at it.
@@ -122,7 +127,7 @@ impl Receiving {
         let (shared, asked_at) = (Arc::default(), None);
         let (offset, bytes_total, given_up) = (0, 0, false);
         let (header, later, tells_since) = (None, None, None);
-        let moved_at = now;
+        let (moved_at, pace) = (now, Duration::ZERO);
         Self {
             from,
             header,
@@ -131,6 +136,7 @@ impl Receiving {
             bytes_total,
             asked_at,
             moved_at,
+            pace,
             tells_since,
             given_up,
             later,
@@ -219,6 +225,7 @@ impl<D: Disk> Driver<D> {
         if receiving.offset != part.offset {
             return;
         }
+        receiving.pace = 2 * self.now.since(receiving.moved_at);
         receiving.moved_at = self.now;
         (receiving.asked_at, receiving.tells_since) = (None, None);
         receiving.offset = end;
@@ -311,12 +318,12 @@ impl<D: Disk> Driver<D> {
         }
         // Before anything has come, one that is being taken here may be in the way.
         let may_ask = receiving.header.is_some() || !is_taking;
-        let waits = receiving
-            .asked_at
-            .is_some_and(|at| self.now.since(at) < self.options.retransmit_interval);
+        let interval = receiving.interval(&self.options);
+        let waits = receiving.asked_at.is_some_and(|at| self.now.since(at) < interval);
         if may_ask && !waits && receiving.has_room() && !receiving.is_whole() {
-            if receiving.asked_at.is_none() {
-                receiving.moved_at = self.now;
+            match receiving.asked_at {
+                None => receiving.moved_at = self.now,
+                Some(_) => receiving.pace = interval * 2,
             }
             receiving.asked_at = Some(self.now);
             let slot = receiving.header.map(|header| header.slot);
@@ -331,6 +338,12 @@ impl Receiving {
     /// Whether all has come.
     fn is_whole(&self) -> bool {
         self.header.is_some() && self.bytes_total <= self.offset
+    }
+
+    /// How long a part is waited for before it is asked for once more.
+    fn interval(&self, options: &Options) -> Duration {
+        let longest = options.election_timeout * AGAIN_TIMEOUTS;
+        self.pace.min(longest).max(options.retransmit_interval)
     }
 
     /// Whether the peer was asked, and has not answered for long.
@@ -349,7 +362,7 @@ impl Receiving {
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
         let late = self.moved_at + LATE_TIMEOUTS * options.election_timeout;
-        let again = self.asked_at.map(|at| at + options.retransmit_interval);
+        let again = self.asked_at.map(|at| at + self.interval(options));
         // What is due and not done waits for a job.
         [again, Some(late)].into_iter().flatten().filter(|at| now < *at).min()
     }
@@ -430,6 +443,9 @@ fn outdated(from: ReplicaId, reason: &str) -> Error {
 
 /// What has come and waits for its job, from which on nothing more is asked for.
 const HELD_BYTES: usize = 1024 * 1024;
+
+/// How many election timeouts a part is waited for at most, before it is asked for once more.
+const AGAIN_TIMEOUTS: u32 = 4;
 
 /// For so many election timeouts a peer may leave a question unanswered; then it is late.
 const LATE_TIMEOUTS: u32 = 10;

@@ -220,8 +220,14 @@ impl<D: Disk> Driver<D> {
         self.read_wanted();
         let (now, patience) = (self.now, self.options.election_timeout * KEPT_TIMEOUTS);
         let to_take_in = self.options.election_timeout * TAKEN_IN_TIMEOUTS;
+        // One that has no name any more takes space that only its end gives back.
+        let (kept, is_short) = (self.journal.checkpoints(), self.journal.lacks_space());
+        let takes_space = |sent: &Sent<D>| {
+            let slot = sent.checkpoint.header().slot;
+            is_short && kept.iter().all(|kept| kept.header().slot != slot)
+        };
         self.sending.to.retain(|_, sent| {
-            let is_needed = now.since(sent.needed_at) < patience;
+            let is_needed = now.since(sent.needed_at) < patience && !takes_space(sent);
             sent.reads || is_needed && now.since(sent.asked_at) < to_take_in
         });
         self.sending.behind.retain(|_, (_, at)| now.since(*at) < patience);

@@ -126,7 +126,13 @@ impl Outbox {
             }
             return;
         }
-        let queue = &mut self.queues[queue_of(message)];
+        let place = queue_of(message);
+        let queue = &mut self.queues[place];
+        if place == CATCHING_UP && CATCHING_UP_MAX <= queue.frames.len() {
+            // Each answers a question that is asked again, perhaps since this link is so slow.
+            self.dropped += 1;
+            return;
+        }
         let mut frame = Vec::new();
         let room = queue.bytes_max.saturating_sub(queue.bytes);
         let fits = (room > 0 || queue.frames.is_empty())
@@ -240,6 +246,10 @@ impl Outbox {
 
 const QUEUES: usize = 3;
 
+/// The queue of what lets a peer catch up, and how many messages wait there at most.
+const CATCHING_UP: usize = 2;
+const CATCHING_UP_MAX: usize = 4;
+
 /// What goes first where not everything can.
 fn queue_of(message: &Message) -> usize {
     match message {
@@ -272,6 +282,6 @@ fn queue_of(message: &Message) -> usize {
         | Message::Introduce(_)
         | Message::Agreed { .. } => 1,
         // Catching a replica up must not slow the others' commits, nor its own.
-        Message::Chosen(_) | Message::CheckpointPart(_) => 2,
+        Message::Chosen(_) | Message::CheckpointPart(_) => CATCHING_UP,
     }
 }
