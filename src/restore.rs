@@ -138,10 +138,10 @@ impl Restore {
     /// writes that the other lacks. Their ids differ, so they never mix.
     ///
     /// The new ledger has all that the replica knows to be chosen, and all that it voted for behind
-    /// that, since it may have been acknowledged. Take the replica that has come farthest
-    /// ([`Status`](crate::Status)). The old directory stays as it is, but for one more opening,
-    /// which writes a new segment to it: where its disk is full, or fails, copy it first, and take
-    /// the copy. Blocks until the new one is durable.
+    /// that, since it may have been acknowledged. Take the replica that has come farthest: restore
+    /// from each as a trial, and compare. The old directory stays as it is, but for one more
+    /// opening, which writes a new segment to it: where its disk is full, or fails, copy it first,
+    /// and take the copy. Blocks until the new one is durable.
     ///
     /// # Errors
     ///

@@ -124,7 +124,8 @@ pub enum ErrorKind {
     Trimmed,
     /// The transaction that was asked for was acknowledged once, and is none of this ledger: it
     /// came behind what the ledger was [restored](crate::Restore) from. It did not happen here and
-    /// never will.
+    /// never will; but where the ledger was restored from a survivor, it may be among what that had
+    /// only voted for, and be here under another id: only `resolve` tells.
     Lost,
 }
 
