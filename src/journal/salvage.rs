@@ -93,8 +93,13 @@ impl Gap {
     fn admits(&self, header: &Header) -> bool {
         let follows = header.lsn == self.last_lsn.next();
         let is_copy = header.copy == 2 && header.lsn == self.last_lsn;
+        // Within a segment numbers are dense: each of those between had a header.
+        let between = header.offset.saturating_sub(self.offset) / FRAME_HEADER_BYTES as u64;
+        let reach = Lsn(self.last_lsn.0.saturating_add(between).saturating_add(1));
+        let is_dense = self.segment != header.segment || header.lsn <= reach;
         is_copy
             || self.last_lsn < header.lsn
+                && is_dense
                 && (!follows || self.link.is_none_or(|it| it == header.link))
     }
 }
