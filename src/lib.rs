@@ -245,7 +245,8 @@
 //! None is on by default, and none changes a byte on disk or between replicas.
 //!
 //! * **`tracing`**: turn it on to have elections, peers, slow syncs and the end of a replica in
-//!   your logs. It costs a few comparisons a turn. No key or value is ever in an event.
+//!   your logs. It costs a few comparisons a turn. No key or value is ever in an event. A
+//!   subscriber runs while the replica does nothing else: it must not call the replica, or wait.
 //! * **`internals`**: turn it on to measure or inspect a layer by itself. Opens the layers as
 //!   public modules, without any promise of stability.
 //! * **`sim`**: turn it on to run your service on simulated replicas, disks and networks (module

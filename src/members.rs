@@ -209,7 +209,8 @@ impl Replica {
     /// see [`Membership::without`] and [`change_membership`](Replica::change_membership). A removed
     /// replica that hears of it stops, as [`Removed`](crate::ErrorKind::Removed), once those who
     /// vote now can do without it: it may be the only one that knows of the change. Its
-    /// `status().trouble` names whom it waits for, 1,200 election timeouts at most.
+    /// `status().trouble` names whom it waits for, 1,200 election timeouts at most. One that was
+    /// removed before is no error.
     ///
     /// # Errors
     ///
