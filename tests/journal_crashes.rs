@@ -39,7 +39,7 @@ const FOUND: [u64; 11] = [
 ];
 
 /// The same of lives of a member.
-const FOUND_OF_MEMBERS: [u64; 3] = [105_157, 105_520, 40_017_873];
+const FOUND_OF_MEMBERS: [u64; 4] = [105_157, 105_520, 40_017_873, 60_008_000];
 
 #[test]
 fn what_lives_once_found_is_right() {

@@ -228,11 +228,17 @@ impl<F: File> Scan<F> {
         let Gap { segment, reach: offset, last_lsn, .. } = gap;
         let block_end = offset.next_multiple_of(BLOCK_BYTES as u64);
         let is_torn = !self.source.is_zero(segment, offset, block_end);
+        let frames = self.lsn_seen.0.saturating_sub(last_lsn.0);
         self.uncovered.clear();
         self.lsn_seen = self.lsn_seen.max(last_lsn);
         self.kept = End { number: segment, offset: block_end, last_lsn, link: 0 };
         self.end = End { offset: if is_torn { offset } else { block_end }, ..self.kept };
-        self.tear(link)?;
+        let is_told = self.tear(link)?;
+        // Of a group that has begun, the rest may be gone: as good as torn, also where zeros took
+        // its place.
+        if frames > 0 && !is_told && !self.rot.is_alone() {
+            self.found.tear(frames.saturating_mul(FRAME_HEADER_BYTES as u64));
+        }
         Ok(true)
     }
 

@@ -34,8 +34,9 @@ impl<F: File> Scan<F> {
         Ok(())
     }
 
-    /// The journal ends behind the last whole group. What else there is was never counted.
-    pub(super) fn tear(&mut self, link: &Link) -> Result<(), JournalError> {
+    /// The journal ends behind the last whole group. What else there is was never counted. Returns
+    /// whether there is anything.
+    pub(super) fn tear(&mut self, link: &Link) -> Result<bool, JournalError> {
         // All that was durable when a checkpoint came is whole: nothing below it is torn.
         self.found.end_group(self.slot_checkpointed);
         let (length, offset) = (self.source.length(link.number)?, self.end.offset);
@@ -45,7 +46,7 @@ impl<F: File> Scan<F> {
             bytes += end.saturating_sub(if *number == link.number { offset } else { 0 });
         }
         if bytes == 0 {
-            return Ok(());
+            return Ok(false);
         }
         reached!(GroupTorn);
         if !self.rot.is_alone() {
@@ -55,7 +56,7 @@ impl<F: File> Scan<F> {
             }
             self.skip_numbers(bytes);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Frames that are lost and may have been acknowledged had numbers; none is used again.
