@@ -51,6 +51,7 @@ use crate::types::marks::reached;
 use super::disk::{Disk, File, fill, number_behind};
 use super::error::JournalError;
 use super::frame::{COUNT_MAX, FORMAT_VERSION, Home, array, u32_at, u64_at};
+use super::listing;
 
 /// What a checkpoint is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,7 +329,7 @@ pub(super) fn find<D: Disk>(
     home: Home,
     replica: ReplicaId,
 ) -> Result<Found<D>, JournalError> {
-    let names = disk.list().map_err(JournalError::io("list", "."))?;
+    let names = listing::names(disk)?;
     let mut slots: Vec<Slot> = names.iter().filter_map(|name| checkpoint_slot(name)).collect();
     slots.sort_unstable_by(|one, other| other.cmp(one));
     let leftover = names.iter().any(|name| name == TEMPORARY_NAME);

@@ -41,6 +41,7 @@ use super::disk::{Disk, File};
 use super::error::JournalError;
 use super::identity::Identity;
 use super::job::{Job, Task};
+use super::listing;
 use super::parts::Part;
 
 /// Where the pieces of an image come from, in a job.
@@ -418,7 +419,7 @@ fn remove_others<D: Disk>(disk: &D, kept: &[Slot]) -> Result<(), JournalError> {
 }
 
 fn remove_where<D: Disk>(disk: &D, is_old: impl Fn(Slot) -> bool) -> Result<(), JournalError> {
-    let names = disk.list().map_err(JournalError::io("list", "."))?;
+    let names = listing::names(disk)?;
     for slot in names.iter().filter_map(|name| checkpoint_slot(name)).filter(|slot| is_old(*slot)) {
         remove(disk, &checkpoint_name(slot))?;
     }

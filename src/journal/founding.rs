@@ -23,6 +23,7 @@ use super::disk::{Disk, LOCK_FILE_NAME};
 use super::error::JournalError;
 use super::identity::{self, Identity};
 use super::index::{Index, Shared};
+use super::listing;
 use super::recovery;
 use super::segment::{Front, Options};
 
@@ -43,7 +44,7 @@ impl<D: Disk> Founding<D> {
     /// Where it is open already, or holds any file but the one that locks it, or cannot be used.
     pub fn begin(disk: D, who: ReplicaId) -> Result<Self, JournalError> {
         let lock = recovery::lock(&disk)?;
-        let names = disk.list().map_err(JournalError::io("list", "."))?;
+        let names = listing::names(&disk)?;
         if let Some(file) = names.into_iter().find(|name| name != LOCK_FILE_NAME) {
             return Err(JournalError::NotBlank { file });
         }

@@ -19,6 +19,7 @@ use crate::types::marks::reached;
 use super::Journal;
 use super::disk::{Disk, File};
 use super::error::JournalError;
+use super::listing;
 
 impl<D: Disk> Journal<D> {
     /// The longest lease that an opening may have granted; zero where none did.
@@ -68,7 +69,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn leases(&self) -> Result<Vec<u64>, JournalError> {
-        let names = self.disk.list().map_err(JournalError::io("list", "."))?;
+        let names = listing::names(&*self.disk)?;
         Ok(names.iter().filter_map(|name| lease_millis(name)).collect())
     }
 }

@@ -30,6 +30,7 @@ use super::Journal;
 use super::disk::{Disk, File, number_behind};
 use super::error::JournalError;
 use super::identity::Identity;
+use super::listing;
 use super::scan::Scan;
 
 /// Others have what is in the directory, if a slot follows.
@@ -120,7 +121,7 @@ impl<D: Disk> Journal<D> {
     ///
     /// Where it cannot be listed.
     pub fn peek_shared(disk: &D) -> Result<bool, JournalError> {
-        let names = disk.list().map_err(JournalError::io("list", "."))?;
+        let names = listing::names(disk)?;
         Ok(names.iter().any(|name| shared_slot(name).is_some()))
     }
 
@@ -159,7 +160,7 @@ impl<D: Disk> Journal<D> {
         made: &str,
         is_gone: impl Fn(&str) -> bool,
     ) -> Result<(), JournalError> {
-        let names = self.disk.list().map_err(JournalError::io("list", "."))?;
+        let names = listing::names(&*self.disk)?;
         let sync = || self.disk.sync_directory().map_err(JournalError::io("sync", "."));
         if !names.iter().any(|name| name == made) {
             self.disk.create(made).map_err(JournalError::io("create", made))?;
