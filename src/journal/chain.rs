@@ -146,7 +146,7 @@ pub(super) fn links<F: File>(
         // It was made whole before the identity said so. Zeros may be all that it ever held; of
         // one that ends within its superheader nobody knows whether it was used.
         if number <= known.segment_made && length < SUPERHEADER_BYTES as u64 {
-            return Err(corrupt(number, length, "the end of a segment that was made longer"));
+            return Err(cut_short(number, length));
         }
         let (superheader, end, last_lsn) = (None, None, None);
         links.push(Link { number, superheader, end, last_lsn, certain: false });
@@ -194,6 +194,11 @@ fn superheader<F: File>(
         Rot::Refused => Err(corrupt(number, 0, "a superheader that cannot stand here")),
         Rot::Passed | Rot::Told => Ok(None),
     }
+}
+
+/// The error for a segment that ends at `length`, though it was made longer.
+pub(super) fn cut_short(number: u64, length: u64) -> JournalError {
+    corrupt(number, length, "the end of a segment that was made longer")
 }
 
 /// The error for a segment of another cluster or directory.

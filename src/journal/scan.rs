@@ -447,12 +447,7 @@ fn start(superheader: &Superheader, checksum: u32) -> End {
     }
 }
 
-pub(super) fn corrupt(
-    number: u64,
-    offset: u64,
-    slot: Option<Slot>,
-    reason: &'static str,
-) -> JournalError {
+fn corrupt(number: u64, offset: u64, slot: Option<Slot>, reason: &'static str) -> JournalError {
     JournalError::Corrupt { file: segment_name(number), offset, slot, reason }
 }
 

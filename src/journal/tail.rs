@@ -11,11 +11,11 @@
 use crate::types::ids::Lsn;
 use crate::types::marks::reached;
 
-use super::chain::Link;
+use super::chain::{self, Link};
 use super::disk::File;
 use super::error::JournalError;
 use super::frame::FRAME_HEADER_BYTES;
-use super::scan::{LENGTH_MAX, Scan, corrupt};
+use super::scan::{LENGTH_MAX, Scan};
 
 impl<F: File> Scan<F> {
     /// Where a segment is the last one, and shorter than it was made, anything may be lost with its
@@ -27,8 +27,7 @@ impl<F: File> Scan<F> {
             return Ok(());
         }
         if self.rot.is_alone() {
-            let reason = "the end of a segment that was made longer";
-            return Err(corrupt(link.number, length, None, reason));
+            return Err(chain::cut_short(link.number, length));
         }
         self.found.take_promise_lost();
         Ok(())
