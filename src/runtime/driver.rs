@@ -147,7 +147,9 @@ impl<D: Disk> Driver<D> {
     pub fn check(disk: &D, options: &Options) -> Result<()> {
         match Journal::peek(disk) {
             Ok(Some(identity)) if identity.replica == options.id => {
-                let is_shared = Journal::peek_shared(disk).unwrap_or_default();
+                // Where a membership was agreed to, that says who has it.
+                let is_shared =
+                    identity.membership.is_none() && Journal::peek_shared(disk).unwrap_or_default();
                 forming::begin(&identity, is_shared, &mut options.clone()).map(|_| ())
             }
             _ => Ok(()),

@@ -86,7 +86,11 @@ pub(super) fn begin(
 
 /// Whether this replica is to form a cluster together with others, or to join one.
 pub(super) fn is_one_of_several(options: &Options) -> bool {
-    options.join.is_some() || options.voters.iter().any(|(id, _)| *id != options.id)
+    options.join.is_some() || names_others(options)
+}
+
+fn names_others(options: &Options) -> bool {
+    options.voters.iter().any(|(id, _)| *id != options.id)
 }
 
 /// Where a cluster to join is given, the directory is none of another cluster, and somebody can be
@@ -98,8 +102,7 @@ fn check_joined(identity: &Identity, options: &Options) -> Result<()> {
         let message = format!("the directory belongs to cluster {found}, wanted {cluster}");
         return Err(Error::new(ErrorKind::WrongCluster, message));
     }
-    let asks = options.voters.iter().any(|(id, _)| *id != options.id);
-    if identity.membership.is_none() && !asks {
+    if identity.membership.is_none() && !names_others(options) {
         return Err(joins_nobody(cluster));
     }
     Ok(())
