@@ -117,7 +117,7 @@ pub fn start<D: Disk>(start: Start<D>) -> Result<Handle> {
         let listens = transport.start(engine.link());
         listens.map_err(|err| Error::caused(ErrorKind::Io, "cannot listen for peers", err))?;
     }
-    engine.drive_now();
+    engine.drive_with(engine.driver.lock(), true, wake_all);
     Ok(handle)
 }
 
@@ -184,15 +184,11 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// Takes a turn even without an event: time has passed.
-    fn drive_now(&self) {
-        self.drive_with(self.driver.lock(), true, wake_all);
-    }
-
-    /// Takes turns until no event is left. Whose answer is awaited is woken behind that, since
-    /// anybody's code runs then: it may wait for one whose event came meanwhile, who found the
-    /// driver taken. Where events go on coming, the clock is asked to look after them, and some are
-    /// woken by `wake`: not by the clock itself.
+    /// Takes turns until no event is left, the first of them perhaps without one, since time has
+    /// passed. Whose answer is awaited is woken behind that, since anybody's code runs then: it may
+    /// wait for one whose event came meanwhile, who found the driver taken. Where events go on
+    /// coming, the clock is asked to look after them, and some are woken by `wake`: not by the
+    /// clock itself.
     fn drive_with(
         &self,
         driver: MutexGuard<'_, Driver<D>>,

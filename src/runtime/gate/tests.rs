@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::types::ids::{Ballot, Boot, Lsn, Slot, SlotRange};
-use crate::types::message::Accepted;
-use crate::types::message::Message;
+use crate::types::message::{Accepted, Message};
 use crate::types::protocols::Protocols;
 
 fn hello(replica: u64, boot: u64, frontier: u64) -> Hello {
