@@ -16,6 +16,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::disk::{Disk, File, LOCK_FILE_NAME};
+use super::identity::IDENTITY_NAME;
 
 /// A directory of the file system. Not for NFS: its locks and syncs promise less.
 #[derive(Debug)]
@@ -25,13 +26,15 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// The directory at `path`, made with mode 0700 where there is none.
+    /// The directory at `path`, made with mode 0700 where there is none. A path that is not
+    /// absolute is that from the present working directory, whatever that will be later.
     ///
     /// # Errors
     ///
     /// Where it cannot be made or is no directory.
     pub fn new(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
+        // Each file is opened by its whole path, some of them much later.
+        let path = std::path::absolute(path.into())?;
         if !path.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         }
@@ -45,9 +48,9 @@ impl RealDisk {
         Ok(disk)
     }
 
-    /// Whether nothing was ever kept here.
+    /// Whether no replica was ever kept here.
     fn is_blank(&self) -> io::Result<bool> {
-        Ok(self.list()?.iter().all(|name| name == LOCK_FILE_NAME))
+        Ok(!self.list()?.iter().any(|name| name == IDENTITY_NAME))
     }
 
     /// Makes the name of the directory durable, and those of all above it: who made them may have
@@ -296,9 +299,11 @@ mod tests {
         let made = [path.join(".."), path.join("../.."), path.join("../../..")];
         let made = made.map(|parent| fs::canonicalize(parent).unwrap());
         assert!(parents.starts_with(&made), "{parents:?}");
-        // As long as nothing but the lock is there: who was killed meanwhile synced nothing.
+        // As long as there is no identity: who was killed meanwhile synced nothing, and a file of
+        // somebody else says nothing about the names above.
         assert!(disk.is_blank().unwrap());
         let _lock = disk.lock().unwrap();
+        disk.create("settings.toml").unwrap();
         assert!(disk.is_blank().unwrap());
         disk.create("identity").unwrap();
         assert!(!disk.is_blank().unwrap());
@@ -308,5 +313,11 @@ mod tests {
     fn a_relative_directory_has_parents() {
         let parents = parents_on_device(Path::new("src")).unwrap();
         assert_eq!(parents[0], std::env::current_dir().unwrap());
+    }
+
+    #[test]
+    fn another_working_directory_is_no_other_disk() {
+        let disk = RealDisk::new("src").unwrap();
+        assert_eq!(disk.path, std::env::current_dir().unwrap().join("src"));
     }
 }
