@@ -5,6 +5,8 @@
 //!    abstain for that slot, and a no-op where none of them voted (*Paxos Made Simple*, section
 //!    2.2, P2c). Never "the longest log": any replica may lead, whatever it holds;
 //! 2. a no-op, where those who say that they did not vote are enough that nothing can be chosen;
+//!    before 1 where the entry would be a membership: it takes its own voters to lead under it, and
+//!    those may never have been there;
 //! 3. where every voter answered, and none of them is FAULTY there, the highest of what was voted
 //!    for and of what is left to those who are UNCERTAIN.
 //!
@@ -111,7 +113,7 @@ impl Phase1 {
         let mut safe = Vec::new();
         let (mut slot, mut holes) = (first, 0);
         while holes < alpha && !safe.last().is_some_and(&ends) {
-            if let Some(entry) = self.safe_entry(quorum, slot)? {
+            if let Some(entry) = self.safe_entry(quorum, slot, &ends)? {
                 reached!(VoteAdopted);
                 if holes > 0 {
                     reached!(HoleFilled);
@@ -140,7 +142,12 @@ impl Phase1 {
     /// most `phase2 - 1` durable votes in a slot are lost at once, someone of a quorum that chose
     /// still has its vote, or a later one, and *everyone* was asked. What is FAULTY is known to be
     /// lost; it is never counted.
-    fn safe_entry(&self, quorum: &Quorum, slot: Slot) -> Option<Option<&Entry>> {
+    fn safe_entry(
+        &self,
+        quorum: &Quorum,
+        slot: Slot,
+        is_change: impl Fn(&Entry) -> bool,
+    ) -> Option<Option<&Entry>> {
         if bugs::is_on(Bug::AdoptLongestLog) {
             let answers = self.speaking(quorum).map(|(_, answer)| answer);
             let longest = answers.max_by_key(|answer| answer.votes.last().map(|vote| vote.slot))?;
@@ -171,7 +178,12 @@ impl Phase1 {
             if speaking != answered {
                 reached!(QuorumBesideAbstainer);
             }
-            Some(newest.map(|vote| &vote.entry))
+            let newest = newest.map(|vote| &vote.entry);
+            let is_vain = newest.is_some_and(is_change) && quorum.rules_out_choice(voteless);
+            if is_vain {
+                reached!(ChangeRuledOut);
+            }
+            Some(newest.filter(|_| !is_vain))
         } else if quorum.rules_out_choice(voteless) {
             reached!(ChoiceRuledOut);
             Some(None)

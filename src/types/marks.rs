@@ -260,6 +260,8 @@ marks! {
     NotedForLeaving = "noted-for-leaving",
     /// Who was left as the only voter judged its torn end anew.
     DoubtsOfOneAlone = "doubts-of-one-alone",
+    /// A membership that was voted for and cannot have been chosen was left out.
+    ChangeRuledOut = "change-ruled-out",
     /// A part of a checkpoint waited, so that commits beside it do not.
     PartPaced = "part-paced",
     /// A transfer of a checkpoint began anew with another one, or with another peer.
