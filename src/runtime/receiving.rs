@@ -60,8 +60,10 @@ pub(super) struct Receiving {
     bytes_total: u64,
     /// When the peer was asked for what comes next; `None` where it is not.
     asked_at: Option<Moment>,
-    /// When something came last, or was asked for first.
+    /// When what was asked for came last, or was asked for first.
     moved_at: Moment,
+    /// When anything of it came last: a part that came before, too, as a slow link brings them.
+    heard_at: Moment,
     /// How long a part is waited for before it is asked for once more, where that is longer than
     /// the usual: the last one took about half of it, and each time that it is asked for in vain
     /// doubles it. Who asks more often than a slow link brings is sent the same again and again.
@@ -127,7 +129,7 @@ impl Receiving {
         let (shared, asked_at) = (Arc::default(), None);
         let (offset, bytes_total, given_up) = (0, 0, false);
         let (header, later, tells_since) = (None, None, None);
-        let (moved_at, pace) = (now, Duration::ZERO);
+        let (moved_at, heard_at, pace) = (now, now, Duration::ZERO);
         Self {
             from,
             header,
@@ -136,6 +138,7 @@ impl Receiving {
             bytes_total,
             asked_at,
             moved_at,
+            heard_at,
             pace,
             tells_since,
             given_up,
@@ -222,6 +225,7 @@ impl<D: Disk> Driver<D> {
             reached!(TransferAnew);
             return receiving.give_up();
         }
+        receiving.heard_at = self.now;
         if receiving.offset != part.offset {
             return;
         }
@@ -322,7 +326,7 @@ impl<D: Disk> Driver<D> {
         let waits = receiving.asked_at.is_some_and(|at| self.now.since(at) < interval);
         if may_ask && !waits && receiving.has_room() && !receiving.is_whole() {
             match receiving.asked_at {
-                None => receiving.moved_at = self.now,
+                None => (receiving.moved_at, receiving.heard_at) = (self.now, self.now),
                 Some(_) => receiving.pace = interval * 2,
             }
             receiving.asked_at = Some(self.now);
@@ -349,7 +353,7 @@ impl Receiving {
     /// Whether the peer was asked, and has not answered for long.
     pub(super) fn is_late(&self, now: Moment, options: &Options) -> bool {
         self.asked_at.is_some()
-            && LATE_TIMEOUTS * options.election_timeout <= now.since(self.moved_at)
+            && LATE_TIMEOUTS * options.election_timeout <= now.since(self.heard_at)
     }
 
     /// Whether this peer is not worth waiting for: it has not answered at all, or all that it
@@ -361,7 +365,7 @@ impl Receiving {
 
     /// When to look again, if nothing happens before.
     pub(super) fn wake_at(&self, now: Moment, options: &Options) -> Option<Moment> {
-        let late = self.moved_at + LATE_TIMEOUTS * options.election_timeout;
+        let late = self.heard_at + LATE_TIMEOUTS * options.election_timeout;
         let again = self.asked_at.map(|at| at + self.interval(options));
         // What is due and not done waits for a job.
         [again, Some(late)].into_iter().flatten().filter(|at| now < *at).min()
@@ -445,7 +449,7 @@ fn outdated(from: ReplicaId, reason: &str) -> Error {
 const HELD_BYTES: usize = 1024 * 1024;
 
 /// How many election timeouts a part is waited for at most, before it is asked for once more.
-const AGAIN_TIMEOUTS: u32 = 4;
+pub(super) const AGAIN_TIMEOUTS: u32 = 4;
 
 /// For so many election timeouts a peer may leave a question unanswered; then it is late.
 const LATE_TIMEOUTS: u32 = 10;

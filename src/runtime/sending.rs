@@ -41,6 +41,7 @@ use crate::types::message::{CheckpointPart, Envelope, Message};
 use crate::types::time::Moment;
 
 use super::driver::Driver;
+use super::receiving::AGAIN_TIMEOUTS;
 
 /// Whom this replica sends a checkpoint.
 #[derive(Debug)]
@@ -132,7 +133,8 @@ impl<D: Disk> Driver<D> {
             Some(_) | None => {}
         }
         let is_named = |kept: &&Checkpoint<D>| slot == Some(kept.header().slot);
-        let pause = (self.now, self.options.election_timeout);
+        // Longer than who waits for the first part lets pass before it asks once more.
+        let pause = (self.now, self.options.election_timeout * (AGAIN_TIMEOUTS + 1));
         let under_way = self.sending.under_way(to, slot, pause);
         let found = under_way.or_else(|| self.journal.checkpoints().iter().find(is_named)).cloned();
         // Of another one it has nothing yet.

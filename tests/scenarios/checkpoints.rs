@@ -403,18 +403,25 @@ fn who_goes_on_asking_lets_its_sender_trim() {
 #[test]
 fn a_state_whose_first_part_is_late_is_not_begun_anew() {
     // It is asked for once more meanwhile, without a slot; by then there is a newer one.
+    [800, 2000, 4000]
+        .into_iter()
+        .for_each(|millis| a_late_first_part(Duration::from_millis(millis)));
+}
+
+fn a_late_first_part(late: Duration) {
     let plan = Plan { history_bytes_min: 0, checkpoint_bytes: 64 * 1024, ..Plan::default() };
-    for_seeds_of(&plan, |cluster| {
+    for_few_seeds_of(3, &plan, |cluster| {
         cluster.set_weather(Weather::default());
         let (id, known) = (cluster.others[1], cluster.slot_chosen(cluster.others[1]));
         cluster.crash(id);
         leave_behind(cluster, id, known);
-        cluster.rule(Fate::Delay(Duration::from_millis(800)), move |parcel| {
+        cluster.rule(Fate::Delay(late), move |parcel| {
             parcel.link.to == id && parcel.message.name() == "CheckpointPart"
         });
+        let target = cluster.slot_chosen(cluster.leader);
         cluster.reopen(id);
         drop(marks::take());
-        while cluster.slot_chosen(id) <= known {
+        while cluster.slot_chosen(id) < target {
             p99(cluster);
             assert_eq!(marks::take()[Mark::TransferAnew as usize], 0, "it was begun anew");
         }
