@@ -106,7 +106,7 @@ fn options() -> turn::Options {
         seal_after: Duration::from_secs(60),
         checkpoint_bytes: u64::MAX,
         history_bytes_min: u64::MAX,
-        transfer_bytes_per_second: 1 << 30,
+        checkpoint_bytes_per_second: 1 << 30,
         batcher: batcher::Options {
             commands_max: 1000,
             bytes_max: 1 << 20,

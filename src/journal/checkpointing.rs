@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Each step is a job of its own, so that the disk is never asked for more than a piece at a time,
-//! and nobody who commits meanwhile waits for more than that. A crash between two steps leaves the
-//! checkpoints that there were, and perhaps `checkpoint.new`, which the next opening removes.
+//! and nobody who commits meanwhile waits for more than that (less, where its owner says so:
+//! `pace`). A crash between two steps leaves the checkpoints that there were, and perhaps
+//! `checkpoint.new`, which the next opening removes.
 //!
 //! The journal comes first: a checkpoint counts only when every slot below it has a durable frame,
 //! from the slot on with which the journal begins. So what a checkpoint holds can also be read,
@@ -42,6 +43,7 @@ use super::error::JournalError;
 use super::identity::Identity;
 use super::job::{Job, Task};
 use super::listing;
+use super::pace::Pace;
 use super::parts::Part;
 
 /// Where the pieces of an image come from, in a job.
@@ -95,6 +97,10 @@ pub(super) struct Checkpoints<D: Disk> {
     next: Option<Step<D>>,
     /// A step is under way.
     runs: bool,
+    /// How many bytes of it are written.
+    written: u64,
+    /// How its next piece is written, and whether now.
+    pub(super) pace: Pace,
     /// The last one was given up for want of space.
     full: bool,
     /// Why the last one turned out to be none.
@@ -112,6 +118,7 @@ pub(super) struct Step<D: Disk> {
     sync_bytes: u64,
     /// Every byte before this offset is synced.
     synced: u64,
+    pace: Pace,
 }
 
 enum Stage<F> {
@@ -131,7 +138,8 @@ pub(super) enum Stepped<D: Disk> {
 
 impl<D: Disk> Checkpoints<D> {
     pub(super) fn new(disk: Arc<D>, kept: Vec<Checkpoint<D>>) -> Self {
-        Self { disk, kept, next: None, runs: false, full: false, unfit: None }
+        let (written, pace) = (0, Pace::default());
+        Self { disk, kept, next: None, runs: false, written, pace, full: false, unfit: None }
     }
 
     /// The whole ones, newest first.
@@ -171,12 +179,16 @@ impl<D: Disk> Checkpoints<D> {
         let (disk, stage) = (Arc::clone(&self.disk), Stage::Make);
         (self.full, self.unfit) = (false, None);
         let (offset, synced) = (0, 0);
-        self.next = Some(Step { disk, header, image, stage, offset, sync_bytes, synced });
+        self.written = offset;
+        let pace = Pace::default();
+        self.next = Some(Step { disk, header, image, stage, offset, sync_bytes, synced, pace });
     }
 
     /// The next step, if it can be done while the journal is durable up to `frontier`.
     pub(super) fn next_step(&mut self, frontier: Lsn) -> Option<Step<D>> {
-        let step = self.next.take_if(|step| step.can_begin(frontier))?;
+        let waits = |step: &Step<D>| self.pace == Pace::Waiting && step.is_piece();
+        let step = self.next.take_if(|step| step.can_begin(frontier) && !waits(step))?;
+        let step = Step { pace: self.pace, ..step };
         self.runs = true;
         Some(step)
     }
@@ -188,7 +200,10 @@ impl<D: Disk> Checkpoints<D> {
     ) -> Result<(), JournalError> {
         self.runs = false;
         match result {
-            Ok(Stepped::Next(step)) => self.next = Some(step),
+            Ok(Stepped::Next(step)) => {
+                self.written = step.offset;
+                self.next = Some(step);
+            }
             Ok(Stepped::Named(mut step, checkpoint)) => {
                 self.kept.insert(0, checkpoint);
                 self.kept.truncate(KEPT_MAX);
@@ -213,6 +228,10 @@ impl<D: Disk> Step<D> {
             Stage::Name(_) => self.header.durable_through <= frontier || early,
             Stage::Make | Stage::Tidy(_) => true,
         }
+    }
+
+    fn is_piece(&self) -> bool {
+        matches!(self.stage, Stage::Write(..))
     }
 
     fn keep(&mut self, kept: Vec<Slot>) {
@@ -257,8 +276,14 @@ impl<D: Disk> Step<D> {
                 };
                 let mut bytes = Vec::new();
                 link.push(piece.as_deref().unwrap_or_default(), &mut bytes);
-                file.write_at(self.offset, &bytes).map_err(io("write"))?;
-                self.offset += bytes.len() as u64;
+                let (slices, last) = self.pace.slices(&bytes);
+                for slice in slices {
+                    file.write_at(self.offset, slice).map_err(io("write"))?;
+                    self.offset += slice.len() as u64;
+                    file.sync().map_err(io("sync"))?;
+                }
+                file.write_at(self.offset, last).map_err(io("write"))?;
+                self.offset += last.len() as u64;
                 let is_last = piece.is_none();
                 let is_due = is_last || self.sync_bytes <= self.offset - self.synced;
                 if !is_due {
@@ -389,6 +414,12 @@ impl<D: Disk> Journal<D> {
     #[must_use]
     pub fn is_taking_checkpoint(&self) -> bool {
         self.checkpoints.is_taking()
+    }
+
+    /// How many bytes are written of the checkpoint that is being taken, or was taken last.
+    #[must_use]
+    pub fn checkpoint_written(&self) -> u64 {
+        self.checkpoints.written
     }
 
     /// Whether the last checkpoint was given up for want of space.

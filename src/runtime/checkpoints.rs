@@ -10,6 +10,10 @@
 //! entries below it nothing is needed any more. Nobody waits for an answer when an opening begins
 //! with one, so none is left behind.
 //!
+//! Beside commits its pieces are spread, and written in slices: the processor and the disk would be
+//! missed there. Where that takes too long, since the disk is slow or full or the next one is due
+//! already, it is written as fast as it can be.
+//!
 //! Where the disk has no space for one, it is given up, who asked for it is told, and it is tried
 //! again after a while, each time a longer one: while one is tried in vain, the journal finds no
 //! space for its next segment either. Nothing else stops for it.
@@ -20,9 +24,9 @@
 
 use std::time::Duration;
 
-use crate::journal::Checkpoint;
 use crate::journal::disk::Disk;
 use crate::journal::frame::FRAME_HEADER_BYTES;
+use crate::journal::{Checkpoint, Pace};
 use crate::paxos::Paxos;
 use crate::store::Store;
 use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
@@ -57,6 +61,11 @@ pub(super) struct Checkpoints {
     /// One that is newer than that of this slot is wanted: a peer may have found that those here
     /// are damaged.
     wanted_other: Option<Slot>,
+    /// How many bytes are written of the one that is being taken.
+    written: u64,
+    /// When more of it is due; nothing is written before, where it waits.
+    more_at: Moment,
+    waits: bool,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
     /// How often there was none, since there was.
@@ -97,7 +106,7 @@ impl Checkpoints {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.retry_at
+        self.retry_at.into_iter().chain(self.waits.then_some(self.more_at)).min()
     }
 
     /// Answers those who wait for a checkpoint.
@@ -183,7 +192,38 @@ impl<D: Disk> Driver<D> {
         let governing = self.paxos.as_ref().map(Paxos::membership);
         assert_eq!(image.membership(), governing, "state and core agree on who belongs");
         self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
+        (self.checkpoints.written, self.checkpoints.more_at) = (0, self.now);
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
+    }
+
+    /// Says how the next piece is to be written, and whether now.
+    pub(super) fn pace_checkpoint(&mut self) {
+        let bytes_per_second = self.options.checkpoint_bytes_per_second;
+        let is_beside_commits = self.now.since(self.appended_at) < LATELY;
+        let checkpoints = &mut self.checkpoints;
+        let more = self.journal.checkpoint_written().saturating_sub(checkpoints.written);
+        checkpoints.written += more;
+        // What it is late it makes up for.
+        checkpoints.more_at = match is_beside_commits {
+            true => checkpoints.more_at + time_for(more, bytes_per_second),
+            false => self.now,
+        };
+        let is_next_due = |begun| self.options.checkpoint_bytes <= checkpoints.behind_bytes - begun;
+        let is_spread = checkpoints.begun_bytes.is_some_and(|begun| !is_next_due(begun))
+            && is_beside_commits
+            && matches!(self.stage, Stage::Serving)
+            && !self.journal.lacks_space();
+        let waits = is_spread && self.now < checkpoints.more_at;
+        let is_late = LATE <= self.now.since(checkpoints.more_at);
+        checkpoints.waits = waits;
+        if waits {
+            reached!(PieceSpread);
+        }
+        self.journal.pace_checkpoint(match is_spread && !is_late {
+            true if waits => Pace::Waiting,
+            true => Pace::Gentle,
+            false => Pace::Fast,
+        });
     }
 
     /// Why those who ask for a checkpoint would wait for long.
@@ -260,6 +300,19 @@ pub(super) fn not_an_image(name: &str, err: ImageError) -> Error {
     };
     Error::caused(kind, format!("{name}: not a state"), err)
 }
+
+/// How long so many bytes take, where so many are written or sent in a second.
+pub(super) fn time_for(bytes: u64, bytes_per_second: u64) -> Duration {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// For so long after something was written commits count as going on: a disk that is slow just then
+/// is one that a checkpoint would make slower.
+pub(super) const LATELY: Duration = Duration::from_millis(100);
+
+/// One that is late by so much is written as fast as it can be.
+const LATE: Duration = Duration::from_millis(500);
 
 /// How long to wait before another checkpoint is tried, where there was no space for one; and how
 /// often that is doubled: up to about ten minutes.

@@ -316,6 +316,7 @@ impl<D: Disk> Driver<D> {
         self.note_for_who_leaves()?;
         self.tell_leader();
         self.seal_when_idle()?;
+        self.pace_checkpoint();
         while let Some(job) = self.journal.next_job()? {
             self.effects.jobs.push(job);
         }

@@ -40,6 +40,7 @@ use crate::types::marks::reached;
 use crate::types::message::{CheckpointPart, Envelope, Message};
 use crate::types::time::Moment;
 
+use super::checkpoints::{LATELY, time_for};
 use super::driver::Driver;
 use super::receiving::AGAIN_TIMEOUTS;
 
@@ -177,8 +178,7 @@ impl<D: Disk> Driver<D> {
         let now = self.now;
         let is_beside_commits = now.since(self.appended_at) < LATELY;
         let bytes_max = PART_BYTES.min(self.options.message_bytes_max.max(PART_BYTES_MIN));
-        let nanos = bytes_max as u64 * 1_000_000_000 / self.options.transfer_bytes_per_second;
-        let next_at = now + Duration::from_nanos(nanos);
+        let next_at = now + time_for(bytes_max as u64, self.options.checkpoint_bytes_per_second);
         for (to, sent) in &mut self.sending.to {
             let waits = is_beside_commits && now < sent.next_at;
             if waits && sent.wanted.is_some() {
@@ -248,10 +248,6 @@ const TAKEN_IN_TIMEOUTS: u32 = 600;
 
 /// Most replicas that a checkpoint is sent to at a time.
 const SENDING_MAX: usize = VOTERS_MAX;
-
-/// For so long after something was written commits count as going on: a disk that is slow just then
-/// is one that a transfer would make slower.
-const LATELY: Duration = Duration::from_millis(100);
 
 /// How many election timeouts the file is kept for somebody who asks for nothing more.
 const KEPT_TIMEOUTS: u32 = 16;

@@ -77,8 +77,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// The journal keeps at least so many bytes for those who read the ledger.
     pub history_bytes_min: u64,
-    /// How many bytes of a checkpoint a peer is sent in a second, at most, beside commits.
-    pub transfer_bytes_per_second: u64,
+    /// How many bytes of a checkpoint are written in a second, and how many a peer is sent, at
+    /// most, beside commits.
+    pub checkpoint_bytes_per_second: u64,
     /// How commands become entries.
     pub batcher: batcher::Options,
 }

@@ -119,7 +119,7 @@ impl Plan {
             seal_after: self.heartbeat_interval * 4,
             checkpoint_bytes: self.checkpoint_bytes,
             history_bytes_min: self.history_bytes_min,
-            transfer_bytes_per_second: 256 * 1024,
+            checkpoint_bytes_per_second: 256 * 1024,
             batcher: batcher::Options {
                 commands_max: 64,
                 bytes_max: 32 * 1024,

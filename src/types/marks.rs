@@ -262,6 +262,8 @@ marks! {
     DoubtsOfOneAlone = "doubts-of-one-alone",
     /// A membership that was voted for and cannot have been chosen was left out.
     ChangeRuledOut = "change-ruled-out",
+    /// A piece of a checkpoint was written later, so that commits beside it do not wait.
+    PieceSpread = "piece-spread",
     /// A part of a checkpoint waited, so that commits beside it do not.
     PartPaced = "part-paced",
     /// A transfer of a checkpoint began anew with another one, or with another peer.

@@ -24,7 +24,7 @@ pub fn options(id: u64, voters: Vec<(ReplicaId, String)>) -> turn::Options {
         join: None,
         checkpoint_bytes: u64::MAX,
         history_bytes_min: u64::MAX,
-        transfer_bytes_per_second: 1 << 30,
+        checkpoint_bytes_per_second: 1 << 30,
         quorums: None,
         // What sessions keep is part of the state: it is to be there after a first flood.
         sessions_max: 32,

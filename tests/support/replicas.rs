@@ -99,7 +99,7 @@ impl World {
             seal_after: Duration::from_millis(100),
             checkpoint_bytes: u64::MAX,
             history_bytes_min: self.history_bytes_min,
-            transfer_bytes_per_second: 1 << 30,
+            checkpoint_bytes_per_second: 1 << 30,
             batcher: batcher::Options {
                 commands_max: 1000,
                 bytes_max: 1 << 20,

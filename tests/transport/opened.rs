@@ -28,7 +28,7 @@ fn options() -> turn::Options {
         join: None,
         checkpoint_bytes: u64::MAX,
         history_bytes_min: u64::MAX,
-        transfer_bytes_per_second: 1 << 30,
+        checkpoint_bytes_per_second: 1 << 30,
         quorums: None,
         sessions_max: SESSIONS_MAX,
         request_timeout: Duration::from_secs(10),
