@@ -407,6 +407,7 @@ fn messages() -> Vec<Message> {
         promised: BALLOT,
         slot_chosen: slot,
         chain,
+        frontier: Lsn(77),
         sent: 5,
         echo: Some((receiver, 4)),
     };

@@ -432,6 +432,7 @@ fn forged(command: &Command) -> Message {
             promised: ballot("promised"),
             slot_chosen,
             chain: Default::default(),
+            frontier: Default::default(),
             sent: command.option_or("sent", 1 << 20),
             echo: None,
         }),

@@ -22,7 +22,7 @@
 //!   calls everyone a stranger.
 //! * An answer goes to who knows less only; so two strangers never answer each other for ever.
 
-use crate::types::ids::{ReplicaId, Slot};
+use crate::types::ids::{Lsn, ReplicaId, Slot};
 use crate::types::marks::reached;
 use crate::types::message::{Heartbeat, Message};
 
@@ -67,6 +67,7 @@ impl Paxos {
             promised: self.promised,
             slot_chosen: self.slot_chosen,
             chain: self.chain,
+            frontier: Lsn::ZERO,
             sent: 0,
             echo: None,
         };

@@ -93,20 +93,25 @@ impl Fence {
         message: &Message,
         durable: Lsn,
     ) -> bool {
-        let promises = matches!(message, Message::Confirmed { .. } | Message::Granted { .. });
-        let frontier = match message.frontier() {
-            Some(frontier) => frontier,
-            None if promises => Lsn::ZERO,
-            // Says nothing of what its sender promised or voted.
-            None => return true,
-        };
+        let is_promise = matches!(
+            message,
+            Message::Promise(_)
+                | Message::Accepted(_)
+                | Message::Confirmed { .. }
+                | Message::Granted { .. }
+        );
         let peer = self.peers.get_mut(&from).filter(|peer| peer.sighting.boot == boot);
-        let Some(peer) = peer else { return false };
-        if peer.sighting.frontier < frontier {
+        let Some(peer) = peer else { return !is_promise };
+        if let Some(frontier) = message.frontier()
+            && peer.sighting.frontier < frontier
+        {
             peer.sighting.frontier = frontier;
-            self.is_stale = true;
+            // Heartbeats come all the time. Were each written down, that would be news to the other
+            // end, and so on.
+            self.is_stale |= is_promise;
         }
-        !peer.sighting.fenced && peer.recorded.is_some_and(|lsn| lsn <= durable)
+        // The others say nothing of what their sender promised or voted.
+        !is_promise || !peer.sighting.fenced && peer.recorded.is_some_and(|lsn| lsn <= durable)
     }
 
     /// Whether an opening waits to be written down.

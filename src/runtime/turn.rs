@@ -13,7 +13,7 @@ use crate::types::error::Error;
 use crate::types::ids::{Ballot, ClusterId, ReplicaId, TxId};
 use crate::types::membership::Membership;
 use crate::types::message::{EncodedCommand, Envelope};
-use crate::types::record::Sighting;
+use crate::types::record::{DurableFrontier, Sighting};
 use crate::types::time::Moment;
 
 use super::backups::Backup;
@@ -206,8 +206,9 @@ impl<D: Disk> Effects<D> {
         }
     }
 
-    /// These are sent as well.
-    pub(super) fn send(&mut self, mut sends: Vec<Envelope>) {
+    /// These are sent as well, by who has a journal that is so far durable.
+    pub(super) fn send(&mut self, mut sends: Vec<Envelope>, frontier: DurableFrontier) {
+        sends.iter_mut().for_each(|envelope| frontier.stamp(&mut envelope.message));
         // Most turns send what one step says, and nothing else.
         match self.sends.is_empty() {
             true => self.sends = sends,

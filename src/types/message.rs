@@ -254,6 +254,8 @@ pub struct Heartbeat {
     pub slot_chosen: Slot,
     /// The ledger chain below `slot_chosen`.
     pub chain: Chain,
+    /// How far the sender's journal was durable when this was sent.
+    pub frontier: Lsn,
     /// The sender's count of heartbeats to the receiver in this boot.
     pub sent: u64,
     /// The highest `sent` that the sender had from the receiver lately, with the receiver's boot;
@@ -453,16 +455,6 @@ fn bounded_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 impl Message {
-    /// How far its sender's journal is durable, where it tells that.
-    #[must_use]
-    pub fn frontier(&self) -> Option<Lsn> {
-        match self {
-            Self::Promise(promise) => Some(promise.frontier),
-            Self::Accepted(accepted) => Some(accepted.frontier),
-            _ => None,
-        }
-    }
-
     /// The name of the variant, for logs and traces.
     #[must_use]
     pub fn name(&self) -> &'static str {

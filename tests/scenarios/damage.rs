@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indelible::journal::frame::{FRAME_HEADER_BYTES, Header, Kind};
 use indelible::sim::Simulation;
+use indelible::sim::network::Fate;
 use indelible::types::ids::Slot;
 use indelible::{ErrorKind, ReplicaId, TxId};
 
@@ -279,12 +280,43 @@ fn stays_out(cluster: &Cluster, b: ReplicaId, (leader, other): (ReplicaId, Repli
 
 #[test]
 fn vm_rollback_minority() {
-    // Jepsen on TigerBeetle: what it forgot to have voted for must not be asked of it. Within one
-    // opening only the leader is told how far the others are; of a later opening everybody hears.
+    // Jepsen on TigerBeetle: what it forgot to have voted for must not be asked of it.
     for_seeds(3, |cluster| {
         let openings = cluster.below(3);
         let rest = set_back(cluster, openings, false);
         stays_out(cluster, cluster.others[0], rest);
+    });
+}
+
+#[test]
+fn vm_rollback_of_a_leader() {
+    // It sends nobody its own votes. What it wrote with one of the others, the third one would not
+    // miss; but it heard how far the leader's journal was durable.
+    for_seeds(3, |cluster| {
+        let (a, [b, c]) = (cluster.leader, [cluster.others[0], cluster.others[1]]);
+        cluster.expect("it is level", Cluster::is_level);
+        let image = cluster.disk(a).image();
+        let lost = cluster.rule(Fate::Drop, move |parcel| {
+            parcel.link.to == c && matches!(parcel.message.name(), "Accept" | "Chosen")
+        });
+        cluster.write_some(a, 10);
+        cluster.run_timeouts(1);
+        cluster.cut_power(a, &mut nothing_survives);
+        cluster.crash(b);
+        cluster.set_back(a, &image);
+        cluster.reopen(a);
+        cluster.run_for(BOUND);
+        let report = cluster.report(a).unwrap();
+        assert_eq!(report.fenced_by, Some(c), "{report:?}");
+        assert_eq!(cluster.sim.leader(), None, "nobody else knows what was acknowledged");
+        cluster.sim.drop_held(lost);
+        cluster.reopen(b);
+        cluster.expect("the two go on", |sim| {
+            sim.leader().is_some() && sim.slot_chosen(b) == sim.slot_chosen(c)
+        });
+        cluster.write_some(b, 1);
+        cluster.crash(a);
+        cluster.check_state();
     });
 }
 

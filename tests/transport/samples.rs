@@ -157,6 +157,7 @@ fn heartbeat() -> Heartbeat {
         promised: BALLOT,
         slot_chosen: Slot(11),
         chain: Chain(77),
+        frontier: Lsn(78),
         sent: 1234,
         echo: Some((BOOT, 1233)),
     }

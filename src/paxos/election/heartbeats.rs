@@ -6,7 +6,7 @@
 use crate::paxos::peer::Peer;
 use crate::paxos::quorum::{Quorum, VoterSet};
 use crate::paxos::{Paxos, Role};
-use crate::types::ids::{Ballot, ReplicaId};
+use crate::types::ids::{Ballot, Lsn, ReplicaId};
 use crate::types::marks::reached;
 use crate::types::message::{Heartbeat, Message};
 
@@ -179,6 +179,7 @@ impl Paxos {
                 promised: self.promised,
                 slot_chosen: self.slot_chosen,
                 chain: self.chain,
+                frontier: Lsn::ZERO,
                 sent: peer.sent,
                 echo: echoes.then_some((peer.boot, peer.heard)),
             };
