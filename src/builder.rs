@@ -61,10 +61,10 @@ impl Builder {
     /// At the first opening, all must be there, blank, before the cluster forms. Later the ledger
     /// itself names its voters; they may then be left out here, and must be those with which the
     /// cluster was formed, addresses included, where they are given. Left out at the first opening,
-    /// the replica is a cluster by itself; left out at one after it, before the cluster formed, it
-    /// is refused. A lone replica listens only if it is told where it is to be reached: where it
-    /// alone is named here, at the first opening or a later one, or where [`listen`](Self::listen)
-    /// is set.
+    /// the replica is a cluster by itself; left out at one after it, before this replica agreed on
+    /// who they are, it is refused. A lone replica listens only if it is told where it is to be
+    /// reached: where it alone is named here, at the first opening or a later one, or where
+    /// [`listen`](Self::listen) is set.
     ///
     /// Ids are positive. There are at most 63 voters, and an address is at most 255 bytes long. An
     /// address is a name or number and a port; a name is resolved at each attempt to connect.

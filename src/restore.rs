@@ -20,8 +20,9 @@ use crate::types::ids::{ClusterId, ReplicaId, TxId};
 /// and let it grow as any other: replicas [join](crate::Builder::join), are
 /// [observers](crate::Replica::add_observer) and then [voters](crate::Replica::promote).
 ///
-/// A crash, or an error, leaves a directory that is blank still or cannot be opened, never a ledger
-/// that lacks a part: remove it, and restore again.
+/// A crash, or an error, leaves a directory that is blank still or cannot be opened, or, at the
+/// very last step, one that is whole; never a ledger that lacks a part. Remove it, and restore
+/// again: two that were restored from one backup would give out the same ids.
 ///
 /// ```
 /// use indelible::{RawTable, Replica, Restore};

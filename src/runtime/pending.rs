@@ -32,7 +32,9 @@ use crate::types::time::Moment;
 /// say that it has another one, or none), whatever happens to the leader, the peers or this
 /// replica.
 ///
-/// Use [`Pending::wait`] in a thread, or `.await` on any executor.
+/// Use [`Pending::wait`] in a thread, or `.await` on any executor. A waker runs on a thread of the
+/// replica, or of a caller that waits: it may call any replica, but one that blocks until another
+/// call is answered can hold up what comes from a peer until that call's deadline.
 ///
 /// ```
 /// use indelible::{RawTable, Replica};
