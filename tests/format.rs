@@ -22,6 +22,7 @@ use indelible::types::command::{
 };
 use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::hello::Hello;
 use indelible::types::ids::{
     Ballot, Boot, Chain, ClusterId, ContentHash, Incarnation, Lsn, ReplicaId, RequestId, SessionId,
     Slot, SlotRange, TxId,
@@ -29,7 +30,7 @@ use indelible::types::ids::{
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
-    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
+    Heartbeat, Introduce, Message, Promise, TakeOver, Vote,
 };
 use indelible::types::protocols::Protocols;
 use indelible::types::record::{Doubts, Record, Sighting, Verdicts};

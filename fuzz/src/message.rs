@@ -15,8 +15,9 @@ use indelible::transport::wire::{
     Decoder, Frame, HEADER_BYTES, WireError, encode_hello, encode_message, encode_refusal,
 };
 use indelible::types::codec;
+use indelible::types::hello::Hello;
 use indelible::types::ids::{ClusterId, ContentHash};
-use indelible::types::message::{Hello, Message};
+use indelible::types::message::Message;
 
 use crate::allocations::bounded;
 use crate::checksum::{crc32, put_crc32};

@@ -30,10 +30,10 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 
 use crate::transport::{Arrival, PeerCounters, Refusal};
+use crate::types::hello::Hello;
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId};
 use crate::types::limits::STRANGERS_MAX;
 use crate::types::membership::Member;
-use crate::types::message::Hello;
 use crate::types::record::Sighting;
 
 use super::events;

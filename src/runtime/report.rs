@@ -9,11 +9,11 @@ pub use crate::paxos::step::RoleName;
 use crate::paxos::step::View;
 use crate::types::edition::Edition;
 use crate::types::error::Error;
+use crate::types::hello::Hello;
 #[cfg(feature = "sim")]
 use crate::types::ids::Ballot;
 use crate::types::ids::{ClusterId, ReplicaId, Slot};
 use crate::types::membership::{Membership, listed};
-use crate::types::message::Hello;
 use crate::types::protocols::Protocols;
 use crate::types::record::Doubts;
 

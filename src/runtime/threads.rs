@@ -25,8 +25,8 @@ use crate::sync::{Instant, Mutex, MutexGuard, thread};
 use crate::transport::{Arrival, Link, Refusal, Task, Transport};
 use crate::types::command::Ticket;
 use crate::types::error::{Error, ErrorKind, Result};
+use crate::types::hello::Hello;
 use crate::types::ids::ReplicaId;
-use crate::types::message::Hello;
 use crate::types::time::{Clocks, Moment, Time};
 
 use super::admission::inbox_full;

@@ -9,8 +9,8 @@
 use crate::runtime::report::Report;
 use crate::runtime::turn::Event;
 use crate::transport::{Arrival, Refusal};
+use crate::types::hello::Hello;
 use crate::types::ids::{Boot, ReplicaId};
-use crate::types::message::Hello;
 use crate::types::record::Sighting;
 
 use super::checkers::Violation;

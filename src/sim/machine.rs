@@ -16,8 +16,8 @@ use crate::runtime::gate::Gate;
 use crate::runtime::report::RoleName;
 use crate::runtime::turn::{self, Event};
 use crate::types::error::{Error, Result};
+use crate::types::hello::Hello;
 use crate::types::ids::{Boot, Chain, ReplicaId, Slot};
-use crate::types::message::Hello;
 use crate::types::time::Moment;
 
 use super::clock::LocalClock;

@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use crate::types::hello::Hello;
 use crate::types::ids::ReplicaId;
-use crate::types::message::{Hello, Message};
+use crate::types::message::Message;
 
 use super::links::Link;
 use super::rng::Rng;

@@ -28,9 +28,10 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
 use crate::types::entry::Entry;
+use crate::types::hello::Hello;
 use crate::types::ids::{Boot, ReplicaId};
 use crate::types::limits::{MESSAGE_BYTES_MAX, STRANGERS_MAX};
-use crate::types::message::{Envelope, Hello, Message};
+use crate::types::message::{Envelope, Message};
 
 /// Messages of one sender that wait for one receiver, at most.
 const QUEUE_MESSAGES_MAX: usize = 16 * 1024;

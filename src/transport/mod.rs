@@ -23,8 +23,9 @@ pub mod wire;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::types::hello::Hello;
 use crate::types::ids::{Boot, ReplicaId};
-use crate::types::message::{Envelope, Hello, Message};
+use crate::types::message::{Envelope, Message};
 use crate::types::time::Moment;
 
 /// Sends messages to peers, and delivers what they send.

@@ -31,9 +31,10 @@ use std::fmt;
 
 use super::Refusal;
 use crate::types::codec::{self, DecodeError};
+use crate::types::hello::Hello;
 use crate::types::ids::ClusterId;
 use crate::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
-use crate::types::message::{Hello, Message};
+use crate::types::message::Message;
 
 /// The protocol of hellos and refusals, for all time: by them builds agree on what they speak.
 pub const HELLO_PROTOCOL: u16 = 1;

@@ -32,17 +32,14 @@
 //! The transport vouches for who sent it and that its bytes are whole; what it says is the world's,
 //! and is checked. Append only: a variant's place is its number on the wire.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::edition::Edition;
 use super::entry::Entry;
 use super::ids::{
-    Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange,
+    Ballot, Boot, Chain, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange,
 };
-use super::limits::ADDRESS_BYTES_MAX;
 use super::membership::Membership;
-use super::protocols::Protocols;
 
 /// A message and the replica it goes to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -417,41 +414,6 @@ pub struct TakeOver {
     pub slot_chosen: Slot,
     /// The ledger chain below `slot_chosen`.
     pub chain: Chain,
-}
-
-/// What a connection begins with; it comes before any [`Message`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Hello {
-    /// The sender's cluster; zero where it belongs to none yet.
-    pub cluster: ClusterId,
-    /// The sender.
-    pub replica: ReplicaId,
-    /// Whom the sender believes to talk to.
-    pub receiver: ReplicaId,
-    /// The sender's directory.
-    pub incarnation: Incarnation,
-    /// The sender's opening.
-    pub boot: Boot,
-    /// The last frame that the sender found in its journal at this opening. Where that is below
-    /// what it said was durable in an earlier one, it was set back.
-    pub frontier: Lsn,
-    /// Which protocols the sender speaks.
-    pub protocols: Protocols,
-    /// Where the sender is to be reached, as its own settings say; empty where they say nothing.
-    /// At most [`ADDRESS_BYTES_MAX`] bytes.
-    #[serde(deserialize_with = "bounded_address")]
-    pub address: String,
-}
-
-fn bounded_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let address = String::deserialize(deserializer)?;
-    if address.len() <= ADDRESS_BYTES_MAX {
-        return Ok(address);
-    }
-    let found = address.len();
-    Err(D::Error::custom(format!(
-        "an address of {found} bytes, wanted at most {ADDRESS_BYTES_MAX}"
-    )))
 }
 
 impl Message {

@@ -22,6 +22,7 @@ pub mod edition;
 pub mod entry;
 pub mod membership;
 
+pub mod hello;
 pub mod message;
 pub mod protocols;
 pub mod record;

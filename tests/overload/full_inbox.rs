@@ -11,8 +11,9 @@ use indelible::runtime::handle::Handle;
 use indelible::runtime::threads::{self, Start};
 use indelible::runtime::turn::Options;
 use indelible::transport::{Link, PeerCounters, Transport};
+use indelible::types::hello::Hello;
 use indelible::types::ids::{RequestId, SessionId, TxId};
-use indelible::types::message::{Envelope, Hello};
+use indelible::types::message::Envelope;
 use indelible::types::time::Moment;
 use indelible::{ErrorKind, Pending, ReplicaId, Result};
 

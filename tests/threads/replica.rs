@@ -15,8 +15,9 @@ use indelible::sync::{Condvar, Mutex};
 use indelible::transport::{Arrival, Link, PeerCounters, Task, Transport};
 use indelible::types::command::Command;
 use indelible::types::edition::Edition;
+use indelible::types::hello::Hello;
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
-use indelible::types::message::{Envelope, Hello};
+use indelible::types::message::Envelope;
 use indelible::types::time::Moment;
 use indelible::{Committed, Pending, ReplicaId};
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire;
+use indelible::types::hello::Hello;
 use indelible::types::ids::ClusterId;
-use indelible::types::message::Hello;
 
 use crate::samples;
 use crate::support::{self, Node, anyone, until};

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use indelible::ReplicaId;
 use indelible::transport::memory::{MemoryNetwork, MemoryTransport};
 use indelible::transport::{Refusal, Transport};
+use indelible::types::hello::Hello;
 use indelible::types::ids::ClusterId;
 use indelible::types::limits::STRANGERS_MAX;
-use indelible::types::message::Hello;
 
 use crate::samples;
 use crate::support::{self, Admit, Node, anyone, until};

@@ -13,10 +13,10 @@ use indelible::runtime::{batcher, turn};
 use indelible::transport::Refusal;
 use indelible::transport::wire::{self, Decoder, Frame};
 use indelible::types::edition::Edition;
+use indelible::types::hello::Hello;
 use indelible::types::ids::{Boot, ClusterId, Incarnation};
 use indelible::types::limits::{SESSION_WINDOW, SESSIONS_MAX};
 use indelible::types::membership::Member;
-use indelible::types::message::Hello;
 
 use crate::samples;
 use crate::support::{self, until};

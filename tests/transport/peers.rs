@@ -12,8 +12,9 @@ use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire::{self, Decoder, Frame};
 use indelible::transport::{Arrival, Link, Refusal, Task, Transport};
+use indelible::types::hello::Hello;
 use indelible::types::limits::STRANGERS_MAX;
-use indelible::types::message::{Envelope, Hello};
+use indelible::types::message::Envelope;
 use indelible::types::protocols::Protocols;
 use parking_lot::Mutex;
 

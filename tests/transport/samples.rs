@@ -3,13 +3,14 @@
 use indelible::RequestId;
 use indelible::types::edition::Edition;
 use indelible::types::entry::{Entry, EntryBuilder};
+use indelible::types::hello::Hello;
 use indelible::types::ids::{
     Ballot, Boot, Chain, ClusterId, Incarnation, Lsn, ReplicaId, SessionId, Slot, SlotRange,
 };
 use indelible::types::membership::{Member, Membership};
 use indelible::types::message::{
     Abstention, Accept, Accepted, CheckpointPart, Chosen, Doubt, EncodedCommand, Forward,
-    Heartbeat, Hello, Introduce, Message, Promise, TakeOver, Vote,
+    Heartbeat, Introduce, Message, Promise, TakeOver, Vote,
 };
 use indelible::types::protocols::Protocols;
 use indelible::types::time::Time;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::{Arrival, Clock, Link, PeerCounters, Refusal, Task, Transport};
-use indelible::types::message::{Envelope, Hello, Message};
+use indelible::types::hello::Hello;
+use indelible::types::message::{Envelope, Message};
 use indelible::types::time::Moment;
 use parking_lot::Mutex;
 

@@ -10,9 +10,10 @@ use indelible::ReplicaId;
 use indelible::transport::tcp::{Tcp, TcpOptions};
 use indelible::transport::wire::{self, HEADER_BYTES};
 use indelible::transport::{Arrival, Link, Refusal, Task, Transport};
+use indelible::types::hello::Hello;
 use indelible::types::ids::{Boot, ClusterId};
 use indelible::types::limits::MESSAGE_BYTES_MAX;
-use indelible::types::message::{Envelope, Hello};
+use indelible::types::message::Envelope;
 use indelible::types::time::Moment;
 
 use crate::samples;

@@ -4,9 +4,10 @@ use indelible::transport::Refusal;
 use indelible::transport::wire::{
     self, Decoder, Frame, HEADER_BYTES, HELLO_BYTES_MAX, Terms, WireError,
 };
+use indelible::types::hello::Hello;
 use indelible::types::ids::ClusterId;
 use indelible::types::limits::{ADDRESS_BYTES_MAX, MESSAGE_BYTES_MAX};
-use indelible::types::message::{Hello, Message};
+use indelible::types::message::Message;
 use indelible::types::protocols::Protocols;
 use proptest::prelude::*;
 

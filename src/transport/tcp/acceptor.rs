@@ -21,7 +21,7 @@ use super::peer::{Peer, Place};
 use super::socket::{self, Received};
 use crate::transport::wire::{self, Decoder, Frame, Terms};
 use crate::transport::{Arrival, Clock, Link, Refusal, Task};
-use crate::types::message::Hello;
+use crate::types::hello::Hello;
 use crate::types::time::Moment;
 
 /// Connections that have not said hello, at most.

@@ -18,7 +18,7 @@ use super::peer::{Address, Peer};
 use super::socket::{self, Received, Waker};
 use crate::transport::wire::{self, Decoder, Frame, Terms};
 use crate::transport::{Clock, Refusal};
-use crate::types::message::Hello;
+use crate::types::hello::Hello;
 use crate::types::time::Moment;
 
 /// Addresses tried, of those that a name resolves to.

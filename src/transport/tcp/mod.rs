@@ -49,8 +49,9 @@ use self::peer::Peer;
 use self::peers::spawn_dialer;
 use self::socket::Waker;
 use super::{Arrival, Link, PeerCounters, Refusal, Refused, Task, Transport};
+use crate::types::hello::Hello;
 use crate::types::ids::{ClusterId, ReplicaId};
-use crate::types::message::{Envelope, Hello};
+use crate::types::message::Envelope;
 
 /// The transport over TCP.
 pub struct Tcp {

@@ -23,9 +23,9 @@ use super::Shared;
 use super::dialer;
 use super::peer::Peer;
 use crate::transport::{Link, Refusal, Task};
+use crate::types::hello::Hello;
 use crate::types::ids::ReplicaId;
 use crate::types::limits::STRANGERS_MAX;
-use crate::types::message::Hello;
 use crate::types::time::Moment;
 
 impl Shared {
