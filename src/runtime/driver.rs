@@ -471,7 +471,7 @@ impl<D: Disk> Driver<D> {
         for held in output.send_when_durable {
             self.held.push(lsn, held);
         }
-        self.effects.send(output.send_now, self.journal.frontier());
+        self.effects.send(output.send_now, self.fence.binding(self.journal.frontier().lsn()));
         for (slot, entry) in output.chosen {
             self.apply(slot, &entry)?;
         }

@@ -12,8 +12,9 @@
 //!   since. It costs one sync for each opening of each peer; what is not counted meanwhile is sent
 //!   again.
 //! * **Frontiers** are remembered lazily, with what is written anyway, and where the journal goes
-//!   idle: as of a second ago at most while records are written. They show who was set back within
-//!   an opening.
+//!   idle: as of a second ago at most while records are written. What only heartbeats say (those of
+//!   a leader) brings no write: it is written with the next that is, and forgotten where this
+//!   replica is restarted before. They show who was set back within an opening.
 //!
 //! What a peer says of this replica: that it remembers a later state of its directory. Then what
 //! was promised since is lost, and this replica takes part in neither phase any more
@@ -45,9 +46,11 @@ const LAZINESS: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Fence {
     peers: BTreeMap<ReplicaId, Peer>,
-    /// Whether a frontier is later than was written down.
+    /// Whether a promise or a vote told of a later frontier than was written down.
     is_stale: bool,
     written_at: Moment,
+    /// The last frame of what this replica promised, voted for or was told.
+    bound_by: Lsn,
     /// Who remembers a later state of this replica's own directory.
     told_by: Option<ReplicaId>,
 }
@@ -93,7 +96,7 @@ impl Fence {
         message: &Message,
         durable: Lsn,
     ) -> bool {
-        let is_promise = matches!(
+        let is_binding = matches!(
             message,
             Message::Promise(_)
                 | Message::Accepted(_)
@@ -101,17 +104,17 @@ impl Fence {
                 | Message::Granted { .. }
         );
         let peer = self.peers.get_mut(&from).filter(|peer| peer.sighting.boot == boot);
-        let Some(peer) = peer else { return !is_promise };
+        let Some(peer) = peer else { return !is_binding };
         if let Some(frontier) = message.frontier()
             && peer.sighting.frontier < frontier
         {
             peer.sighting.frontier = frontier;
             // Heartbeats come all the time. Were each written down, that would be news to the other
             // end, and so on.
-            self.is_stale |= is_promise;
+            self.is_stale |= is_binding;
         }
-        // The others say nothing of what their sender promised or voted.
-        !is_promise || !peer.sighting.fenced && peer.recorded.is_some_and(|lsn| lsn <= durable)
+        // What does not bind its sender counts from whomever it comes.
+        !is_binding || !peer.sighting.fenced && peer.recorded.is_some_and(|lsn| lsn <= durable)
     }
 
     /// Whether an opening waits to be written down.
@@ -137,6 +140,17 @@ impl Fence {
         }
         self.is_stale = false;
         self.written_at = now;
+    }
+
+    /// This replica promised, voted or was told something, which is in the journal up to `lsn`.
+    pub(super) fn bind(&mut self, lsn: Lsn) {
+        self.bound_by = lsn;
+    }
+
+    /// What others are told where the journal is durable so far. A seal behind it, or what is known
+    /// lazily, may be lost with a block of the disk: that makes nobody an earlier self.
+    pub(super) fn binding(&self, durable: Lsn) -> Lsn {
+        self.bound_by.min(durable)
     }
 
     pub(super) fn sightings(&self) -> Vec<Sighting> {

@@ -2,10 +2,11 @@
 //!
 //! A peer is known by its id, and once the cluster is formed by its directory. Every opening of a
 //! directory has a higher boot counter than the one before, a nonce of its own, and recovers at
-//! least what the one before said was durable: in its hello, and with each promise and vote. So a
-//! directory that was set back to an earlier state, or of which two copies run, shows itself to any
-//! peer that remembers a later opening, another nonce or a later frontier. What only absent peers
-//! could tell is not noticed. The memory begins with what the journal kept (`fence`).
+//! least what the one before said was durable: in its hello, and with each promise, vote and
+//! heartbeat. So a directory that was set back to an earlier state, or of which two copies run,
+//! shows itself to any peer that remembers a later opening, another nonce or a later frontier. What
+//! only absent peers could tell is not noticed. The memory begins with what the journal kept
+//! (`fence`).
 //!
 //! Two openings with one count are proof of two copies, and none of the two is the directory that
 //! voted before for certain: from then on both are refused, with whatever count they come. A lower

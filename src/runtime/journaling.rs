@@ -21,7 +21,10 @@ impl<D: Disk> Driver<D> {
         let before = self.journal.last_lsn();
         self.append_lazy(records.is_empty())?;
         let chosen = self.view().map_or(Slot::ZERO, |view| view.slot_chosen);
-        self.journal.append(records, chosen)?;
+        let lsn = self.journal.append(records, chosen)?;
+        if !records.is_empty() {
+            self.fence.bind(lsn);
+        }
         if let Some(paxos) = self.paxos.as_mut().filter(|_| before < self.journal.last_lsn()) {
             paxos.note_journaled(chosen);
         }

@@ -10,10 +10,10 @@ use crate::store::verdict::{Committed, Resolution};
 use crate::transport::Arrival;
 use crate::types::edition::Edition;
 use crate::types::error::Error;
-use crate::types::ids::{Ballot, ClusterId, ReplicaId, TxId};
+use crate::types::ids::{Ballot, ClusterId, Lsn, ReplicaId, TxId};
 use crate::types::membership::Membership;
-use crate::types::message::{EncodedCommand, Envelope};
-use crate::types::record::{DurableFrontier, Sighting};
+use crate::types::message::{EncodedCommand, Envelope, Message};
+use crate::types::record::Sighting;
 use crate::types::time::Moment;
 
 use super::backups::Backup;
@@ -206,9 +206,13 @@ impl<D: Disk> Effects<D> {
         }
     }
 
-    /// These are sent as well, by who has a journal that is so far durable.
-    pub(super) fn send(&mut self, mut sends: Vec<Envelope>, frontier: DurableFrontier) {
-        sends.iter_mut().for_each(|envelope| frontier.stamp(&mut envelope.message));
+    /// These are sent as well. Heartbeats tell how far the journal is durable: up to `frontier`.
+    pub(super) fn send(&mut self, mut sends: Vec<Envelope>, frontier: Lsn) {
+        for envelope in &mut sends {
+            if let Message::Heartbeat(heartbeat) = &mut envelope.message {
+                heartbeat.frontier = frontier;
+            }
+        }
         // Most turns send what one step says, and nothing else.
         match self.sends.is_empty() {
             true => self.sends = sends,

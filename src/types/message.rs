@@ -36,9 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use super::edition::Edition;
 use super::entry::Entry;
-use super::ids::{
-    Ballot, Boot, Chain, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange,
-};
+use super::ids::{Ballot, Boot, Chain, Incarnation, Lsn, ReplicaId, RequestId, Slot, SlotRange};
 use super::membership::Membership;
 
 /// A message and the replica it goes to.
@@ -251,7 +249,8 @@ pub struct Heartbeat {
     pub slot_chosen: Slot,
     /// The ledger chain below `slot_chosen`.
     pub chain: Chain,
-    /// How far the sender's journal was durable when this was sent.
+    /// The last frame that was durable when this was sent, of those that hold what the sender
+    /// promised, voted for or was told. What is lost behind it is no loss.
     pub frontier: Lsn,
     /// The sender's count of heartbeats to the receiver in this boot.
     pub sent: u64,
@@ -417,6 +416,17 @@ pub struct TakeOver {
 }
 
 impl Message {
+    /// How far its sender's journal is durable, at least, where it tells that.
+    #[must_use]
+    pub fn frontier(&self) -> Option<Lsn> {
+        match self {
+            Self::Heartbeat(it) => Some(it.frontier),
+            Self::Promise(it) => Some(it.frontier),
+            Self::Accepted(it) => Some(it.frontier),
+            _ => None,
+        }
+    }
+
     /// The name of the variant, for logs and traces.
     #[must_use]
     pub fn name(&self) -> &'static str {

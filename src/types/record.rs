@@ -129,29 +129,6 @@ impl DurableFrontier {
     pub fn lsn(self) -> Lsn {
         self.0
     }
-
-    /// Where a message tells how far its sender's journal is durable, it tells this.
-    pub fn stamp(self, message: &mut Message) {
-        match message {
-            Message::Heartbeat(heartbeat) => heartbeat.frontier = self.0,
-            Message::Promise(promise) => promise.frontier = self.0,
-            Message::Accepted(accepted) => accepted.frontier = self.0,
-            _ => {}
-        }
-    }
-}
-
-impl Message {
-    /// How far its sender's journal is durable, where it tells that.
-    #[must_use]
-    pub fn frontier(&self) -> Option<Lsn> {
-        match self {
-            Self::Heartbeat(heartbeat) => Some(heartbeat.frontier),
-            Self::Promise(promise) => Some(promise.frontier),
-            Self::Accepted(accepted) => Some(accepted.frontier),
-            _ => None,
-        }
-    }
 }
 
 /// A message that may leave only once everything journaled before it is durable.
@@ -194,7 +171,11 @@ impl Held {
     #[must_use]
     pub fn release(self, frontier: DurableFrontier) -> Envelope {
         let Self { to, mut message } = self;
-        frontier.stamp(&mut message);
+        match &mut message {
+            Message::Accepted(accepted) => accepted.frontier = frontier.lsn(),
+            Message::Promise(promise) => promise.frontier = frontier.lsn(),
+            _ => {}
+        }
         Envelope { to, message }
     }
 }

@@ -289,7 +289,7 @@ fn vm_rollback_minority() {
 }
 
 #[test]
-fn vm_rollback_of_a_leader() {
+fn vm_rollback_of_a_leader_is_noticed() {
     // It sends nobody its own votes. What it wrote with one of the others, the third one would not
     // miss; but it heard how far the leader's journal was durable.
     for_seeds(3, |cluster| {
@@ -317,6 +317,31 @@ fn vm_rollback_of_a_leader() {
         cluster.write_some(b, 1);
         cluster.crash(a);
         cluster.check_state();
+    });
+}
+
+#[test]
+fn who_lost_only_a_seal_is_no_earlier_self() {
+    // Everybody heard how far its journal was durable. Behind that there was one more block, which
+    // said nothing that anybody could miss, and reads as zeros now.
+    for_seeds(3, |cluster| {
+        let id = cluster.others[0];
+        cluster.write_some(cluster.leader, 3);
+        cluster.expect("it is level", Cluster::is_level);
+        cluster.run_timeouts(4);
+        cluster.crash(id);
+        let frames = frames(cluster, id);
+        let seal = frames.iter().rposition(|(.., header)| header.kind == Kind::Seal).unwrap();
+        assert_eq!(seal, frames.len() - 1, "something came behind the seal");
+        let (name, end) = (&frames[seal].0, frames[seal].1 + FRAME_HEADER_BYTES);
+        let group = frames[..seal].iter().rfind(|(.., header)| header.kind == Kind::Group);
+        let (.., begin, _) = group.unwrap();
+        assert!(cluster.disk(id).zero(name, *begin..end));
+        cluster.reopen(id);
+        cluster.run_for(BOUND);
+        let report = cluster.report(id).unwrap();
+        assert!(report.fenced_by.is_none() && !report.doubts.promise_lost, "{report:?}");
+        cluster.settle();
     });
 }
 
