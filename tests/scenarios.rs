@@ -27,6 +27,9 @@ mod damage;
 #[path = "scenarios/checkpoints.rs"]
 mod checkpoints;
 
+#[path = "scenarios/transfers.rs"]
+mod transfers;
+
 #[path = "scenarios/leadership.rs"]
 mod leadership;
 

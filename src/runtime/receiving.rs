@@ -25,6 +25,7 @@
 //!   that is made of it.
 //! * A checkpoint that does not reach beyond what is known here is not begun.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,8 +85,8 @@ pub(super) struct Pauses {
     pub(super) until: Option<Moment>,
     /// How often there was no space.
     full: u32,
-    /// Who sent what was no checkpoint, or nothing, and until when it is asked for none.
-    avoided: Option<(ReplicaId, Moment)>,
+    /// Who sent what was no checkpoint, or nothing, and until when each is asked for none.
+    avoided: BTreeMap<ReplicaId, Moment>,
 }
 
 /// How far a transfer has come.
@@ -380,12 +381,13 @@ impl Pauses {
 
     /// This peer is asked for nothing for a while.
     fn avoid(&mut self, peer: ReplicaId, now: Moment, options: &Options) {
-        self.avoided = Some((peer, now + AVOIDED_TIMEOUTS * options.election_timeout));
+        self.avoided.retain(|_, until| now < *until);
+        self.avoided.insert(peer, now + AVOIDED_TIMEOUTS * options.election_timeout);
     }
 
     /// Whether nothing is asked of this peer now.
     fn avoids(&self, peer: ReplicaId, now: Moment) -> bool {
-        self.avoided.is_some_and(|(avoided, until)| peer == avoided && now < until)
+        self.avoided.get(&peer).is_some_and(|until| now < *until)
     }
 
     /// How many election timeouts to wait where there was no space, which is longer each time.
