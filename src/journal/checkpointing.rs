@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Each step is a job of its own, so that the disk is never asked for more than a piece at a time,
-//! and nobody who commits meanwhile waits for more than that (less, where its owner says so:
-//! `pace`). A crash between two steps leaves the checkpoints that there were, and perhaps
-//! `checkpoint.new`, which the next opening removes.
+//! and nobody who commits meanwhile waits for more than that. The owner says whether a piece is
+//! written now, and whether in slices, so that they wait for less (`pace`). A crash between two
+//! steps leaves the checkpoints that there were, and perhaps `checkpoint.new`, which the next
+//! opening removes.
 //!
 //! The journal comes first: a checkpoint counts only when every slot below it has a durable frame,
 //! from the slot on with which the journal begins. So what a checkpoint holds can also be read,
@@ -118,6 +119,7 @@ pub(super) struct Step<D: Disk> {
     sync_bytes: u64,
     /// Every byte before this offset is synced.
     synced: u64,
+    /// How this step writes its piece.
     pace: Pace,
 }
 
@@ -418,7 +420,7 @@ impl<D: Disk> Journal<D> {
 
     /// How many bytes are written of the checkpoint that is being taken, or was taken last.
     #[must_use]
-    pub fn checkpoint_written(&self) -> u64 {
+    pub fn checkpoint_written_bytes(&self) -> u64 {
         self.checkpoints.written
     }
 

@@ -62,10 +62,11 @@ pub(super) struct Checkpoints {
     /// are damaged.
     wanted_other: Option<Slot>,
     /// How many bytes are written of the one that is being taken.
-    written: u64,
-    /// When more of it is due; nothing is written before, where it waits.
-    more_at: Moment,
-    waits: bool,
+    written_bytes: u64,
+    /// When its next piece is due, beside commits.
+    piece_due_at: Moment,
+    /// The next piece waits for that.
+    is_waiting: bool,
     /// There was no space; when to try again.
     retry_at: Option<Moment>,
     /// How often there was none, since there was.
@@ -106,7 +107,7 @@ impl Checkpoints {
     }
 
     pub(super) fn wake_at(&self) -> Option<Moment> {
-        self.retry_at.into_iter().chain(self.waits.then_some(self.more_at)).min()
+        self.retry_at.into_iter().chain(self.is_waiting.then_some(self.piece_due_at)).min()
     }
 
     /// Answers those who wait for a checkpoint.
@@ -192,7 +193,7 @@ impl<D: Disk> Driver<D> {
         let governing = self.paxos.as_ref().map(Paxos::membership);
         assert_eq!(image.membership(), governing, "state and core agree on who belongs");
         self.checkpoints.begun_bytes = Some(self.checkpoints.behind_bytes);
-        (self.checkpoints.written, self.checkpoints.more_at) = (0, self.now);
+        (self.checkpoints.written_bytes, self.checkpoints.piece_due_at) = (0, self.now);
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
     }
 
@@ -200,30 +201,34 @@ impl<D: Disk> Driver<D> {
     pub(super) fn pace_checkpoint(&mut self) {
         let bytes_per_second = self.options.checkpoint_bytes_per_second;
         let is_beside_commits = self.now.since(self.appended_at) < LATELY;
-        let checkpoints = &mut self.checkpoints;
-        let more = self.journal.checkpoint_written().saturating_sub(checkpoints.written);
-        checkpoints.written += more;
-        // What it is late it makes up for.
-        checkpoints.more_at = match is_beside_commits {
-            true => checkpoints.more_at + time_for(more, bytes_per_second),
+        let (newest, checkpoints) = (self.slot_checkpointed(), &mut self.checkpoints);
+        let written = self.journal.checkpoint_written_bytes();
+        let more = written.saturating_sub(checkpoints.written_bytes);
+        checkpoints.written_bytes += more;
+        // Counted from when the last one was due, not from now: what was late is made up for.
+        checkpoints.piece_due_at = match is_beside_commits {
+            true => checkpoints.piece_due_at + time_for(more, bytes_per_second),
             false => self.now,
         };
         let is_next_due = |begun| self.options.checkpoint_bytes <= checkpoints.behind_bytes - begun;
+        // A peer waits for it, or cannot change who belongs before it is there.
+        let is_wanted = newest < checkpoints.wanted_below || checkpoints.wanted_other.is_some();
         let is_spread = checkpoints.begun_bytes.is_some_and(|begun| !is_next_due(begun))
             && is_beside_commits
+            && !is_wanted
             && matches!(self.stage, Stage::Serving)
             && !self.journal.lacks_space();
-        let waits = is_spread && self.now < checkpoints.more_at;
-        let is_late = LATE <= self.now.since(checkpoints.more_at);
-        checkpoints.waits = waits;
-        if waits {
+        let is_late = LATENESS_MAX <= self.now.since(checkpoints.piece_due_at);
+        checkpoints.is_waiting = is_spread && self.now < checkpoints.piece_due_at;
+        let pace = if !is_spread || is_late {
+            Pace::Fast
+        } else if checkpoints.is_waiting {
             reached!(PieceSpread);
-        }
-        self.journal.pace_checkpoint(match is_spread && !is_late {
-            true if waits => Pace::Waiting,
-            true => Pace::Gentle,
-            false => Pace::Fast,
-        });
+            Pace::Waiting
+        } else {
+            Pace::Gentle
+        };
+        self.journal.pace_checkpoint(pace);
     }
 
     /// Why those who ask for a checkpoint would wait for long.
@@ -312,7 +317,7 @@ pub(super) fn time_for(bytes: u64, bytes_per_second: u64) -> Duration {
 pub(super) const LATELY: Duration = Duration::from_millis(100);
 
 /// One that is late by so much is written as fast as it can be.
-const LATE: Duration = Duration::from_millis(500);
+const LATENESS_MAX: Duration = Duration::from_millis(500);
 
 /// How long to wait before another checkpoint is tried, where there was no space for one; and how
 /// often that is doubled: up to about ten minutes.

@@ -41,6 +41,8 @@ marks! {
     QuorumBesideAbstainer = "quorum-beside-abstainer",
     /// So many say that they did not vote that nothing can be chosen, though no quorum speaks.
     ChoiceRuledOut = "choice-ruled-out",
+    /// A membership was voted for, and so many say that they did not vote that it cannot be chosen.
+    ChangeRuledOut = "change-ruled-out",
     /// Everyone answered, and what is left to the uncertain counts.
     EveryoneCounted = "everyone-counted",
     /// Too many abstain: a candidate waits for another answer.
@@ -260,8 +262,6 @@ marks! {
     NotedForLeaving = "noted-for-leaving",
     /// Who was left as the only voter judged its torn end anew.
     DoubtsOfOneAlone = "doubts-of-one-alone",
-    /// A membership that was voted for and cannot have been chosen was left out.
-    ChangeRuledOut = "change-ruled-out",
     /// A piece of a checkpoint was written later, so that commits beside it do not wait.
     PieceSpread = "piece-spread",
     /// A part of a checkpoint waited, so that commits beside it do not.
