@@ -113,7 +113,9 @@ fn run(state: &mut State, command: &Command) -> Result<String, JournalError> {
     Ok(match command.name.as_str() {
         "open" => {
             let segment_bytes = command.option_or("segment", 64 * 1024);
-            let options = Options { segment_bytes, ..Options::default() };
+            let default = Options::default();
+            let group_bytes_max = command.option_or("group", default.group_bytes_max);
+            let options = Options { segment_bytes, group_bytes_max, ..default };
             let who = ReplicaId(command.option_or("as", 1));
             let journal = Journal::open(state.disk.clone(), options, who)?;
             opened(state.journal.insert(journal))

@@ -432,13 +432,15 @@ fn begin_segment<D: Disk>(
     // is read.
     places.retain(|(slot, ..)| !head.damage.missing.contains(*slot));
     show(&mut shared.index.write(), head.number, &places);
+    // For groups behind the first one the superheader vouches alone, and may rot with them.
+    let vouched = if groups.len() == 1 { last_lsn } else { head.previous.last_lsn };
     Ok(Start {
         lanes,
         end: End { number: head.number, offset: end, last_lsn, link },
         length,
         promised,
         meta_seq,
-        slot_chosen: head.slot_chosen,
+        evidence: (vouched, head.slot_chosen),
         slot_end: head.slot_end,
         damage: head.damage,
     })

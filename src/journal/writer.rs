@@ -88,7 +88,8 @@ pub(super) struct Start<F> {
     pub(super) length: u64,
     pub(super) promised: Ballot,
     pub(super) meta_seq: u64,
-    pub(super) slot_chosen: Slot,
+    /// What is vouched for, by more than a superheader, to be durable and chosen.
+    pub(super) evidence: (Lsn, Slot),
     pub(super) slot_end: Slot,
     pub(super) damage: Damage,
 }
@@ -113,11 +114,10 @@ impl<D: Disk> Writer<D> {
             collector,
             flights: Flights::default(),
             content_lsn: start.end.last_lsn,
-            // What an opening writes is vouched for by its superheader.
-            evidence: (start.end.last_lsn, start.slot_chosen),
+            evidence: start.evidence,
             frontier: start.end.last_lsn,
             segment_durable: start.end.number,
-            slot_chosen: start.slot_chosen,
+            slot_chosen: start.evidence.1,
             lanes: start.lanes,
             end: start.end,
             spare: Spare::new(),
