@@ -4,9 +4,9 @@
 //! 1. the entry voted for at the highest ballot among a phase-1 quorum of answers that do not
 //!    abstain for that slot, and a no-op where none of them voted (*Paxos Made Simple*, section
 //!    2.2, P2c). Never "the longest log": any replica may lead, whatever it holds;
-//! 2. a no-op, where those who say that they did not vote are enough that nothing can be chosen;
-//!    before 1 where the entry would be a membership: it takes its own voters to lead under it, and
-//!    those may never have been there;
+//! 2. a no-op, where those who say that they did not vote are enough that nothing can be chosen.
+//!    This goes before 1 where the entry of 1 is a membership: to lead under that takes its own
+//!    voters, who may never have been there;
 //! 3. where every voter answered, and none of them is FAULTY there, the highest of what was voted
 //!    for and of what is left to those who are UNCERTAIN.
 //!
@@ -102,18 +102,19 @@ impl Phase1 {
     /// knows the first slot to be chosen, at this ballot or above. Its leader had a quorum's
     /// promises before, so at *b*, below, nothing is chosen any more that is proposed after.
     ///
-    /// Behind an entry that `ends` the search other voters decide; what these say does not matter.
+    /// Behind an entry that `is_change`, a membership, other voters decide; what these say does not
+    /// matter.
     pub(super) fn safe_entries(
         &self,
         quorum: &Quorum,
         first: Slot,
         alpha: u64,
-        ends: impl Fn(&Entry) -> bool,
+        is_change: impl Fn(&Entry) -> bool,
     ) -> Option<Vec<Entry>> {
         let mut safe = Vec::new();
         let (mut slot, mut holes) = (first, 0);
-        while holes < alpha && !safe.last().is_some_and(&ends) {
-            if let Some(entry) = self.safe_entry(quorum, slot, &ends)? {
+        while holes < alpha && !safe.last().is_some_and(&is_change) {
+            if let Some(entry) = self.safe_entry(quorum, slot, &is_change)? {
                 reached!(VoteAdopted);
                 if holes > 0 {
                     reached!(HoleFilled);
@@ -179,11 +180,12 @@ impl Phase1 {
                 reached!(QuorumBesideAbstainer);
             }
             let newest = newest.map(|vote| &vote.entry);
-            let is_vain = newest.is_some_and(is_change) && quorum.rules_out_choice(voteless);
-            if is_vain {
+            let is_change = newest.is_some_and(is_change);
+            let is_ruled_out = is_change && quorum.rules_out_choice(voteless);
+            if is_ruled_out {
                 reached!(ChangeRuledOut);
             }
-            Some(newest.filter(|_| !is_vain))
+            Some(newest.filter(|_| !is_ruled_out))
         } else if quorum.rules_out_choice(voteless) {
             reached!(ChoiceRuledOut);
             Some(None)
