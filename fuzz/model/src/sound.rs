@@ -165,7 +165,7 @@ fn changes() -> Vec<Sound> {
     let read = |settings| Settings { reads: [1, 0, 0], ..settings };
     let without_c = |name| to(&[&[1, 2]], name);
     vec![
-        sound(683_320, without_c("d: ABC -> AB, 2 slots, alpha 1")),
+        sound(683_420, without_c("d: ABC -> AB, 2 slots, alpha 1")),
         sound(1_143_406, Settings { alpha: 2, ..without_c("d: ABC -> AB, 2 slots") }),
         sound(12_933, slot(twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 1 slot")))),
         sound(3_826_193, twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 2 slots, alpha 1"))),
@@ -184,7 +184,7 @@ fn changes() -> Vec<Sound> {
 fn additions() -> Vec<Sound> {
     let slot = |settings| Settings { slots: 1, ..settings };
     vec![
-        sound(12_512, slot(added(2, C_OR_D, "d: AB -> ABC or ABD, 1 slot"))),
+        sound(23_744, slot(added(2, C_OR_D, "d: AB -> ABC or ABD, 1 slot"))),
         sound(19_188, once(added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, 1 ballot"))),
         sound(351_756, added(1, B_THEN_C, "d: A -> AB -> ABC, 2 slots, alpha 1")),
         sound(922_076, once(added(2, C_THEN_D, "d: AB -> ABC -> ABCD, 2 slots, 1 ballot"))),
@@ -206,7 +206,7 @@ fn added(voters: usize, successors: &'static [&'static [u64]], name: &'static st
 /// know of it. All is explored that can follow.
 fn behind_changes() -> Vec<Sound> {
     let joined = || past::unheard(past::chosen_by_who_stays());
-    let overtaken = behind(past::overtaken(), A_OR_AB, "d: behind ABC -> A, overtaken by AB");
+    let overtaken = behind(past::overtaken(), A_OR_ABD, "d: behind ABC -> A, overtaken by ABD");
     vec![
         sound(3_658_101, behind(past::proposed(), ABD, "d: half way ABC -> ABD, 2 slots")),
         sound(1_591_147, behind(past::chosen(), ABD, "d: behind ABC -> ABD, 2 slots")),
@@ -257,7 +257,7 @@ fn slots(slots: u64, alpha: u64, settings: Settings) -> Settings {
 const ABD: &[&[u64]] = &[&[1, 2, 4]];
 const ADE: &[&[u64]] = &[&[1, 4, 5]];
 const ABCD: &[&[u64]] = &[&[1, 2, 3, 4]];
-const A_OR_AB: &[&[u64]] = &[&[1], &[1, 2]];
+const A_OR_ABD: &[&[u64]] = &[&[1], &[1, 2, 4]];
 
 /// (e) Anyone takes in the state of a peer, once, at any time.
 fn states() -> Vec<Sound> {

@@ -340,14 +340,14 @@ fn behind_changes_must_not() -> Vec<Unsound> {
         inner(
             8,
             core::Bug::OvertakenFollows,
-            three(three_slots(behind(past::overtaken(), A_OR_AB, "what was overtaken follows"))),
+            three(three_slots(behind(past::overtaken(), A_OR_ABD, "what was overtaken follows"))),
         ),
     ]
 }
 
 const ABD: &[&[u64]] = &[&[1, 2, 4]];
 const ABCD: &[&[u64]] = &[&[1, 2, 3, 4]];
-const A_OR_AB: &[&[u64]] = &[&[1], &[1, 2]];
+const A_OR_ABD: &[&[u64]] = &[&[1], &[1, 2, 4]];
 
 /// Mistakes with the state of a peer: what it stands for, and what it does not.
 fn states_must_not() -> Vec<Unsound> {
