@@ -65,8 +65,8 @@ impl<D: Disk> Founding<D> {
     }
 
     /// Makes it the directory of a replica that agreed to `membership`, and has `image`, the state
-    /// below `slot`. When this returns, all of it is durable. Where it fails, the directory
-    /// must be removed: it is blank still, or cannot be opened, or only its name may not last.
+    /// below `slot`. When this returns, all of it is durable. Where it fails, the directory must be
+    /// removed: it is blank still, or cannot be opened, or, at the very last step, is whole.
     ///
     /// # Errors
     ///

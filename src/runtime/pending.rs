@@ -33,8 +33,8 @@ use crate::types::time::Moment;
 /// replica.
 ///
 /// Use [`Pending::wait`] in a thread, or `.await` on any executor. A waker runs on a thread of the
-/// replica, or of a caller that waits: it may call any replica, but one that blocks until another
-/// call is answered can hold up what comes from a peer until that call's deadline.
+/// replica, or of a caller that waits: it may call any replica; but a waker that blocks until
+/// another call is answered can hold up what comes from a peer until that call's deadline.
 ///
 /// ```
 /// use indelible::{RawTable, Replica};
