@@ -43,14 +43,16 @@ impl Collector {
         end: &End,
         length: u64,
         promised: (Ballot, u64),
+        slot_chosen: Slot,
         options: &Options,
     ) -> Self {
         let (promised, meta_seq) = promised;
+        let open = Group::empty(end.number, end.offset, length, end.last_lsn.next());
         Self {
             group_bytes_max: options.group_bytes_max,
             segment_bytes: options.segment_bytes,
             closed: VecDeque::new(),
-            open: Group::empty(end.number, end.offset, length, end.last_lsn.next()),
+            open: Group { slot_chosen, ..open },
             promised,
             meta_seq,
         }

@@ -103,8 +103,8 @@ impl<D: Disk> Writer<D> {
         segments: Segments,
     ) -> Self {
         let home = *shared.home.read();
-        let promised = (start.promised, start.meta_seq);
-        let collector = Collector::behind(&start.end, start.length, promised, &options);
+        let (promised, chosen) = ((start.promised, start.meta_seq), start.evidence.1);
+        let collector = Collector::behind(&start.end, start.length, promised, chosen, &options);
         Self {
             disk,
             shared,
@@ -117,7 +117,7 @@ impl<D: Disk> Writer<D> {
             evidence: start.evidence,
             frontier: start.end.last_lsn,
             segment_durable: start.end.number,
-            slot_chosen: start.evidence.1,
+            slot_chosen: chosen,
             lanes: start.lanes,
             end: start.end,
             spare: Spare::new(),
