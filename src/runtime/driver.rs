@@ -471,7 +471,8 @@ impl<D: Disk> Driver<D> {
         for held in output.send_when_durable {
             self.held.push(lsn, held);
         }
-        self.effects.send(output.send_now, self.fence.binding(self.journal.frontier().lsn()));
+        let told = self.fence.binding(self.journal.frontier().lsn());
+        self.effects.send(output.send_now, told);
         for (slot, entry) in output.chosen {
             self.apply(slot, &entry)?;
         }

@@ -25,7 +25,7 @@
 //!   last is remembered durably, and the directory is not fenced. That of a stranger never counts.
 //! * What is remembered of an opening never goes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::journal::disk::Disk;
@@ -49,8 +49,10 @@ pub(super) struct Fence {
     /// Whether a promise or a vote told of a later frontier than was written down.
     is_stale: bool,
     written_at: Moment,
-    /// The last frame of what this replica promised, voted for or was told.
-    bound_by: Lsn,
+    /// Where what this replica promised, voted for or was told ends in its journal, as far as that
+    /// was not seen to be durable; and where that ended which was.
+    bound: VecDeque<Lsn>,
+    bound_durably: Lsn,
     /// Who remembers a later state of this replica's own directory.
     told_by: Option<ReplicaId>,
 }
@@ -144,13 +146,19 @@ impl Fence {
 
     /// This replica promised, voted or was told something, which is in the journal up to `lsn`.
     pub(super) fn bind(&mut self, lsn: Lsn) {
-        self.bound_by = lsn;
+        if self.bound.back() != Some(&lsn) {
+            self.bound.push_back(lsn);
+        }
     }
 
-    /// What others are told where the journal is durable so far. A seal behind it, or what is known
+    /// How far the journal is durable, as others are told. A seal behind that, or what is known
     /// lazily, may be lost with a block of the disk: that makes nobody an earlier self.
-    pub(super) fn binding(&self, durable: Lsn) -> Lsn {
-        self.bound_by.min(durable)
+    pub(super) fn binding(&mut self, durable: Lsn) -> Lsn {
+        while let Some(lsn) = self.bound.front().copied().filter(|lsn| *lsn <= durable) {
+            self.bound.pop_front();
+            self.bound_durably = lsn;
+        }
+        self.bound_durably
     }
 
     pub(super) fn sightings(&self) -> Vec<Sighting> {
@@ -203,7 +211,8 @@ impl<D: Disk> Driver<D> {
         {
             recovered.doubts.promise_lost = true;
             let record = Record::Doubts(recovered.doubts.clone());
-            self.journal.append_lazy(&[record])?;
+            let lsn = self.journal.append_lazy(&[record])?;
+            self.fence.bind(lsn);
             self.appended_at = self.now;
         }
         self.step(Input::Fenced);

@@ -77,11 +77,13 @@ impl<D: Disk> Driver<D> {
     /// the core: its own promise and its own votes count like everyone's.
     pub(super) fn release_held(&mut self) -> bool {
         let frontier = self.journal.frontier();
+        let told = self.fence.binding(frontier.lsn());
         let mut any = false;
         let too_early = bugs::is_on(Bug::AckBeforeSync);
         while let Some(held) = self.held.pop_if(|lsn| lsn <= frontier.lsn() || too_early) {
             any = true;
             let mut envelope = held.release(frontier);
+            envelope.message.tell_frontier(told);
             if bugs::is_on(Bug::AckCurrentPromise)
                 && let (Message::Accepted(it), Some(view)) = (&mut envelope.message, self.view())
             {

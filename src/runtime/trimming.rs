@@ -110,7 +110,8 @@ impl<D: Disk> Driver<D> {
             records.push(Record::Sightings(sightings));
         }
         if !records.is_empty() {
-            self.journal.append_lazy(&records)?;
+            let lsn = self.journal.append_lazy(&records)?;
+            self.fence.bind(lsn);
             self.appended_at = self.now;
             self.fence.recorded(self.journal.last_lsn(), self.now);
         }

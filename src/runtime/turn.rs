@@ -12,7 +12,7 @@ use crate::types::edition::Edition;
 use crate::types::error::Error;
 use crate::types::ids::{Ballot, ClusterId, Lsn, ReplicaId, TxId};
 use crate::types::membership::Membership;
-use crate::types::message::{EncodedCommand, Envelope, Message};
+use crate::types::message::{EncodedCommand, Envelope};
 use crate::types::record::Sighting;
 use crate::types::time::Moment;
 
@@ -206,13 +206,9 @@ impl<D: Disk> Effects<D> {
         }
     }
 
-    /// These are sent as well. Heartbeats tell how far the journal is durable: up to `frontier`.
+    /// These are sent as well, and tell that the journal is durable up to `frontier`.
     pub(super) fn send(&mut self, mut sends: Vec<Envelope>, frontier: Lsn) {
-        for envelope in &mut sends {
-            if let Message::Heartbeat(heartbeat) = &mut envelope.message {
-                heartbeat.frontier = frontier;
-            }
-        }
+        sends.iter_mut().for_each(|envelope| envelope.message.tell_frontier(frontier));
         // Most turns send what one step says, and nothing else.
         match self.sends.is_empty() {
             true => self.sends = sends,

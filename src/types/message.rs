@@ -249,8 +249,8 @@ pub struct Heartbeat {
     pub slot_chosen: Slot,
     /// The ledger chain below `slot_chosen`.
     pub chain: Chain,
-    /// The last frame that was durable when this was sent, of those that hold what the sender
-    /// promised, voted for or was told. What is lost behind it is no loss.
+    /// How far the sender's journal was durable when this was sent: up to the last frame of what it
+    /// promised, voted for or was told. What is lost behind that is no loss.
     pub frontier: Lsn,
     /// The sender's count of heartbeats to the receiver in this boot.
     pub sent: u64,
@@ -281,7 +281,7 @@ pub struct Promise {
     /// Slots for which this replica cannot tell what it voted for. In none of them is the absence
     /// of a vote an answer, and a vote is only the newest that is left: "at least this".
     pub abstained: Vec<Abstention>,
-    /// How far the voter's journal was durable when this was sent.
+    /// As in [`Heartbeat`].
     pub frontier: Lsn,
 }
 
@@ -338,7 +338,7 @@ pub struct Accepted {
     pub incarnation: Incarnation,
     /// Where it voted.
     pub slots: SlotRange,
-    /// How far the voter's journal was durable when this was sent.
+    /// As in [`Heartbeat`].
     pub frontier: Lsn,
     /// Every slot below is known to be chosen from records that are as durable as these votes.
     pub slot_durable: Slot,
@@ -424,6 +424,16 @@ impl Message {
             Self::Promise(it) => Some(it.frontier),
             Self::Accepted(it) => Some(it.frontier),
             _ => None,
+        }
+    }
+
+    /// Tells so, where it tells that.
+    pub fn tell_frontier(&mut self, frontier: Lsn) {
+        match self {
+            Self::Heartbeat(it) => it.frontier = frontier,
+            Self::Promise(it) => it.frontier = frontier,
+            Self::Accepted(it) => it.frontier = frontier,
+            _ => {}
         }
     }
 
