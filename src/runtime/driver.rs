@@ -65,8 +65,8 @@ use super::writes::Asker;
 pub struct Driver<D: Disk> {
     pub(super) options: Options,
     pub(super) now: Moment,
-    /// What leases are measured by.
-    pub(super) uptime: Moment,
+    /// What the clocks showed last; what leases are measured by never goes back.
+    pub(super) clocks: Clocks,
 
     pub(super) journal: Journal<D>,
     pub(super) reader: Reader<D>,
@@ -99,7 +99,7 @@ pub struct Driver<D: Disk> {
     /// The same, for readers.
     pub(super) current: Arc<Current>,
     pub(super) tail: Tail,
-    /// The newest time given to an entry.
+    /// The newest time given to an entry, here or elsewhere.
     pub(super) time: Time,
 
     pub(super) tickets: Tickets,
@@ -175,7 +175,7 @@ impl<D: Disk> Driver<D> {
         let store = Arc::new(Store::new());
         let mut driver = Self {
             now,
-            uptime: Moment::ZERO,
+            clocks: Clocks::default(),
             reader: journal.reader(),
             held: HeldMessages::new(options.id),
             verdicts_journaled: Slot::ZERO,
@@ -443,14 +443,15 @@ impl<D: Disk> Driver<D> {
             self.forward_queue();
             return;
         }
-        let edition = self.edition();
+        let (edition, time) = (self.edition(), self.time.max(self.clocks.wall));
         while self.may_propose()
             && let Some(paxos) = &mut self.paxos
-            && let Some((entry, commands)) = self.batcher.next_entry(self.now, self.time, edition)
+            && let Some((entry, commands)) = self.batcher.next_entry(self.now, time, edition)
         {
             for (request, _) in commands.iter().filter(|(_, origin)| origin.is_none()) {
                 self.requests.writes.note_proposed(*request);
             }
+            self.time = time;
             let proposal = Proposal { entry: entry.clone(), commands };
             let earlier = self.proposals.insert(paxos.next_slot(), proposal);
             paxos.step(self.now, Input::Propose(entry));
@@ -471,8 +472,7 @@ impl<D: Disk> Driver<D> {
         for held in output.send_when_durable {
             self.held.push(lsn, held);
         }
-        let told = self.fence.binding(self.journal.frontier().lsn());
-        self.effects.send(output.send_now, told);
+        self.effects.send(output.send_now, self.fence.binding(self.journal.frontier().lsn()));
         for (slot, entry) in output.chosen {
             self.apply(slot, &entry)?;
         }

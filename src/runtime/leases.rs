@@ -22,10 +22,9 @@ impl<D: Disk> Driver<D> {
     pub(super) fn read_clocks(&mut self, clocks: Clocks) {
         let Clocks { now, uptime, wall } = clocks;
         self.now = self.now.max(now);
-        self.uptime = self.uptime.max(uptime);
-        self.time = self.time.max(wall);
+        self.clocks = Clocks { now, uptime: self.clocks.uptime.max(uptime), wall };
         if let Some(paxos) = &mut self.paxos {
-            paxos.set_uptime(self.uptime);
+            paxos.set_uptime(self.clocks.uptime);
         }
     }
 
@@ -43,10 +42,10 @@ impl<D: Disk> Driver<D> {
     /// A core that begins within a turn is told its time at once. At the opening no clock was read
     /// yet; then the first turn tells it.
     pub(super) fn core_begins_leases(&mut self) {
-        if Moment::ZERO < self.uptime
+        if Moment::ZERO < self.clocks.uptime
             && let Some(paxos) = &mut self.paxos
         {
-            paxos.set_uptime(self.uptime);
+            paxos.set_uptime(self.clocks.uptime);
         }
     }
 }

@@ -277,7 +277,8 @@ impl TxId {
         self.0
     }
 
-    /// How often the ledger was restored before this id was given.
+    /// How often the ledger was restored before this id was given; more where a restore was told to
+    /// go above an id of a later epoch.
     ///
     /// ```
     /// assert_eq!(indelible::TxId::ZERO.epoch(), 0);

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use indelible::ErrorKind;
 use indelible::sim::network::Fate;
 use indelible::types::message::Message;
+use indelible::{ErrorKind, TxId};
 
 use super::support::{Cluster, NOTES, TIMEOUT, for_seeds, is, nothing_survives};
 
@@ -96,6 +96,28 @@ fn suspended_leader_reads_nothing_old() {
             assert!(found.is_some(), "what was acknowledged is not read");
         }
         cluster.settle();
+    });
+}
+
+#[test]
+fn a_calendar_that_was_wrong_for_a_while_is_forgotten() {
+    // Once an entry bears a time, none behind it bears an earlier one. A machine that started with
+    // a wrong calendar, and wrote nothing while it had that, must not stamp anything with it.
+    const YEAR: i64 = 365 * 24 * 3_600_000;
+    for_seeds(3, |cluster| {
+        let leader = cluster.leader;
+        let newest = || {
+            let all = cluster.replica(leader).transactions(TxId::ZERO);
+            all.map(|it| it.unwrap().time()).last().unwrap()
+        };
+        cluster.write_some(leader, 1);
+        let before = newest();
+        cluster.change_clock(leader, |clock, _| clock.step_calendar(YEAR));
+        cluster.run_timeouts(4);
+        cluster.change_clock(leader, |clock, _| clock.step_calendar(-YEAR));
+        cluster.write_some(leader, 1);
+        let after = newest();
+        assert!(before <= after && after.0 - before.0 < YEAR / 2, "{before:?}, then {after:?}");
     });
 }
 
