@@ -67,7 +67,8 @@ pub struct Restored {
     /// How many entries of the log, of one transaction or many, are in the state though the replica
     /// that was left voted for them and did not know that they were chosen. They may have been
     /// acknowledged, and they may not; their transactions have ids of the new epoch, whichever they
-    /// had. None where it was restored from a backup.
+    /// had, and are judged anew: one that was refused before what it met was lost may succeed now.
+    /// None where it was restored from a backup.
     pub presumed: u64,
     /// How many places in the log before the last of those were empty: each is nothing, or an entry
     /// that was acknowledged and is lost.

@@ -183,7 +183,7 @@ impl Transaction {
     /// The answer is an error where a condition did not hold ([`Error::is_refused`]), a table was
     /// first written with other types, a key or value could not be encoded or is too large (4 KiB
     /// and 1 MiB), the transaction as a whole is too large (4 MiB), too much waits already
-    /// ([`Busy`](crate::ErrorKind::Busy)), or the disk of this replica or of the leader is full
+    /// ([`Busy`](crate::ErrorKind::Busy)), or the disk of this replica is full
     /// ([`StorageFull`](crate::ErrorKind::StorageFull)); and, as for every call, where the deadline
     /// passed ([`TimedOut`](crate::ErrorKind::TimedOut)) or this replica stopped. Only where
     /// [`Error::is_outcome_unknown`] may the transaction have happened.
