@@ -206,7 +206,7 @@ fn added(voters: usize, successors: &'static [&'static [u64]], name: &'static st
 /// know of it. All is explored that can follow.
 fn behind_changes() -> Vec<Sound> {
     let joined = || past::unheard(past::chosen_by_who_stays());
-    let overtaken = behind(past::overtaken(), A_OR_ABD, "d: behind ABC -> A, overtaken by ABD");
+    let overtaken = behind(past::overtaken(), A_OR_AB, "d: behind ABC -> A, overtaken by AB");
     vec![
         sound(3_658_101, behind(past::proposed(), ABD, "d: half way ABC -> ABD, 2 slots")),
         sound(1_591_147, behind(past::chosen(), ABD, "d: behind ABC -> ABD, 2 slots")),
@@ -257,7 +257,7 @@ fn slots(slots: u64, alpha: u64, settings: Settings) -> Settings {
 const ABD: &[&[u64]] = &[&[1, 2, 4]];
 const ADE: &[&[u64]] = &[&[1, 4, 5]];
 const ABCD: &[&[u64]] = &[&[1, 2, 3, 4]];
-const A_OR_ABD: &[&[u64]] = &[&[1], &[1, 2, 4]];
+const A_OR_AB: &[&[u64]] = &[&[1], &[1, 2]];
 
 /// (e) Anyone takes in the state of a peer, once, at any time.
 fn states() -> Vec<Sound> {
