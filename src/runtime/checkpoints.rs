@@ -197,10 +197,20 @@ impl<D: Disk> Driver<D> {
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
     }
 
+    /// Whether something was written lately, so that a disk and a processor that are busy with a
+    /// checkpoint would be missed.
+    pub(super) fn is_beside_commits(&self) -> bool {
+        self.now.since(self.appended_at) < LATELY
+    }
+
     /// Says how the next piece is to be written, and whether now.
     pub(super) fn pace_checkpoint(&mut self) {
+        let Some(begun_bytes) = self.checkpoints.begun_bytes else {
+            self.checkpoints.is_waiting = false;
+            return self.journal.pace_checkpoint(Pace::Fast);
+        };
         let bytes_per_second = self.options.checkpoint_bytes_per_second;
-        let is_beside_commits = self.now.since(self.appended_at) < LATELY;
+        let is_beside_commits = self.is_beside_commits();
         let (newest, checkpoints) = (self.slot_checkpointed(), &mut self.checkpoints);
         let written = self.journal.checkpoint_written_bytes();
         let more = written.saturating_sub(checkpoints.written_bytes);
@@ -210,11 +220,11 @@ impl<D: Disk> Driver<D> {
             true => checkpoints.piece_due_at + time_for(more, bytes_per_second),
             false => self.now,
         };
-        let is_next_due = |begun| self.options.checkpoint_bytes <= checkpoints.behind_bytes - begun;
+        let is_next_due = self.options.checkpoint_bytes <= checkpoints.behind_bytes - begun_bytes;
         // A peer waits for it, or cannot change who belongs before it is there.
         let is_wanted = newest < checkpoints.wanted_below || checkpoints.wanted_other.is_some();
-        let is_spread = checkpoints.begun_bytes.is_some_and(|begun| !is_next_due(begun))
-            && is_beside_commits
+        let is_spread = is_beside_commits
+            && !is_next_due
             && !is_wanted
             && matches!(self.stage, Stage::Serving)
             && !self.journal.lacks_space();
@@ -314,7 +324,7 @@ pub(super) fn time_for(bytes: u64, bytes_per_second: u64) -> Duration {
 
 /// For so long after something was written commits count as going on: a disk that is slow just then
 /// is one that a checkpoint would make slower.
-pub(super) const LATELY: Duration = Duration::from_millis(100);
+const LATELY: Duration = Duration::from_millis(100);
 
 /// One that is late by so much is written as fast as it can be.
 const LATENESS_MAX: Duration = Duration::from_millis(500);

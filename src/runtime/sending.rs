@@ -40,7 +40,7 @@ use crate::types::marks::reached;
 use crate::types::message::{CheckpointPart, Envelope, Message};
 use crate::types::time::Moment;
 
-use super::checkpoints::{LATELY, time_for};
+use super::checkpoints::time_for;
 use super::driver::Driver;
 use super::receiving::AGAIN_TIMEOUTS;
 
@@ -176,7 +176,7 @@ impl<D: Disk> Driver<D> {
     /// Reads what is wanted, where it is time.
     fn read_wanted(&mut self) {
         let now = self.now;
-        let is_beside_commits = now.since(self.appended_at) < LATELY;
+        let is_beside_commits = self.is_beside_commits();
         let bytes_max = PART_BYTES.min(self.options.message_bytes_max.max(PART_BYTES_MIN));
         let next_at = now + time_for(bytes_max as u64, self.options.checkpoint_bytes_per_second);
         for (to, sent) in &mut self.sending.to {
