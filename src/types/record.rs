@@ -171,11 +171,7 @@ impl Held {
     #[must_use]
     pub fn release(self, frontier: DurableFrontier) -> Envelope {
         let Self { to, mut message } = self;
-        match &mut message {
-            Message::Accepted(accepted) => accepted.frontier = frontier.lsn(),
-            Message::Promise(promise) => promise.frontier = frontier.lsn(),
-            _ => {}
-        }
+        message.tell_frontier(frontier.lsn());
         Envelope { to, message }
     }
 }
