@@ -177,6 +177,32 @@ fn numbers_of_frames_do_not_wrap_around() {
     }
 }
 
+/// In a cluster too, where anything else that is bad is passed: what one opening makes of such a
+/// journal the next one does not find again.
+#[test]
+fn numbers_of_frames_grow_from_place_to_place() {
+    for (frame, by) in [(10, 0_u64.wrapping_sub(1)), (10, 100)] {
+        let disk = journal_of(3);
+        let mut segment = Segment::load(&disk, 1);
+        let at = segment.frames[frame];
+        segment.add(at + LSN, by);
+        segment.store();
+        refused(&disk, "numbers of frames that do not grow");
+    }
+    // From segment to segment, where no superheader is left to tell which belong together.
+    let disk = journal_of(3);
+    drop(open(&disk).unwrap());
+    for number in [1, 3] {
+        let mut segment = Segment::load(&disk, number);
+        if number == 1 {
+            segment.add_to_frames(LSN, 100);
+        }
+        segment.store();
+        disk.open(&segment_name(number)).unwrap().write_at(0, &[0; SUPERHEADER_BYTES]).unwrap();
+    }
+    refused(&disk, "numbers of frames that do not grow");
+}
+
 #[test]
 fn numbers_of_promises_do_not_wrap_around() {
     for far in [1 << 62, u64::MAX - 2] {

@@ -116,6 +116,7 @@ mod index;
 pub mod job;
 pub mod lease;
 mod listing;
+mod numbers;
 mod pace;
 pub mod parts;
 pub mod reader;

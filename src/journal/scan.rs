@@ -40,6 +40,7 @@ use super::error::JournalError;
 use super::findings::{Damage, Findings};
 use super::frame::{COUNT_MAX, FRAME_ALIGNMENT, Header, Home, Kind};
 use super::index::Place;
+use super::numbers::Numbers;
 use super::salvage::Gap;
 use super::segment::{BLOCK_BYTES, End, Options, Superheader, segment_name};
 use super::source::{Bad, Expected, Source};
@@ -68,6 +69,8 @@ pub(super) struct Scan<F> {
     is_ours: bool,
     /// The highest number that a frame may have had.
     pub(super) lsn_seen: Lsn,
+    /// Those of the frames that were seen.
+    numbers: Numbers,
     /// Everything up to here was durable at some time.
     pub(super) evidence: Lsn,
     /// Everything up to here was durable, as some *frame* says. A superheader says so of the groups
@@ -128,6 +131,7 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             is_ours: false,
             lsn_seen: Lsn::ZERO,
+            numbers: Numbers::default(),
             evidence: known.durable_through,
             vouched: Lsn::ZERO,
             longest: Options::default().segment_bytes,
@@ -178,6 +182,9 @@ impl<F: File> Scan<F> {
             self.look_behind(number, BLOCK_BYTES as u64, false)?;
         }
         self.lsn_seen = self.lsn_seen.max(self.evidence);
+        if let Some((number, offset)) = self.numbers.fall() {
+            return Err(corrupt(number, offset, None, "numbers of frames that do not grow"));
+        }
         match self.foreign {
             // Not a single frame is ours: it is another journal.
             Some((number, home)) if !self.is_ours => chain::foreign(self.source.home, home, number),
@@ -340,6 +347,7 @@ impl<F: File> Scan<F> {
         self.evidence = self.evidence.max(header.durable_through);
         self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
+        self.numbers.see(header.segment, header.offset, header.lsn);
         self.found.hears(header);
         if header.kind != Kind::Promise || !bugs::is_on(Bug::PromiseNotRecovered) {
             self.promised = self.promised.max(header.ballot);
