@@ -266,7 +266,7 @@ const EAGER_BATCH_BYTES: usize = 64 * 1024;
 /// beside commits. On a machine of two processors that all replicas share, commits keep three
 /// quarters of their pace beside a transfer, and half of it where nothing is slowed down
 /// (`catchup.1g` and `checkpoint.p99` in docs/testing.md).
-const CHECKPOINT_BYTES_PER_SECOND: u64 = 24 * 1024 * 1024;
+const CHECKPOINT_BYTES_PER_SECOND: u64 = 28 * 1024 * 1024;
 
 /// Most batches of that size in flight.
 const BATCHES_IN_FLIGHT: usize = 4;

@@ -11,7 +11,7 @@ impl Replica {
     /// [`checkpoint_bytes`](crate::Config::checkpoint_bytes). Where nothing was applied since the
     /// newest one, this is answered at once.
     ///
-    /// It takes as long as the state is large, longer beside commits (24 MiB a second), and has no
+    /// It takes as long as the state is large, longer beside commits (28 MiB a second), and has no
     /// deadline of its own.
     ///
     /// # Errors
