@@ -69,6 +69,8 @@ pub(super) struct Findings {
     pub(super) slot_chosen: Slot,
     /// Slots from `slot_chosen` on whose chosen entry a peer told.
     chosen: BTreeSet<Slot>,
+    /// Slots below `slot_chosen` whose chosen entry a peer told. It stands in the index.
+    told: SlotSet,
     /// Slots for which was voted behind what is chosen, by who did not know that any more.
     voted_behind: BTreeSet<Slot>,
     /// The newest votes from `slot_chosen` on.
@@ -147,6 +149,7 @@ impl Findings {
             lost_behind_promise: false,
             slot_chosen: front,
             chosen: BTreeSet::new(),
+            told: SlotSet::default(),
             voted_behind: BTreeSet::new(),
             votes: BTreeMap::new(),
             index,
@@ -206,7 +209,7 @@ impl Findings {
                 self.settle(slot);
             }
             _ if slot >= self.slot_chosen => drop(self.chosen.insert(slot)),
-            _ => self.settle(slot),
+            _ => self.settle_told(slot),
         }
         true
     }
@@ -217,7 +220,7 @@ impl Findings {
         while self.chosen.first().is_some_and(|slot| *slot <= self.slot_chosen) {
             let slot = self.chosen.pop_first().unwrap_or_default();
             self.slot_chosen = self.slot_chosen.max(slot.next());
-            self.settle(slot);
+            self.settle_told(slot);
         }
         while self.votes.first_key_value().is_some_and(|(slot, _)| *slot < self.slot_chosen) {
             self.votes.pop_first();
@@ -347,6 +350,11 @@ impl Findings {
         let (mut faulty, mut uncertain) = (self.rotten.clone(), self.torn.clone());
         join(&mut faulty, &self.written.faulty);
         join(&mut uncertain, &self.written.uncertain);
+        // Who wrote a doubt down may not have known of what was told, nor may what is lost behind it.
+        for range in self.told.ranges() {
+            faulty.remove(*range);
+            uncertain.remove(*range);
+        }
         // A torn copy never weakens what is faulty.
         faulty.ranges().iter().for_each(|range| uncertain.remove(*range));
         let in_doubt = |slot: &&Slot| faulty.contains(**slot) || uncertain.contains(**slot);
@@ -382,6 +390,12 @@ impl Findings {
             true => Some(true),
             false => is_in([&self.torn, &self.written.uncertain]).then_some(false),
         }
+    }
+
+    /// What a peer told is true whatever is in doubt about it, now and later.
+    fn settle_told(&mut self, slot: Slot) {
+        self.told.insert(SlotRange::one(slot));
+        self.settle(slot);
     }
 
     fn settle(&mut self, slot: Slot) {
