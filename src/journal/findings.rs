@@ -19,8 +19,9 @@
 //! Those frames stand before the region, or are lost in it. So a lost vote was for a slot below the
 //! highest slot seen, + 2 alpha, + the frames that fit the bytes that are lost; or below one that
 //! was lost or in doubt before, of which the head of a group speaks. That bound is for a region
-//! behind which nothing is whole. Each group says how far the slots of all frames before its
-//! own end reach, whether they are read or lost: the next whole group limits the suspicion to that.
+//! behind which nothing is whole. Each group says how far the slots of all frames before its own
+//! reach, whether they are read or lost, and how far doubts did: behind a region the next head says
+//! where suspicion ends, also where that is farther than the bound.
 //!
 //! **When all is read**, with `slot_chosen` at k: a suspect slot below k is *missing*, its entry
 //! must be fetched; from k on it is FAULTY, or UNCERTAIN where nothing proves that what is lost
@@ -83,8 +84,11 @@ pub(super) struct Findings {
     pub(super) sightings: Vec<Sighting>,
     /// Suspect since a region is bad that was durable.
     rotten: SlotSet,
-    /// No whole group behind the last bad region has said yet how far votes reached.
-    is_unlimited: bool,
+    /// Suspect up to where the next head of a group says that votes and doubts reached: none was
+    /// found yet behind the last bad region.
+    unlimited: SlotSet,
+    /// Suspect since doubts may be lost with a bad region, where none are left that name them.
+    doubted: SlotSet,
     /// Suspect since the tail is torn.
     torn: SlotSet,
     /// Suspect since it was written down.
@@ -157,7 +161,8 @@ impl Findings {
             spoken_end: front,
             sightings: Vec::new(),
             rotten: SlotSet::default(),
-            is_unlimited: false,
+            unlimited: SlotSet::default(),
+            doubted: SlotSet::default(),
             torn: SlotSet::default(),
             written: Doubts::default(),
             just_written: None,
@@ -173,8 +178,10 @@ impl Findings {
         // Who speaks of no newer promise was written before there was one.
         self.lost_behind_promise &= header.meta_seq > self.promise.0;
         let &Header { kind, slot, ballot, segment, offset, .. } = header;
-        if kind == Kind::Group && slot > Slot::ZERO && std::mem::take(&mut self.is_unlimited) {
-            self.rotten.remove(SlotRange { first: slot, end: Slot(u64::MAX) });
+        if kind == Kind::Group && slot > Slot::ZERO && !self.unlimited.is_empty() {
+            join(&mut self.doubted, &std::mem::take(&mut self.unlimited));
+            self.doubted.remove(all_from(slot));
+            self.rotten.remove(all_from(slot));
         }
         match kind {
             Kind::Group => self.spoken_end = self.spoken_end.max(slot),
@@ -251,6 +258,8 @@ impl Findings {
                 reached!(DoubtsRead);
             }
             self.rotten = SlotSet::default();
+            self.unlimited = SlotSet::default();
+            self.doubted = SlotSet::default();
         }
         // What was promised and is lost stays lost.
         let promise_lost = doubts.promise_lost || self.written.promise_lost;
@@ -278,7 +287,7 @@ impl Findings {
         self.note_region(place);
         let range = self.suspect(bytes, frames);
         self.rotten.insert(range);
-        self.is_unlimited = true;
+        self.unlimited.insert(all_from(range.first));
         // What settled a doubt may be lost here too, and later doubts that leave it out rely on it.
         join(&mut self.rotten, &self.written.faulty);
         join(&mut self.rotten, &self.written.uncertain);
@@ -350,6 +359,9 @@ impl Findings {
         let (mut faulty, mut uncertain) = (self.rotten.clone(), self.torn.clone());
         join(&mut faulty, &self.written.faulty);
         join(&mut uncertain, &self.written.uncertain);
+        let mut doubted = std::mem::take(&mut self.doubted);
+        uncertain.ranges().iter().for_each(|range| doubted.remove(*range));
+        join(&mut faulty, &doubted);
         // Who wrote a doubt down may not have known of what was told, nor may what is lost behind it.
         for range in self.told.ranges() {
             faulty.remove(*range);
@@ -400,6 +412,8 @@ impl Findings {
 
     fn settle(&mut self, slot: Slot) {
         self.rotten.remove_slot(slot);
+        self.unlimited.remove_slot(slot);
+        self.doubted.remove_slot(slot);
         self.written.faulty.remove_slot(slot);
         self.written.uncertain.remove_slot(slot);
     }
@@ -421,6 +435,11 @@ impl Findings {
         let parts = self.regions.iter().flatten().flat_map(|part| part.to_le_bytes());
         ContentHash::of(&parts.collect::<Vec<_>>()).0 as u64
     }
+}
+
+/// A slot and all behind it.
+fn all_from(slot: Slot) -> SlotRange {
+    SlotRange { first: slot, end: Slot(u64::MAX) }
 }
 
 /// Adds the slots of one set to another.
