@@ -1,11 +1,13 @@
 //! That the numbers of frames grow from place to place.
 //!
 //! Each frame has the next number, is written behind the one before, and no place is written
-//! twice: what a segment held under another number counts for nothing. What an opening passes by
-//! unread has used up its numbers too. So of two frames that stand in their places the one that
-//! stands further back has the lower number, whatever became of those between. Damage cannot
-//! change that; where it is otherwise, somebody has made the frames, and what they say of each
-//! other leads nowhere: what one opening finds the next one may not.
+//! twice: what a segment held under another number counts for nothing. So of two frames that count
+//! the one that stands further back has the higher number, whatever became of those between.
+//! Damage cannot change that; where it is otherwise, somebody has made the frames, and what they
+//! say of each other leads nowhere: what one opening finds the next one may not.
+//!
+//! Not so of what an opening left that did not end. The next one uses its numbers up where it can
+//! read them, and goes on without where it cannot; a sector may be read again the time after.
 //!
 //! Not here: which numbers are lost (`salvage`).
 

@@ -137,6 +137,9 @@ impl<F: File> Scan<F> {
                 self.lose_the_rest(number, offset, header.offset);
                 return self.ends_in_gap(link, rest);
             }
+            if !is_cut {
+                self.see(link, &header);
+            }
             at = header.offset
                 + match !is_cut && self.salvage(&stray)? {
                     true => header.frame_bytes() as u64,

@@ -225,6 +225,7 @@ impl<F: File> Scan<F> {
                     if link.was_cut(whole.frames[0].0.lsn) {
                         break;
                     }
+                    whole.frames.iter().for_each(|Seen(header)| self.see(link, header));
                     self.leave_gap(&whole, offset);
                     offset = whole.end.offset;
                     self.accept(whole, link.end.is_some())?;
@@ -347,10 +348,17 @@ impl<F: File> Scan<F> {
         self.evidence = self.evidence.max(header.durable_through);
         self.vouched = self.vouched.max(header.durable_through);
         self.lsn_seen = self.lsn_seen.max(header.lsn);
-        self.numbers.see(header.segment, header.offset, header.lsn);
         self.found.hears(header);
         if header.kind != Kind::Promise || !bugs::is_on(Bug::PromiseNotRecovered) {
             self.promised = self.promised.max(header.ballot);
+        }
+    }
+
+    /// Compares the number of a frame that counts, unless it stands where only an opening that did
+    /// not end may have written: the next one may not have been able to read that.
+    pub(super) fn see(&mut self, link: &Link, header: &Header) {
+        if link.certain || !self.rot.is_alone() {
+            self.numbers.see(header.segment, header.offset, header.lsn);
         }
     }
 
