@@ -187,8 +187,8 @@ impl<D: Disk> Engine<D> {
     /// Takes turns until no event is left, the first of them perhaps without one, since time has
     /// passed. Whose answer is awaited is woken behind that, since anybody's code runs then: it may
     /// wait for one whose event came meanwhile, who found the driver taken. Where events go on
-    /// coming, the clock is asked to look after them, and some are woken by `wake`: not by the
-    /// clock itself.
+    /// coming, the clock is asked to look after them, and some are woken before. `wake` wakes them:
+    /// the clock does not do that itself, since who is woken may wait for what only the clock ends.
     fn drive_with(
         &self,
         driver: MutexGuard<'_, Driver<D>>,
@@ -207,7 +207,9 @@ impl<D: Disk> Engine<D> {
             wakers.extend(self.take_turn(driver, false));
             turns += 1;
         }
-        wake_all(wakers);
+        if !wakers.is_empty() {
+            wake(wakers);
+        }
     }
 
     /// Takes all events there are, and does what they bring about. Callers are answered without the

@@ -1,5 +1,9 @@
 //! Every call is answered within its deadline, and as what it is.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use indelible::{Config, ErrorKind, Pending, Replica, TxId};
@@ -44,6 +48,33 @@ fn without_a_leader_nothing_is_proposed_and_all_time_out() {
     assert_eq!((status.leader, status.failures_tolerated), (None, None));
     assert_eq!(replica.stale_snapshot().txid(), TxId::ZERO);
     assert_eq!(replica.transactions(TxId::ZERO).count(), 0);
+    replica.close().unwrap();
+}
+
+/// Waits for another call of the replica where it is woken.
+struct Waits(Replica, Sender<ErrorKind>);
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {
+        let err = self.0.put(NOTES, 2, b"y").wait().unwrap_err();
+        self.1.send(err.kind()).unwrap();
+    }
+}
+
+/// Nothing but the clock answers where there is no leader, and it must not wait for itself.
+#[test]
+fn a_waker_that_waits_for_another_call_holds_up_no_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let peers = crate::cluster::addresses(3);
+    let builder = Replica::builder(directory.path()).id(2).peers(peers).config(impatient());
+    let replica = builder.open().unwrap();
+    let (told, woken) = channel();
+    let waker = Waker::from(Arc::new(Waits(replica.clone(), told)));
+    let mut put = Box::pin(replica.put(NOTES, 1, b"x"));
+    assert!(put.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let kind = woken.recv_timeout(PATIENCE).expect("the deadline of the second call comes too");
+    assert_eq!(kind, ErrorKind::TimedOut);
+    assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     replica.close().unwrap();
 }
 
