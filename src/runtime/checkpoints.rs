@@ -221,8 +221,11 @@ impl<D: Disk> Driver<D> {
             false => self.now,
         };
         let is_next_due = self.options.checkpoint_bytes <= checkpoints.behind_bytes - begun_bytes;
-        // A peer waits for it, or cannot change who belongs before it is there.
-        let is_wanted = newest < checkpoints.wanted_below || checkpoints.wanted_other.is_some();
+        // A peer waits for it, or cannot change who belongs before it is there; or this replica
+        // waits for a peer's, which comes only behind it.
+        let is_wanted = newest < checkpoints.wanted_below
+            || checkpoints.wanted_other.is_some()
+            || self.receiving.is_some();
         let is_spread = is_beside_commits
             && !is_next_due
             && !is_wanted
