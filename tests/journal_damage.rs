@@ -284,6 +284,8 @@ struct Model {
     chosen: BTreeSet<u64>,
     held: BTreeSet<u64>,
     doubted: BTreeSet<u64>,
+    /// Known to be chosen, and the entry was told in a frame that is whole.
+    told: BTreeSet<u64>,
 }
 
 impl Model {
@@ -317,7 +319,7 @@ impl Model {
 
     fn take(&mut self, kind: Kind, slot: u64) {
         self.held.insert(slot);
-        if kind == Kind::Vote || slot < self.slot_chosen {
+        if kind == Kind::Vote {
             self.doubted.remove(&slot);
         } else {
             // True whatever is lost behind it.
@@ -330,14 +332,14 @@ impl Model {
         self.slot_chosen = self.slot_chosen.max(slot_chosen);
         while let Some(slot) = self.chosen.first().copied().filter(|it| *it <= self.slot_chosen) {
             self.chosen.remove(&slot);
-            self.doubted.remove(&slot);
+            self.told.insert(slot);
             self.slot_chosen = self.slot_chosen.max(slot + 1);
         }
     }
 
     fn is_named(&self, slot: u64) -> bool {
         let is_missing = slot < self.slot_chosen && !self.held.contains(&slot);
-        self.doubted.contains(&slot) || is_missing
+        is_missing || self.doubted.contains(&slot) && !self.told.contains(&slot)
     }
 }
 
