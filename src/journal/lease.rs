@@ -52,10 +52,11 @@ impl<D: Disk> Journal<D> {
 
     /// The time of all longer leases has passed. Where one of them cannot be forgotten, the next
     /// opening waits for it once more. Once this journal let go of the directory, the files are
-    /// another opening's, and stay; and after a failure nothing is changed any more.
+    /// another opening's, and stay; and after a failure nothing is changed any more: what is still
+    /// under way may have failed.
     pub fn forget_longer_leases(&mut self, length: Duration) {
         let failed = self.writer.as_ref().is_some_and(|writer| writer.check_poison().is_err());
-        if self.lock.is_none() || failed {
+        if self.lock.is_none() || failed || self.under_way > 0 {
             return;
         }
         let longest = millis_of(length);
@@ -96,7 +97,9 @@ const PREFIX: &str = "lease-";
 mod tests {
     use super::*;
     use crate::journal::{MemoryDisk, Options};
-    use crate::types::ids::ReplicaId;
+    use crate::types::ids::{Ballot, ReplicaId, Slot};
+    use crate::types::membership::{Member, Membership};
+    use crate::types::record::Record;
 
     #[test]
     fn the_longest_lease_is_found_again_until_it_is_forgotten() {
@@ -120,6 +123,26 @@ mod tests {
         journal.forget_longer_leases(Duration::ZERO);
         assert_eq!(next.longest_lease().expect("it is read"), 3 * second);
         let mut journal = next;
+        journal.forget_longer_leases(Duration::ZERO);
+        assert_eq!(journal.longest_lease().expect("it is read"), Duration::ZERO);
+    }
+
+    #[test]
+    fn nothing_is_forgotten_while_a_job_may_have_failed() {
+        let (disk, second) = (MemoryDisk::new(), Duration::from_secs(1));
+        let mut journal = Journal::open(disk, Options::default(), ReplicaId(1)).expect("it opens");
+        let incarnation = journal.identity().incarnation;
+        let own = Member { id: ReplicaId(1), incarnation, address: String::new() };
+        let membership = Membership::majority(vec![own]).expect("one voter is a membership");
+        journal.agree(&membership, true).expect("there is room");
+        journal.note_lease(second).expect("there is room");
+        let ballot = Ballot { round: 1, leader: ReplicaId(1) };
+        journal.append(&[Record::Promise { ballot }], Slot::ZERO).expect("it is not poisoned");
+        let job = journal.next_job().expect("it is not poisoned").expect("there is a group");
+        let done = job.run();
+        journal.forget_longer_leases(Duration::ZERO);
+        assert_eq!(journal.longest_lease().expect("it is read"), second);
+        journal.complete(done).expect("nothing failed");
         journal.forget_longer_leases(Duration::ZERO);
         assert_eq!(journal.longest_lease().expect("it is read"), Duration::ZERO);
     }

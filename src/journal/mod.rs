@@ -181,6 +181,8 @@ pub struct Journal<D: Disk> {
     unread: VecDeque<Job<D>>,
     reads: bool,
     parts: Vec<Part<D>>,
+    /// How many jobs were handed out whose outcome was not taken in yet.
+    under_way: usize,
     /// Last, so that it is released after everything else. `None` once it was released early.
     lock: Option<D::Lock>,
 }
@@ -216,6 +218,7 @@ impl<D: Disk> Journal<D> {
             writer,
             unread: VecDeque::new(),
             reads: false,
+            under_way: 0,
             parts: Vec::new(),
             lock: Some(lock),
         })
@@ -334,6 +337,12 @@ impl<D: Disk> Journal<D> {
     ///
     /// Where the journal is poisoned.
     pub fn next_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
+        let job = self.due_job()?;
+        self.under_way += usize::from(job.is_some());
+        Ok(job)
+    }
+
+    fn due_job(&mut self) -> Result<Option<Job<D>>, JournalError> {
         let Some(writer) = &mut self.writer else { return Ok(None) };
         if let Some(job) = writer.next_job()? {
             return Ok(Some(job));
@@ -368,6 +377,7 @@ impl<D: Disk> Journal<D> {
     /// Where the job failed, or one before it did: the journal is poisoned, for good. That there is
     /// no space for the next segment is no failure.
     pub fn complete(&mut self, done: Done<D>) -> Result<DurableFrontier, JournalError> {
+        self.under_way -= 1;
         let writer = self.writer.as_mut().expect("jobs are handed out in a formed cluster only");
         match done.0 {
             Outcome::Checkpoint(result) => {
