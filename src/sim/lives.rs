@@ -70,7 +70,16 @@ pub fn run(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
 /// As [`run`], of the journal of a member of a cluster in which the others choose, too.
 #[must_use]
 pub fn run_member(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
-    let mut member = Lived::new(seed);
+    run_lived(Lived::new(seed), traces)
+}
+
+/// As [`run_member`], and the medium is damaged behind openings that did not end, too.
+#[must_use]
+pub fn run_harsh_member(seed: u64, traces: bool) -> (Option<Violation>, Vec<String>) {
+    run_lived(Lived::new(seed).harsh(), traces)
+}
+
+fn run_lived(mut member: Lived, traces: bool) -> (Option<Violation>, Vec<String>) {
     member.traces = traces;
     let violation = arena::caught(|| member.run());
     (violation, member.trace)

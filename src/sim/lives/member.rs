@@ -51,6 +51,8 @@ pub(super) struct Member {
     alpha: u64,
     /// How often, of a thousand times, the medium is damaged between two lives.
     damage: u64,
+    /// Also behind openings that did not end.
+    harsh: bool,
     fates: Fates,
     memory: Memory,
     states: States,
@@ -77,6 +79,7 @@ impl Member {
             options,
             alpha,
             damage,
+            harsh: false,
             fates: Fates::default(),
             memory: Memory::default(),
             states: States::default(),
@@ -84,6 +87,10 @@ impl Member {
             traces: false,
             trace: Vec::new(),
         }
+    }
+
+    pub(super) fn harsh(self) -> Self {
+        Self { harsh: true, ..self }
     }
 
     pub(super) fn run(&mut self) {
@@ -118,6 +125,9 @@ impl Member {
 
     /// An opening that is cut short after any operation, or of which something fails.
     fn open_in_vain(&mut self) {
+        if self.harsh {
+            self.look();
+        }
         let when = When::after(self.rng.below(6));
         let failure = *self.rng.pick(&[SyncFailure::Keep, SyncFailure::Revert]);
         match self.rng.below(4) {
@@ -133,6 +143,22 @@ impl Member {
             false => self.disk.process_crash(),
         }
         self.rot_state();
+        if self.harsh && self.rng.per_mille(self.damage / 2) {
+            self.ravage();
+        }
+    }
+
+    /// An opening that does not end may write down what it found, and leave out what is needless by
+    /// that. Where what it found is damaged then, it is the newest that is left.
+    fn look(&mut self) {
+        let disk = SimDisk::seeded(0);
+        disk.restore(&self.disk.image());
+        let opened = open_as(disk.mount(), self.options, |voters| {
+            Membership::flexible(voters, 2, 2, self.alpha)
+        });
+        if let Ok(mut journal) = opened {
+            self.memory.forget_needless(journal.recovered().slot_chosen, &self.fates);
+        }
     }
 
     /// Returns whether it goes on: without its promise it never votes again.
@@ -391,12 +417,16 @@ impl Member {
         }
         self.rot_state();
         if self.rng.per_mille(self.damage) {
-            let promised = self.memory.promised();
-            let Ravaged { lines, is_promise_known } =
-                ravage::ravage(&self.disk, promised, &mut self.rng);
-            self.memory.damage(is_promise_known);
-            self.tell(|| format!("damage {lines:?}, promise known: {is_promise_known}"));
+            self.ravage();
         }
+    }
+
+    fn ravage(&mut self) {
+        let promised = self.memory.promised();
+        let Ravaged { lines, is_promise_known } =
+            ravage::ravage(&self.disk, promised, &mut self.rng);
+        self.memory.damage(is_promise_known);
+        self.tell(|| format!("damage {lines:?}, promise known: {is_promise_known}"));
     }
 
     fn cut_power(&mut self, bound: u64) {

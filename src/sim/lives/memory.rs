@@ -160,7 +160,7 @@ impl Memory {
 
     /// An opening that knows a slot to be chosen, as it was told, need not keep a vote that had no
     /// part in that: for something else, or cast later.
-    fn forget_needless(&mut self, slot_chosen: Slot, fates: &Fates) {
+    pub(super) fn forget_needless(&mut self, slot_chosen: Slot, fates: &Fates) {
         let (told, cast) = (&self.told, &self.cast);
         self.votes.retain(|slot, Vote { ballot, is_behind_told }| {
             let is_chosen = cast.get(&(*slot, *ballot)) == fates.chosen(*slot);
