@@ -94,8 +94,7 @@ pub(super) fn open<D: Disk>(
     let mut identity = identity_of(&**disk, who, &names, &numbers)?;
     let shared_from = sharing::shared_from(&names, &identity);
     let alone = shared_from.is_none();
-    let front = identity.front;
-    let checkpoints = find_checkpoints(&**disk, &mut identity, alone)?;
+    let (checkpoints, begins_behind) = find_checkpoints(&**disk, &mut identity, alone)?;
     let newest = checkpoints.whole.first().map(Checkpoint::header);
     let scan = |rot| scan(&**disk, &identity, rot, newest, &numbers);
     let mut scan = match alone {
@@ -114,8 +113,9 @@ pub(super) fn open<D: Disk>(
         index: RwLock::new(std::mem::take(&mut scan.found.index)),
         files: RwLock::new(BTreeMap::new()),
     });
-    if identity.front != front {
-        // Said before a segment says what is chosen that rests on it.
+    if begins_behind {
+        // Said before a segment says what is chosen that rests on it; and again where it was: the
+        // name of what was read may be lost yet.
         identity::replace(&**disk, &identity)?;
     }
     let mut writer = match scan.is_begun {
@@ -226,12 +226,12 @@ pub(super) fn lock<D: Disk>(disk: &D) -> Result<D::Lock, JournalError> {
 
 /// The checkpoints, of which one reaches back to where the journal begins; in a cluster, what is
 /// lost with such a one comes from the others. That the journal begins behind one that came from a
-/// peer, that one says, and nothing else needs to.
+/// peer, that one says, and nothing else needs to; returned with them is whether it does.
 fn find_checkpoints<D: Disk>(
     disk: &D,
     identity: &mut Identity,
     alone: bool,
-) -> Result<checkpoint::Found<D>, JournalError> {
+) -> Result<(checkpoint::Found<D>, bool), JournalError> {
     let found = checkpoint::find(disk, identity.home(), identity.replica)?;
     let newest = found.whole.first().map_or(Slot::ZERO, |newest| newest.header().slot);
     if newest < identity.front.slot {
@@ -243,8 +243,9 @@ fn find_checkpoints<D: Disk>(
         reached!(CheckpointsLost);
     }
     let from = found.whole.iter().map(|whole| whole.header().journal_from).max();
-    identity.front.slot = identity.front.slot.max(from.unwrap_or_default());
-    Ok(found)
+    let from = from.unwrap_or_default();
+    identity.front.slot = identity.front.slot.max(from);
+    Ok((found, from > Slot::ZERO && from == identity.front.slot))
 }
 
 /// Reads and checks everything.
@@ -255,7 +256,6 @@ fn scan<D: Disk>(
     checkpoint: Option<CheckpointHeader>,
     numbers: &[u64],
 ) -> Result<Scan<D::File>, JournalError> {
-    let membership = identity.membership.as_ref();
     let slot_checkpointed = checkpoint.map_or(Slot::ZERO, |newest| newest.slot);
     let known = Known {
         home: identity.home(),
@@ -267,7 +267,7 @@ fn scan<D: Disk>(
         front: identity.front,
         slot_first: identity.front.slot.min(slot_checkpointed),
     };
-    Scan::run(disk, known, membership.map(Membership::alpha), numbers)
+    Scan::run(disk, known, identity.membership.as_ref().map(Membership::alpha), numbers)
 }
 
 fn recovered<F: File>(
