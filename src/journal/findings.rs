@@ -362,7 +362,7 @@ impl Findings {
         let mut doubted = std::mem::take(&mut self.doubted);
         uncertain.ranges().iter().for_each(|range| doubted.remove(*range));
         join(&mut faulty, &doubted);
-        // Who wrote a doubt down may not have known of what was told, nor may what is lost behind it.
+        // Who wrote a doubt down may not have known that it was told.
         for range in self.told.ranges() {
             faulty.remove(*range);
             uncertain.remove(*range);
