@@ -231,6 +231,25 @@ fn full_replica_refuses_reads_that_it_cannot_serve() {
 }
 
 #[test]
+fn who_is_alone_goes_on_being_read_when_its_disk_is_full() {
+    // It knows what is newest, and nobody else can lead.
+    for_seeds(1, |cluster| {
+        let a = cluster.leader;
+        cluster.disk(a).set_room(Some(cluster.below(40_000)));
+        let mut writes = (0..200).map(|_| cluster.end(cluster.begin(a, 6000)));
+        assert!(writes.any(|result| result.is_err_and(|err| err.is_storage_full())));
+        let begun = cluster.now();
+        assert!(cluster.replica(a).get(NOTES, 0).wait().unwrap().is_some());
+        assert!(cluster.replica(a).snapshot().wait().is_ok());
+        assert!(cluster.now() < begun + Duration::from_millis(500), "it waited for something");
+        cluster.disk(a).set_room(None);
+        cluster.expect("it takes writes again", |sim| !sim.report(a).unwrap().storage_full);
+        cluster.write_some(a, 3);
+        cluster.settle();
+    });
+}
+
+#[test]
 fn leader_with_hung_disk_is_replaced() {
     // tikv #6224, openraft #1651, pd #10746: a leader whose disk hangs says that it is there, and
     // nothing goes on.
