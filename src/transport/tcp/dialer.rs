@@ -87,10 +87,12 @@ impl Dialer<'_> {
     /// outgoing one.
     fn dial(&self) -> io::Result<Arc<TcpStream>> {
         let Self { shared, peer, .. } = self;
-        let deadline = (self.clock)() + shared.options.connect_timeout;
-        let mut attempt = Attempt { address: peer.address(), deadline };
+        let mut attempt = Attempt { address: peer.address(), deadline: Moment::ZERO };
         let mut connected = Err(io::ErrorKind::NotFound.into());
         for address in attempt.address.text.to_socket_addrs()?.take(ADDRESSES_MAX) {
+            // Each has its own: how long the name took, or an address that swallows packets, is
+            // not the fault of the next one.
+            attempt.deadline = (self.clock)() + shared.options.connect_timeout;
             connected = socket::connect(address, self.waker, &|| self.left(&attempt));
             if connected.is_ok() {
                 break;

@@ -12,6 +12,7 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -21,6 +22,9 @@ use crate::transport::{PeerCounters, Refusal, Refused};
 use crate::types::ids::{Boot, ReplicaId};
 use crate::types::message::Message;
 use crate::types::time::Moment;
+
+/// How long a connection waits for its turn before it looks whether another took its place.
+const TURN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A peer, or a stranger.
 pub struct Peer {
@@ -213,17 +217,31 @@ impl Peer {
 
     /// Delivers what the connection at `place` brought; false where that is no longer current.
     pub fn deliver(&self, place: Place, deliver: impl FnOnce()) -> bool {
-        let _turn = self.turn.lock();
-        let current = self.incoming.lock().newest == place.number && !self.is_retired();
+        let is_current = || self.incoming.lock().newest == place.number && !self.is_retired();
+        let Some(_turn) = self.turn_while(is_current) else { return false };
+        let current = is_current();
         if current {
             deliver();
         }
         current
     }
 
+    /// Waits for its turn, as long as there is a reason to. A turn can last as long as a disk hangs;
+    /// connections that others took the place of meanwhile must not pile up behind it.
+    fn turn_while(&self, is_wanted: impl Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
+        while is_wanted() {
+            let turn = self.turn.try_lock_for(TURN_PATIENCE);
+            if turn.is_some() {
+                return turn;
+            }
+        }
+        None
+    }
+
     /// The connection at `place` ended at `now`; calls `down` where it was the last one.
     pub fn end(&self, place: Place, now: Moment, down: impl FnOnce()) {
-        let _turn = self.turn.lock();
+        let is_newest = || self.incoming.lock().newest == place.number;
+        let Some(_turn) = self.turn_while(is_newest) else { return };
         let mut incoming = self.incoming.lock();
         if incoming.newest != place.number || incoming.current.take().is_none() {
             return;
