@@ -48,6 +48,8 @@ pub(super) struct Fence {
     peers: BTreeMap<ReplicaId, Peer>,
     /// Whether a promise or a vote told of a later frontier than was written down.
     is_stale: bool,
+    /// Whether something else told of one.
+    is_heard: bool,
     written_at: Moment,
     /// Where what this replica promised, voted for or was told ends in its journal, as far as that
     /// was not seen to be durable; and where that ended which was.
@@ -114,6 +116,7 @@ impl Fence {
             // Heartbeats come all the time. Were each written down, that would be news to the other
             // end, and so on.
             self.is_stale |= is_binding;
+            self.is_heard |= !is_binding;
         }
         // What does not bind its sender counts from whomever it comes.
         !is_binding || !peer.sighting.fenced && peer.recorded.is_some_and(|lsn| lsn <= durable)
@@ -131,8 +134,11 @@ impl Fence {
 
     /// What is to be written down now; `idle` if nothing else is.
     pub(super) fn due(&self, now: Moment, idle: bool) -> Option<Record> {
-        let late = idle || now.since(self.written_at) >= LAZINESS;
-        (self.is_new() || self.is_stale && late).then(|| Record::Sightings(self.sightings()))
+        let is_late = now.since(self.written_at) >= LAZINESS;
+        let is_due = self.is_new()
+            || self.is_stale && (idle || is_late)
+            || self.is_heard && !idle && is_late;
+        is_due.then(|| Record::Sightings(self.sightings()))
     }
 
     /// It was appended, up to `lsn`.
@@ -140,7 +146,7 @@ impl Fence {
         for peer in self.peers.values_mut() {
             peer.recorded = peer.recorded.or(Some(lsn));
         }
-        self.is_stale = false;
+        (self.is_stale, self.is_heard) = (false, false);
         self.written_at = now;
     }
 
@@ -230,7 +236,9 @@ impl<D: Disk> Driver<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ids::{Ballot, Incarnation};
+    use crate::types::edition::Edition;
+    use crate::types::ids::{Ballot, Chain, Incarnation, Slot};
+    use crate::types::message::Heartbeat;
 
     #[test]
     fn what_an_earlier_opening_said_does_not_count() {
@@ -249,5 +257,38 @@ mod tests {
             assert!(fence.admit((replica, boot(sequence)), &said, Lsn(9)));
         }
         assert!(!fence.admit((replica, boot(5)), &said, Lsn(9)));
+    }
+
+    #[test]
+    fn what_a_heartbeat_tells_is_written_with_something_else() {
+        let (replica, incarnation, boot) = (ReplicaId(2), Incarnation(2), Boot::default());
+        let mut fence = Fence::default();
+        let sighting = Sighting { replica, incarnation, boot, frontier: Lsn(3), fenced: false };
+        fence.meet(sighting);
+        let later = Moment::ZERO + LAZINESS;
+        fence.recorded(Lsn(1), later);
+        let heartbeat = Message::Heartbeat(Heartbeat {
+            incarnation,
+            boot,
+            ballot: Ballot::ZERO,
+            leads: true,
+            hears_leader: true,
+            priority: 0,
+            knows: Edition::default(),
+            promised: Ballot::ZERO,
+            slot_chosen: Slot::ZERO,
+            chain: Chain::EMPTY,
+            frontier: Lsn(7),
+            sent: 1,
+            echo: None,
+        });
+        fence.admit((replica, boot), &heartbeat, Lsn(1));
+        assert_eq!(fence.due(later, false), None, "a moment ago something was written");
+        let later = later + LAZINESS;
+        assert_eq!(fence.due(later, true), None, "a heartbeat brings no write");
+        let told = Record::Sightings(vec![Sighting { frontier: Lsn(7), ..sighting }]);
+        assert_eq!(fence.due(later, false), Some(told));
+        fence.recorded(Lsn(2), later);
+        assert_eq!(fence.due(later + LAZINESS, false), None, "it is written down");
     }
 }
