@@ -158,7 +158,10 @@ impl<D: Disk> Driver<D> {
     /// where the newest is damaged, and so by turns. Where there is none, or it did not help
     /// either, another one is wanted.
     fn choose_checkpoint(&mut self, to: ReplicaId) -> Option<Checkpoint<D>> {
-        let kept = self.journal.checkpoints();
+        // Behind one that ends before the journal begins, only the newest helps.
+        let (kept, trimmed) = (self.journal.checkpoints(), self.journal.slot_trimmed());
+        let useful = kept.iter().take_while(|kept| trimmed <= kept.header().slot).count();
+        let kept = &kept[..useful.clamp(kept.len().min(1), kept.len())];
         let slot = kept.first()?.header().slot;
         let before = self.sending.begun.get(&to).filter(|(newest, _)| *newest == slot);
         let tried = before.map_or(0, |(_, tried)| tried + 1);
