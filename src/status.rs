@@ -236,7 +236,8 @@ impl PeerStatus {
 /// where it knows no leader.
 fn trouble(report: &Report, counters: &[PeerCounters]) -> Option<String> {
     let leaderless = report.view.is_none_or(|view| view.leader.is_none());
-    let is_peer = |row: &&PeerCounters| row.peer != ReplicaId::default() && !row.stranger;
+    let is_peer =
+        |row: &&PeerCounters| row.peer != ReplicaId::default() && !row.stranger && !row.connected;
     let peers = counters.iter().filter(is_peer);
     let peers = peers.filter(|_| leaderless && report.stopped.is_none()).collect::<Vec<_>>();
     let refused = peers.iter().find_map(|row| {
