@@ -203,12 +203,9 @@ impl Builder {
             let flexible = membership.with_quorums(phase1, phase2);
             flexible.map_err(|err| Error::caused(ErrorKind::InvalidArgument, "quorums", err))?;
         }
-        // Alone, a replica needs no address; but one that it has must be one.
-        let is_needed = |address: &String| peers.len() > 1 || !address.is_empty();
-        let wrong = |address: &String| is_needed(address) && !has_port(address);
         for (id, address) in peers.iter().filter(|_| self.network.is_none()) {
             let wanted = match address.parse::<SocketAddr>() {
-                _ if wrong(address) => "host:port",
+                _ if !has_port(address) => "host:port, with a port from 1 to 65535",
                 Ok(address) if address.ip().is_unspecified() => {
                     "one at which the others reach it (`listen` says where it listens), or no \
                      peers where the ledger is formed"

@@ -317,11 +317,14 @@ impl<D: Disk> Driver<D> {
         Err(Error::busy(message, self.options.election_timeout))
     }
 
-    /// A ledger that began without an address gets the one that its replica was opened with, so
-    /// that others can join.
+    /// A replica that is alone gets the address that it was opened with, and so does a ledger that
+    /// began without one: others can join then.
     fn with_own_address(&self, present: &Membership) -> Membership {
         let unknown = present.member(self.options.id).is_some_and(|own| own.address.is_empty());
-        let own = self.given_address().filter(|_| unknown);
+        let formed = self.membership().and_then(|formed| formed.voter(self.options.id));
+        let is_new = |own: &str| formed.is_none_or(|formed| formed.address != own);
+        let is_only = present.members().count() == 1;
+        let own = self.given_address().filter(|own| unknown || is_only && is_new(own));
         let addressed = own.and_then(|own| present.with_address(self.options.id, own).ok());
         addressed.unwrap_or_else(|| present.clone())
     }

@@ -120,13 +120,28 @@ fn go_on_joining(identity: &Identity, options: &mut Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether a lone replica, which needed no address until now, is given one.
+/// Whether a replica that began alone is given an address, or another one: nobody else had to be
+/// told.
 fn gives_address(known: &[(ReplicaId, String)], given: &[(ReplicaId, String)]) -> bool {
-    let ([(known, address)], [(given, _)]) = (known, given) else { return false };
-    known == given && address.is_empty()
+    matches!((known, given), ([(known, _)], [(given, _)]) if known == given)
 }
 
 impl<D: Disk> Driver<D> {
+    /// A replica that began alone may be given any address until others were told of one.
+    fn check_given_address(&self, formed: &Membership, governing: &Membership) -> Result<()> {
+        let id = self.options.id;
+        let (Some(formed), Some(own)) = (formed.voter(id), governing.member(id)) else {
+            return Ok(());
+        };
+        let given = self.given_address().filter(|given| {
+            *given != formed.address && *given != own.address && !formed.address.is_empty()
+        });
+        match given.filter(|_| governing.members().count() > 1) {
+            Some(given) => Err(elsewhere(id, &own.address, given)),
+            None => Ok(()),
+        }
+    }
+
     /// Formation messages while this replica forms; afterwards, the answer that it has formed.
     pub(super) fn on_formation_message(&mut self, from: ReplicaId, message: Message) -> Result<()> {
         if !self.is_forming() {
@@ -242,6 +257,7 @@ impl<D: Disk> Driver<D> {
         // That of the checkpoint, and what came behind it: what was before may be trimmed.
         let governing = self.store.membership().expect("slot 0 holds a membership");
         self.check_edition(governing.edition())?;
+        self.check_given_address(&membership, &governing)?;
         self.note_own_address(&governing);
         let lease = self.begin_leases(&governing)?;
         let options = step::Options {
@@ -278,6 +294,14 @@ impl<D: Disk> Driver<D> {
     }
 }
 
+fn elsewhere(id: ReplicaId, known: &str, given: &str) -> Error {
+    let message = format!(
+        "the ledger says that replica {id} is at {known}, and it was opened at {given}, where the \
+         others do not look for it: wanted the same, or no peers"
+    );
+    Error::new(ErrorKind::MembershipMismatch, message)
+}
+
 fn not_formed(why: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("file identity: the membership cannot be used: {why}"))
 }
@@ -312,7 +336,7 @@ fn membership_mismatch(membership: &Membership, given: &[(ReplicaId, String)]) -
     let message = match membership.voters() {
         [only] => format!(
             "the ledger began with replica {} alone, but was opened with [{given}]: wanted no \
-             peers, or itself only; others join it (Builder::join)",
+             peers, or that one only; others join it (Builder::join)",
             only.id
         ),
         _ => format!(

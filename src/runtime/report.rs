@@ -228,9 +228,13 @@ impl<D: Disk> Driver<D> {
         }
         let told = self.options.voters.iter().map(Expected::from);
         let others = told.filter(|told| membership.member(told.id).is_none());
-        let addressed = members.map(|member| match member.address.is_empty() {
-            true => Expected { address: self.told_address(member.id), ..member },
-            false => member,
+        let is_lone = membership.voters().len() == 1 && !membership.has_removed(self.options.id);
+        let addressed = members.map(|member| {
+            let told = self.told_address(member.id);
+            match is_lone && !told.is_empty() {
+                true => Expected { address: told, ..member },
+                false => member,
+            }
         });
         addressed.chain(others).collect()
     }

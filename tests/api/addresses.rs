@@ -1,8 +1,10 @@
 //! Where replicas are to be reached, and what a directory remembers of it.
 
-use indelible::{ErrorKind, ReplicaId};
+use std::net::TcpListener;
 
-use crate::cluster::{NOTES, PATIENCE, until};
+use indelible::{ErrorKind, Replica, ReplicaId};
+
+use crate::cluster::{NOTES, PATIENCE, addresses, until};
 use crate::membership::Grown;
 
 /// One replica grew to three, over TCP.
@@ -13,6 +15,37 @@ fn three() -> Grown {
         grown.promote(id);
     }
     grown
+}
+
+/// The first opening fails where the address is taken, and has begun a ledger all the same.
+#[test]
+fn a_lone_replica_may_be_opened_at_another_address_until_others_join() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let wrong = taken.local_addr().unwrap().to_string();
+    let open = |at: &str| Replica::builder(first.path()).peers([(1, at)]).open();
+    assert_eq!(open(&wrong).unwrap_err().kind(), ErrorKind::Io);
+    drop(taken);
+    let [(_, right), (_, others), (_, third)] = addresses(3).try_into().unwrap();
+    let replica = open(&right).unwrap();
+    replica.wait_ready(PATIENCE).unwrap();
+    replica.put(NOTES, 1, b"one").wait().unwrap();
+
+    let joining = Replica::builder(second.path()).id(2).join(replica.cluster().unwrap());
+    let joins = joining.peers([(1, right.as_str()), (2, others.as_str())]).open().unwrap();
+    until("it is let in", || replica.add_observer(2).wait().is_ok());
+    joins.wait_ready(PATIENCE).unwrap();
+    let own = replica.membership().unwrap().voters()[0].address.clone();
+    assert_eq!(own, right, "others are told where it is");
+    joins.close().unwrap();
+    replica.close().unwrap();
+
+    let err = open(&third).unwrap_err();
+    assert_eq!(err.kind(), ErrorKind::MembershipMismatch);
+    let told = err.to_string();
+    assert!(told.contains(&right) && told.contains(&third), "{told}");
+    open(&right).unwrap().close().unwrap();
+    Replica::builder(first.path()).open().unwrap().close().unwrap();
 }
 
 /// Another replica leads than `id`.
