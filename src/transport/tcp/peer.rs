@@ -226,8 +226,8 @@ impl Peer {
         current
     }
 
-    /// Waits for its turn, as long as there is a reason to. A turn can last as long as a disk hangs;
-    /// connections that others took the place of meanwhile must not pile up behind it.
+    /// Waits for its turn, as long as there is a reason to. A turn can last as long as a disk
+    /// hangs: connections whose place others took meanwhile must not pile up behind it.
     fn turn_while(&self, is_wanted: impl Fn() -> bool) -> Option<MutexGuard<'_, ()>> {
         while is_wanted() {
             let turn = self.turn.try_lock_for(TURN_PATIENCE);
