@@ -213,7 +213,7 @@ impl World {
     pub(super) fn witness_opening(&mut self, id: ReplicaId) {
         let machine = &self.machines[index(id)];
         let Some(life) = &machine.life else { return };
-        let groups = machine.newest_groups();
+        let groups = machine.groups_begun();
         let joins = machine.settings.driver.join.is_some();
         let membership = life.driver.membership().cloned();
         let (Some(membership), Some(view)) = (membership, life.driver.view()) else { return };

@@ -92,6 +92,8 @@ pub(super) struct Life {
     /// Nothing but time brought the last turn about, and it wanted another one at once.
     pub(super) turn_due: bool,
     pub(super) stopped: bool,
+    /// The segment that the opening began; the first one, where there was none.
+    pub(super) began: String,
     /// Faults of the disk before this opening.
     pub(super) faults_before: u64,
     pub(super) seen: Known,
@@ -159,6 +161,7 @@ impl Machine {
             wake_at: None,
             turn_due: false,
             stopped: false,
+            began: self.newest_segment(),
             faults_before,
             seen: known,
         });
@@ -173,14 +176,29 @@ impl Machine {
         Driver::open(journal, options, self.clock.read(now))
     }
 
-    /// The groups in the newest segment that is in use: the one that an opening began. A segment
-    /// behind it may have been made, and be empty.
-    pub(super) fn newest_groups(&self) -> Vec<Group> {
+    /// The newest segment that is in use, or none. One behind it may have been made, and be empty.
+    fn newest_segment(&self) -> String {
+        let names = self.segments().into_iter().rev();
+        names.filter(|name| !self.groups(name).is_empty()).take(1).collect()
+    }
+
+    /// What the opening wrote, and whatever was written since: before a core begins, entries may
+    /// have been fetched into one segment after the other.
+    pub(super) fn groups_begun(&self) -> Vec<Group> {
+        let began = self.life.as_ref().map_or("", |life| &life.began);
+        let names = self.segments().into_iter().filter(|name| began <= name.as_str());
+        names.flat_map(|name| self.groups(&name)).collect()
+    }
+
+    fn segments(&self) -> Vec<String> {
         let mut names = self.disk.names();
         names.retain(|name| name.starts_with(SEGMENT_PREFIX));
         names.sort();
-        let groups = names.iter().rev().filter_map(|name| self.disk.durable(name));
-        groups.map(|bytes| read_groups(&bytes)).find(|it| !it.is_empty()).unwrap_or_default()
+        names
+    }
+
+    fn groups(&self, segment: &str) -> Vec<Group> {
+        self.disk.durable(segment).map(|bytes| read_groups(&bytes)).unwrap_or_default()
     }
 }
 
