@@ -114,13 +114,11 @@ impl Member {
     }
 
     fn open(&self) -> Journal<Mount> {
-        self.try_to_open().expect("D1: what is damaged opens in a cluster")
+        self.try_to_open(&self.disk).expect("D1: what is damaged opens in a cluster")
     }
 
-    fn try_to_open(&self) -> Result<Journal<Mount>, JournalError> {
-        open_as(self.disk.mount(), self.options, |voters| {
-            Membership::flexible(voters, 2, 2, self.alpha)
-        })
+    fn try_to_open(&self, disk: &SimDisk) -> Result<Journal<Mount>, JournalError> {
+        open_as(disk.mount(), self.options, |voters| Membership::flexible(voters, 2, 2, self.alpha))
     }
 
     /// An opening that is cut short after any operation, or of which something fails.
@@ -135,7 +133,7 @@ impl Member {
             1 => self.disk.fail_directory_sync(when, failure),
             _ => self.disk.stop_at(self.disk.boundaries() + self.rng.below(40)),
         }
-        let opened = self.try_to_open().map(drop);
+        let opened = self.try_to_open(&self.disk).map(drop);
         self.tell(|| format!("opens in vain: {:?}", opened.err()));
         self.disk.disarm();
         match self.disk.is_stopped() || self.rng.per_mille(700) {
@@ -153,10 +151,7 @@ impl Member {
     fn look(&mut self) {
         let disk = SimDisk::seeded(0);
         disk.restore(&self.disk.image());
-        let opened = open_as(disk.mount(), self.options, |voters| {
-            Membership::flexible(voters, 2, 2, self.alpha)
-        });
-        if let Ok(mut journal) = opened {
+        if let Ok(mut journal) = self.try_to_open(&disk) {
             self.memory.forget_needless(journal.recovered().slot_chosen, &self.fates);
         }
     }
