@@ -99,7 +99,7 @@ impl<D: Disk> Driver<D> {
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
         // Who is alone has nobody to leave it to, and knows what is newest: it goes on being read.
         let own = self.options.id;
-        let is_alone = self.paxos.as_ref().is_some_and(|paxos| paxos.membership().is_only(own));
+        let is_alone = self.members().is_some_and(|members| members.is_only(own));
         if !self.space.told && !is_alone && (inflight == 0 || tried) {
             reached!(DiskFull);
             self.space.told = true;
