@@ -302,7 +302,8 @@ impl Sessions {
             session.used = place + 1;
         } else {
             // An id that was opened behind this place is none that a replica draws; were it taken,
-            // the session could be used below where it was opened.
+            // the session could be used below where it was opened. It is new once the log has come
+            // so far; what came of it before had no effect.
             let floor = if bugs::is_on(Bug::FloorIgnored) { 0 } else { self.floor };
             if id.opened() < floor || place < id.opened() {
                 return None;
