@@ -269,6 +269,15 @@ fn l1_l2_an_unknown_call_happens_once_and_not_before() {
         run.call_transaction(0..5, &tx(&["a=1"]), Outcome::Unknown);
         run.read(10..20, 0, &[("a", bad.then_some((1, "2")))]);
     });
+    // Nobody saw it but one that required it, and was refused for something else.
+    twins(["O4", "L2", ""], |run, bad| {
+        run.unknown(if bad { 30..40 } else { 0..5 }, tx(&["a=1"]));
+        let mut both = when("a", Version(1), &["b=2"]);
+        both.conditions.push(Condition { key: Key::new(0, "b"), wanted: Present });
+        let Condition { key, wanted } = both.conditions[1].clone();
+        let conflict = Conflict { condition: 1, key, wanted, found: None };
+        run.call_transaction(10..20, &both, Outcome::Conflict(conflict));
+    });
     // A deletion that nobody saw but by its end.
     twins(["L1", "L2", "O3"], |run, bad| {
         run.commit(0..10, tx(&["a=1"]));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::history::{Call, Expectation, History, Key, Operation, Outcome};
+use super::super::history::{Call, Condition, Expectation, History, Key, Operation, Outcome};
 use super::super::{Violation, ensure};
 
 /// The names of the transactions of a history.
@@ -112,17 +112,22 @@ fn sightings(operation: &Operation) -> Vec<(&Key, u64, Option<&[u8]>)> {
             let reads = operation.reads();
             reads.filter_map(|(key, it)| it.map(|it| (key, it.version, Some(&*it.value)))).collect()
         }
-        (_, Outcome::Conflict(conflict)) => {
-            conflict.found.map(|found| (&conflict.key, found, None)).into_iter().collect()
+        (Call::Transaction(transaction), Outcome::Conflict(conflict)) => {
+            // Those before the one that did not hold did.
+            let held = required(&transaction.conditions[..conflict.condition]);
+            held.chain(conflict.found.map(|found| (&conflict.key, found, None))).collect()
         }
         (Call::Transaction(transaction), Outcome::Committed { .. }) => {
-            let conditions = transaction.conditions.iter();
-            let required = conditions.filter_map(|condition| match condition.wanted {
-                Expectation::Version(version) => Some((&condition.key, version, None)),
-                Expectation::Absent | Expectation::Present => None,
-            });
-            required.collect()
+            required(&transaction.conditions).collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// The versions that conditions saw which held.
+fn required(conditions: &[Condition]) -> impl Iterator<Item = (&Key, u64, Option<&[u8]>)> {
+    conditions.iter().filter_map(|condition| match condition.wanted {
+        Expectation::Version(version) => Some((&condition.key, version, None)),
+        Expectation::Absent | Expectation::Present => None,
+    })
 }
