@@ -1,10 +1,11 @@
 //! When a checkpoint is taken, of what, and who waits for it; and how an opening goes on from one.
 //!
 //! One is due when entries of [`checkpoint_bytes`] were applied since the state that the newest
-//! one holds, when entries were repaired beside the replica's work, or when somebody asked for
-//! one. It is begun between two turns of the core, where all that is chosen is applied, and is of
-//! just that. Its steps are jobs of the journal, as writes are; the state is read piece by piece
-//! in them, while entries go on being applied.
+//! one holds, when entries were repaired beside the replica's work, when a replica is left alone
+//! with nothing but one state that a peer sent, or when somebody asked for one. It is begun between
+//! two turns of the core, where all that is chosen is applied, and is of just that. Its steps are
+//! jobs of the journal, as writes are; the state is read piece by piece in them, while entries go
+//! on being applied.
 //!
 //! In it is the membership that governs the slot behind it, and what became of each request: of the
 //! entries below it nothing is needed any more. Nobody waits for an answer when an opening begins
@@ -179,7 +180,8 @@ impl<D: Disk> Driver<D> {
         self.checkpoints.wanted_other.take_if(|slot| *slot < newest);
         let wanted = !self.checkpoints.waiting.is_empty()
             || newest < self.checkpoints.wanted_below
-            || self.checkpoints.wanted_other.is_some();
+            || self.checkpoints.wanted_other.is_some()
+            || self.wants_second_state();
         let taking = self.journal.is_taking_checkpoint() || self.receiving.is_some();
         let busy = taking || self.space.is_short();
         if busy || waits || !(enough || wanted) || applied <= newest {
@@ -197,6 +199,23 @@ impl<D: Disk> Driver<D> {
         self.journal.begin_checkpoint(applied, view.chain, Box::new(image));
     }
 
+    /// Whether nobody else votes, and only one state here reaches back to where the journal begins:
+    /// a peer sent it, and nothing here makes up for it.
+    fn wants_second_state(&self) -> bool {
+        let is_alone = self.members().is_some_and(|members| members.is_only(self.options.id));
+        let first = self.slot_trimmed();
+        let reaching = self.journal.checkpoints().iter().filter(|it| first <= it.header().slot);
+        is_alone && Slot::ZERO < first && reaching.count() < 2
+    }
+
+    /// Whether this replica, which is left alone, is about to take a second state: until then it
+    /// may need those who voted with it. Where there is nothing to take, or no space, that is not
+    /// waited for.
+    pub(super) fn awaits_second_state(&self) -> bool {
+        let comes = self.slot_checkpointed() < self.store.applied().slot;
+        comes && self.checkpoints.given_up == 0 && self.wants_second_state()
+    }
+
     /// Whether something was written lately, so that a disk and a processor that are busy with a
     /// checkpoint would be missed.
     pub(super) fn is_beside_commits(&self) -> bool {
@@ -211,7 +230,8 @@ impl<D: Disk> Driver<D> {
         };
         let bytes_per_second = self.options.checkpoint_bytes_per_second;
         let is_beside_commits = self.is_beside_commits();
-        let (newest, checkpoints) = (self.slot_checkpointed(), &mut self.checkpoints);
+        let (newest, wants_second) = (self.slot_checkpointed(), self.wants_second_state());
+        let checkpoints = &mut self.checkpoints;
         let written = self.journal.checkpoint_written_bytes();
         let more = written.saturating_sub(checkpoints.written_bytes);
         checkpoints.written_bytes += more;
@@ -221,10 +241,11 @@ impl<D: Disk> Driver<D> {
             false => self.now,
         };
         let is_next_due = self.options.checkpoint_bytes <= checkpoints.behind_bytes - begun_bytes;
-        // A peer waits for it, or cannot change who belongs before it is there; or this replica
-        // waits for a peer's, which comes only behind it.
+        // A peer waits for it, or cannot change who belongs before it is there, or has the only
+        // other state; or this replica waits for a peer's, which comes only behind it.
         let is_wanted = newest < checkpoints.wanted_below
             || checkpoints.wanted_other.is_some()
+            || wants_second
             || self.receiving.is_some();
         let is_spread = is_beside_commits
             && !is_next_due

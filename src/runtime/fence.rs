@@ -190,7 +190,9 @@ impl<D: Disk> Driver<D> {
             Arrival::Message { from, boot, message } => {
                 let durable = self.journal.frontier().lsn();
                 let counts = self.fence.admit((from, boot), &message, durable);
-                if !counts || self.keeps_silent_until_whole(&message) {
+                let is_silent =
+                    self.keeps_silent_until_whole(&message) || self.keeps_who_leaves(&message);
+                if !counts || is_silent {
                     return Ok(());
                 }
                 self.on_message(from, message)

@@ -101,6 +101,18 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// Whether one that was removed gets no answer yet, and stays: this replica is left alone with
+    /// one state, and who was removed has the only other one.
+    pub(super) fn keeps_who_leaves(&self, message: &Message) -> bool {
+        let Message::Leaving { slot } = message else { return false };
+        let knows = self.view().is_some_and(|view| *slot <= view.slot_chosen);
+        let keeps = knows && self.awaits_second_state();
+        if keeps {
+            reached!(KeptWhoLeaves);
+        }
+        keeps
+    }
+
     /// A replica that was removed answers those who know less for another while, and stops.
     pub(super) fn leave_if_removed(&mut self) {
         if !matches!(self.stage, Stage::Serving) {

@@ -7,7 +7,8 @@
 //! * A state has come, and is about to be taken in, that names others: it is told before.
 //!
 //! Invariants:
-//! * Nobody is called alone while anything here is in doubt, or voted for, by which others vote.
+//! * Nobody is called alone while anything here is in doubt, or voted for, by which others vote;
+//!   nor while a second state is about to be taken.
 
 use crate::journal::disk::Disk;
 use crate::paxos::step::Input;
@@ -49,6 +50,9 @@ impl<D: Disk> Driver<D> {
         let Some(paxos) = &self.paxos else { return Ok(()) };
         if self.journal.is_alone() {
             self.journal.set_shared(paxos.view().slot_chosen)?;
+        } else if self.awaits_second_state() {
+            // Should the first one rot meanwhile, those who were removed have another.
+            return Ok(());
         } else if is_newest && paxos.doubts().is_empty() && !paxos.votes_for_membership() {
             self.journal.set_alone(paxos.governs())?;
         } else {

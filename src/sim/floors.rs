@@ -29,8 +29,8 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
 /// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/journal/`,
-/// `tests/repair.rs`, `tests/overload.rs`, `tests/scenarios/alone.rs`).
-const SCRIPTED: [Mark; 9] = [
+/// `tests/repair.rs`, `tests/overload.rs`, `tests/scenarios/alone.rs`, `tests/scenarios/leaving.rs`).
+const SCRIPTED: [Mark; 10] = [
     Mark::LeaderOverruled,
     Mark::AcceptWithheld,
     Mark::RepairedBesideServing,
@@ -40,6 +40,7 @@ const SCRIPTED: [Mark; 9] = [
     Mark::RotHealedBeforeAlone,
     Mark::VotedBehindTold,
     Mark::PromisedWhenWhole,
+    Mark::KeptWhoLeaves,
 ];
 
 /// Marks that are reached in a few of ten thousand runs.

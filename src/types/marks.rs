@@ -180,6 +180,8 @@ marks! {
     RotHealedBeforeAlone = "rot-healed-before-alone",
     /// A change of the membership may leave a replica alone that is not whole yet: it keeps silent.
     PromisedWhenWhole = "promised-when-whole",
+    /// One that was removed is kept until the replica that it leaves alone has a second state.
+    KeptWhoLeaves = "kept-who-leaves",
     /// Only the superheader of a segment is bad.
     SuperheaderLost = "superheader-lost",
     /// One copy of a promise is bad, and the other one counts.

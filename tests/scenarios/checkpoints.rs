@@ -53,12 +53,22 @@ pub fn leave_behind(cluster: &Cluster, id: ReplicaId, known: Slot) {
         .expect("the others trim", |_| others().all(|other| known < slot_trimmed(cluster, other)));
 }
 
+/// The checkpoints of a replica that is down.
+pub fn checkpoint_names(cluster: &Cluster, id: ReplicaId) -> Vec<String> {
+    let names = cluster.disk(id).durable_names().into_iter();
+    names.filter(|name| name.starts_with("checkpoint-")).collect()
+}
+
 /// All checkpoints of a replica that is down rot, each somewhere.
 pub fn rot_checkpoints(cluster: &Cluster, id: ReplicaId) {
-    let disk = cluster.disk(id);
-    let names = disk.durable_names().into_iter().filter(|name| name.starts_with("checkpoint-"));
-    let names = names.collect::<Vec<_>>();
+    let names = checkpoint_names(cluster, id);
     assert!(!names.is_empty());
+    rot_somewhere(cluster, id, names);
+}
+
+/// So do these files of it.
+pub fn rot_somewhere(cluster: &Cluster, id: ReplicaId, names: Vec<String>) {
+    let disk = cluster.disk(id);
     for name in names {
         let length = disk.durable_length(&name).unwrap();
         let at = cluster.below(length as u64) as usize;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use indelible::sim::network::Fate;
 use indelible::sim::{Plan, Simulation};
+use indelible::types::ids::Slot;
 use indelible::types::marks::{self, Mark};
 use indelible::types::message::Message;
 use indelible::{ErrorKind, Membership, Pending, ReplicaId};
 
-use super::checkpoints::rot_checkpoints;
+use super::checkpoints::{checkpoint_names, rot_checkpoints, rot_somewhere};
 use super::membership::{expect_removed, join, with_outsiders};
 use super::support::{Cluster, for_few_seeds_of, for_seeds_of, nothing_survives};
 
@@ -144,6 +145,57 @@ fn who_took_in_a_state_of_others_is_not_refused_where_that_rots() {
         assert!(repair.is_some_and(|repair| repair.before_serving), "it decides alone");
     });
     assert!(took_in.get() > 0, "nobody ever took in a state");
+}
+
+#[test]
+fn who_is_left_alone_with_one_state_keeps_the_others_until_it_has_two() {
+    // An observer that took in a state is left alone: that state is all that it has of what stood
+    // below. At some time the power fails, and one of its states rots.
+    let plan = Plan {
+        replicas: 1,
+        outsiders: 1,
+        history_bytes_min: 0,
+        checkpoint_bytes: u64::MAX,
+        ..Plan::default()
+    };
+    let (kept, lost) = (Cell::new(0), Cell::new(0));
+    for_seeds_of(&plan, |cluster| {
+        let (old, new) = (cluster.leader, ReplicaId(2));
+        for _ in 0..3 {
+            cluster.write_some(old, 5);
+            cluster.replica(old).checkpoint().wait().unwrap();
+        }
+        cluster.run_timeouts(2);
+        assert!(Slot::ZERO < cluster.report(old).unwrap().slot_trimmed, "it begins at the front");
+        join(cluster, new.0);
+        let decides = |sim: &Simulation| {
+            let members = sim.report(new).and_then(|report| report.membership);
+            members.is_some_and(|members| members.is_only(new))
+        };
+        drop(marks::take());
+        ask_until(cluster, || cluster.replica(old).replace(old, new), decides);
+        cluster.run_for(Duration::from_micros(cluster.below(30_000)));
+        cluster.cut_power(new, &mut nothing_survives);
+        kept.set(kept.get() + marks::take()[Mark::KeptWhoLeaves as usize]);
+        let names = checkpoint_names(cluster, new);
+        lost.set(lost.get() + u64::from(names.len() == 1));
+        let at = cluster.below(names.len() as u64) as usize;
+        rot_somewhere(cluster, new, names[at..=at].to_vec());
+        cluster.reopen(new);
+        cluster.expect("who is left leads", |sim| sim.leader() == Some(new));
+        expect_removed(cluster, old);
+        cluster.write_some(new, 2);
+        cluster.check_state();
+        // And so it is without them.
+        cluster.crash(old);
+        cluster.disk(old).wipe();
+        cluster.cut_power(new, &mut nothing_survives);
+        rot_somewhere(cluster, new, checkpoint_names(cluster, new)[..1].to_vec());
+        cluster.reopen(new);
+        cluster.expect("who is left leads", |sim| sim.leader() == Some(new));
+        cluster.check_state();
+    });
+    assert!(kept.get() > 0 && lost.get() > 0, "{kept:?} {lost:?}");
 }
 
 #[test]
