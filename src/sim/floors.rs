@@ -29,7 +29,7 @@ const OF_POWER_CUTS: [DiskFault; 6] = [
 
 /// Marks that chance reaches too seldom to be asked of a campaign: these take two faults that meet,
 /// or hours, or thousands of slots. Tests reach them (`tests/paxos/`, `tests/journal/`,
-/// `tests/repair.rs`, `tests/overload.rs`, `tests/scenarios/alone.rs`, `tests/scenarios/leaving.rs`).
+/// `tests/repair.rs`, `tests/overload.rs`, `tests/scenarios/alone.rs`, `leaving.rs`).
 const SCRIPTED: [Mark; 10] = [
     Mark::LeaderOverruled,
     Mark::AcceptWithheld,
