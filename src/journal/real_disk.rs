@@ -2,7 +2,8 @@
 //!
 //! A journal may have thousands of segments, of which each is read now and then, and a process may
 //! have a thousand files open, sockets included. So a file that rests is open only while it is one
-//! of those that were read last ([`OPEN_MAX`]), and is opened again when it is read.
+//! of those that were read last ([`OPEN_MAX`]), and is opened again when it is read. Where no other
+//! file may be opened, of whatever kind, those that rest make place for it, one after the other.
 //!
 //! Not here: what the journal assumes of it (`disk`).
 
@@ -22,6 +23,8 @@ use super::identity::IDENTITY_NAME;
 #[derive(Debug)]
 pub struct RealDisk {
     path: PathBuf,
+    /// Open for good: what syncs its names needs no further descriptor.
+    directory: fs::File,
     resting: Arc<Resting>,
 }
 
@@ -41,7 +44,7 @@ impl RealDisk {
         if !fs::metadata(&path)?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        let disk = Self { path, resting: Arc::default() };
+        let disk = Self { directory: fs::File::open(&path)?, path, resting: Arc::default() };
         if disk.is_blank()? {
             disk.sync_parents()?;
         }
@@ -79,7 +82,8 @@ impl RealDisk {
 
     fn file(&self, name: &str, options: &OpenOptions) -> io::Result<RealFile> {
         let path = self.path.join(name);
-        let held = RwLock::new(Some(Arc::new(options.open(&path)?)));
+        let file = self.resting.make_place(|| options.open(&path))?;
+        let held = RwLock::new(Some(Arc::new(file)));
         Ok(RealFile { path, held, resting: Arc::clone(&self.resting) })
     }
 }
@@ -117,7 +121,7 @@ impl Disk for RealDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in self.resting.make_place(|| fs::read_dir(&self.path))? {
             // A name that is no UTF-8 is none of ours.
             names.extend(entry?.file_name().into_string().ok());
         }
@@ -148,7 +152,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        fs::File::open(&self.path)?.sync_all()
+        self.directory.sync_all()
     }
 
     fn lock(&self) -> io::Result<RealLock> {
@@ -229,17 +233,18 @@ impl Resting {
             self.keep(path, Arc::clone(&file));
             return Ok(file);
         }
-        // What rests has always as many files as are open at a time: where no other may be opened,
-        // one of these makes place. It is no damage.
+        let file = Arc::new(self.make_place(|| options().open(path))?);
+        self.keep(path, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Opens something. Where no other file may be opened, one of those that rest makes place, and
+    /// it is tried again, until none is left.
+    fn make_place<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         loop {
-            match options().open(path) {
-                Ok(file) => {
-                    let file = Arc::new(file);
-                    self.keep(path, Arc::clone(&file));
-                    return Ok(file);
-                }
+            match open() {
                 Err(err) if is_exhausted(&err) && self.close_one() => {}
-                Err(err) => return Err(err),
+                opened => return opened,
             }
         }
     }
@@ -307,6 +312,28 @@ mod tests {
         assert!(disk.is_blank().unwrap());
         disk.create("identity").unwrap();
         assert!(!disk.is_blank().unwrap());
+    }
+
+    #[test]
+    fn what_rests_makes_place_for_what_is_opened() {
+        let temporary = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(temporary.path()).unwrap();
+        let rests = |name: &str| disk.create(name).unwrap().rest();
+        let open_while_more_rest_than = |count: usize| {
+            disk.resting.make_place(|| match disk.resting.0.lock().len() <= count {
+                true => Ok(()),
+                false => Err(io::Error::from(rustix::io::Errno::MFILE)),
+            })
+        };
+        ["a", "b", "c"].into_iter().for_each(rests);
+        open_while_more_rest_than(1).unwrap();
+        assert_eq!(disk.resting.0.lock()[0].0, disk.path.join("c"), "it was read last");
+        // Where nothing rests any more, it is told.
+        let err = disk
+            .resting
+            .make_place(|| -> io::Result<()> { Err(io::Error::from(rustix::io::Errno::MFILE)) });
+        assert!(is_exhausted(&err.unwrap_err()) && disk.resting.0.lock().is_empty());
+        assert_eq!(disk.open("b").unwrap().len().unwrap(), 0);
     }
 
     #[test]
