@@ -80,7 +80,7 @@ impl Replica {
     /// Writes a backup: the state of the ledger with everything that was acknowledged anywhere
     /// before this call, in one stream, from which [`Restore`](crate::Restore) makes a new ledger.
     /// The transactions themselves, which [`transactions`](Replica::transactions) reads, are not in
-    /// it; what became of requests is, so that one that is submitted again still happens once.
+    /// it; what became of requests is, so that [`resolve`](Replica::resolve) still tells it.
     ///
     /// Blocks until all is written, as slowly as `to` takes it: first for the state to be fresh, as
     /// [`snapshot`](Replica::snapshot) waits, then while the pieces are made and written on this

@@ -369,15 +369,15 @@ impl Replica {
     ///
     /// To read on one replica what was written through another, without asking the leader: pass the
     /// id on along with the answer. Asks nobody. An id that is applied here already is answered
-    /// at once; one that was never given waits in vain.
+    /// at once; one that is not given yet is waited for.
     ///
     /// [`stale_snapshot`]: Self::stale_snapshot
     ///
     /// # Errors
     ///
     /// Where it was not applied within [`request_timeout`](crate::Config::request_timeout)
-    /// ([`TimedOut`](ErrorKind::TimedOut)), it was given up when this ledger was restored
-    /// ([`Lost`](ErrorKind::Lost)), [`waiting_reads_max`](crate::Config::waiting_reads_max) wait
+    /// ([`TimedOut`](ErrorKind::TimedOut)), this ledger was restored and has no such id, nor ever
+    /// will ([`Lost`](ErrorKind::Lost)), [`waiting_reads_max`](crate::Config::waiting_reads_max) wait
     /// already ([`Busy`](ErrorKind::Busy)), or the replica stopped.
     ///
     /// ```

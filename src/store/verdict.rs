@@ -74,7 +74,8 @@ pub struct TableMismatch {
 #[non_exhaustive]
 pub struct Committed {
     /// The state that the transaction left: its own id, or where it took none the newest id before
-    /// it. A read at this id sees what the transaction wrote, and nothing that came later.
+    /// it. A snapshot that stands at this id or above holds what the transaction wrote, as far as
+    /// nothing later took its place.
     pub at: TxId,
     /// The id of the transaction, or `None` where it changed nothing.
     pub txid: Option<TxId>,
