@@ -377,8 +377,8 @@ impl Replica {
     ///
     /// Where it was not applied within [`request_timeout`](crate::Config::request_timeout)
     /// ([`TimedOut`](ErrorKind::TimedOut)), this ledger was restored and has no such id, nor ever
-    /// will ([`Lost`](ErrorKind::Lost)), [`waiting_reads_max`](crate::Config::waiting_reads_max) wait
-    /// already ([`Busy`](ErrorKind::Busy)), or the replica stopped.
+    /// will ([`Lost`](ErrorKind::Lost)), too many wait already ([`Busy`](ErrorKind::Busy),
+    /// [`waiting_reads_max`](crate::Config::waiting_reads_max)), or the replica stopped.
     ///
     /// ```
     /// # use indelible::{Replica, Table};
