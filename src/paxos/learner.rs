@@ -117,16 +117,20 @@ impl Paxos {
     /// A candidate cannot go on without what it asked for, and may hear nobody else meanwhile.
     ///
     /// Whoever did not answer may be gone, or may have forgotten what it knew: the next one is
-    /// asked, of those who were heard lately and know more.
+    /// asked, of those who were heard lately and know more. Where there is none, nobody else has to
+    /// wait for that answer who is heard to know more: it may be a stranger.
     pub(super) fn retransmit_fetch(&mut self) {
         let Some(fetching) = self.fetching else { return };
         if fetching.until <= self.slot_chosen {
             self.fetching = None;
         } else if self.now.since(fetching.asked_at) >= self.options.retransmit_interval {
-            let (peer, until) = self
-                .election
-                .informant_after(fetching.peer, self.slot_chosen, self.now)
-                .unwrap_or((fetching.peer, fetching.until));
+            let next = self.election.informant_after(fetching.peer, self.slot_chosen, self.now);
+            let waits = matches!(self.role, Role::Candidate(_));
+            let again = waits.then_some((fetching.peer, fetching.until));
+            let Some((peer, until)) = next.or(again) else {
+                self.fetching = None;
+                return;
+            };
             if peer != fetching.peer {
                 reached!(FetchedElsewhere);
             }
