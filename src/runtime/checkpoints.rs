@@ -29,6 +29,7 @@ use crate::journal::disk::Disk;
 use crate::journal::frame::FRAME_HEADER_BYTES;
 use crate::journal::{Checkpoint, Pace};
 use crate::paxos::Paxos;
+use crate::paxos::step::Input;
 use crate::store::Store;
 use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
 use crate::types::bugs::{self, Bug};
@@ -36,6 +37,7 @@ use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::Slot;
 use crate::types::marks::reached;
+use crate::types::message::Message;
 use crate::types::time::Moment;
 
 use super::backups::Backup;
@@ -97,9 +99,10 @@ impl Checkpoints {
         self.wanted_below
     }
 
-    /// The state is that of the newest checkpoint.
+    /// The state is that of the newest checkpoint, for which there was space.
     pub(super) fn restart(&mut self) {
         (self.behind_bytes, self.begun_bytes) = (0, None);
+        (self.given_up, self.retry_at) = (0, None);
     }
 
     /// How many callers wait for one.
@@ -202,18 +205,36 @@ impl<D: Disk> Driver<D> {
     /// Whether nobody else votes, and only one state here reaches back to where the journal begins:
     /// a peer sent it, and nothing here makes up for it.
     fn wants_second_state(&self) -> bool {
-        let is_alone = self.members().is_some_and(|members| members.is_only(self.options.id));
-        let first = self.slot_trimmed();
+        if !self.members().is_some_and(|members| members.is_only(self.options.id)) {
+            return false;
+        }
+        // Also where all below a state that was lost was fetched again from peers: the directory
+        // still says that the journal begins there.
+        let first = self.slot_trimmed().max(self.journal.identity().front.slot);
         let reaching = self.journal.checkpoints().iter().filter(|it| first <= it.header().slot);
-        is_alone && Slot::ZERO < first && reaching.count() < 2
+        // One that has come, and is about to be taken in, will be the only one.
+        let comes = self.receiving.as_ref().is_some_and(|it| it.received().is_some());
+        comes || Slot::ZERO < first && reaching.count() < 2
     }
 
-    /// Whether this replica, which is left alone, is about to take a second state: until then it
-    /// may need those who voted with it. Where there is nothing to take, or no space, that is not
-    /// waited for.
+    /// Whether this replica, which is left alone, is to take a second state first: until then it
+    /// may need those who voted with it. Where there was no space for one, that is not waited for.
     pub(super) fn awaits_second_state(&self) -> bool {
-        let comes = self.slot_checkpointed() < self.store.applied().slot;
-        comes && self.checkpoints.given_up == 0 && self.wants_second_state()
+        self.checkpoints.given_up == 0 && self.wants_second_state()
+    }
+
+    /// Where the one state ends with all that there is, no second one can be taken: a no-op makes
+    /// a difference. Returns whether it was asked for.
+    pub(super) fn fill_for_second_state(&mut self) -> bool {
+        let is_level = self.slot_checkpointed() == self.store.applied().slot;
+        let is_due = is_level && self.is_sharing_unsaid() && self.awaits_second_state();
+        let can =
+            |paxos: &&Paxos| paxos.is_ready() && paxos.has_room() && paxos.inflight_slots() == 0;
+        let Some(paxos) = self.paxos.as_ref().filter(|_| is_due).filter(can) else { return false };
+        let until = paxos.view().slot_chosen.next();
+        let (from, message) = (self.options.id, Message::Fill { until });
+        self.step(Input::Message { from, message });
+        true
     }
 
     /// Whether something was written lately, so that a disk and a processor that are busy with a
@@ -230,7 +251,8 @@ impl<D: Disk> Driver<D> {
         };
         let bytes_per_second = self.options.checkpoint_bytes_per_second;
         let is_beside_commits = self.is_beside_commits();
-        let (newest, wants_second) = (self.slot_checkpointed(), self.wants_second_state());
+        let newest = self.slot_checkpointed();
+        let others_wait = self.is_sharing_unsaid() && self.wants_second_state();
         let checkpoints = &mut self.checkpoints;
         let written = self.journal.checkpoint_written_bytes();
         let more = written.saturating_sub(checkpoints.written_bytes);
@@ -245,7 +267,7 @@ impl<D: Disk> Driver<D> {
         // other state; or this replica waits for a peer's, which comes only behind it.
         let is_wanted = newest < checkpoints.wanted_below
             || checkpoints.wanted_other.is_some()
-            || wants_second
+            || others_wait
             || self.receiving.is_some();
         let is_spread = is_beside_commits
             && !is_next_due
@@ -284,7 +306,7 @@ impl<D: Disk> Driver<D> {
             self.checkpoints.begun_bytes = None;
             if self.journal.is_checkpoint_given_up() {
                 reached!(CheckpointGivenUp);
-                let err = Error::new(ErrorKind::StorageFull, "no space for a checkpoint");
+                let err = Error::new(ErrorKind::StorageFull, NO_CHECKPOINT);
                 self.checkpoints.fail_waiting(&err, &mut self.effects.answers);
                 let times = self.checkpoints.given_up.min(DOUBLINGS_MAX);
                 self.checkpoints.given_up += 1;
@@ -345,6 +367,9 @@ pub(super) fn time_for(bytes: u64, bytes_per_second: u64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
+
+/// Why a checkpoint is given up.
+const NO_CHECKPOINT: &str = "no space for a checkpoint, or no file that may be opened";
 
 /// For so long after something was written commits count as going on: a disk that is slow just then
 /// is one that a checkpoint would make slower.

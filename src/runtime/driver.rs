@@ -302,7 +302,7 @@ impl<D: Disk> Driver<D> {
         self.say_who_shares()?;
         self.go_on_with_changes();
         self.work()?;
-        if self.use_membership() {
+        if self.use_membership() || self.fill_for_second_state() {
             self.work()?;
         }
         self.look_at_queue();
