@@ -7,14 +7,14 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 
 use super::Shared;
-use super::peer::{Address, Peer};
+use super::peer::Peer;
 use super::socket::{self, Received, Waker};
 use crate::transport::wire::{self, Decoder, Frame, Terms};
 use crate::transport::{Clock, Refusal};
@@ -36,8 +36,8 @@ struct Dialer<'a> {
 
 /// An attempt to connect.
 struct Attempt {
-    /// Where to.
-    address: Address,
+    /// How often the peer's address had become another one.
+    moves: u64,
     /// By when this part of it must be done.
     deadline: Moment,
 }
@@ -84,20 +84,27 @@ impl Dialer<'_> {
     }
 
     /// A connection on which both sides accepted the other's hello, installed as the peer's
-    /// outgoing one.
+    /// outgoing one. Somebody else may answer at one of the addresses that a name stands for: the
+    /// next one is tried then, too.
     fn dial(&self) -> io::Result<Arc<TcpStream>> {
-        let Self { shared, peer, .. } = self;
-        let mut attempt = Attempt { address: peer.address(), deadline: Moment::ZERO };
-        let mut connected = Err(io::ErrorKind::NotFound.into());
-        for address in attempt.address.text.to_socket_addrs()?.take(ADDRESSES_MAX) {
-            // Each has its own: how long the name took, or an address that swallows packets, is
-            // not the fault of the next one.
-            attempt.deadline = (self.clock)() + shared.options.connect_timeout;
-            connected = socket::connect(address, self.waker, &|| self.left(&attempt));
-            if connected.is_ok() {
+        let named = self.peer.address();
+        let mut dialed = Err(io::ErrorKind::NotFound.into());
+        for address in named.text.to_socket_addrs()?.take(ADDRESSES_MAX) {
+            dialed = self.dial_at(address, named.moves);
+            if dialed.is_ok() || self.peer.is_retired() || self.peer.has_moved(named.moves) {
                 break;
             }
         }
+        dialed
+    }
+
+    fn dial_at(&self, address: SocketAddr, moves: u64) -> io::Result<Arc<TcpStream>> {
+        let Self { shared, peer, .. } = self;
+        // Each address has its own: how long the name took, or one that swallows packets, is not
+        // the fault of the next one.
+        let deadline = (self.clock)() + shared.options.connect_timeout;
+        let mut attempt = Attempt { moves, deadline };
+        let connected = socket::connect(address, self.waker, &|| self.left(&attempt));
         let socket = Arc::new(connected?);
         socket::configure(&socket, shared.options.unacknowledged_timeout)?;
         let mut hello = shared.hello();
@@ -113,7 +120,7 @@ impl Dialer<'_> {
         let mut outbox = peer.outbox();
         // Under the lock that `retire` and `set_address` take after they said so: one of the two
         // sees the other.
-        if peer.is_retired() || peer.has_moved(attempt.address.moves) {
+        if peer.is_retired() || peer.has_moved(moves) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         outbox.connect(Arc::clone(&socket), terms);
@@ -165,7 +172,7 @@ impl Dialer<'_> {
     /// retired, and those to where it is no more.
     fn left(&self, attempt: &Attempt) -> Option<Duration> {
         let left = self.left_until(attempt.deadline)?;
-        (!self.peer.has_moved(attempt.address.moves)).then_some(left)
+        (!self.peer.has_moved(attempt.moves)).then_some(left)
     }
 
     fn left_until(&self, deadline: Moment) -> Option<Duration> {
