@@ -171,11 +171,12 @@ fn superheader<F: File>(
     known: Known,
 ) -> Result<Option<(Superheader, u32)>, JournalError> {
     let mut bytes = [0; SUPERHEADER_BYTES];
-    let count = match fill(file, 0, &mut bytes) {
+    let read = fill(file, 0, &mut bytes).map_err(JournalError::io("read", &segment_name(number)));
+    let count = match read {
         Ok(count) => count,
         // What the medium does not give back is damaged.
-        Err(_) if !known.rot.is_alone() => return Ok(None),
-        Err(err) => return Err(JournalError::io("read", &segment_name(number))(err)),
+        Err(err) if !known.rot.is_alone() && !err.is_passing() => return Ok(None),
+        Err(err) => return Err(err),
     };
     let (superheader, checksum) = match Superheader::decode(&bytes[..count]) {
         Ok(decoded) => decoded,

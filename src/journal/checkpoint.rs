@@ -337,6 +337,7 @@ pub(super) fn find<D: Disk>(
     for slot in slots {
         match check(disk, slot, home, replica) {
             Ok(checkpoint) => found.whole.push(checkpoint),
+            Err(err) if err.is_passing() => return Err(err),
             Err(err @ (JournalError::Corrupt { .. } | JournalError::Io { .. })) => {
                 reached!(CheckpointPassed);
                 found.damaged.get_or_insert((slot, err));

@@ -215,7 +215,7 @@ impl<D: Disk> Checkpoints<D> {
             }
             Ok(Stepped::Unfit(unfit)) => self.unfit = Some(unfit),
             Ok(Stepped::Ended) => {}
-            Err(err) if err.is_full() => self.full = true,
+            Err(err) if err.gives_up() => self.full = true,
             Err(err) => return Err(err),
         }
         Ok(())
@@ -240,13 +240,17 @@ impl<D: Disk> Step<D> {
         self.stage = Stage::Tidy(kept);
     }
 
-    /// Does it. What was written so far is removed where the disk turns out to be full.
+    /// Does it. What was written so far is removed where the disk turns out to be full, or no file
+    /// may be opened. Where what is older cannot be removed for that, the next one does.
     pub(super) fn run(self) -> Result<Stepped<D>, JournalError> {
         let disk = Arc::clone(&self.disk);
         let is_named = matches!(self.stage, Stage::Name(_) | Stage::Tidy(_));
+        let tidies = matches!(self.stage, Stage::Tidy(_));
         let result = self.step();
         match result {
-            Err(err) if err.is_full() && !is_named => {
+            Err(err) if err.gives_up() && tidies => Ok(Stepped::Ended),
+            // A rename that finds no space has changed nothing.
+            Err(err) if err.gives_up() && (!is_named || err.is_of("rename")) => {
                 let _ = disk.remove(TEMPORARY_NAME);
                 Err(err)
             }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::types::error::{Error, ErrorKind};
 use crate::types::ids::{ClusterId, Incarnation, ReplicaId, Slot};
 
@@ -135,6 +137,23 @@ impl JournalError {
         }
     }
 
+    /// Whether this operation on a file failed.
+    pub(super) fn is_of(&self, wanted: &str) -> bool {
+        matches!(self, Self::Io { operation, .. } if *operation == wanted)
+    }
+
+    /// Whether a file could not be opened for want of something that passes: it says nothing of
+    /// what is in the file.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_exhausted(source))
+    }
+
+    /// Whether something was not done for want of space, or of what passes: a checkpoint is given
+    /// up for that, and tried again.
+    pub(super) fn gives_up(&self) -> bool {
+        self.is_full() || self.is_passing()
+    }
+
     /// Whether a file could not be made for want of space.
     pub(super) fn is_full(&self) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
@@ -220,4 +239,10 @@ impl From<JournalError> for Error {
         // The message stays empty, so that the journal's own words are the whole message.
         Self::caused(err.kind(), "", err)
     }
+}
+
+/// Whether as many files are open as may be, or there is no memory for another one.
+pub(super) fn is_exhausted(err: &io::Error) -> bool {
+    let errno = Errno::from_io_error(err);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 
 use super::disk::{Disk, File, LOCK_FILE_NAME};
+use super::error::is_exhausted;
 use super::identity::IDENTITY_NAME;
 
 /// A directory of the file system. Not for NFS: its locks and syncs promise less.
@@ -279,13 +280,6 @@ impl Drop for RealLock {
         // the descriptor until it runs its own program, and with it the lock.
         let _ = self.file.unlock();
     }
-}
-
-/// Whether as many files are open as may be, or there is no memory for another one.
-fn is_exhausted(err: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(err);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 /// How many files of a directory that rest are open at a time.

@@ -115,7 +115,7 @@ impl<F: File> Source<F> {
         self.enter(number);
         let bytes = match self.window.bytes(offset, GROUP_FRAME_BYTES) {
             Ok(bytes) => bytes,
-            Err(err) if self.strict => return Err(err),
+            Err(err) if self.strict || err.is_passing() => return Err(err),
             Err(_) => return Ok(Err(Bad::new(offset, UNREADABLE))),
         };
         let end = match expected {
@@ -155,7 +155,7 @@ impl<F: File> Source<F> {
     ) -> Result<Result<Whole, Bad>, JournalError> {
         let result = match self.window.bytes(offset, group_bytes) {
             Ok(bytes) => walk.rest(self.home, bytes, frame_count),
-            Err(err) if self.strict => return Err(err),
+            Err(err) if self.strict || err.is_passing() => return Err(err),
             Err(_) => {
                 // The frames before the bad sector may be a promise.
                 let readable = self.readable(offset, group_bytes);

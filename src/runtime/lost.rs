@@ -45,6 +45,10 @@ impl<D: Disk> Driver<D> {
     /// A loss is told, and the replica goes on: its state is whole, and what it acknowledges from
     /// now on is not touched by it.
     pub(super) fn cannot_serve(&mut self, serve: Serve, read: Result<Vec<Entry>, JournalError>) {
+        // It comes again, and is answered once files may be opened.
+        if read.as_ref().is_err_and(JournalError::is_passing) {
+            return;
+        }
         if self.is_lost(serve.from, &read) {
             self.repair_beside_serving(serve.from, read.err());
             self.lacks_as_well(serve.to, serve.from);

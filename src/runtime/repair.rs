@@ -187,7 +187,9 @@ impl<D: Disk> Driver<D> {
         for range in unreadable.ranges() {
             // One by one: they are looked at, not wanted.
             for slot in (range.first.0..range.end.0).map(Slot) {
-                if let Err(err) = self.reader.read(slot, slot.next(), 0) {
+                // Where no file may be opened just now, that says nothing of the entry.
+                let read = self.reader.read(slot, slot.next(), 0);
+                if let Some(err) = read.err().filter(|err| !err.is_passing()) {
                     self.repair_beside_serving(slot, Some(err));
                 }
             }
