@@ -7,11 +7,10 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 use indelible::journal::frame::{BadFrame, FRAME_HEADER_BYTES, FRAME_MAGIC, Header};
-use indelible::journal::identity::IDENTITY_NAME;
 use indelible::journal::segment::{BadSuperheader, SUPERHEADER_BYTES, Superheader, segment_name};
 use indelible::journal::{Disk, File, Identity, Journal, JournalError, MemoryDisk, Options};
 use indelible::types::entry::EntryBuilder;
-use indelible::types::ids::{Ballot, ContentHash, Incarnation, Lsn, ReplicaId, Slot};
+use indelible::types::ids::{Ballot, ContentHash, Incarnation, ReplicaId, Slot};
 use indelible::types::membership::{Member, Membership};
 use indelible::types::record::Record;
 use indelible::types::time::Time;
@@ -285,9 +284,6 @@ fn a_group_frame_that_is_too_short_is_none() {
     let length = segment.bytes.len() as u64;
     segment.bytes[56..64].copy_from_slice(&length.to_le_bytes());
     segment.store();
-    let identity = Journal::peek(&disk).unwrap().unwrap();
-    let identity = Identity { durable_through: Lsn::ZERO, ..identity }.encode();
-    disk.open(IDENTITY_NAME).unwrap().write_at(0, &identity).unwrap();
     assert!(open(&disk).is_ok_and(|mut journal| journal.recovered().votes.is_empty()));
 }
 

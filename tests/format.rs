@@ -157,7 +157,7 @@ fn identity() -> Identity {
         segment_last: 5,
         segment_made: 6,
         front: Front { number: 2, last_lsn: Lsn(40), slot: Slot(7) },
-        durable_through: Lsn(90),
+        lsn_used: Lsn(90),
     }
 }
 
@@ -291,7 +291,7 @@ fn checkpoints() {
         segment_last: 0,
         segment_made: 0,
         front: Front::default(),
-        durable_through: Lsn::ZERO,
+        lsn_used: Lsn::ZERO,
         ..identity()
     };
     disk.create(IDENTITY_NAME).unwrap().write_at(0, &blank.encode()).unwrap();

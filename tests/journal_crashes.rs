@@ -43,7 +43,7 @@ const FOUND: [u64; 11] = [
 ];
 
 /// The same of lives of a member; the first two and the last two have no script. In the last one
-/// and the one below, what shows how far the journal was durable is lost, piece by piece.
+/// and the one below, what shows which numbers were used is lost, piece by piece.
 const FOUND_OF_MEMBERS: [u64; 11] = [
     105_157, 105_520, 40_017_873, 50_023_775, 60_008_000, 60_016_838, 60_038_265, 62_045_870,
     63_072_769, 63_807_101, 63_491_160,

@@ -21,7 +21,7 @@
 //! | 80 | 8 | the segment that the journal begins with; lower ones were removed |
 //! | 88 | 8 | the last frame in those |
 //! | 96 | 8 | every slot below was trimmed |
-//! | 104 | 8 | the journal was durable up to this frame |
+//! | 104 | 8 | frames up to this number were written, or may have been |
 //! | 112 | | the membership that was agreed to |
 //! | end - 4 | 4 | CRC32 of everything before |
 //!
@@ -63,9 +63,8 @@ pub struct Identity {
     pub segment_made: u64,
     /// Where the journal begins.
     pub front: Front,
-    /// The journal was durable so far, whatever becomes of the segments that show it: what is not
-    /// found of it is lost, and its numbers are used.
-    pub durable_through: Lsn,
+    /// Numbers of frames up to here are used, whatever becomes of the segments that show it.
+    pub lsn_used: Lsn,
 }
 
 impl Identity {
@@ -81,7 +80,7 @@ impl Identity {
             segment_last: 0,
             segment_made: 0,
             front: Front::default(),
-            durable_through: Lsn::ZERO,
+            lsn_used: Lsn::ZERO,
         })
     }
 
@@ -122,7 +121,7 @@ impl Identity {
         bytes[80..88].copy_from_slice(&self.front.number.to_le_bytes());
         bytes[88..96].copy_from_slice(&self.front.last_lsn.0.to_le_bytes());
         bytes[96..104].copy_from_slice(&self.front.slot.0.to_le_bytes());
-        bytes[104..112].copy_from_slice(&self.durable_through.0.to_le_bytes());
+        bytes[104..112].copy_from_slice(&self.lsn_used.0.to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -172,9 +171,8 @@ impl Identity {
         };
         // The segment in use is never removed.
         let may_begin = front.number <= u64_at(bytes, 64);
-        let durable_through = Lsn(u64_at(bytes, 104));
-        let in_range =
-            durable_through.0.max(front.slot.0) <= COUNT_MAX && front.last_lsn <= durable_through;
+        let lsn_used = Lsn(u64_at(bytes, 104));
+        let in_range = lsn_used.0.max(front.slot.0) <= COUNT_MAX && front.last_lsn <= lsn_used;
         let is_front = may_begin && in_range && (front.number > 0 || front.last_lsn == Lsn::ZERO);
         if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 || !is_front {
             return Err(corrupt("impossible content"));
@@ -189,7 +187,7 @@ impl Identity {
             segment_last: u64_at(bytes, 64),
             segment_made: u64_at(bytes, 72),
             front,
-            durable_through,
+            lsn_used,
         })
     }
 }

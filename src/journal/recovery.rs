@@ -160,7 +160,7 @@ fn go_on<D: Disk>(
     shared.files.write().extend(chain);
     (identity.segment_last, identity.segment_made) = (head.number, head.number);
     let start = begin_segment(&**disk, shared, options, head)?;
-    identity.durable_through = start.end.last_lsn;
+    identity.lsn_used = start.end.last_lsn;
     Ok(Writer::new(Arc::clone(disk), Arc::clone(shared), options, start, segments))
 }
 
@@ -255,16 +255,16 @@ fn scan<D: Disk>(
     checkpoint: Option<CheckpointHeader>,
     numbers: &[u64],
 ) -> Result<Scan<D::File>, JournalError> {
-    let (slot_checkpointed, told) =
-        checkpoint.map_or_else(Default::default, |newest| (newest.slot, newest.durable_through));
+    let slot_checkpointed = checkpoint.map_or(Slot::ZERO, |newest| newest.slot);
     let known = Known {
         home: identity.home(),
         rot,
         segment_last: identity.segment_last,
         segment_made: identity.segment_made,
         slot_checkpointed,
-        durable_through: told.max(identity.durable_through),
+        durable_through: checkpoint.map_or(Lsn::ZERO, |newest| newest.durable_through),
         front: identity.front,
+        lsn_used: identity.lsn_used,
         slot_first: identity.front.slot.min(slot_checkpointed),
     };
     Scan::run(disk, known, identity.membership.as_ref().map(Membership::alpha), numbers)

@@ -449,10 +449,10 @@ impl<D: Disk> Writer<D> {
         is_durable && self.identity.as_ref().is_some_and(|identity| identity.formed)
     }
 
-    /// The identity, with the segment in use, and how far the journal is durable.
+    /// The identity, with the segment in use and the numbers that are used up.
     fn named(&self) -> Option<Identity> {
-        let (segment_last, durable_through) = (self.segment_durable, self.frontier);
-        Some(Identity { segment_last, durable_through, ..self.identity.clone()? })
+        let (segment_last, lsn_used) = (self.segment_durable, self.last_lsn());
+        Some(Identity { segment_last, lsn_used, ..self.identity.clone()? })
     }
 
     /// Moves the frontier over every group that counts, and shows their entries to readers.
