@@ -157,7 +157,6 @@ fn identity() -> Identity {
         segment_last: 5,
         segment_made: 6,
         front: Front { number: 2, last_lsn: Lsn(40), slot: Slot(7) },
-        lsn_used: Lsn(90),
     }
 }
 
@@ -291,7 +290,6 @@ fn checkpoints() {
         segment_last: 0,
         segment_made: 0,
         front: Front::default(),
-        lsn_used: Lsn::ZERO,
         ..identity()
     };
     disk.create(IDENTITY_NAME).unwrap().write_at(0, &blank.encode()).unwrap();

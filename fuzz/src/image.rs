@@ -186,7 +186,6 @@ fn write_identity(disk: &MemoryDisk) {
         segment_last: 0,
         segment_made: 0,
         front: Front::default(),
-        lsn_used: Lsn::ZERO,
     };
     let file = disk.create(IDENTITY_NAME).expect("the disk is empty");
     file.write_at(0, &identity.encode()).expect("a disk in memory takes writes");

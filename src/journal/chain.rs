@@ -89,8 +89,6 @@ pub(super) struct Known {
     pub(super) durable_through: Lsn,
     /// Where the journal begins.
     pub(super) front: Front,
-    /// Numbers up to here were used, as the identity says.
-    pub(super) lsn_used: Lsn,
     /// The first slot that is looked for: behind what was trimmed, or, where the state that this
     /// adds up to is lost, behind the newest state that is left.
     pub(super) slot_first: Slot,

@@ -104,7 +104,6 @@ impl<D: Disk> Founding<D> {
         let writer = recovery::begin(&disk, &shared, options.bounded())?;
         identity.formed = true;
         (identity.segment_last, identity.segment_made) = (writer.segment(), writer.segment());
-        identity.lsn_used = writer.last_lsn();
         identity.front = Front { slot, ..Front::default() };
         identity::replace(&*disk, &identity)
     }

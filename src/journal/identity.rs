@@ -21,8 +21,7 @@
 //! | 80 | 8 | the segment that the journal begins with; lower ones were removed |
 //! | 88 | 8 | the last frame in those |
 //! | 96 | 8 | every slot below was trimmed |
-//! | 104 | 8 | frames up to this number were written, or may have been |
-//! | 112 | | the membership that was agreed to |
+//! | 104 | | the membership that was agreed to |
 //! | end - 4 | 4 | CRC32 of everything before |
 //!
 //! Invariants:
@@ -63,8 +62,6 @@ pub struct Identity {
     pub segment_made: u64,
     /// Where the journal begins.
     pub front: Front,
-    /// Numbers of frames up to here are used, whatever becomes of the segments that show it.
-    pub lsn_used: Lsn,
 }
 
 impl Identity {
@@ -80,7 +77,6 @@ impl Identity {
             segment_last: 0,
             segment_made: 0,
             front: Front::default(),
-            lsn_used: Lsn::ZERO,
         })
     }
 
@@ -121,7 +117,6 @@ impl Identity {
         bytes[80..88].copy_from_slice(&self.front.number.to_le_bytes());
         bytes[88..96].copy_from_slice(&self.front.last_lsn.0.to_le_bytes());
         bytes[96..104].copy_from_slice(&self.front.slot.0.to_le_bytes());
-        bytes[104..112].copy_from_slice(&self.lsn_used.0.to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
         bytes
@@ -171,8 +166,7 @@ impl Identity {
         };
         // The segment in use is never removed.
         let may_begin = front.number <= u64_at(bytes, 64);
-        let lsn_used = Lsn(u64_at(bytes, 104));
-        let in_range = lsn_used.0.max(front.slot.0) <= COUNT_MAX && front.last_lsn <= lsn_used;
+        let in_range = front.last_lsn.0.max(front.slot.0) <= COUNT_MAX;
         let is_front = may_begin && in_range && (front.number > 0 || front.last_lsn == Lsn::ZERO);
         if bytes[10] > u8::from(may_be_formed) || bytes[11] != 0 || !is_front {
             return Err(corrupt("impossible content"));
@@ -187,7 +181,6 @@ impl Identity {
             segment_last: u64_at(bytes, 64),
             segment_made: u64_at(bytes, 72),
             front,
-            lsn_used,
         })
     }
 }
@@ -247,5 +240,5 @@ pub const IDENTITY_NAME: &str = "identity";
 pub const IDENTITY_MAGIC: [u8; 8] = *b"indelID\0";
 
 const TEMPORARY_NAME: &str = "identity.new";
-const HEADER_BYTES: usize = 112;
+const HEADER_BYTES: usize = 104;
 const FILE_BYTES_MAX: usize = 64 * 1024;

@@ -309,18 +309,21 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// An empty buffer that holds `length` bytes without moving: the one that was `used` before,
-    /// where it is large enough.
-    pub(super) fn again(used: Option<Self>, length: usize) -> Self {
-        let capacity = length + BLOCK_BYTES;
-        let mut bytes = used.map(|used| used.bytes).unwrap_or_default();
-        if bytes.capacity() < capacity {
-            bytes = Vec::with_capacity(capacity.max(BUFFER_BYTES_MIN));
-        }
-        bytes.clear();
-        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES - 1);
-        bytes.resize(start, 0);
-        Self { bytes, start }
+    /// An empty buffer that holds `length` bytes without moving.
+    pub(super) fn new(length: usize) -> Self {
+        let mut buffer = Self { bytes: Vec::with_capacity(length + BLOCK_BYTES), start: 0 };
+        buffer.clear();
+        buffer
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity() - BLOCK_BYTES
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.start = self.bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES - 1);
+        self.bytes.resize(self.start, 0);
     }
 
     /// What is written so far can be appended to; whoever appends more than the capacity loses
@@ -333,6 +336,3 @@ impl Buffer {
         &self.bytes[self.start..]
     }
 }
-
-/// How large a buffer is at least, so that most groups find one that they fit in.
-const BUFFER_BYTES_MIN: usize = 64 * 1024;

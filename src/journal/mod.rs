@@ -259,7 +259,6 @@ impl<D: Disk> Journal<D> {
             let writer = recovery::begin(&self.disk, &self.shared, self.options)?;
             self.identity.segment_last = writer.segment();
             self.identity.segment_made = writer.segment();
-            self.identity.lsn_used = writer.last_lsn();
             self.writer = Some(writer);
         }
         if formed && !self.identity.formed {

@@ -158,9 +158,9 @@ fn go_on<D: Disk>(
     let files = &scan.source.files;
     let chain = scan.chain.iter().map(|number| (*number, Arc::clone(&files[number])));
     shared.files.write().extend(chain);
-    (identity.segment_last, identity.segment_made) = (head.number, head.number);
+    identity.segment_last = head.number;
+    identity.segment_made = head.number;
     let start = begin_segment(&**disk, shared, options, head)?;
-    identity.lsn_used = start.end.last_lsn;
     Ok(Writer::new(Arc::clone(disk), Arc::clone(shared), options, start, segments))
 }
 
@@ -242,7 +242,8 @@ fn find_checkpoints<D: Disk>(
         }
         reached!(CheckpointsLost);
     }
-    let from = found.whole.iter().map(|it| it.header().journal_from).max().unwrap_or_default();
+    let from = found.whole.iter().map(|whole| whole.header().journal_from).max();
+    let from = from.unwrap_or_default();
     identity.front.slot = identity.front.slot.max(from);
     Ok((found, from > Slot::ZERO && from == identity.front.slot))
 }
@@ -264,7 +265,6 @@ fn scan<D: Disk>(
         slot_checkpointed,
         durable_through: checkpoint.map_or(Lsn::ZERO, |newest| newest.durable_through),
         front: identity.front,
-        lsn_used: identity.lsn_used,
         slot_first: identity.front.slot.min(slot_checkpointed),
     };
     Scan::run(disk, known, identity.membership.as_ref().map(Membership::alpha), numbers)

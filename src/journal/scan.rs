@@ -67,10 +67,8 @@ pub(super) struct Scan<F> {
     pub(super) promised: Ballot,
     /// Whether any valid frame was found.
     is_ours: bool,
-    /// The highest number that a frame may have had, by what was found.
+    /// The highest number that a frame may have had.
     pub(super) lsn_seen: Lsn,
-    /// Numbers up to here were used, as the identity says.
-    pub(super) lsn_used: Lsn,
     /// Those of the frames that were seen.
     numbers: Numbers,
     /// Everything up to here was durable at some time.
@@ -133,7 +131,6 @@ impl<F: File> Scan<F> {
             promised: Ballot::ZERO,
             is_ours: false,
             lsn_seen: Lsn::ZERO,
-            lsn_used: known.lsn_used,
             numbers: Numbers::default(),
             evidence: known.durable_through,
             vouched: Lsn::ZERO,
@@ -184,7 +181,7 @@ impl<F: File> Scan<F> {
         for number in newer.collect::<Vec<_>>() {
             self.look_behind(number, BLOCK_BYTES as u64, false)?;
         }
-        self.lsn_seen = self.lsn_seen.max(self.evidence).max(self.lsn_used);
+        self.lsn_seen = self.lsn_seen.max(self.evidence);
         if let Some((number, offset)) = self.numbers.fall() {
             return Err(corrupt(number, offset, None, "numbers of frames that do not grow"));
         }

@@ -61,9 +61,7 @@ impl<F: File> Scan<F> {
     /// Frames that are lost and may have been acknowledged had numbers; none is used again.
     pub(super) fn skip_numbers(&mut self, bytes: u64) {
         let frames = bytes.div_ceil(FRAME_HEADER_BYTES as u64);
-        let seen = self.lsn_seen.max(self.evidence).max(self.end.last_lsn);
-        // Those up to which the identity says it may have stood in what is left of no segment.
-        let last = seen.max(self.lsn_used);
+        let last = self.lsn_seen.max(self.evidence).max(self.end.last_lsn);
         self.lsn_seen = Lsn(last.0.saturating_add(frames));
     }
 

@@ -246,12 +246,15 @@ impl<D: Disk> Writer<D> {
     /// The job that removes the front. It replaces the identity, as the one that makes a segment
     /// does: one of them at a time.
     fn remove_front(&mut self) -> Option<Job<D>> {
-        let made = self.spare.settled(self.end.number).filter(|_| self.may_name_segment())?;
+        let is_durable = self.segment_durable == self.end.number;
+        let made = self.spare.settled(self.end.number).filter(|_| is_durable)?;
+        let identity = self.identity.as_ref().filter(|identity| identity.formed)?;
         let removal = self.segments.next_removal(self.frontier, self.end.number)?;
         // Who asks for these slots from now on is told.
         let first = if removal.numbers.is_empty() { Slot::ZERO } else { removal.front.slot };
         self.shared.index.write().trim(first);
-        let identity = Identity { segment_made: made, ..self.named()? };
+        let identity =
+            Identity { segment_last: self.segment_durable, segment_made: made, ..identity.clone() };
         let disk = Arc::clone(&self.disk);
         Some(Job(Task::Trim { disk, removal, identity }))
     }
@@ -371,7 +374,7 @@ impl<D: Disk> Writer<D> {
 
     fn hand_out(&mut self, group: &Group, lane: usize) -> Job<D> {
         let header_bytes = if group.first { BLOCK_BYTES } else { 0 };
-        let mut buffer = Buffer::again(self.buffers.pop(), header_bytes + group.padded_bytes());
+        let mut buffer = self.buffer(header_bytes + group.padded_bytes());
         let offset = group.offset - header_bytes as u64;
         if group.first {
             self.enter_segment(group, &mut buffer);
@@ -424,14 +427,18 @@ impl<D: Disk> Writer<D> {
 
     /// The job that makes the next segment, where it is not made or too short.
     fn prepare_next(&mut self) -> Option<Job<D>> {
-        if !self.may_name_segment() || self.segments.runs() {
+        // Not earlier: the job would put its identity in the place of the one that says so; and it
+        // writes down which segment is in use, so that one must be durable.
+        let is_durable = self.segment_durable == self.end.number;
+        let identity = self.identity.as_ref().filter(|identity| identity.formed && is_durable)?;
+        if self.segments.runs() {
             return None;
         }
         let number = self.end.number + 1;
         let length = self.collector.length(number).unwrap_or(self.options.segment_bytes);
         let (former, bytes) = self.spare.prepare(length)?;
         self.bytes_on_disk -= bytes;
-        let identity = self.named()?;
+        let identity = Identity { segment_last: self.segment_durable, ..identity.clone() };
         Some(Job(Task::Prepare {
             disk: Arc::clone(&self.disk),
             number,
@@ -440,19 +447,6 @@ impl<D: Disk> Writer<D> {
             former,
             identity,
         }))
-    }
-
-    /// Whether an identity can be written that names the segment in use: that one is durable, and a
-    /// formed directory's. Not earlier: it would take the place of the one that says so.
-    fn may_name_segment(&self) -> bool {
-        let is_durable = self.segment_durable == self.end.number;
-        is_durable && self.identity.as_ref().is_some_and(|identity| identity.formed)
-    }
-
-    /// The identity, with the segment in use and the numbers that are used up.
-    fn named(&self) -> Option<Identity> {
-        let (segment_last, lsn_used) = (self.segment_durable, self.last_lsn());
-        Some(Identity { segment_last, lsn_used, ..self.identity.clone()? })
     }
 
     /// Moves the frontier over every group that counts, and shows their entries to readers.
@@ -477,6 +471,13 @@ impl<D: Disk> Writer<D> {
         }
     }
 
+    fn buffer(&mut self, length: usize) -> Buffer {
+        let used = self.buffers.pop().filter(|buffer| buffer.capacity() >= length);
+        let mut buffer = used.unwrap_or_else(|| Buffer::new(length.max(BUFFER_BYTES_MIN)));
+        buffer.clear();
+        buffer
+    }
+
     pub(super) fn check_poison(&self) -> Result<(), JournalError> {
         self.poison.as_ref().map_or(Ok(()), |poison| Err(poison.again()))
     }
@@ -491,6 +492,8 @@ impl<D: Disk> Writer<D> {
         returned
     }
 }
+
+const BUFFER_BYTES_MIN: usize = 64 * 1024;
 
 /// How much room a segment must have while there is no space for the next one: enough for what was
 /// voted for when the disk turned out to be full, and for a promise behind it.
