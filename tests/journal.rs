@@ -220,7 +220,7 @@ fn do_job(state: &mut State, command: &Command) -> Result<String, JournalError> 
 fn look_or_damage(state: &mut State, command: &Command) -> Result<String, JournalError> {
     let disk = &state.disk;
     Ok(match command.name.as_str() {
-        "fail_sync" | "fail_after" | "space" => {
+        "fail_sync" | "fail_after" | "space" | "exhausted" => {
             refuse(disk, command);
             String::new()
         }
@@ -312,6 +312,7 @@ fn refuse(disk: &FaultyDisk, command: &Command) {
         "fail_sync" => disk.fail_syncs(1),
         "fail_after" => disk.fail_after(command.arg(0)),
         "space" => disk.limit_space(command.arg::<String>(0).parse().ok()),
+        "exhausted" => disk.exhaust(command.args.first().cloned()),
         other => unreachable!("{other} is nothing that a disk refuses"),
     }
 }

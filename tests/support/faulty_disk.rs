@@ -34,6 +34,8 @@ struct State {
     operations: u64,
     /// How many bytes all files together may have.
     space: Option<usize>,
+    /// Of files whose names begin so none may be opened to be read.
+    exhausted: Option<String>,
     /// Pieces of files that cannot be read.
     unreadable: BTreeSet<(usize, usize)>,
 }
@@ -138,6 +140,12 @@ impl FaultyDisk {
     }
 
     /// All files together may have so many bytes; `None`: there is no limit.
+    /// Files whose names begin so cannot be opened to be read, since too many are open; `None`:
+    /// all can.
+    pub fn exhaust(&self, names: Option<String>) {
+        self.0.lock().exhausted = names;
+    }
+
     pub fn limit_space(&self, bytes: Option<usize>) {
         self.0.lock().space = bytes;
     }
@@ -275,6 +283,12 @@ impl File for FaultyFile {
             let from = (offset as usize).min(bytes.len());
             let count = buffer.len().min(bytes.len() - from);
             let pieces = (file, from / PIECE)..(file, (from + count).div_ceil(PIECE));
+            let is_exhausted = |(name, at): (&String, &usize)| {
+                *at == file && state.exhausted.as_ref().is_some_and(|it| name.starts_with(it))
+            };
+            if state.names.iter().any(is_exhausted) {
+                return Err(io::Error::from_raw_os_error(EMFILE));
+            }
             if count > 0 && state.unreadable.range(pieces).next().is_some() {
                 return Err(io::Error::other("injected"));
             }
@@ -335,3 +349,6 @@ impl File for FaultyFile {
         })
     }
 }
+
+/// Too many open files.
+const EMFILE: i32 = 24;
