@@ -79,7 +79,7 @@ fn ballots() -> Vec<Sound> {
         sound(107_867, resent(heard(one("a: 1 slot, 2 ballots, heartbeats, retransmission")))),
         sound(62_152, two()),
         sound(56_065, Settings { alpha: 1, name: "a: 2 slots, 2 ballots, alpha 1", ..two() }),
-        sound(289_111, resent(Settings { name: "a: 2 slots, 2 ballots, retransmission", ..two() })),
+        sound(312_295, resent(Settings { name: "a: 2 slots, 2 ballots, retransmission", ..two() })),
         sound(2_822_068, syncs(Settings { name: "a: 2 slots, 2 ballots, late syncs", ..two() })),
         sound(1_423_276, three(Settings { name: "a: 2 slots, 3 ballots", ..two() })),
     ]
