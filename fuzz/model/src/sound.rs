@@ -166,11 +166,11 @@ fn changes() -> Vec<Sound> {
     let without_c = |name| to(&[&[1, 2]], name);
     vec![
         sound(683_420, without_c("d: ABC -> AB, 2 slots, alpha 1")),
-        sound(1_143_406, Settings { alpha: 2, ..without_c("d: ABC -> AB, 2 slots") }),
+        sound(1_143_506, Settings { alpha: 2, ..without_c("d: ABC -> AB, 2 slots") }),
         sound(12_933, slot(twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 1 slot")))),
-        sound(3_826_193, twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 2 slots, alpha 1"))),
-        sound(735_296, to(&[&[1]], "d: ABC -> A, 2 slots, alpha 1")),
-        sound(1_860_836, twice(to(&[&[1, 2], &[1]], "d: ABC -> AB -> A, 2 slots, alpha 1"))),
+        sound(3_827_597, twice(to(&[&[1, 2], &[2, 3]], "d: ABC -> AB or BC, 2 slots, alpha 1"))),
+        sound(735_404, to(&[&[1]], "d: ABC -> A, 2 slots, alpha 1")),
+        sound(1_862_578, twice(to(&[&[1, 2], &[1]], "d: ABC -> AB -> A, 2 slots, alpha 1"))),
         sound(111_248, slot(read(without_c("d: a read, ABC -> AB, 1 slot")))),
         sound(204_270, once(read(without_c("d: a read, ABC -> AB, 2 slots, 1 ballot")))),
         sound(1_617_472, crash([0, 1, 0], once(without_c("d: ABC -> AB, 1 ballot, B crashes")))),
