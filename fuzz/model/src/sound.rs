@@ -286,8 +286,8 @@ fn states_behind_changes() -> Vec<Sound> {
         sound(69_789, once(without_c("e: a state, ABC -> AB, 2 slots, 1 ballot"))),
         sound(583_202, crashes([0, 0, 1], "e: a state, ABC -> AB, 1 ballot, C crashes")),
         sound(1_777_256, crashes([0, 1, 0], "e: a state, ABC -> AB, 1 ballot, B crashes")),
-        sound(2_953_289, installs(to(&[&[1]], "e: a state, ABC -> A, 2 slots, alpha 1"))),
-        sound(2_796_434, without_c("e: a state, ABC -> AB, 2 slots, alpha 1")),
+        sound(2_953_723, installs(to(&[&[1]], "e: a state, ABC -> A, 2 slots, alpha 1"))),
+        sound(2_796_840, without_c("e: a state, ABC -> AB, 2 slots, alpha 1")),
         sound(97_758, slot(damaged("e: a state, ABC -> AB, 1 slot, anyone's slot is FAULTY"))),
         sound(225_702, joined("e: a state, ABC -> ABD, 1 slot")),
     ]
