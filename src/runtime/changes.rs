@@ -226,11 +226,16 @@ impl<D: Disk> Driver<D> {
         let asks = is_due && paxos.inflight_slots() == 0 && paxos.changing_to().is_none();
         if asks {
             self.changes.used_at = Some(self.now);
-            let until = chosen.next();
-            let (from, message) = (self.options.id, Message::Fill { until });
-            self.step(Input::Message { from, message });
+            self.fill_next_slot();
         }
         asks
+    }
+
+    /// Asks for a no-op in the first slot that is not known to be chosen.
+    pub(super) fn fill_next_slot(&mut self) {
+        let Some(view) = self.view() else { return };
+        let (from, message) = (self.options.id, Message::Fill { until: view.slot_chosen.next() });
+        self.step(Input::Message { from, message });
     }
 
     /// Answers those whose change has ended, or for whom it is too late.

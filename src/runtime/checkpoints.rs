@@ -29,7 +29,6 @@ use crate::journal::disk::Disk;
 use crate::journal::frame::FRAME_HEADER_BYTES;
 use crate::journal::{Checkpoint, Pace};
 use crate::paxos::Paxos;
-use crate::paxos::step::Input;
 use crate::store::Store;
 use crate::store::image::{Image, ImageError, ImageFault, ImageReader};
 use crate::types::bugs::{self, Bug};
@@ -37,7 +36,6 @@ use crate::types::entry::Entry;
 use crate::types::error::{Error, ErrorKind, Result};
 use crate::types::ids::Slot;
 use crate::types::marks::reached;
-use crate::types::message::Message;
 use crate::types::time::Moment;
 
 use super::backups::Backup;
@@ -205,7 +203,7 @@ impl<D: Disk> Driver<D> {
     /// Whether nobody else votes, and only one state here reaches back to where the journal begins:
     /// a peer sent it, and nothing here makes up for it.
     fn wants_second_state(&self) -> bool {
-        if !self.members().is_some_and(|members| members.is_only(self.options.id)) {
+        if !self.is_only_voter() {
             return false;
         }
         // Also where all below a state that was lost was fetched again from peers: the directory
@@ -229,12 +227,12 @@ impl<D: Disk> Driver<D> {
         let is_level = self.slot_checkpointed() == self.store.applied().slot;
         let is_due = is_level && self.is_sharing_unsaid() && self.awaits_second_state();
         let can =
-            |paxos: &&Paxos| paxos.is_ready() && paxos.has_room() && paxos.inflight_slots() == 0;
-        let Some(paxos) = self.paxos.as_ref().filter(|_| is_due).filter(can) else { return false };
-        let until = paxos.view().slot_chosen.next();
-        let (from, message) = (self.options.id, Message::Fill { until });
-        self.step(Input::Message { from, message });
-        true
+            |paxos: &Paxos| paxos.is_ready() && paxos.has_room() && paxos.inflight_slots() == 0;
+        let asks = is_due && self.paxos.as_ref().is_some_and(can);
+        if asks {
+            self.fill_next_slot();
+        }
+        asks
     }
 
     /// Whether something was written lately, so that a disk and a processor that are busy with a

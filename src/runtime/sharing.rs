@@ -32,6 +32,11 @@ impl<D: Disk> Driver<D> {
         self.members().is_some_and(|members| members.is_only(id) != self.journal.is_alone())
     }
 
+    /// Whether nobody else votes, as far as this replica knows.
+    pub(super) fn is_only_voter(&self) -> bool {
+        self.members().is_some_and(|members| members.is_only(self.options.id))
+    }
+
     /// At an opening, what the journal shows is durable.
     pub(super) fn say_who_shares_at_opening(&mut self) -> Result<()> {
         self.judge_as_one_alone();

@@ -98,9 +98,7 @@ impl<D: Disk> Driver<D> {
         // What is in flight may end first: there is room for it.
         let inflight = self.paxos.as_ref().map_or(0, Paxos::inflight_slots);
         // Who is alone has nobody to leave it to, and knows what is newest: it goes on being read.
-        let own = self.options.id;
-        let is_alone = self.members().is_some_and(|members| members.is_only(own));
-        if !self.space.told && !is_alone && (inflight == 0 || tried) {
+        if !self.space.told && !self.is_only_voter() && (inflight == 0 || tried) {
             reached!(DiskFull);
             self.space.told = true;
             self.step(Input::Writable(false));

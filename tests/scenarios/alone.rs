@@ -13,6 +13,7 @@ use indelible::types::marks::{self, Mark};
 use indelible::{ErrorKind, Membership, MembershipError, ReplicaId, TxId};
 
 use super::damage::{entries, frames, spoil};
+use super::leaving::is_alone;
 use super::membership::{change, join, join_within};
 use super::support::{BOUND, Cluster, for_seeds, for_seeds_of, nothing_survives};
 
@@ -26,24 +27,20 @@ fn who_is_left_alone_goes_on_whatever_is_torn() {
     for round in 0..ROUNDS {
         for_seeds_of(&plan, |cluster| {
             let (left, removed) = (cluster.leader, cluster.others[0]);
-            let is_alone = |sim: &Simulation| {
-                let members = sim.report(left).and_then(|report| report.membership);
-                members.is_some_and(|members| members.is_only(left))
-            };
             let _change = cluster.replica(left).remove(removed);
             let mut begun = Vec::new();
             let mut wait = 50 * round + cluster.below(50);
             while wait > 0 {
                 begun.push(cluster.begin(left, 64));
                 cluster.run_for(Duration::from_micros(50));
-                wait -= if is_alone(&cluster.sim) { wait.min(50) } else { 0 };
+                wait -= if is_alone(&cluster.sim, left) { wait.min(50) } else { 0 };
             }
             cluster.cut_power(removed, &mut nothing_survives);
             cluster.cut_power(left, &mut |piece| piece.number % 2 == 0);
             drop(begun);
             cluster.reopen(left);
             cluster.run_timeouts(1);
-            if !is_alone(&cluster.sim) {
+            if !is_alone(&cluster.sim, left) {
                 cluster.reopen(removed);
             }
             cluster.expect("somebody leads", |sim| sim.leader().is_some());

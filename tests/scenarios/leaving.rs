@@ -20,6 +20,24 @@ fn is_removed(sim: &Simulation, id: ReplicaId) -> bool {
     members.is_some_and(|members| members.removed().contains(&id))
 }
 
+/// Whether it knows that it is the only voter.
+pub fn is_alone(sim: &Simulation, id: ReplicaId) -> bool {
+    let members = sim.report(id).and_then(|report| report.membership);
+    members.is_some_and(|members| members.is_only(id))
+}
+
+/// One that is alone, and one that may join; of what a checkpoint holds nothing is kept, and one is
+/// taken only when somebody asks.
+fn trims_soon() -> Plan {
+    Plan {
+        replicas: 1,
+        outsiders: 1,
+        history_bytes_min: 0,
+        checkpoint_bytes: u64::MAX,
+        ..Plan::default()
+    }
+}
+
 /// Asks for a change again and again, until this is so.
 fn ask_until(
     cluster: &Cluster,
@@ -106,22 +124,11 @@ fn who_took_in_a_state_of_others_is_not_refused_where_that_rots() {
     // One that decides alone is replaced, and is gone before it knows that; what it lacks is
     // trimmed meanwhile. So it takes in a state, stops, and loses that state. Others have it,
     // should it ever hear of them; it decides nothing by what is left.
-    let plan = Plan {
-        replicas: 1,
-        outsiders: 1,
-        history_bytes_min: 0,
-        checkpoint_bytes: u64::MAX,
-        ..Plan::default()
-    };
     let took_in = Cell::new(0);
-    for_seeds_of(&plan, |cluster| {
+    for_seeds_of(&trims_soon(), |cluster| {
         let (old, new) = (cluster.leader, ReplicaId(2));
         join(cluster, new.0);
-        let decides = |sim: &Simulation| {
-            let members = sim.report(new).and_then(|report| report.membership);
-            members.is_some_and(|members| members.is_only(new))
-        };
-        ask_until(cluster, || cluster.replica(old).replace(old, new), decides);
+        ask_until(cluster, || cluster.replica(old).replace(old, new), |sim| is_alone(sim, new));
         cluster.cut_power(old, &mut nothing_survives);
         cluster.expect("the new one leads", |sim| sim.leader() == Some(new));
         for _ in 0..3 {
@@ -151,15 +158,8 @@ fn who_took_in_a_state_of_others_is_not_refused_where_that_rots() {
 fn who_is_left_alone_with_one_state_keeps_the_others_until_it_has_two() {
     // An observer that took in a state is left alone: that state is all that it has of what stood
     // below. At some time the power fails, and one of its states rots.
-    let plan = Plan {
-        replicas: 1,
-        outsiders: 1,
-        history_bytes_min: 0,
-        checkpoint_bytes: u64::MAX,
-        ..Plan::default()
-    };
     let (kept, lost) = (Cell::new(0), Cell::new(0));
-    for_seeds_of(&plan, |cluster| {
+    for_seeds_of(&trims_soon(), |cluster| {
         let (old, new) = (cluster.leader, ReplicaId(2));
         for _ in 0..3 {
             cluster.write_some(old, 5);
@@ -168,12 +168,8 @@ fn who_is_left_alone_with_one_state_keeps_the_others_until_it_has_two() {
         cluster.run_timeouts(2);
         assert!(Slot::ZERO < cluster.report(old).unwrap().slot_trimmed, "it begins at the front");
         join(cluster, new.0);
-        let decides = |sim: &Simulation| {
-            let members = sim.report(new).and_then(|report| report.membership);
-            members.is_some_and(|members| members.is_only(new))
-        };
         drop(marks::take());
-        ask_until(cluster, || cluster.replica(old).replace(old, new), decides);
+        ask_until(cluster, || cluster.replica(old).replace(old, new), |sim| is_alone(sim, new));
         cluster.run_for(Duration::from_micros(cluster.below(30_000)));
         cluster.cut_power(new, &mut nothing_survives);
         kept.set(kept.get() + marks::take()[Mark::KeptWhoLeaves as usize]);
