@@ -3,7 +3,7 @@
 //! A journal may have thousands of segments, of which each is read now and then, and a process may
 //! have a thousand files open, sockets included. So a file that rests is open only while it is one
 //! of those that were read last ([`OPEN_MAX`]), and is opened again when it is read. Where no other
-//! file may be opened, of whatever kind, those that rest make place for it, one after the other.
+//! file of the directory may be opened, those that rest make place for it, one after the other.
 //!
 //! Not here: what the journal assumes of it (`disk`).
 

@@ -139,13 +139,13 @@ impl FaultyDisk {
         self.0.lock().fail_syncs = count;
     }
 
-    /// All files together may have so many bytes; `None`: there is no limit.
     /// Files whose names begin so cannot be opened to be read, since too many are open; `None`:
     /// all can.
     pub fn exhaust(&self, names: Option<String>) {
         self.0.lock().exhausted = names;
     }
 
+    /// All files together may have so many bytes; `None`: there is no limit.
     pub fn limit_space(&self, bytes: Option<usize>) {
         self.0.lock().space = bytes;
     }
